@@ -1,0 +1,71 @@
+//! The command line: one short file per subcommand.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+mod check;
+mod classify;
+mod primary;
+mod run;
+mod status;
+
+/// Exit code for a bad configuration: `EX_CONFIG` of `sysexits.h`.
+pub const EXIT_CONFIG: u8 = 78;
+
+/// A reverse proxy that turns copies of a SQLite web application into one highly available service.
+#[derive(Parser)]
+#[command(name = "litepilot", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a node: the proxy, and the application if it is given here or as app.command
+    Run(run::RunArgs),
+    /// Validate configuration, rules and certificates, and print every problem
+    Check(check::CheckArgs),
+    /// Print what a request would be taken for, and the rule that says so
+    Classify(classify::ClassifyArgs),
+    /// Show every node's role, position, lag and health
+    Status(status::StatusArgs),
+    /// Print the primary's name; exit 1 if there is none
+    Primary(primary::PrimaryArgs),
+}
+
+/// Where the configuration is.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ConfigArgs {
+    /// The configuration [default: ./litepilot.yml, then /etc/litepilot.yml]
+    #[arg(short, long = "config", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// How to reach a running node.
+#[derive(Args, Clone, Debug, Default)]
+pub struct AdminArgs {
+    #[command(flatten)]
+    /// Address and token are found there.
+    pub config: ConfigArgs,
+    /// The node's admin URL, e.g. http://127.0.0.1:9180, instead of a configuration
+    #[arg(long, value_name = "URL", conflicts_with = "config")]
+    pub admin: Option<String>,
+    /// The file that holds its token
+    #[arg(long, value_name = "FILE", requires = "admin")]
+    pub token_file: Option<PathBuf>,
+}
+
+/// Parses the arguments, runs the command, and says how it went: 0 fine, 1 failed, 2 wrong usage,
+/// 78 bad configuration.
+pub fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Run(args) => run::main(args),
+        Command::Check(args) => check::main(args),
+        Command::Classify(args) => classify::main(args),
+        Command::Status(args) => status::main(args),
+        Command::Primary(args) => primary::main(args),
+    }
+}

@@ -1,0 +1,170 @@
+//! Who is who: node names, epochs, roles, and the view of the cluster that the data plane acts on.
+//!
+//! Everything here is plain data. Who fills it in (a fixed primary, an election) is not known here.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+/// The name of a node: 1 to 63 of `a-z A-Z 0-9 . _ -`, beginning with a letter or a digit.
+///
+/// It travels in headers, in certificates and in file names, hence the narrow alphabet.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct NodeId(Arc<str>);
+
+/// Why a text is no [`NodeId`].
+#[derive(Debug, PartialEq, Eq)]
+pub struct BadNodeId(String);
+
+impl NodeId {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for NodeId {
+    type Err = BadNodeId;
+
+    fn from_str(text: &str) -> Result<Self, BadNodeId> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+        let fits = (1..=63).contains(&text.len())
+            && text.bytes().all(allowed)
+            && text.as_bytes()[0].is_ascii_alphanumeric();
+        if fits { Ok(Self(text.into())) } else { Err(BadNodeId(text.to_owned())) }
+    }
+}
+
+impl TryFrom<String> for NodeId {
+    type Error = BadNodeId;
+
+    fn try_from(text: String) -> Result<Self, BadNodeId> {
+        text.parse()
+    }
+}
+
+impl From<NodeId> for String {
+    fn from(id: NodeId) -> Self {
+        id.0.as_ref().to_owned()
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for BadNodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:?} is no node name: use 1 to 63 letters, digits, '.', '_' or '-', beginning with a letter or a digit",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for BadNodeId {}
+
+/// The number of a primary's reign. Grows by at least one with each change of primary.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Epoch(pub u64);
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a node does in the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Takes writes.
+    Primary,
+    /// Holds a copy of the data and serves reads.
+    Replica,
+    /// Votes, holds no data, runs no proxy.
+    Witness,
+}
+
+impl Role {
+    /// The name used in headers and in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+            Self::Replica => "replica",
+            Self::Witness => "witness",
+        }
+    }
+}
+
+/// The node that holds the lease, as far as this node knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Primary {
+    /// Its name.
+    pub node: NodeId,
+    /// The epoch of its reign.
+    pub epoch: Epoch,
+    /// When this node first heard of that reign.
+    pub since: SystemTime,
+}
+
+/// What the data plane needs to know of the cluster to route a request.
+///
+/// Published whole, behind an `Arc`: a request sees one consistent view.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterView {
+    /// This node.
+    pub node: NodeId,
+    /// What this node does.
+    pub role: Role,
+    /// Who takes writes; `None` while nobody does.
+    pub primary: Option<Primary>,
+    /// This node may take writes now: it is the primary, its claim is valid, its engine agrees.
+    pub writable: bool,
+    /// A majority of the voters is in contact.
+    pub quorum: bool,
+}
+
+impl ClusterView {
+    /// The view of a node on its own (`election: single`): primary for good, in `epoch`.
+    pub fn single(node: NodeId, epoch: Epoch) -> Self {
+        let primary = Primary { node: node.clone(), epoch, since: SystemTime::now() };
+        Self { node, role: Role::Primary, primary: Some(primary), writable: true, quorum: true }
+    }
+
+    /// The epoch of the present reign, or 0 while there is no primary.
+    pub fn epoch(&self) -> Epoch {
+        self.primary.as_ref().map(|p| p.epoch).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn node_names_are_narrow() {
+        for good in ["a", "node-1", "db.eu_west-2", "1"] {
+            assert!(good.parse::<NodeId>().is_ok(), "{good}");
+        }
+        for bad in ["", "-a", ".a", "a b", "a/b", "a\n", "é", &"x".repeat(64)] {
+            assert!(bad.parse::<NodeId>().is_err(), "{bad:?}");
+        }
+    }
+}

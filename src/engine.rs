@@ -1,0 +1,47 @@
+//! What the rest of the program asks of the engine that keeps and replicates the database.
+//!
+//! `embedded/` implements it over plain directories; LiteFS gets its own implementation.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::position::PositionCell;
+use crate::txid::Position;
+
+/// A boxed future, so that engines can be held as `dyn Engine`.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Keeps this node's copy of the database.
+pub trait Engine: Send + Sync {
+    /// The last known position: a safe lower bound for reads on this node, never the source of the
+    /// token of a write just made.
+    fn position(&self) -> &Arc<PositionCell>;
+
+    /// The position now, synchronous with commits: a write that an application has committed before
+    /// this call is contained in the answer.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read. That never counts as "nothing was written".
+    fn read_position(&self) -> BoxFuture<'_, io::Result<Position>>;
+
+    /// Its state, for `/status`.
+    fn state(&self) -> EngineState;
+}
+
+/// What `/status` says about the engine, under `litefs`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EngineState {
+    /// `litefs`, `external` or `embedded`.
+    pub engine: &'static str,
+    /// One word: `running`, `waiting` (no database yet), `failed`.
+    pub state: String,
+    /// The process, if the engine is one of ours.
+    pub pid: Option<u32>,
+    /// How often it was restarted.
+    pub restarts: u64,
+}

@@ -1,0 +1,43 @@
+//! Litepilot: a reverse proxy in front of each node of a SQLite web application.
+//!
+//! # The map of this house
+//!
+//! | module | subject |
+//! | --- | --- |
+//! | [`cli`] | one short file per subcommand |
+//! | [`node`] | builds one running node from a configuration; the only place that knows every part |
+//! | [`config`], [`yaml`] | the one file that users write: tree with places → checked [`config::Config`] |
+//! | [`rules`] | a request's class. Pure |
+//! | [`proxy`] | the data plane: one runtime per core, the life of a request |
+//! | [`cluster`], [`txid`], [`position`] | node names, epochs, transaction ids; waiting for a position |
+//! | [`engine`], [`embedded`] | what keeps the database, and how far it is |
+//! | [`process`] | the application as our child, its health, PID 1 |
+//! | [`admin`], [`status`] | the admin port: health, status, metrics |
+//! | [`telemetry`] | logs, metrics, events |
+//! | [`shutdown`] | phases of stopping, in order, with a deadline |
+//!
+//! # What always holds
+//!
+//! * A write reaches an application at most once, but for replay, which the application asks for.
+//! * A 2xx comes from an application, never from us in its stead.
+//! * A bad configuration or rule file never replaces a good one.
+//! * Whatever the network sends: no panic, no unbounded memory.
+//!
+//! `proxy` never sees who elects; `rules` and `proxy::route` do no I/O and read no clock.
+
+pub mod admin;
+pub mod cli;
+pub mod cluster;
+pub mod config;
+pub mod embedded;
+pub mod engine;
+pub mod node;
+pub mod position;
+pub mod process;
+pub mod proxy;
+pub mod rules;
+pub mod shutdown;
+pub mod status;
+pub mod telemetry;
+pub mod txid;
+pub mod yaml;

@@ -1,0 +1,1 @@
+//! PID 1: reaps orphans and forwards signals to the real program.

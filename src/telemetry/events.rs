@@ -1,0 +1,1 @@
+//! What happened lately, for the admin port: a bounded ring and a live feed.

@@ -1,0 +1,1 @@
+//! Logs: text for people, JSON for machines.
