@@ -260,7 +260,7 @@ enum Content {
 }
 
 /// What is told how a response's body ended.
-pub trait Attached {
+pub trait Attached: Unpin {
     /// The body came to its proper end; otherwise the attachment is just dropped.
     fn complete(self);
 }
@@ -288,7 +288,7 @@ impl<A: Attached> Answer<A> {
     }
 }
 
-impl<A: Attached + Unpin> Body for Answer<A> {
+impl<A: Attached> Body for Answer<A> {
     type Data = Bytes;
     type Error = io::Error;
 

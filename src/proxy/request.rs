@@ -140,7 +140,8 @@ mod tests {
     fn an_absolute_target_becomes_a_path_and_its_host_the_host() {
         let mut h = head("GET", "http://shop:81/a?b", &[]);
         check(&mut h).unwrap();
-        assert_eq!((h.uri.to_string().as_str(), &h.headers[HOST]), ("/a?b", &"shop:81"));
+        assert_eq!(h.uri, "/a?b");
+        assert_eq!(h.headers[HOST], "shop:81");
         let mut h = head("GET", "http://SHOP", &[("host", "shop")]);
         check(&mut h).unwrap();
         assert_eq!(h.uri, "/");
