@@ -5,7 +5,8 @@
 //! | [`path`] | how a path may read to an application |
 //! | [`glob`] | compiled patterns |
 //! | [`matching`] | what a rule asks of a request |
-//! | [`load`] | rule files, bundled and the user's, checked |
+//! | [`load`] | where rules come from: sets compiled in, and the user's files |
+//! | [`file`] | a rule file, checked |
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use http::{HeaderMap, Method, Uri};
 
 use crate::config::{Ack, Consistency};
 
+mod file;
 mod glob;
 mod load;
 mod matching;
