@@ -162,10 +162,7 @@ pub fn tune(stream: &TcpStream, unacknowledged: Duration) -> io::Result<()> {
     let socket = SockRef::from(stream);
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(
-        &TcpKeepalive::new()
-            .with_time(PROBE_EVERY)
-            .with_interval(PROBE_EVERY)
-            .with_retries(PROBES),
+        &TcpKeepalive::new().with_time(PROBE_EVERY).with_interval(PROBE_EVERY).with_retries(PROBES),
     )?;
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(unacknowledged))?;
@@ -275,6 +272,19 @@ mod tests {
 
         let late = unknown.dial_resolved(async { Ok(vec![dead]) }, Duration::ZERO).await;
         assert!(late.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_tuned_connection_notices_a_dead_peer() {
+        let (_listener, at) = listener().await;
+        let stream = TcpStream::connect(at).await.unwrap();
+        tune(&stream, Duration::from_secs(45)).unwrap();
+        let socket = SockRef::from(&stream);
+        assert!(socket.tcp_nodelay().unwrap());
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), PROBE_EVERY);
+        #[cfg(target_os = "linux")]
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(45)));
     }
 
     #[test]

@@ -152,7 +152,7 @@ impl Peer {
         trouble.backoff.failed(began, Instant::now(), chance);
         trouble.last_error = error.to_string().into();
         drop(trouble);
-        self.reachable.send_if_modified(|reachable| std::mem::take(reachable));
+        self.reachable.send_if_modified(std::mem::take);
     }
 
     fn answered(&self) {
@@ -177,7 +177,9 @@ impl fmt::Display for DialError {
             }
             Self::Net(error) => error.fmt(f),
             Self::Greeting(error) => write!(f, "the greeting failed: {error}"),
-            Self::Refused(refusal, detail) => write!(f, "refused by the peer ({refusal}): {detail}"),
+            Self::Refused(refusal, detail) => {
+                write!(f, "refused by the peer ({refusal}): {detail}")
+            }
         }
     }
 }

@@ -88,9 +88,7 @@ impl Hello {
     /// The line to send.
     pub fn to_line(&self) -> Vec<u8> {
         let mut line = MAGIC.to_vec();
-        line.extend_from_slice(
-            format!("{} {} {}\n", self.protocol, self.from, self.to).as_bytes(),
-        );
+        line.extend_from_slice(format!("{} {} {}\n", self.protocol, self.from, self.to).as_bytes());
         line
     }
 
@@ -103,11 +101,7 @@ impl Hello {
         if words.next().is_some() || !printable {
             return None;
         }
-        Some(Self {
-            protocol: protocol.to_owned(),
-            from: from.parse().ok()?,
-            to: to.parse().ok()?,
-        })
+        Some(Self { protocol: protocol.to_owned(), from: from.parse().ok()?, to: to.parse().ok()? })
     }
 }
 

@@ -176,7 +176,8 @@ impl Desk {
             return Err((Refusal::NotAMember, format!("{from} is no member of this cluster")));
         }
         if *to != self.own {
-            let detail = format!("{from} means {to}, but this is {}: check the addresses", self.own);
+            let detail =
+                format!("{from} means {to}, but this is {}: check the addresses", self.own);
             return Err((Refusal::WrongNode, detail));
         }
         let Some(known) = self.protocols.get(protocol.as_str()) else {
@@ -184,7 +185,12 @@ impl Desk {
         };
         match Slot::take(known, from) {
             Some(slot) => Ok((known.clone(), slot)),
-            None => Err((Refusal::Busy, format!("too many {protocol} connections, from {from}"))),
+            None => Err((
+                Refusal::Busy,
+                format!(
+                    "{from} has too many {protocol} connections open, or all nodes together have"
+                ),
+            )),
         }
     }
 

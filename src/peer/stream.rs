@@ -25,6 +25,11 @@ impl Stream {
         Self { socket, slot }
     }
 
+    #[cfg(test)]
+    pub(super) fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
     /// Ties the connection to the runtime that calls this. A handler runs on the listener's runtime:
     /// whoever passes a connection on to another thread calls this there, so that the listener's
     /// thread does not wake it for every byte.

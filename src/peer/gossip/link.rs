@@ -107,8 +107,7 @@ mod tests {
     #[tokio::test]
     async fn a_peer_that_does_not_read_is_given_up() {
         let (ours, _theirs) = tokio::io::duplex(64);
-        let (_own, reports) =
-            watch::channel(Report::new("a".parse().unwrap(), Role::Replica));
+        let (_own, reports) = watch::channel(Report::new("a".parse().unwrap(), Role::Replica));
         let end = send(ours, reports, 1, &AtomicU64::new(1)).await;
         assert_eq!(end.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
