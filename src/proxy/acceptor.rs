@@ -9,8 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, mpsc, watch};
 
 /// How many accepted connections may wait for one worker to take them.
@@ -89,9 +87,7 @@ impl Drop for Slot {
 }
 
 /// The ends of the channels by which connections are dealt.
-pub fn channels(
-    workers: usize,
-) -> (Vec<mpsc::Sender<Accepted>>, Vec<mpsc::Receiver<Accepted>>) {
+pub fn channels(workers: usize) -> (Vec<mpsc::Sender<Accepted>>, Vec<mpsc::Receiver<Accepted>>) {
     (0..workers).map(|_| mpsc::channel(QUEUE)).unzip()
 }
 
@@ -103,8 +99,7 @@ pub async fn run(
     workers: Vec<mpsc::Sender<Accepted>>,
     mut draining: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    // Not tokio's listener: it would tie each socket to this thread before a worker gets it.
-    let listener = AsyncFd::register_with_interest(listener, Interest::READABLE)?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
     let accepting = async {
         for turn in (0..workers.len()).cycle() {
             let slot = slots.take().await;
@@ -121,17 +116,14 @@ pub async fn run(
     Ok(())
 }
 
-async fn accept(listener: &AsyncFd<TcpListener>) -> (TcpStream, SocketAddr) {
+async fn accept(listener: &tokio::net::TcpListener) -> (TcpStream, SocketAddr) {
     const PAUSE: Duration = Duration::from_millis(100);
     loop {
-        let accepted = listener
-            .async_io(Interest::READABLE, |listener| {
-                let (stream, peer) = listener.accept()?;
-                stream.set_nonblocking(true)?;
-                stream.set_nodelay(true)?;
-                Ok((stream, peer))
-            })
-            .await;
+        let accepted = listener.accept().await.and_then(|(stream, peer)| {
+            stream.set_nodelay(true)?;
+            // Let go of by this thread's event queue, to be watched by its worker's.
+            Ok((stream.into_std()?, peer))
+        });
         match accepted {
             Ok(accepted) => return accepted,
             // The client was gone before we looked.

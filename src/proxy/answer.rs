@@ -203,9 +203,9 @@ impl Outcome<'_> {
 /// `elsewhere=` mean something that we are not.
 pub fn asks_for_primary(fly_replay: &[u8]) -> bool {
     let keys = || {
-        fly_replay.split(|b| *b == b';').map(|field| {
-            field.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii()
-        })
+        fly_replay
+            .split(|b| *b == b';')
+            .map(|field| field.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii())
     };
     keys().any(|key| key == b"instance" || key == b"region")
         && !keys().any(|key| key == b"app" || key == b"elsewhere")

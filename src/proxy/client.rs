@@ -46,8 +46,7 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, slot
         idle: config.keepalive_timeout,
         piece: config.body_timeout,
     };
-    let trust =
-        if config.trusted.contains(peer.ip()) { Trust::Proxy } else { Trust::Nobody };
+    let trust = if config.trusted.contains(peer.ip()) { Trust::Proxy } else { Trust::Nobody };
     let port = stream.local_addr().map_or(0, |a| a.port());
     let activity = Arc::new(Activity::new(limits));
     let client = Rc::new(Client {

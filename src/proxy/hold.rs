@@ -30,7 +30,8 @@ impl Holds {
     /// A place for a request of that class, unless all are taken.
     pub fn take(&self, class: Class) -> Option<Place> {
         let queue = if class == Class::Write { &self.writes } else { &self.reads };
-        let taken = queue.taken.fetch_update(Relaxed, Relaxed, |n| (n < queue.places).then_some(n + 1));
+        let taken =
+            queue.taken.fetch_update(Relaxed, Relaxed, |n| (n < queue.places).then_some(n + 1));
         taken.ok().map(|_| Place(queue.taken.clone()))
     }
 }

@@ -1,6 +1,7 @@
 //! The token that gives a client read-your-writes: found in a request, taken out of it, set on a
 //! response.
 
+use ::cookie::time::Duration;
 use http::header::{CACHE_CONTROL, COOKIE, HeaderName, SET_COOKIE};
 use http::{HeaderMap, HeaderValue};
 
@@ -137,7 +138,7 @@ impl Setter {
             .http_only(true)
             .same_site(same_site)
             .secure(false)
-            .max_age(cookie::time::Duration::seconds(MAX_AGE_SECONDS))
+            .max_age(Duration::seconds(MAX_AGE_SECONDS))
             .build();
         if let Some(domain) = &cookie.domain {
             template.set_domain(domain.clone());

@@ -206,7 +206,7 @@ pub(super) fn families(workers: &[Arc<WorkerMetrics>]) -> Vec<MetricFamily> {
         counter(&[("reason", reason.as_str())], value)
     });
     vec![
-        requests(&sum),
+        requests(workers),
         seconds(workers),
         gauges("litepilot_requests_held", "Requests that wait now.", held.into()),
         counters("litepilot_read_waits_total", "How waits of reads ended.", read_waits.into()),
@@ -229,11 +229,12 @@ fn kinds() -> impl Iterator<Item = (Class, Route)> {
     CLASSES.into_iter().flat_map(|class| Route::ALL.map(|route| (class, route)))
 }
 
-fn requests(sum: &dyn Fn(&dyn Fn(&WorkerMetrics) -> u64) -> u64) -> MetricFamily {
+fn requests(workers: &[Arc<WorkerMetrics>]) -> MetricFamily {
     let mut samples = Vec::new();
     for (class, route) in kinds() {
         for slot in 0..STATUS_SLOTS {
-            let count = sum(&|w| w.requests[kind(class, route)][slot].load(Relaxed));
+            let requests = workers.iter().map(|w| &w.requests[kind(class, route)][slot]);
+            let count = requests.map(|requests| requests.load(Relaxed)).sum();
             if count == 0 {
                 continue;
             }
