@@ -41,7 +41,7 @@ impl Port {
             status: Arc::new(move || shown.lock().unwrap().clone()),
             metrics: Metrics::new(2),
             events: events.clone(),
-            token: token::of(TOKEN),
+            token: TOKEN.parse().unwrap(),
             hosts: Hosts::new(&["localhost".to_owned()]),
             max_lag: Duration::from_secs(10),
         };
