@@ -63,7 +63,7 @@ impl Node {
         match &args.admin {
             Some(url) => Self::from_url(url),
             None => {
-                let config = load_config(args.config.config.as_deref()).map_err(|problems| {
+                let config = config::load(args.config.config.as_deref()).map_err(|problems| {
                     let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
                     Failure { message: lines.join("\n"), code: EXIT_CONFIG }
                 })?;
@@ -154,14 +154,6 @@ impl Node {
         let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
         Ok((code, body.map_err(|error| broken(&error))?.to_bytes()))
     }
-}
-
-fn load_config(
-    path: Option<&std::path::Path>,
-) -> Result<config::Config, Vec<crate::yaml::Problem>> {
-    let file = path.unwrap_or(std::path::Path::new("litepilot.yml")).display().to_string();
-    let message = "configurations cannot be read yet: use --admin URL".to_owned();
-    Err(vec![crate::yaml::Problem { file, place: Default::default(), message }])
 }
 
 /// The part of an error answer that is for people.
