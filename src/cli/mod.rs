@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{self, Config};
 use crate::yaml::Problem;
 
+mod admin_client;
 mod check;
 mod classify;
 mod primary;
