@@ -1,6 +1,8 @@
 //! The applications of `tests/apps` by themselves, without Litepilot: a fault of theirs shows here,
 //! and is not searched for in the proxy.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
@@ -13,6 +15,9 @@ use tokio::net::{TcpStream, UnixStream};
 use crate::support::python::{
     self, Address, App, DJANGO_PASSWORD, DJANGO_USER, Gunicorn, Uvicorn, Worker, django_migrate,
 };
+
+/// What has not happened by then never will.
+const DEADLINE: Duration = Duration::from_secs(60);
 
 #[test]
 fn the_middleware_passes_its_own_tests() {
@@ -149,9 +154,12 @@ async fn gunicorn_is_reloaded_killed_and_restarted_in_its_place() {
         let before = get_json(&app, "/pid").await;
         assert_eq!(before["master"], app.pid());
         app.reload();
-        while get_json(&app, "/pid").await["pid"] == before["pid"] {
-            tokio::task::yield_now().await;
-        }
+        let replaced = async {
+            while get_json(&app, "/pid").await["pid"] == before["pid"] {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, replaced).await.expect("the old worker still answers");
         assert_eq!(get_json(&app, "/pid").await["master"], before["master"]);
 
         app.kill_9();
@@ -243,16 +251,23 @@ async fn the_websocket_echo_greets_and_echoes() {
         [0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
     const HELLO: &[u8] = b"\x81\x05Hello";
     socket.write_all(handshake.as_bytes()).await.unwrap();
+    // A client must not send a frame before it has the whole answer to its handshake.
+    let mut received = read_until(&mut socket, b"}").await;
     socket.write_all(&MASKED_HELLO).await.unwrap();
+    received.extend(read_until(&mut socket, HELLO).await);
 
-    let mut received = Vec::new();
-    while !received.ends_with(HELLO) {
-        assert_ne!(socket.read_buf(&mut received).await.unwrap(), 0, "{received:?}");
-    }
     let received = String::from_utf8_lossy(&received);
     assert!(received.starts_with("HTTP/1.1 101 "), "{received}");
     assert!(received.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{received}");
     assert!(received.contains(r#""path": "/room", "query": "x=1""#), "{received}");
+}
+
+async fn read_until(socket: &mut TcpStream, end: &[u8]) -> Vec<u8> {
+    let mut received = Vec::new();
+    while !received.ends_with(end) {
+        assert_ne!(socket.read_buf(&mut received).await.unwrap(), 0, "{received:?}");
+    }
+    received
 }
 
 /// One request on a connection of its own, and the whole response.

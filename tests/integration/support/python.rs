@@ -4,7 +4,7 @@
 //! that the system chose; dropping it kills the whole process group. A failure shows the server's log.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -17,8 +17,8 @@ use std::{fmt, thread};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::TempDir;
 
-/// A server that has not answered by then never will; only a broken one waits this long.
-const START_DEADLINE: Duration = Duration::from_secs(60);
+/// What has not happened by then never will; only a broken server is waited for this long.
+const DEADLINE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(10);
 /// How long one attempt to get an answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -253,13 +253,11 @@ impl App {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Kills the server and its workers at once, as a crash would.
+    /// Kills the server and its workers at once, as a crash would, and returns once nobody listens.
     pub fn kill_9(&mut self) {
-        let Some(mut child) = self.child.take() else { return };
-        // The leader is not reaped yet, so that the number cannot be another's. Drop comes here too,
-        // where a panic would hide the test's own.
-        kill_process_group(Pid::from_child(&child), Signal::KILL).ok();
-        child.wait().ok();
+        self.kill_group();
+        // The workers, which hold the socket too, are not ours to wait for.
+        self.wait_for("to be gone", |app| connect(&app.address).is_err().then_some(()));
     }
 
     /// Sends SIGTERM and waits for the server's end.
@@ -310,7 +308,7 @@ impl App {
     }
 
     fn wait_for<T>(&mut self, what: &str, ready: impl Fn(&Self) -> Option<T>) -> T {
-        let deadline = Instant::now() + START_DEADLINE;
+        let deadline = Instant::now() + DEADLINE;
         loop {
             if let Some(value) = ready(self) {
                 return value;
@@ -323,6 +321,14 @@ impl App {
         }
     }
 
+    fn kill_group(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        // The leader is not reaped yet, so that the number cannot be another's. Drop comes here too,
+        // where a panic would hide the test's own.
+        kill_process_group(Pid::from_child(&child), Signal::KILL).ok();
+        child.wait().ok();
+    }
+
     fn log_path(&self) -> PathBuf {
         self.scratch.path().join("app.log")
     }
@@ -333,28 +339,36 @@ impl Drop for App {
         if thread::panicking() {
             eprintln!("log of the app at {}:\n{}", self.address, self.log());
         }
-        self.kill_9();
+        self.kill_group();
     }
 }
 
 /// Whether there is an application that answers requests, whatever it answers.
 fn answers(address: &Address) -> bool {
-    let answer = match address {
-        Address::Tcp(address) => TcpStream::connect(address).and_then(|stream| {
-            stream.set_read_timeout(Some(PATIENCE))?;
-            first_bytes(stream)
-        }),
-        Address::Unix(path) => UnixStream::connect(path).and_then(|stream| {
-            stream.set_read_timeout(Some(PATIENCE))?;
-            first_bytes(stream)
-        }),
+    let answer = || -> io::Result<[u8; 5]> {
+        let mut stream = connect(address)?;
+        let mut first = [0; 5];
+        stream.write_all(b"GET /pid HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+        stream.read_exact(&mut first)?;
+        Ok(first)
     };
-    answer.is_ok_and(|bytes| &bytes == b"HTTP/")
+    answer().is_ok_and(|first| &first == b"HTTP/")
 }
 
-fn first_bytes(mut stream: impl Read + Write) -> std::io::Result<[u8; 5]> {
-    let mut answer = [0; 5];
-    stream.write_all(b"GET /pid HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
-    stream.read_exact(&mut answer)?;
-    Ok(answer)
+trait Stream: Read + Write {}
+impl<S: Read + Write> Stream for S {}
+
+fn connect(address: &Address) -> io::Result<Box<dyn Stream>> {
+    Ok(match address {
+        Address::Tcp(address) => {
+            let stream = TcpStream::connect(address)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            Box::new(stream)
+        }
+        Address::Unix(path) => {
+            let stream = UnixStream::connect(path)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            Box::new(stream)
+        }
+    })
 }
