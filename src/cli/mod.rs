@@ -1,9 +1,13 @@
 //! The command line: one short file per subcommand.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self, Config};
+use crate::yaml::Problem;
 
 mod check;
 mod classify;
@@ -42,6 +46,27 @@ pub struct ConfigArgs {
     /// The configuration [default: ./litepilot.yml, then /etc/litepilot.yml]
     #[arg(short, long = "config", value_name = "FILE")]
     pub config: Option<PathBuf>,
+}
+
+impl ConfigArgs {
+    /// Loads the configuration, or prints what is wrong with it.
+    ///
+    /// # Errors
+    ///
+    /// The exit code for a bad configuration.
+    pub fn load(&self) -> Result<Config, ExitCode> {
+        config::load(self.config.as_deref())
+            .map_err(|problems| refuse(&problems, &mut io::stderr()))
+    }
+}
+
+/// Prints problems, one per line, and gives the exit code for them.
+pub fn refuse(problems: &[Problem], to: &mut dyn Write) -> ExitCode {
+    for problem in problems {
+        // Nobody is left to tell if this fails; the exit code says it.
+        let _ = writeln!(to, "{problem}");
+    }
+    ExitCode::from(EXIT_CONFIG)
 }
 
 /// How to reach a running node.

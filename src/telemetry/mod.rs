@@ -1,5 +1,6 @@
 //! Logs, metrics and events.
 
+pub mod clock;
 pub mod events;
 pub mod log;
 pub mod metrics;
