@@ -174,7 +174,7 @@ impl<'a> Section<'a> {
     pub fn sections<T>(
         &self,
         key: &'static str,
-        read: impl Fn(&Section<'a>) -> Option<T>,
+        read: impl Fn(&Section<'a>) -> T,
     ) -> Option<Vec<T>> {
         let node = self.node(key)?;
         let items = match &node.value {
@@ -182,7 +182,7 @@ impl<'a> Section<'a> {
             _ => std::slice::from_ref(node),
         };
         let read = |item: &'a Node| self.reader.section(self.path_of(key), item.place, item, &read);
-        Some(items.iter().filter_map(read).collect())
+        Some(items.iter().map(read).collect())
     }
 
     /// A path; a relative one is relative to the file's directory.
