@@ -173,6 +173,10 @@ const MORE: Table = &[
         &[("2:24", "2s is too short with litefs.engine external: write at least 3s")],
     ),
     ("cluster: {ack: all}", &[("2:16", "not one of primary, one, majority")]),
+    (
+        "cluster: {peers: {node-1: ':1', b: ':2'}, witnesses: [b]}",
+        &[("2:27", "cluster.peers.node-1"), ("2:36", "cluster.peers.b")],
+    ),
     // Variables
     ("node: ${NOPE}", &[("2:7", "the variable NOPE is not set")]),
     ("node: ${1}", &[("2:7", "names no variable")]),
