@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::reader::Section;
-use super::{Cookie, EdgeTls, Target, Trusted, address, cookie, suggest, tls, trusted, value};
+use super::{Cookie, EdgeTls, Target, Trusted, address, cookie, tls, trusted, value};
+use crate::rules;
 use crate::yaml::Node;
 
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080);
@@ -26,8 +27,6 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(120);
 /// Below gunicorn's 2 s: we must not meet a closing connection.
 const TARGET_KEEPALIVE: Duration = Duration::from_secs(1);
-/// The rule sets that are compiled in.
-const BUNDLED_RULES: [&str; 3] = ["default", "django", "static"];
 
 /// `proxy:`
 #[derive(Clone, Debug, PartialEq)]
@@ -142,9 +141,10 @@ pub fn consistency(node: &Node) -> Result<Consistency, String> {
 }
 
 fn read_rules(section: &Section<'_>) -> Vec<String> {
-    let resolve = |source: String| match is_file(&source) {
-        true => section.resolve(Path::new(&source)).to_string_lossy().into_owned(),
-        false => source,
+    let bundled = |source: &str| rules::BUNDLED.iter().any(|(name, _)| *name == source);
+    let resolve = |source: String| match bundled(&source) {
+        true => source,
+        false => section.resolve(Path::new(&source)).to_string_lossy().into_owned(),
     };
     section.list("rules", rule_set).unwrap_or_default().into_iter().map(resolve).collect()
 }
@@ -152,18 +152,7 @@ fn read_rules(section: &Section<'_>) -> Vec<String> {
 /// The name of a bundled set, or a path.
 fn rule_set(node: &Node) -> Result<String, String> {
     let source = value::text(node)?;
-    if is_file(source) || BUNDLED_RULES.contains(&source) {
-        return Ok(source.to_owned());
-    }
-    let remedy = match suggest::closest(source, &BUNDLED_RULES) {
-        Some(meant) => format!("did you mean {meant}?"),
-        None => format!("write {}, or a path that ends in .yml", BUNDLED_RULES.join(", ")),
-    };
-    Err(format!("{} is no rule set: {remedy}", node.describe()))
-}
-
-fn is_file(source: &str) -> bool {
-    source.ends_with(".yml") || source.ends_with(".yaml")
+    rules::check_source(source).map(|()| source.to_owned())
 }
 
 fn read_trusted(section: &Section<'_>) -> Trusted {

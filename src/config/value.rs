@@ -106,30 +106,38 @@ pub fn duration(node: &Node) -> Result<Duration, String> {
 
 /// A duration, `0s` allowed: not at all.
 pub fn duration_or_zero(node: &Node) -> Result<Duration, String> {
-    const FORM: &str = "write a whole number and a unit, like 250ms, 5s, 1m or 1h";
-    let Value::Text(text) = &node.value else {
-        return Err(format!("{} is no duration: {FORM}", node.describe()));
+    match &node.value {
+        Value::Text(text) => parse_duration(text),
+        _ => Err(no_duration(&node.describe())),
+    }
+}
+
+/// A whole number with one of the units `ms`, `s`, `m`, `h`; at most a year.
+///
+/// # Errors
+///
+/// What is wrong, and what would be right.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = split_unit(text);
+    let unit = match unit {
+        "ms" => Some(1),
+        "s" => Some(1000),
+        "m" => Some(60 * 1000),
+        "h" => Some(60 * 60 * 1000),
+        _ => None,
     };
-    let Some(duration) = parse_duration(text) else {
-        return Err(format!("{} is no duration: {FORM}", node.describe()));
+    let (Some(unit), Ok(number)) = (unit, number.parse::<u64>()) else {
+        return Err(no_duration(&format!("the text {:?}", crate::yaml::shorten(text))));
     };
+    let duration = Duration::from_millis(number.saturating_mul(unit));
     if duration > LONGEST {
-        return Err(format!("{} is too long: write at most 8784h, a year", node.describe()));
+        return Err(format!("{text:?} is too long: write at most 8784h, a year"));
     }
     Ok(duration)
 }
 
-/// A whole number with one of the units `ms`, `s`, `m`, `h`.
-pub fn parse_duration(text: &str) -> Option<Duration> {
-    let (number, unit) = split_unit(text);
-    let number: u64 = number.parse().ok()?;
-    match unit {
-        "ms" => Some(Duration::from_millis(number)),
-        "s" => Some(Duration::from_secs(number)),
-        "m" => number.checked_mul(60).map(Duration::from_secs),
-        "h" => number.checked_mul(3600).map(Duration::from_secs),
-        _ => None,
-    }
+fn no_duration(found: &str) -> String {
+    format!("{found} is no duration: write a whole number and a unit, like 250ms, 5s, 1m or 1h")
 }
 
 fn split_unit(text: &str) -> (&str, &str) {
