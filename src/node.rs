@@ -231,6 +231,7 @@ impl Control {
             view: view.clone(),
             engine: engine.clone(),
             app: health.clone(),
+            dialer: None,
             holds: Holds::new(config.proxy.held_writes, config.proxy.held_reads),
             draining: drain,
         });

@@ -79,7 +79,8 @@ pub struct Proxy {
 }
 
 /// What a read must at least see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Consistency {
     /// Whatever this node has.
     Eventual,

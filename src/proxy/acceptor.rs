@@ -11,17 +11,17 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
 
+use crate::peer;
+
 /// How many accepted connections may wait for one worker to take them.
 const QUEUE: usize = 256;
 
 /// A connection on its way to a worker.
-pub struct Accepted {
-    /// The socket, non-blocking.
-    pub stream: TcpStream,
-    /// Who connected.
-    pub peer: SocketAddr,
-    /// Its place among the connections.
-    pub slot: Slot,
+pub enum Accepted {
+    /// Of a client: the socket, non-blocking, who connected, and its place among the connections.
+    Client(TcpStream, SocketAddr, Slot),
+    /// Of a peer that passes requests on.
+    Peer(peer::Stream),
 }
 
 /// All client connections of a node, counted.
@@ -104,7 +104,7 @@ pub async fn run(
         for turn in (0..workers.len()).cycle() {
             let slot = slots.take().await;
             let (stream, peer) = accept(&listener).await;
-            if workers[turn].send(Accepted { stream, peer, slot }).await.is_err() {
+            if workers[turn].send(Accepted::Client(stream, peer, slot)).await.is_err() {
                 return;
             }
         }

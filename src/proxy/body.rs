@@ -1,7 +1,8 @@
 //! Bodies on their way through. Both directions stream with back-pressure: a piece is asked for only
 //! when the other side has taken the one before. Only what may have to be sent again is kept.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -79,6 +80,11 @@ impl Progress {
         self.failed.get()
     }
 
+    /// The request is being sent: what it waited for before does not count.
+    pub fn begin(&self) {
+        self.last.set(Instant::now());
+    }
+
     fn piece(&self) {
         self.last.set(Instant::now());
         self.starved.set(false);
@@ -95,12 +101,19 @@ pub enum Outgoing {
     Streamed(Streamed),
 }
 
-/// A body that is still coming from the client.
+/// A body that is still coming from the client. Copies share it: whoever polls first has it.
 pub struct Streamed {
+    source: Rc<RefCell<Source>>,
+    progress: Rc<Progress>,
+    /// Nothing is read from the client before this is ready.
+    go_ahead: Option<Pin<Box<dyn Future<Output = ()>>>>,
+}
+
+struct Source {
     read: Option<Bytes>,
     rest: Incoming,
     timer: PieceTimer,
-    progress: Rc<Progress>,
+    touched: bool,
 }
 
 /// Why a client's body could not be read.
@@ -147,15 +160,36 @@ impl Outgoing {
             failed: Cell::new(false),
         });
         let read = (!read.is_empty()).then(|| read.freeze());
-        Ok(Self::Streamed(Streamed { read, rest: body, timer: PieceTimer::new(limit), progress }))
+        let source = Source { read, rest: body, timer: PieceTimer::new(limit), touched: false };
+        let source = Rc::new(RefCell::new(source));
+        Ok(Self::Streamed(Streamed { source, progress, go_ahead: None }))
     }
 
-    /// A second body with the same content, if all of it was kept.
-    pub fn copy(&self) -> Option<Self> {
+    /// A second body with the same content, good for as long as it [can be sent](Self::is_intact).
+    pub fn copy(&self) -> Self {
         match self {
-            Self::Empty => Some(Self::Empty),
-            Self::Whole(data, trailers) => Some(Self::Whole(data.clone(), trailers.clone())),
-            Self::Streamed(_) => None,
+            Self::Empty => Self::Empty,
+            Self::Whole(data, trailers) => Self::Whole(data.clone(), trailers.clone()),
+            Self::Streamed(Streamed { source, progress, .. }) => Self::Streamed(Streamed {
+                source: source.clone(),
+                progress: progress.clone(),
+                go_ahead: None,
+            }),
+        }
+    }
+
+    /// Whether all of it is still here, or still to come.
+    pub fn is_intact(&self) -> bool {
+        match self {
+            Self::Empty | Self::Whole(..) => true,
+            Self::Streamed(streamed) => !streamed.source.borrow().touched,
+        }
+    }
+
+    /// Has a body that is still coming wait until `go_ahead` is ready.
+    pub fn wait_for(&mut self, go_ahead: impl Future<Output = ()> + 'static) {
+        if let Self::Streamed(streamed) = self {
+            streamed.go_ahead = Some(Box::pin(go_ahead));
         }
     }
 
@@ -180,29 +214,42 @@ impl Outgoing {
 
 impl Streamed {
     fn size_hint(&self) -> SizeHint {
-        let read = self.read.as_ref().map_or(0, |r| r.len() as u64);
-        match self.rest.size_hint().exact() {
+        let source = self.source.borrow();
+        let read = source.read.as_ref().map_or(0, |r| r.len() as u64);
+        match source.rest.size_hint().exact() {
             Some(rest) => SizeHint::with_exact(rest + read),
             None => SizeHint::new(),
         }
     }
 
+    fn is_end_stream(&self) -> bool {
+        let source = self.source.borrow();
+        source.read.is_none() && source.rest.is_end_stream()
+    }
+
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        if let Some(read) = self.read.take() {
-            self.progress.piece();
+        if let Some(go_ahead) = &mut self.go_ahead {
+            ready!(go_ahead.as_mut().poll(cx));
+            self.go_ahead = None;
+        }
+        let progress = &self.progress;
+        let source = &mut *self.source.borrow_mut();
+        source.touched = true;
+        if let Some(read) = source.read.take() {
+            progress.piece();
             return Poll::Ready(Some(Ok(Frame::data(read))));
         }
-        let Poll::Ready(frame) = Pin::new(&mut self.rest).poll_frame(cx) else {
-            self.progress.starved.set(true);
-            ready!(self.timer.poll_expired(cx));
-            self.progress.failed.set(true);
+        let Poll::Ready(frame) = Pin::new(&mut source.rest).poll_frame(cx) else {
+            progress.starved.set(true);
+            ready!(source.timer.poll_expired(cx));
+            progress.failed.set(true);
             return Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())));
         };
-        self.timer.arrived();
-        self.progress.piece();
-        self.progress.failed.set(frame.as_ref().is_some_and(Result::is_err));
-        if frame.is_none() || self.rest.is_end_stream() {
-            self.progress.sent.set(true);
+        source.timer.arrived();
+        progress.piece();
+        progress.failed.set(frame.as_ref().is_some_and(Result::is_err));
+        if frame.is_none() || source.rest.is_end_stream() {
+            progress.sent.set(true);
         }
         Poll::Ready(frame.map(|f| f.map_err(io::Error::other)))
     }
@@ -235,7 +282,7 @@ impl Body for Outgoing {
             Self::Whole(data, trailers) => {
                 data.as_ref().is_none_or(Bytes::is_empty) && trailers.is_none()
             }
-            Self::Streamed(streamed) => streamed.read.is_none() && streamed.rest.is_end_stream(),
+            Self::Streamed(streamed) => streamed.is_end_stream(),
         }
     }
 

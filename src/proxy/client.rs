@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::error::Error;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -10,32 +10,52 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use http::{HeaderMap, Request};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1::{self, UpgradeableConnection};
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::acceptor::Slot;
 use super::activity::{Activity, Limits, Phase};
 use super::client_io::ClientIo;
-use super::exchange;
+use super::exchange::{self, ClientResponse};
 use super::headers::{ClientHeaders, Trust};
 use super::problem::{Kind, Problem};
+use super::receive;
 use super::worker::Worker;
+use crate::peer;
 
 /// Bytes of a request's head, and of what is buffered of a connection at once.
 const MAX_HEAD: usize = 64 * 1024;
+/// A peer closes what it does not use itself: that no request meets a closing connection is up to
+/// the side that sends requests.
+const PEER_IDLE: Duration = Duration::from_secs(600);
 
-/// What its requests need to know of a client's connection.
+/// What its requests need to know of a connection.
 pub struct Client {
     /// What the connection is doing.
     pub activity: Arc<Activity>,
-    /// What the application is told about the client.
-    pub headers: ClientHeaders,
-    _slot: Slot,
+    /// What the application is told about the client; `None`: a peer, which has said so already.
+    headers: Option<ClientHeaders>,
+    _slot: Option<Slot>,
+}
+
+impl Client {
+    /// Says on a request who the client is.
+    pub fn describe(&self, request: &mut HeaderMap) {
+        if let Some(headers) = &self.headers {
+            headers.apply(request);
+        }
+    }
+
+    /// Whether the client came over TLS, here or at a trusted proxy.
+    pub fn is_over_tls(&self, request: &HeaderMap) -> bool {
+        self.headers.as_ref().is_some_and(|headers| headers.over_tls(request))
+    }
 }
 
 /// Serves a client until either side is done.
@@ -48,19 +68,43 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, slot
     };
     let trust = if config.trusted.contains(peer.ip()) { Trust::Proxy } else { Trust::Nobody };
     let port = stream.local_addr().map_or(0, |a| a.port());
+    let headers = Some(ClientHeaders::new(trust, peer.ip(), port, false));
     let activity = Arc::new(Activity::new(limits));
-    let client = Rc::new(Client {
-        activity: activity.clone(),
-        headers: ClientHeaders::new(trust, peer.ip(), port, false),
-        _slot: slot,
-    });
+    let client = Client { activity, headers, _slot: Some(slot) };
+    drive(worker, stream, client, |worker, client, request| async move {
+        exchange::serve(worker, client, request).await
+    })
+    .await;
+}
+
+/// Serves a peer that passes requests on.
+pub async fn serve_peer(worker: Rc<Worker>, stream: peer::Stream) {
+    let config = &worker.shared.config;
+    let limits =
+        Limits { head: config.header_timeout, idle: PEER_IDLE, piece: config.body_timeout };
+    let activity = Arc::new(Activity::new(limits));
+    let client = Client { activity, headers: None, _slot: None };
+    drive(worker, stream, client, |worker, client, request| async move {
+        receive::serve(worker, client, request).await
+    })
+    .await;
+}
+
+async fn drive<T, F>(
+    worker: Rc<Worker>,
+    stream: T,
+    client: Client,
+    answer: impl Fn(Rc<Worker>, Rc<Client>, Request<Incoming>) -> F,
+) where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    F: Future<Output = ClientResponse>,
+{
+    let activity = client.activity.clone();
+    let client = Rc::new(client);
     let io = ClientIo::new(stream, activity.clone(), worker.shared.node.clone());
-    let service = service_fn({
-        let worker = worker.clone();
-        move |request| {
-            let served = exchange::serve(worker.clone(), client.clone(), request);
-            async move { Ok::<_, Infallible>(served.await) }
-        }
+    let service = service_fn(|request| {
+        let answered = answer(worker.clone(), client.clone(), request);
+        async move { Ok::<_, Infallible>(answered.await) }
     });
     let mut connection = http1::Builder::new()
         .max_buf_size(MAX_HEAD)
@@ -69,8 +113,7 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, slot
     if watch(&worker, &activity, &mut connection).await == End::SlowHead
         && let Some(parts) = connection.into_parts()
     {
-        let stream = parts.io.into_inner().into_inner();
-        say_timeout(stream, &worker).await;
+        say_timeout(parts.io.into_inner().into_inner(), &worker).await;
     }
 }
 
@@ -134,7 +177,7 @@ where
 }
 
 /// Says 408 to a client that began a request and did not end it.
-async fn say_timeout(mut stream: TcpStream, worker: &Worker) {
+async fn say_timeout(mut stream: impl AsyncWrite + Unpin, worker: &Worker) {
     let problem = Problem::new(
         Kind::RequestTimeout,
         "the request's head did not come within proxy.header_timeout",

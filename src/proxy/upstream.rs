@@ -1,14 +1,18 @@
 //! Connections to an application (or to a peer's Litepilot): kept per worker, and one rule about
-//! using them: a request that must not be done twice never goes out on a kept connection.
+//! using them: a request that must not be done twice never goes to an application on a kept
+//! connection.
 //!
 //! When an application closes a connection that it had kept, a request just sent on it is lost, and
 //! nobody can tell whether it was read. A read is simply sent again. A write is dialed for afresh
 //! (some 50 µs on loopback, where a commit costs milliseconds); the connection is kept for reads.
+//! Peers close no connection that we keep, so towards them there is no such race.
 
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -16,15 +20,44 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::UnixStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::body::Outgoing;
-use super::dial::Dial;
+use crate::cluster::NodeId;
+use crate::config::Target;
+use crate::net::Remote;
+use crate::peer::{self, Dialer};
 
 /// Idle connections kept to one origin by one worker.
 const MAX_IDLE: usize = 256;
 /// Bytes buffered per connection in each direction.
 const MAX_BUFFER: usize = 128 * 1024;
+
+/// A way to an origin.
+#[derive(Clone)]
+pub enum Dial {
+    /// Over TCP.
+    Tcp(Arc<Remote>),
+    /// Over a Unix socket.
+    Unix(PathBuf),
+    /// Through a peer's Litepilot.
+    Peer(Arc<Dialer>, NodeId),
+}
+
+impl Dial {
+    /// The way to an application.
+    pub fn app(target: &Target) -> Self {
+        match target {
+            Target::Tcp(at) => Self::Tcp(Arc::new(Remote::new(at.clone()))),
+            Target::Unix(path) => Self::Unix(path.clone()),
+        }
+    }
+
+    fn is_peer(&self) -> bool {
+        matches!(self, Self::Peer(..))
+    }
+}
 
 /// The times that a request to an origin is bounded by.
 #[derive(Clone, Copy, Debug)]
@@ -93,7 +126,7 @@ impl fmt::Debug for Failure {
 pub enum Sending {
     /// It may be done twice: kept connections are used, and a broken one is made up for.
     Repeatable,
-    /// It may be done once: on a fresh connection.
+    /// It may be done once: to an application on a fresh connection.
     Once,
     /// Likewise, and the connection may become a tunnel.
     Upgrade,
@@ -111,28 +144,43 @@ impl Origin {
         mut request: Request<Outgoing>,
         sending: Sending,
     ) -> Result<Reply, Failure> {
-        if sending == Sending::Repeatable
-            && let Some(connection) = self.kept()
-            && let Some(spare) = copy(&request)
-        {
-            match connection.exchange(request).await {
-                Err(Failure::Unreached(unsent, _)) => request = *unsent,
-                Err(Failure::Broken(_)) => request = spare,
-                done => return done,
-            }
+        let reuse = match sending {
+            Sending::Repeatable => true,
+            Sending::Once => self.dial.is_peer(),
+            Sending::Upgrade => false,
+        };
+        if reuse && let Some(connection) = self.kept() {
+            let spare = (sending == Sending::Repeatable).then(|| copy(&request));
+            let failure = match connection.exchange(request).await {
+                Ok(reply) => return Ok(reply),
+                Err(failure) => failure,
+            };
+            request = match (failure, spare) {
+                (Failure::Unreached(unsent, _), _) => *unsent,
+                (Failure::Broken(_), Some(spare)) if spare.body().is_intact() => spare,
+                (failure, _) => return Err(failure),
+            };
         }
-        let connected = timeout(self.limits.connect, self.connect(sending)).await;
-        match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+        match self.connect(sending).await {
             Ok(connection) => connection.exchange(request).await,
             Err(why) => Err(Failure::Unreached(Box::new(request), why)),
         }
     }
 
     async fn connect(self: &Rc<Self>, sending: Sending) -> io::Result<Connection> {
+        let limit = self.limits.connect;
         let sender = match &self.dial {
-            Dial::Tcp(address) => self.handshake(address.connect().await?, sending).await?,
+            Dial::Tcp(remote) => {
+                let stream = remote.dial(limit).await.map_err(io::Error::other)?;
+                self.handshake(stream, sending).await?
+            }
             Dial::Unix(path) => {
-                self.handshake(tokio::net::UnixStream::connect(path).await?, sending).await?
+                let stream = timeout(limit, UnixStream::connect(path)).await??;
+                self.handshake(stream, sending).await?
+            }
+            Dial::Peer(dialer, node) => {
+                let stream = dialer.dial(node, peer::HTTP).await.map_err(io::Error::other)?;
+                self.handshake(stream, sending).await?
             }
         };
         Ok(Connection { sender, origin: self.clone() })
@@ -178,17 +226,19 @@ impl Origin {
         None
     }
 
-    /// Closes connections that have been idle for too long; returns whether any are left.
-    pub fn sweep(&self) -> bool {
+    /// Closes connections that have been idle for too long.
+    pub fn sweep(&self) {
         let mut idle = self.idle.borrow_mut();
         idle.retain(|i| i.since.elapsed() < self.limits.keep && !i.sender.is_closed());
-        !idle.is_empty()
     }
 }
 
 impl Connection {
     async fn exchange(mut self, request: Request<Outgoing>) -> Result<Reply, Failure> {
         let progress = request.body().progress();
+        if let Some(progress) = &progress {
+            progress.begin();
+        }
         let limits = self.origin.limits;
         let sent_at = Instant::now();
         let response = self.sender.try_send_request(request);
@@ -230,10 +280,11 @@ impl Connection {
     }
 }
 
-fn copy(request: &Request<Outgoing>) -> Option<Request<Outgoing>> {
-    let mut copy = Request::new(request.body().copy()?);
+/// A second request like this one; see [`Outgoing::copy`].
+pub fn copy(request: &Request<Outgoing>) -> Request<Outgoing> {
+    let mut copy = Request::new(request.body().copy());
     copy.method_mut().clone_from(request.method());
     copy.uri_mut().clone_from(request.uri());
     copy.headers_mut().clone_from(request.headers());
-    Some(copy)
+    copy
 }

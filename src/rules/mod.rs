@@ -29,7 +29,10 @@ pub use path::BadPath;
 use matching::{Match, Request};
 
 /// What a request does to the database, ordered by strictness.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
 pub enum Class {
     /// Nothing: to the local app without waiting, holding, cookie or replay.
     Passthrough,
