@@ -288,15 +288,15 @@ def median(samples, measure):
     return statistics.median(getattr(sample, measure) for sample in samples)
 
 
+def ratios(samples, baseline, measure):
+    """Round by round: two contestants of one round saw the same machine, those of two did not."""
+    return [getattr(a, measure) / getattr(b, measure) for a, b in zip(samples, baseline)]
+
+
 def ratio(samples, baseline, measure):
-    """The ratio of the medians."""
-    return median(samples, measure) / median(baseline, measure)
-
-
-def spread(samples, baseline, measure):
-    """The lowest and the highest ratio of single rounds: how far the ratio can be believed."""
-    ratios = [getattr(a, measure) / getattr(b, measure) for a, b in zip(samples, baseline)]
-    return min(ratios), max(ratios)
+    """The median of the rounds' ratios. On a machine whose speed changes it is nearer to the truth
+    than the ratio of the medians."""
+    return statistics.median(ratios(samples, baseline, measure))
 
 
 COLUMNS = {
@@ -310,7 +310,8 @@ COLUMNS = {
 
 
 def table(samples, baseline):
-    """Medians as a Markdown table, each with its ratio to the contestant named `baseline`."""
+    """Medians as a Markdown table; each with its ratio to the contestant named `baseline`, and the
+    lowest and highest ratio of a single round."""
     rows = [
         ["", *(heading for heading, _ in COLUMNS.values())],
         ["---", *("---:" for _ in COLUMNS)],
@@ -320,9 +321,9 @@ def table(samples, baseline):
         for measure, (_, form) in COLUMNS.items():
             cell = form.format(median(own, measure))
             if name != baseline and baseline in samples:
-                low, high = spread(own, samples[baseline], measure)
+                single = ratios(own, samples[baseline], measure)
                 times = ratio(own, samples[baseline], measure)
-                cell += f" = {times:.2f} × ({low:.2f}–{high:.2f})"
+                cell += f"; {times:.2f} × ({min(single):.2f}–{max(single):.2f})"
             row.append(cell)
         rows.append(row)
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -46,3 +46,7 @@ pub mod status;
 pub mod telemetry;
 pub mod txid;
 pub mod yaml;
+
+#[cfg(test)]
+#[path = "../tests/support/relay.rs"]
+mod relay;

@@ -11,6 +11,8 @@ mod reply;
 mod routes;
 mod server;
 mod stream;
+#[cfg(test)]
+mod tests;
 pub mod token;
 
 use std::sync::Arc;

@@ -6,6 +6,7 @@ use std::hint::black_box;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::str::FromStr;
 
 use http::header::{AUTHORIZATION, HeaderMap};
 
@@ -33,6 +34,20 @@ impl Token {
     }
 }
 
+impl FromStr for Token {
+    type Err = &'static str;
+
+    /// Takes what a header can carry and nobody guesses at once.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let visible = text.bytes().all(|byte| byte.is_ascii_graphic());
+        if visible && (16..=LONGEST as usize).contains(&text.len()) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err("a token is 16 to 4096 visible ASCII characters: give it such a one")
+        }
+    }
+}
+
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Token(…)")
@@ -53,7 +68,7 @@ fn same(a: &[u8], b: &[u8]) -> bool {
 /// do about it and never contains the token.
 pub fn load_or_create(config: &Config) -> io::Result<Token> {
     if let Some(token) = &config.admin.token {
-        return checked(token).map_err(|why| invalid(format!("admin.token: {why}")));
+        return token.parse().map_err(|why| invalid(format!("admin.token: {why}")));
     }
     let path = config.data_dir.join(FILE);
     match create(&path) {
@@ -78,8 +93,9 @@ pub fn load(path: &Path) -> io::Result<Token> {
     }
     let mut text = String::new();
     file.take(LONGEST + 1).read_to_string(&mut text).map_err(|error| at(path, &error))?;
-    checked(text.trim())
-        .map_err(|why| invalid(format!("{}: {why}, or delete the file", path.display())))
+    text.trim()
+        .parse()
+        .map_err(|why: &str| invalid(format!("{}: {why}, or delete the file", path.display())))
 }
 
 /// Makes the file, for the owner alone; fails if it exists.
@@ -105,27 +121,12 @@ pub(super) fn random_hex<const N: usize>() -> io::Result<String> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// A header can carry it, and it is not trivial to guess.
-fn checked(token: &str) -> Result<Token, &'static str> {
-    let visible = token.bytes().all(|byte| byte.is_ascii_graphic());
-    if visible && (16..=LONGEST as usize).contains(&token.len()) {
-        Ok(Token(token.to_owned()))
-    } else {
-        Err("a token is 16 to 4096 visible ASCII characters: give it such a one")
-    }
-}
-
 fn at(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 fn invalid(text: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, text)
-}
-
-#[cfg(test)]
-pub(super) fn of(token: &str) -> Token {
-    checked(token).unwrap()
 }
 
 #[cfg(test)]
@@ -174,7 +175,7 @@ mod tests {
 
     #[test]
     fn only_the_whole_token_is_allowed() {
-        let token = of("0123456789abcdef");
+        let token = Token::from_str("0123456789abcdef").unwrap();
         assert!(token.allows(&bearing("Bearer 0123456789abcdef")));
         assert!(token.allows(&bearing("bearer 0123456789abcdef")), "RFC 9110: any case");
         for bad in [

@@ -6,7 +6,9 @@
 //! that serves requests. It sees commits of the application by [`observe`], numbers them, and keeps
 //! the numbers from ever being used twice by [`store`].
 
+pub mod apply;
 pub mod checksum;
+pub mod image;
 pub mod observe;
 pub mod store;
 mod worker;

@@ -116,6 +116,7 @@ impl Listener {
         let desk = Arc::new(self.desk);
         let places = Arc::new(Semaphore::new(MAX_GREETINGS));
         let mut greetings = JoinSet::new();
+        let log = Seldom::new();
         loop {
             // Nothing here waits for a peer: each is greeted in a task of its own.
             tokio::select! {
@@ -127,7 +128,9 @@ impl Listener {
                         Err(_) => desk.log(remote, Refusal::Busy, "too many are greeting"),
                     },
                     Err(error) => {
-                        warn!(%error, "the peer port cannot accept a connection");
+                        if let Some(held_back) = log.may_speak((), Instant::now()) {
+                            warn!(%error, held_back, "the peer port cannot accept a connection");
+                        }
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 },
@@ -185,12 +188,7 @@ impl Desk {
         };
         match Slot::take(known, from) {
             Some(slot) => Ok((known.clone(), slot)),
-            None => Err((
-                Refusal::Busy,
-                format!(
-                    "{from} has too many {protocol} connections open, or all nodes together have"
-                ),
-            )),
+            None => Err((Refusal::Busy, format!("too many {protocol} connections are open"))),
         }
     }
 

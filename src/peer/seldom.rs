@@ -72,8 +72,8 @@ mod tests {
     fn a_flood_of_keys_is_bounded() {
         let seldom = Seldom::new();
         let now = Instant::now();
-        let spoke = (0..100_000).filter(|key| seldom.may_speak(*key, now).is_some()).count();
+        let spoke = (0..5000).filter(|key| seldom.may_speak(*key, now).is_some()).count();
         assert_eq!(spoke, MAX_KEYS);
-        assert_eq!(seldom.may_speak(100_000, now + PAUSE), Some(0));
+        assert_eq!(seldom.may_speak(5000, now + PAUSE), Some(0));
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::header::{CONNECTION, HeaderName, HeaderValue, UPGRADE};
 use http::response::Parts;
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
@@ -87,6 +87,8 @@ impl Outcome<'_> {
         headers::remove_hop_by_hop(response.headers_mut());
         headers::remove_ours(response.headers_mut());
         let (mut head, body) = response.into_parts();
+        // The application's protocol version is its connection's, not the client's.
+        head.version = Version::HTTP_11;
         match self.exchange.class {
             Class::Write => self.acknowledge(&mut head).await?,
             Class::Read => self.tell_position(&mut head).await,

@@ -1,7 +1,6 @@
 //! The life of a request: check → classify → decide → send → answer.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
@@ -286,11 +285,6 @@ impl Exchange {
     pub(super) fn mark(&self, headers: &mut HeaderMap) {
         headers.insert(headers::NODE, self.worker.node.clone());
         headers.insert(headers::ROUTE, HeaderValue::from_static(self.route.as_str()));
-    }
-
-    /// How long the request has taken so far.
-    pub(super) fn took(&self) -> Duration {
-        self.started.elapsed()
     }
 }
 

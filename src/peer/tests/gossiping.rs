@@ -4,11 +4,11 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::relay::{Link, Relay};
 use super::*;
 use crate::cluster::{Epoch, Role};
 use crate::peer::GOSSIP;
 use crate::peer::gossip::{self, Gossip, Heard, Peers, Report};
+use crate::relay::{Link, Relay};
 
 const GENEROUS: Duration = Duration::from_secs(30);
 

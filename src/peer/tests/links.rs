@@ -3,10 +3,10 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
-use super::relay::{Link, Relay, Way};
 use super::*;
 use crate::net;
 use crate::peer::{DialError, Stream};
+use crate::relay::{Link, Relay, Way};
 
 #[tokio::test]
 async fn a_peer_that_is_away_is_not_dialed_again_at_once_and_found_when_it_is_back() {

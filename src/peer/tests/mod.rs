@@ -1,8 +1,5 @@
 //! The peer port over real sockets.
 
-#[path = "../../../tests/support/relay.rs"]
-mod relay;
-
 mod gossiping;
 mod greeting;
 mod links;
