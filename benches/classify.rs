@@ -1,4 +1,5 @@
 //! What it costs to classify a request with all bundled sets. It is done for every request.
+#![allow(clippy::expect_used, reason = "a bench that cannot begin says why")]
 
 use std::hint::black_box;
 
