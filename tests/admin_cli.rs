@@ -150,6 +150,21 @@ async fn primary_waits_for_a_node_to_start_and_to_hear_of_one() {
 }
 
 #[tokio::test]
+async fn the_configuration_says_where_the_node_is() {
+    let node = Node::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("litepilot.yml");
+    let yaml = format!(
+        "node: node-1\nproxy: {{target: 127.0.0.1:8000, db: db.sqlite3}}\nadmin: {{listen: '0.0.0.0:{}'}}\n",
+        node.address.port()
+    );
+    std::fs::write(&file, yaml).unwrap();
+    let found = run(&["status", "--json", "-c", file.to_str().unwrap()]).await;
+    assert_eq!(found.status.code(), Some(0), "{}", err(&found));
+    assert_eq!(serde_json::from_str::<Status>(out(&found)).unwrap(), status());
+}
+
+#[tokio::test]
 async fn what_goes_wrong_is_said_with_what_to_do() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let free = format!("http://{}", listener.local_addr().unwrap());
