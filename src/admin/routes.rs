@@ -9,8 +9,8 @@ use http::{Method, Request, StatusCode};
 use super::reply::{self, Reply};
 use super::stream::Streams;
 use super::{Admin, checks, page};
+use crate::config::value::parse_duration;
 use crate::status::Status;
-use crate::telemetry::clock::parse_duration;
 use crate::telemetry::metrics;
 
 /// What can be asked for.
@@ -134,10 +134,10 @@ fn checked(check: Check, admin: &Admin, status: &Status, query: Option<&str>) ->
 }
 
 fn allowed_lag(query: &str) -> Result<Duration, String> {
-    query
-        .strip_prefix("lag=")
-        .and_then(parse_duration)
-        .ok_or_else(|| format!("{query:?} is not understood: write lag=2s, or lag=250ms"))
+    match query.strip_prefix("lag=") {
+        Some(lag) => parse_duration(lag),
+        None => Err(format!("{query:?} is not understood: write lag=2s, or lag=250ms")),
+    }
 }
 
 fn status_json(status: &Status) -> Reply {

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,8 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::{AdminArgs, EXIT_CONFIG};
-use crate::config;
+use super::AdminArgs;
 use crate::status::Status;
 
 /// For one whole exchange.
@@ -23,34 +23,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
 
 /// A node's admin port.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     /// `host:port`, as it is dialed and as `Host` says it.
     authority: String,
-}
-
-/// Why a node could not be asked, or what was wrong with its answer.
-#[derive(Debug)]
-pub struct Failure {
-    message: String,
-    code: u8,
-}
-
-impl Failure {
-    /// With exit code 1.
-    pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), code: 1 }
-    }
-
-    fn usage(message: String) -> Self {
-        Self { message, code: 2 }
-    }
-
-    /// Says it on stderr, and gives the exit code.
-    pub fn report(&self) -> ExitCode {
-        eprintln!("{}", self.message);
-        ExitCode::from(self.code)
-    }
 }
 
 impl Node {
@@ -58,37 +34,12 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// A URL that is none (exit code 2), or a configuration with problems (78).
-    pub fn from_args(args: &AdminArgs) -> Result<Self, Failure> {
+    /// The exit code for a configuration with problems, which are already printed.
+    fn from_args(args: &AdminArgs) -> Result<Self, ExitCode> {
         match &args.admin {
-            Some(url) => Self::from_url(url),
-            None => {
-                let config = config::load(args.config.config.as_deref()).map_err(|problems| {
-                    let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
-                    Failure { message: lines.join("\n"), code: EXIT_CONFIG }
-                })?;
-                Ok(Self::listening_at(config.admin.listen))
-            }
+            Some(node) => Ok(node.clone()),
+            None => Ok(Self::listening_at(args.config.load()?.admin.listen)),
         }
-    }
-
-    fn from_url(url: &str) -> Result<Self, Failure> {
-        let wrong = || {
-            Failure::usage(format!(
-                "--admin {url}: this is no admin URL: write it like http://127.0.0.1:9180"
-            ))
-        };
-        let uri: Uri = url.parse().map_err(|_| wrong())?;
-        let authority = uri.authority().ok_or_else(wrong)?;
-        let plain = uri.scheme_str() == Some("http")
-            && matches!(uri.path(), "" | "/")
-            && uri.query().is_none()
-            && !authority.as_str().contains('@');
-        if !plain {
-            return Err(wrong());
-        }
-        let port = authority.port_u16().unwrap_or(80);
-        Ok(Self { authority: format!("{}:{port}", authority.host()) })
     }
 
     /// A node that listens everywhere is asked on loopback.
@@ -101,44 +52,51 @@ impl Node {
         Self { authority: SocketAddr::new(ip, listen.port()).to_string() }
     }
 
-    /// The node's status: as it came, and read.
+    /// The node's status.
     ///
     /// # Errors
     ///
     /// When the node cannot be reached, or answers something else.
-    pub async fn status(&self) -> Result<(String, Status), Failure> {
-        let json = self.get("/status").await?;
-        let status = serde_json::from_str(&json).map_err(|error| {
+    pub async fn status(&self) -> Result<Status, String> {
+        serde_json::from_str(&self.status_json().await?).map_err(|error| {
             let at = &self.authority;
-            Failure::new(format!("{at} sent a status that this version cannot read: {error}"))
-        })?;
-        Ok((json, status))
+            format!("{at} sent a status that this version cannot read (--json may help): {error}")
+        })
     }
 
-    async fn get(&self, path: &str) -> Result<String, Failure> {
+    /// The node's status as it came, whatever its version.
+    ///
+    /// # Errors
+    ///
+    /// When the node cannot be reached, or answers with an error.
+    pub async fn status_json(&self) -> Result<String, String> {
+        self.get("/status").await
+    }
+
+    async fn get(&self, path: &str) -> Result<String, String> {
         let exchange = timeout(PATIENCE, self.exchange(path)).await;
         let (code, body) = exchange.unwrap_or_else(|_| {
-            Err(Failure::new(format!(
+            Err(format!(
                 "{} did not answer within {PATIENCE:?}: is it the admin port of a node, and is that node well?",
                 self.authority
-            )))
+            ))
         })?;
         let body = String::from_utf8_lossy(&body).into_owned();
         if code == StatusCode::OK {
             return Ok(body);
         }
-        Err(Failure::new(format!("{} answered {code}: {}", self.authority, detail(&body))))
+        Err(format!("{} answered {code}: {}", self.authority, detail(&body)))
     }
 
-    async fn exchange(&self, path: &str) -> Result<(StatusCode, Bytes), Failure> {
+    async fn exchange(&self, path: &str) -> Result<(StatusCode, Bytes), String> {
         let at = &self.authority;
         let stream = TcpStream::connect(at).await.map_err(|error| {
-            Failure::new(format!(
+            format!(
                 "cannot reach a node at {at}: {error}. Is `litepilot run` running, and is this its admin.listen?"
-            ))
+            )
         })?;
         let broken = |why: &dyn std::fmt::Display| {
-            Failure::new(format!("{at} does not answer as an admin port does: {why}"))
+            format!("{at} does not answer as an admin port does: {why}")
         };
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
@@ -156,6 +114,26 @@ impl Node {
     }
 }
 
+impl FromStr for Node {
+    type Err = &'static str;
+
+    /// From an admin URL.
+    fn from_str(url: &str) -> Result<Self, Self::Err> {
+        const WRONG: &str = "this is no admin URL: write it like http://127.0.0.1:9180";
+        let uri: Uri = url.parse().map_err(|_| WRONG)?;
+        let authority = uri.authority().ok_or(WRONG)?;
+        let plain = uri.scheme_str() == Some("http")
+            && matches!(uri.path(), "" | "/")
+            && uri.query().is_none()
+            && !authority.as_str().contains('@');
+        if !plain {
+            return Err(WRONG);
+        }
+        let port = authority.port_u16().unwrap_or(80);
+        Ok(Self { authority: format!("{}:{port}", authority.host()) })
+    }
+}
+
 /// The part of an error answer that is for people.
 fn detail(body: &str) -> String {
     let problem = serde_json::from_str::<serde_json::Value>(body).unwrap_or_default();
@@ -165,14 +143,24 @@ fn detail(body: &str) -> String {
     }
 }
 
-/// Runs a command that asks a node.
-pub fn run(command: impl Future<Output = Result<ExitCode, Failure>>) -> ExitCode {
+/// Runs a command that asks a node; what goes wrong with that is printed.
+pub fn run(args: &AdminArgs, command: impl AsyncFnOnce(&Node) -> Result<(), String>) -> ExitCode {
+    let node = match Node::from_args(args) {
+        Ok(node) => node,
+        Err(code) => return code,
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(command),
-        Err(error) => Err(Failure::new(format!("cannot start: {error}"))),
+        Ok(runtime) => runtime.block_on(command(&node)),
+        Err(error) => Err(format!("cannot start: {error}")),
     };
-    outcome.unwrap_or_else(|failure| failure.report())
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 #[cfg(test)]
@@ -187,7 +175,7 @@ mod tests {
             ("http://[::1]:9180", "[::1]:9180"),
             ("http://node-1", "node-1:80"),
         ] {
-            assert_eq!(Node::from_url(url).unwrap().authority, authority);
+            assert_eq!(url.parse::<Node>().unwrap().authority, authority);
         }
         for bad in [
             "",
@@ -198,7 +186,7 @@ mod tests {
             "http://a?b",
             "http://u@a",
         ] {
-            assert_eq!(Node::from_url(bad).unwrap_err().code, 2, "{bad}");
+            assert!(bad.parse::<Node>().is_err(), "{bad}");
         }
     }
 

@@ -78,7 +78,7 @@ pub struct AdminArgs {
     pub config: ConfigArgs,
     /// The node's admin URL, e.g. http://127.0.0.1:9180, instead of a configuration
     #[arg(long, value_name = "URL", conflicts_with = "config")]
-    pub admin: Option<String>,
+    pub admin: Option<admin_client::Node>,
     /// The file that holds its token
     #[arg(long, value_name = "FILE", requires = "admin")]
     pub token_file: Option<PathBuf>,

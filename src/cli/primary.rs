@@ -1,13 +1,14 @@
 //! `litepilot primary`
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 use tokio::time::{Instant, sleep_until};
 
-use super::admin_client::{self, Failure, Node};
-use crate::telemetry::clock::parse_duration;
+use super::admin_client::{self, Node};
+use crate::config::value::parse_duration;
 
 /// How often a node is asked while there is no primary.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -18,38 +19,27 @@ pub struct PrimaryArgs {
     #[command(flatten)]
     node: super::AdminArgs,
     /// How long to wait for there to be a primary, e.g. 30s
-    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = parse_duration)]
     wait: Duration,
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    parse_duration(text).ok_or_else(|| "write a number with a unit: 250ms, 30s, 5m".to_owned())
 }
 
 /// Runs it.
 pub fn main(args: PrimaryArgs) -> ExitCode {
-    admin_client::run(async {
-        let node = Node::from_args(&args.node)?;
-        // `None`: later than the clock can tell, which is for good.
-        let deadline = Instant::now().checked_add(args.wait);
+    admin_client::run(&args.node, async |node| {
+        let deadline = Instant::now() + args.wait;
         loop {
-            let outcome = ask(&node).await;
-            let next = Instant::now() + PAUSE;
-            if outcome.is_ok() || deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            let outcome = ask(node).await;
+            if outcome.is_ok() || Instant::now() >= deadline {
                 return outcome;
             }
             // A node that cannot be reached yet is waited for too: it may be starting.
-            sleep_until(deadline.map_or(next, |deadline| next.min(deadline))).await;
+            sleep_until(deadline.min(Instant::now() + PAUSE)).await;
         }
     })
 }
 
-async fn ask(node: &Node) -> Result<ExitCode, Failure> {
-    match node.status().await?.1.primary {
-        Some(primary) => {
-            println!("{}", primary.node);
-            Ok(ExitCode::SUCCESS)
-        }
-        None => Err(Failure::new("there is no primary now; --wait 30s waits for one")),
-    }
+async fn ask(node: &Node) -> Result<(), String> {
+    let primary = node.status().await?.primary;
+    let primary = primary.ok_or("there is no primary now; --wait 30s waits for one")?;
+    writeln!(io::stdout(), "{}", primary.node).map_err(|error| format!("cannot print: {error}"))
 }

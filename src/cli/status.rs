@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::admin_client::{self, Node};
+use super::admin_client;
 use crate::status::{AppState, Member, Status};
 
 /// The arguments of `litepilot status`.
@@ -20,12 +20,11 @@ pub struct StatusArgs {
 
 /// Runs it.
 pub fn main(args: StatusArgs) -> ExitCode {
-    admin_client::run(async {
-        let (json, status) = Node::from_args(&args.node)?.status().await?;
-        let text = if args.json { json } else { table(&status) };
+    admin_client::run(&args.node, async |node| {
+        let text = if args.json { node.status_json().await? } else { table(&node.status().await?) };
         // Whoever reads may have seen enough (`| head`).
         let _ = io::stdout().write_all(text.as_bytes());
-        Ok(ExitCode::SUCCESS)
+        Ok(())
     })
 }
 

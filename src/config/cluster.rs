@@ -111,10 +111,17 @@ fn names(peers: &Peers) -> String {
 
 fn read_peers(section: &Section<'_>, node: Option<&NodeId>) -> Vec<(NodeId, HostPort)> {
     let name = |key: &str| key.parse::<NodeId>().map_err(|error| error.to_string());
-    let Some(mut peers) = section.entries("peers", name, address::dial) else { return Vec::new() };
+    let entries = section.entries("peers", name, address::dial).unwrap_or_default();
+    // A peer with a wrong address is still a peer: nothing more is to be said of it.
+    let unknown = HostPort { host: "localhost".to_owned(), port: 0 };
+    let with_address = |(name, address): (NodeId, Option<HostPort>)| {
+        (name, address.unwrap_or_else(|| unknown.clone()))
+    };
+    let mut peers: Vec<_> = entries.into_iter().map(with_address).collect();
     peers.sort_by(|(a, _), (b, _)| a.cmp(b));
     for (i, (name, address)) in peers.iter().enumerate() {
-        if let Some((other, _)) = peers[..i].iter().find(|(_, other)| other == address) {
+        let mut before = peers[..i].iter().filter(|(_, other)| *other != unknown);
+        if let Some((other, _)) = before.find(|(_, other)| other == address) {
             section.wrong("peers", format!("{other} and {name} have the same address {address}"));
         }
     }

@@ -180,7 +180,7 @@ impl Config {
 }
 
 /// The first configuration that exists. One that exists but cannot be read is not passed over.
-fn find() -> Option<&'static Path> {
+pub fn find() -> Option<&'static Path> {
     PLACES.iter().map(Path::new).find(|path| path.symlink_metadata().is_ok())
 }
 

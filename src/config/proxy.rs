@@ -167,5 +167,5 @@ fn read_tls(section: &Section<'_>) -> Option<EdgeTls> {
     if pairs.is_empty() {
         section.wrong("tls", "no certificate: write {cert: FILE, key: FILE}, or remove the key");
     }
-    Some(EdgeTls(pairs))
+    Some(EdgeTls(pairs.into_iter().flatten().collect()))
 }

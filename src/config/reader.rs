@@ -128,20 +128,20 @@ impl<'a> Section<'a> {
         Some(items.iter().filter_map(|item| self.checked(&path, item, &read)).collect())
     }
 
-    /// The entries of a mapping whose keys are free; wrong ones are left out.
+    /// The entries of a mapping whose keys are free; those with a wrong key are left out.
     pub fn entries<K, V>(
         &self,
         key: &'static str,
         read_key: impl Fn(&str) -> Result<K, String>,
         read: impl Fn(&Node) -> Result<V, String>,
-    ) -> Option<Vec<(K, V)>> {
+    ) -> Option<Vec<(K, Option<V>)>> {
         let path = self.path_of(key);
         let entries = self.checked(&path, self.node(key)?, value::map)?;
         let entry = |(key, node): &(Key, Node)| {
             let value = self.checked(&format!("{path}.{}", key.text), node, &read);
             let name = read_key(&key.text)
                 .map_err(|message| self.reader.problem(&path, key.place, &message));
-            Some((name.ok()?, value?))
+            Some((name.ok()?, value))
         };
         Some(entries.iter().filter_map(entry).collect())
     }
@@ -174,7 +174,7 @@ impl<'a> Section<'a> {
     pub fn sections<T>(
         &self,
         key: &'static str,
-        read: impl Fn(&Section<'a>) -> Option<T>,
+        read: impl Fn(&Section<'a>) -> T,
     ) -> Option<Vec<T>> {
         let node = self.node(key)?;
         let items = match &node.value {
@@ -182,7 +182,7 @@ impl<'a> Section<'a> {
             _ => std::slice::from_ref(node),
         };
         let read = |item: &'a Node| self.reader.section(self.path_of(key), item.place, item, &read);
-        Some(items.iter().filter_map(read).collect())
+        Some(items.iter().map(read).collect())
     }
 
     /// A path; a relative one is relative to the file's directory.

@@ -1,9 +1,8 @@
 //! "Did you mean …?"
 
-/// The candidate that a mistyped word most likely meant: at most two letters off, and at most a
-/// third of the word.
+/// The candidate that a mistyped word most likely meant: one letter off, or two in a longer word.
 pub fn closest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
-    let most = (word.chars().count() / 3).clamp(1, 2);
+    let most = ((word.chars().count() + 1) / 3).clamp(1, 2);
     candidates
         .iter()
         .map(|candidate| (distance(word, candidate), *candidate))
@@ -12,23 +11,28 @@ pub fn closest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
         .map(|(_, candidate)| candidate)
 }
 
-/// Levenshtein's distance. Words longer than a key can be are infinitely far from it.
+/// How many letters to add, remove, replace or swap with their neighbor. Words longer than a key can
+/// be are infinitely far from it.
 fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
     if a.len() > 64 {
         return usize::MAX;
     }
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = i;
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
+    for i in 0..=a.len() {
+        for j in 0..=b.len() {
+            if i == 0 || j == 0 {
+                rows[i][j] = i + j;
+                continue;
+            }
+            let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            rows[i][j] = replaced.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                rows[i][j] = rows[i][j].min(rows[i - 2][j - 2] + 1);
+            }
         }
     }
-    row[b.len()]
+    rows[a.len()][b.len()]
 }
 
 #[cfg(test)]
@@ -42,8 +46,9 @@ mod tests {
             ("lisen", Some("listen")),
             ("targte", Some("target")),
             ("readwait", Some("read_wait")),
-            ("tsl", None),
+            ("tsl", Some("tls")),
             ("tl", Some("tls")),
+            ("stl", None),
             ("color", None),
             ("", None),
         ] {

@@ -38,6 +38,8 @@ pub struct Fixed {
     epoch: Epoch,
     /// The last reign that was heard of.
     reign: Option<Primary>,
+    /// A later epoch is needed and could not be begun; that was said.
+    stuck: bool,
     ready: watch::Receiver<bool>,
     peers: watch::Receiver<Peers>,
     view: watch::Sender<ClusterView>,
@@ -64,6 +66,7 @@ impl Fixed {
             data_dir: data_dir.to_owned(),
             epoch,
             reign: None,
+            stuck: false,
             ready,
             peers,
             view: watch::Sender::new(first),
@@ -110,11 +113,12 @@ impl Fixed {
             Ok(epoch) => {
                 warn!(%beyond, %epoch, "a peer knows a later epoch than this node's data_dir");
                 self.epoch = epoch;
+                self.stuck = false;
                 true
             }
             Err(error) => {
                 // Tried again with each gossip; said once.
-                if self.view.borrow().writable {
+                if !std::mem::replace(&mut self.stuck, true) {
                     error!(%error, %beyond, "no writes: cannot begin an epoch after a peer's");
                 }
                 false

@@ -131,6 +131,25 @@ async fn a_primary_that_lost_its_data_dir_overtakes_what_its_peers_know() {
 }
 
 #[tokio::test]
+async fn a_primary_that_cannot_begin_the_epoch_it_needs_takes_no_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_ready, is_ready) = watch::channel(true);
+    let (gossip, peers_heard) = watch::channel(Peers::new());
+    let fixed = Fixed::new(setup("a"), dir.path(), is_ready, peers_heard).unwrap();
+    let mut view = fixed.view();
+    tokio::spawn(fixed.run());
+    view.wait_for(|view| view.writable).await.unwrap();
+    let data_dir = dir.path().to_owned();
+    drop(dir);
+    gossip.send_replace(peers([heard("b", Some(7))]));
+    view.wait_for(|view| !view.writable && view.primary.is_none()).await.unwrap();
+    std::fs::create_dir(&data_dir).unwrap();
+    gossip.send_replace(peers([heard("b", Some(7)), heard("c", None)]));
+    assert_eq!(view.wait_for(|view| view.writable).await.unwrap().epoch(), Epoch(8));
+    std::fs::remove_dir_all(&data_dir).unwrap();
+}
+
+#[tokio::test]
 async fn replicas_write_no_epoch() {
     let dir = tempfile::tempdir().unwrap();
     let (_ready, is_ready) = watch::channel(true);

@@ -1,18 +1,20 @@
 //! A rule file, checked: every problem of it at once, each with its place and its remedy.
 
 use std::str::FromStr;
-use std::time::Duration;
 
 use http::{HeaderName, Method};
 
 use super::glob::{self, Glob};
 use super::matching::{Condition, Match};
 use super::{Class, Rule, Verdict};
-use crate::config::{Ack, Consistency};
+use crate::config::{self, value};
 use crate::yaml::{self, Node, Place, Problem, Value};
 
-const RULE_KEYS: &str = "match, as, consistency, read_wait, write_hold, ack";
-const MATCH_KEYS: &str = "method, path, path_regex, host, query, header, content_type, upgrade";
+const FILE_KEYS: [&str; 1] = ["rules"];
+const RULE_KEYS: [&str; 6] = ["match", "as", "consistency", "read_wait", "write_hold", "ack"];
+const SETTINGS: [&str; 4] = ["consistency", "read_wait", "write_hold", "ack"];
+const MATCH_KEYS: [&str; 8] =
+    ["method", "path", "path_regex", "host", "query", "header", "content_type", "upgrade"];
 
 /// Checks a rule file.
 ///
@@ -28,6 +30,9 @@ pub(super) fn parse(file: &str, text: &[u8]) -> Result<Vec<Rule>, Vec<Problem>> 
 
 /// Reads a file's tree and gathers what is wrong with it. What cannot be read is reported and left
 /// out, so that the rest is checked too.
+///
+/// Not the configuration's reader: there nothing behind a key means its default, but a condition
+/// without a value must never become a rule for every request.
 struct Reader<'a> {
     file: &'a str,
     problems: Vec<Problem>,
@@ -35,74 +40,60 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn file(&mut self, root: &Node) -> Vec<Rule> {
-        let mut rules = None;
+        let mut rules: &[Node] = &[];
         for (key, node) in self.map(root, "a rule file is `rules:` and a list below it") {
             match (key.text.as_str(), &node.value) {
-                ("rules", Value::List(items)) => rules = Some(items.as_slice()),
+                ("rules", Value::List(items)) => rules = items,
                 ("rules", _) => self.wrong(node, "a list of rules"),
-                _ => self.unknown(key, "rules"),
+                _ => self.unknown(key, &FILE_KEYS),
             }
         }
-        if rules.is_none() && self.problems.is_empty() {
-            self.report(root.place, "`rules` is missing: a list of rules stands below it");
-        }
-        rules.unwrap_or_default().iter().map(|item| self.rule(item)).collect()
+        self.require(root, "rules", "a list of rules stands below it");
+        rules.iter().map(|item| self.rule(item)).collect()
     }
 
     fn rule(&mut self, node: &Node) -> Rule {
         let mut matching = None;
         let mut class = None;
-        let mut extra = None;
-        let mut verdict = Verdict {
-            class: Class::Write,
-            consistency: None,
-            read_wait: None,
-            write_hold: None,
-            ack: None,
-            rule: 0,
-        };
-        for (key, value) in self.map(node, "a rule has the keys `match` and `as`") {
+        let mut verdict = Verdict::of(Class::Write);
+        let entries = self.map(node, "a rule has the keys `match` and `as`");
+        for (key, value) in entries {
             match key.text.as_str() {
                 "match" => matching = Some(self.conditions(value)),
-                "as" => class = Some(self.parsed(value, class_from).unwrap_or(Class::Write)),
-                "consistency" => verdict.consistency = self.parsed(value, consistency_from),
-                "read_wait" => verdict.read_wait = self.parsed(value, duration_from),
-                "write_hold" => verdict.write_hold = self.parsed(value, duration_from),
-                "ack" => verdict.ack = self.parsed(value, ack_from),
-                _ => self.unknown(key, RULE_KEYS),
-            }
-            if !matches!(key.text.as_str(), "match" | "as") {
-                extra = Some(key);
+                "as" => class = self.read(value, class_from),
+                "consistency" => verdict.consistency = self.read(value, config::consistency),
+                "read_wait" => verdict.read_wait = self.read(value, value::duration_or_zero),
+                "write_hold" => verdict.write_hold = self.read(value, value::duration_or_zero),
+                "ack" => verdict.ack = self.read(value, config::ack),
+                _ => self.unknown(key, &RULE_KEYS),
             }
         }
-        if let Value::Map(_) = node.value {
-            self.check_rule(node, matching.is_some(), class, extra);
+        self.require(node, "match", "for every request: `match: {}`");
+        self.require(node, "as", "one of read, write, passthrough");
+        if class == Some(Class::Passthrough) {
+            self.refuse_settings(entries);
         }
-        verdict.class = class.unwrap_or(Class::Write);
+        verdict.class = class.unwrap_or(verdict.class);
         let place = format!("{}:{}", self.file, node.place.line);
         let (methods, conditions) = matching.unwrap_or_default();
         Rule { methods, conditions, verdict, place }
     }
 
-    fn check_rule(
-        &mut self,
-        node: &Node,
-        has_match: bool,
-        class: Option<Class>,
-        extra: Option<&yaml::Key>,
-    ) {
-        if !has_match {
-            self.report(node.place, "`match` is missing; for every request: `match: {}`");
+    /// Reports that a mapping lacks a key.
+    fn require(&mut self, node: &Node, required: &str, remedy: &str) {
+        let Value::Map(entries) = &node.value else { return };
+        if entries.iter().all(|(key, _)| key.text != required) {
+            self.report(node.place, format!("`{required}` is missing: {remedy}"));
         }
-        match (class, extra) {
-            (None, _) => {
-                self.report(node.place, "`as` is missing: one of read, write, passthrough");
+    }
+
+    /// What passes through neither waits nor is held nor acknowledged.
+    fn refuse_settings(&mut self, entries: &[(yaml::Key, Node)]) {
+        for (key, _) in entries {
+            if SETTINGS.contains(&key.text.as_str()) {
+                let message = "does nothing where `as` is passthrough: remove it, or use read";
+                self.report(key.place, format!("`{}` {message}", key.text));
             }
-            (Some(Class::Passthrough), Some(key)) => self.report(
-                key.place,
-                format!("`{}` does nothing here: what passes through never waits; remove it, or use `as: read`", key.text),
-            ),
-            _ => {}
         }
     }
 
@@ -120,7 +111,7 @@ impl Reader<'_> {
                 "header" => conditions.header = self.named(value, header_from),
                 "content_type" => conditions.content_type = self.parsed(value, media_type_from),
                 "upgrade" => conditions.upgrade = self.parsed(value, Glob::any_case),
-                _ => self.unknown(key, MATCH_KEYS),
+                _ => self.unknown(key, &MATCH_KEYS),
             }
         }
         (methods, conditions)
@@ -174,22 +165,27 @@ impl Reader<'_> {
         }
     }
 
-    /// A scalar, if it can be read; otherwise a problem.
+    /// A value, if it can be read; otherwise a problem.
+    fn read<T>(&mut self, node: &Node, read: impl Fn(&Node) -> Result<T, String>) -> Option<T> {
+        read(node).map_err(|message| self.report(node.place, message)).ok()
+    }
+
+    /// The same for what is read from a text.
     fn parsed<T>(&mut self, node: &Node, from: impl Fn(&str) -> Result<T, String>) -> Option<T> {
-        let Some(word) = node.word() else {
-            self.wrong(node, "a text");
-            return None;
-        };
-        from(word).map_err(|message| self.report(node.place, message)).ok()
+        self.read(node, |node| from(&value::word(node)?))
     }
 
     fn wrong(&mut self, node: &Node, expected: &str) {
         self.report(node.place, format!("this is {}, expected: {expected}", node.describe()));
     }
 
-    fn unknown(&mut self, key: &yaml::Key, known: &str) {
+    fn unknown(&mut self, key: &yaml::Key, known: &[&str]) {
+        let remedy = match config::closest(&key.text, known) {
+            Some(meant) => format!("did you mean {meant}?"),
+            None => format!("known here: {}", known.join(", ")),
+        };
         let name = yaml::shorten(&key.text);
-        self.report(key.place, format!("unknown key `{name}`; known here: {known}"));
+        self.report(key.place, format!("unknown key `{name}`: {remedy}"));
     }
 
     fn report(&mut self, place: Place, message: impl Into<String>) {
@@ -197,38 +193,9 @@ impl Reader<'_> {
     }
 }
 
-fn class_from(text: &str) -> Result<Class, String> {
+fn class_from(node: &Node) -> Result<Class, String> {
     let classes = [Class::Read, Class::Write, Class::Passthrough];
-    let found = classes.into_iter().find(|class| class.as_str() == text);
-    found.ok_or_else(|| not_one_of(text, "read, write, passthrough"))
-}
-
-fn consistency_from(text: &str) -> Result<Consistency, String> {
-    match text {
-        "eventual" => Ok(Consistency::Eventual),
-        "read-your-writes" => Ok(Consistency::ReadYourWrites),
-        "monotonic" => Ok(Consistency::Monotonic),
-        "strong" => Ok(Consistency::Strong),
-        _ => Err(not_one_of(text, "eventual, read-your-writes, monotonic, strong")),
-    }
-}
-
-fn ack_from(text: &str) -> Result<Ack, String> {
-    match text {
-        "primary" => Ok(Ack::Primary),
-        "one" => Ok(Ack::One),
-        "majority" => Ok(Ack::Majority),
-        _ => Err(not_one_of(text, "primary, one, majority")),
-    }
-}
-
-fn duration_from(text: &str) -> Result<Duration, String> {
-    let _ = text;
-    Ok(Duration::ZERO)
-}
-
-fn not_one_of(text: &str, known: &str) -> String {
-    format!("`{}` is none of {known}", yaml::shorten(text))
+    value::one_of(&classes.map(|class| (class.as_str(), class)))(node)
 }
 
 /// Methods are case-sensitive: a rule for `get` would never match.

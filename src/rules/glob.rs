@@ -87,6 +87,9 @@ impl Glob {
 ///
 /// What is wrong with it.
 pub fn regex(expression: &str) -> Result<Regex, String> {
+    if expression.is_empty() {
+        return Err("an empty expression is found in every path; remove the key".into());
+    }
     RegexBuilder::new(expression)
         .unicode(false)
         .dot_matches_new_line(true)

@@ -67,6 +67,13 @@ pub struct Verdict {
     pub rule: usize,
 }
 
+impl Verdict {
+    /// A verdict that sets nothing but the class.
+    fn of(class: Class) -> Self {
+        Self { class, consistency: None, read_wait: None, write_hold: None, ack: None, rule: 0 }
+    }
+}
+
 /// Rules in order; the first that matches decides.
 #[derive(Debug)]
 pub struct RuleSet {
@@ -159,13 +166,6 @@ impl RuleSet {
 
     /// The default set ends with a rule for everything; should that be lost, all are writes.
     fn otherwise(&self) -> Verdict {
-        Verdict {
-            class: Class::Write,
-            consistency: None,
-            read_wait: None,
-            write_hold: None,
-            ack: None,
-            rule: self.rules.len().saturating_sub(1),
-        }
+        Verdict { rule: self.rules.len().saturating_sub(1), ..Verdict::of(Class::Write) }
     }
 }

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 use tokio::sync::broadcast;
 
+use super::beginning;
 use super::clock::rfc3339;
 
 /// Events kept for those who come later.
@@ -42,9 +43,7 @@ impl Default for Events {
 impl Events {
     /// Keeps an event, tells the followers, and logs it.
     pub fn record(&self, kind: &'static str, text: impl Into<String>) {
-        let mut text = text.into();
-        let end = (0..=LONGEST_TEXT).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
-        text.truncate(end);
+        let text = beginning(&text.into(), LONGEST_TEXT).to_owned();
         tracing::info!(kind, "{text}");
         let event = Arc::new(Event { at: rfc3339(SystemTime::now()), kind, text });
         let mut kept = self.kept();

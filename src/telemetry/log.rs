@@ -13,9 +13,10 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
+use super::beginning;
 use crate::config::{Log, LogFormat};
 
-/// Lines waiting to be written; with the longest line, at most 32 MiB.
+/// Lines waiting to be written; with the longest lines, some 32 MiB.
 const QUEUE: usize = 4096;
 /// Bytes; the rest of a longer line is cut off.
 const LONGEST_LINE: usize = 8 * 1024;
@@ -105,7 +106,7 @@ impl<'a> MakeWriter<'a> for Queue {
 
 impl Write for Line<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.0.try_send(Job::Line(shortened(line))).is_err() {
+        if self.0.try_send(Job::Line(one_line(line))).is_err() {
             DROPPED.fetch_add(1, Relaxed);
         }
         Ok(line.len())
@@ -116,14 +117,14 @@ impl Write for Line<'_> {
     }
 }
 
-fn shortened(line: &[u8]) -> Vec<u8> {
-    if line.len() <= LONGEST_LINE {
-        return line.to_vec();
-    }
-    let text = String::from_utf8_lossy(&line[..LONGEST_LINE]);
-    let mut short = text.trim_end_matches(char::REPLACEMENT_CHARACTER).as_bytes().to_vec();
-    short.extend_from_slice("…\n".as_bytes());
-    short
+/// One event on one line, so that no text within it can pass for an event of its own.
+fn one_line(event: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(event);
+    let text = text.trim_end_matches('\n');
+    let line = beginning(text, LONGEST_LINE);
+    let cut = if line.len() < text.len() { "…" } else { "" };
+    let line = line.replace('\n', "\\n");
+    format!("{line}{cut}\n").into_bytes()
 }
 
 #[cfg(test)]
@@ -143,10 +144,11 @@ mod tests {
     }
 
     #[test]
-    fn a_long_line_is_cut_between_characters() {
-        let long = "é".repeat(LONGEST_LINE);
-        let short = String::from_utf8(shortened(format!("x{long}").as_bytes())).unwrap();
-        assert!(short.ends_with("é…\n") && short.len() < LONGEST_LINE + 8);
-        assert_eq!(shortened(b"short\n"), b"short\n");
+    fn an_event_is_one_line_cut_between_characters() {
+        let long = format!("x{}", "é".repeat(LONGEST_LINE));
+        let line = String::from_utf8(one_line(long.as_bytes())).unwrap();
+        assert!(line.ends_with("é…\n") && line.len() < LONGEST_LINE + 8);
+        assert_eq!(one_line(b"short\n"), b"short\n");
+        assert_eq!(one_line(b"two\nlines\n"), b"two\\nlines\n");
     }
 }

@@ -69,8 +69,12 @@ fn all_problems_of_all_sources_are_reported_at_once() {
     let found: Vec<String> = found.iter().map(ToString::to_string).collect();
     assert_eq!(found.len(), 5, "{found:#?}");
     assert!(found[0].contains("`djagno`: there are default, django, static"), "{}", found[0]);
-    assert!(found[1].contains("bad.yml:2:12: unknown key `pth`"), "{}", found[1]);
-    assert!(found[2].contains("bad.yml:3:8: `writes` is none of read"), "{}", found[2]);
+    assert!(
+        found[1].contains("bad.yml:2:12: unknown key `pth`: did you mean path?"),
+        "{}",
+        found[1]
+    );
+    assert!(found[2].contains("bad.yml:3:8: the text \"writes\" is not one of read, write, passthrough: did you mean write?"), "{}", found[2]);
     assert!(found[3].contains("bad.yml:3:3: `match` is missing"), "{}", found[3]);
     assert!(found[4].contains("missing.yml:1:1: this rule file cannot be read"), "{}", found[4]);
 }
@@ -80,10 +84,10 @@ fn files_of_another_shape_are_refused() {
     refused("", "1:1", "the file is empty");
     refused("[]", "1:1", "a rule file is `rules:`");
     refused("{}", "1:1", "`rules` is missing");
-    refused("rules:\n", "1:7", "a list of rules");
-    refused("rules: []\nrule: []", "2:1", "unknown key `rule`; known here: rules");
+    refused("rules:\n", "1:6", "a list of rules");
+    refused("rules: []\nrule: []", "2:1", "unknown key `rule`: did you mean rules?");
     refused("rules: [a]", "1:9", "a rule has the keys");
-    refused("rules: [\n", "2:1", "");
+    refused("rules: [\n", "1:8", "unclosed bracket");
 }
 
 #[test]
@@ -98,17 +102,20 @@ fn each_mistake_in_a_rule_has_its_place_and_its_remedy() {
         ("{as: read}", "1:9", "for every request: `match: {}`"),
         ("{match: [], as: read}", "1:17", "for every request `{}`"),
         ("{match: , as: read}", "1:15", "for every request `{}`"),
-        ("{match: {}, as: [read]}", "1:25", "expected: a text"),
+        ("{match: {}, as: [read]}", "1:25", "a list is not one of"),
         ("{match: {}, as: READ}", "1:25", "read, write, passthrough"),
-        ("{match: {}, as: read, acks: one}", "1:31", "known here: match, as, consistency"),
+        ("{match: {}, as: read, acks: one}", "1:31", "did you mean ack?"),
         ("{match: {}, as: write, ack: all}", "1:37", "primary, one, majority"),
         ("{match: {}, as: read, consistency: weak}", "1:44", "eventual, read-your-writes"),
         ("{match: {}, as: read, read_wait: 5}", "1:42", "5s"),
         ("{match: {}, as: write, write_hold: soon}", "1:44", "5s"),
         ("{match: {}, as: passthrough, ack: one}", "1:38", "remove it"),
-        ("{match: {paths: /a}, as: read}", "1:18", "path, path_regex, host"),
+        ("{match: {paths: /a}, as: read}", "1:18", "did you mean path?"),
+        ("{match: {cookie: a}, as: read}", "1:18", "known here: method, path, path_regex"),
         ("{match: {path: a}, as: read}", "1:24", "`/a`"),
         ("{match: {path: '/a[b'}, as: read}", "1:24", "unclosed"),
+        ("{match: {path: }, as: read}", "1:22", "nothing where text is expected"),
+        ("{match: {path_regex: ''}, as: read}", "1:30", "remove the key"),
         ("{match: {path_regex: (}, as: read}", "1:30", "unclosed"),
         ("{match: {method: get}, as: read}", "1:26", "`GET`"),
         ("{match: {method: []}, as: read}", "1:26", "without `method` every one does"),
@@ -117,7 +124,7 @@ fn each_mistake_in_a_rule_has_its_place_and_its_remedy() {
         ("{match: {content_type: json}, as: read}", "1:32", "`multipart/*`"),
         ("{match: {header: {'a b': present}}, as: read}", "1:27", "no header's name"),
         ("{match: {header: X}, as: read}", "1:26", "`{X-Fresh: present}`"),
-        ("{match: {query: {a: [b]}}, as: read}", "1:29", "expected: a text"),
+        ("{match: {query: {a: [b]}}, as: read}", "1:29", "a list where text"),
     ] {
         refused(&format!("rules: [{rule}]"), place, says);
     }
