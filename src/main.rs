@@ -3,5 +3,8 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if let Some(code) = litepilot::process::init::run_if_pid1() {
+        return code;
+    }
     litepilot::cli::main()
 }
