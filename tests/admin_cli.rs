@@ -1,7 +1,5 @@
 //! `litepilot status` and `litepilot primary` against a real admin port.
 
-#![allow(clippy::unwrap_used, reason = "a failed expectation is the report")]
-
 use std::net::SocketAddr;
 use std::process::{Output, Stdio};
 use std::sync::{Arc, Mutex};

@@ -1,5 +1,4 @@
 //! Child processes as a user meets them: real programs, their output in our log, and their ends.
-#![allow(clippy::unwrap_used)] // A failed expectation of a helper is the report.
 
 use std::future::poll_fn;
 use std::path::Path;

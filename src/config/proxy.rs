@@ -35,7 +35,7 @@ pub struct Proxy {
     pub listen: SocketAddr,
     /// The application.
     pub target: Target,
-    /// The database, relative to [`Litefs::mount`].
+    /// The database, relative to [`Litefs::mount`](super::Litefs::mount).
     pub db: PathBuf,
     /// Rule sets, in order: bundled ones by name, or paths ending in `.yml`/`.yaml`
     /// (relative ones already resolved against the configuration file's directory).

@@ -6,7 +6,7 @@
 //! | [`glob`] | compiled patterns |
 //! | [`matching`] | what a rule asks of a request |
 //! | [`load`] | where rules come from: sets compiled in, and the user's files |
-//! | [`file`] | a rule file, checked |
+//! | [`mod@file`] | a rule file, checked |
 
 use std::cmp::Reverse;
 use std::time::Duration;
