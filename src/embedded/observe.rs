@@ -33,7 +33,7 @@ struct Open {
 }
 
 /// What tells a file from one that replaced it under the same name.
-type FileId = (u64, u64);
+pub type FileId = (u64, u64);
 
 /// What one look found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +93,7 @@ impl Observer {
 }
 
 /// The file's identity, `None` if there is none.
-fn file_at(path: &Path) -> io::Result<Option<FileId>> {
+pub fn file_at(path: &Path) -> io::Result<Option<FileId>> {
     match path.metadata() {
         Ok(found) if found.is_file() => Ok(Some(id(&found))),
         Ok(_) => Err(io::Error::new(
