@@ -38,11 +38,12 @@ pub trait Engine: Send + Sync {
     }
 
     /// Makes this node's copy the one that is written, in `epoch`. Done already: nothing happens.
+    /// Returns what it held when the reign began: what earlier epochs had beyond that is lost.
     ///
     /// # Errors
     ///
     /// When the engine could not; it then is what it was, and may be asked again.
-    fn become_primary(&self, epoch: Epoch) -> BoxFuture<'_, io::Result<()>> {
+    fn become_primary(&self, epoch: Epoch) -> BoxFuture<'_, io::Result<Position>> {
         Box::pin(async move {
             Err(io::Error::new(
                 io::ErrorKind::Unsupported,

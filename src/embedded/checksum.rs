@@ -54,6 +54,9 @@ fn mix(mut value: u64) -> u64 {
 }
 
 impl Checksum {
+    /// Of a database that was not read. No database has it.
+    pub const UNKNOWN: Self = Self(0);
+
     /// The checksum of a database whose pages have these sums.
     pub fn of(page_sums: &[u64]) -> Self {
         Self(page_sums.iter().fold(0, |all, sum| all ^ sum) | FLAG)

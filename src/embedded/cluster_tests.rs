@@ -150,7 +150,7 @@ async fn what_a_position_says_is_there() {
 
 #[tokio::test]
 async fn a_delayed_replica_does_not_claim_what_it_lacks() {
-    let delayed = Node::delayed(Duty::Replica, Duration::from_millis(50));
+    let delayed = Node::delayed(Duty::Replica, Duration::from_millis(200));
     let primary = Node::new(REIGN);
     let _link = Link::new(&primary, &delayed);
     let app = primary.app("wal");
@@ -272,6 +272,34 @@ async fn what_nobody_else_has_is_saved_before_it_is_replaced() {
 }
 
 #[tokio::test]
+async fn a_database_that_an_application_makes_on_a_replica_is_closed_to_it() {
+    for mode in MODES {
+        let (primary, replica) = (Node::new(REIGN), Node::new(Duty::Replica));
+        fs::write(replica.database(), "").unwrap();
+        // Seen while it is still empty.
+        replica.engine.ask(Command::Position).await.unwrap();
+        let app = replica.app(mode);
+        until("closed", || app.execute("INSERT INTO t (x) VALUES (1)", ()).is_err()).await;
+        insert(&primary.app(mode));
+        let _link = Link::new(&primary, &replica);
+        replica_is_level(&primary, &replica).await;
+        assert_eq!(replica.count(), 1, "{mode}");
+        assert!(replica.dir.path().join("data/diverged").exists());
+    }
+}
+
+#[tokio::test]
+async fn equal_data_need_not_be_sent() {
+    let (primary, mut other) = (Node::new(REIGN), Node::new(REIGN));
+    insert(&primary.app("delete"));
+    fs::copy(primary.database(), other.database()).unwrap();
+    other.restart(Duty::Replica);
+    let _link = Link::new(&primary, &other);
+    replica_is_level(&primary, &other).await;
+    assert!(!other.dir.path().join("data/diverged").exists());
+}
+
+#[tokio::test]
 async fn a_stale_primary_is_not_followed() {
     let (old, new, replica) =
         (Node::new(REIGN), Node::new(Duty::Primary(Epoch(2))), Node::new(Duty::Replica));
@@ -335,6 +363,37 @@ async fn lag_grows_while_the_link_is_cut() {
     until("lagging", || replica.engine.lag().unwrap() > cut + 2 * wire::HEARTBEAT).await;
     let _link = Link::new(&primary, &replica);
     until("level again", || replica.engine.lag().unwrap() < cut + wire::HEARTBEAT).await;
+}
+
+#[tokio::test]
+async fn a_link_that_falls_silent_is_given_up() {
+    let (primary, replica) = (Node::new(REIGN), Node::new(Duty::Replica));
+    insert(&primary.app("wal"));
+    let (near, mut far) = tokio::io::duplex(1 << 20);
+    let greeting = wire::Message::Hello { version: wire::VERSION, have: Stamp::default() };
+    wire::send(&mut far, &greeting).await.unwrap();
+    let (silent, _held) = tokio::io::duplex(1 << 20);
+    let ended = tokio::join!(primary.engine.serve(near), replica.engine.follow(silent));
+    for ended in [ended.0, ended.1] {
+        assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+}
+
+#[tokio::test]
+async fn a_demotion_that_a_writer_prevents_leaves_a_primary() {
+    for mode in MODES {
+        let node = Node::new(REIGN);
+        let app = node.app(mode);
+        app.execute_batch("BEGIN IMMEDIATE; INSERT INTO t (x) VALUES (1)").unwrap();
+        assert!(node.engine.become_replica(None).await.is_err());
+        app.execute_batch("COMMIT").unwrap();
+        node.now().await;
+        insert(&app);
+        assert_eq!(node.now().await.epoch, Epoch(1));
+        node.engine.become_replica(None).await.unwrap();
+        assert!(app.execute("DELETE FROM t", ()).is_err(), "{mode}");
+        assert_eq!(node.count(), 2, "{mode}");
+    }
 }
 
 /// An application in a process of its own that reads in a loop, with connections that stay and
@@ -499,10 +558,46 @@ async fn txids_go_on_after_a_promotion() {
     replica_is_level(&primary, &replica).await;
     let before = replica.now().await;
     drop(link);
-    replica.engine.become_primary(Epoch(2)).await.unwrap();
+    let start = replica.engine.become_primary(Epoch(2)).await.unwrap();
+    assert_eq!(start, Position { epoch: Epoch(2), txid: before.txid });
     let after = replica.now().await;
     assert!(after.txid > before.txid && after.txid > Txid(5), "{before} then {after}");
     let error = replica.engine.become_primary(Epoch(1)).await.unwrap_err();
     assert!(error.to_string().contains("epoch 2"), "{error}");
     insert(&replica.app("wal"));
+}
+
+/// `cargo test --lib embedded::cluster_tests::speed -- --ignored --nocapture`
+#[tokio::test]
+#[ignore = "a measurement"]
+async fn speed() {
+    for (mode, rows) in [("delete", 1), ("wal", 1), ("wal", 15_000)] {
+        let (primary, replica) = (Node::new(REIGN), Node::new(Duty::Replica));
+        let app = primary.app(mode);
+        for _ in 0..rows {
+            app.execute_batch("BEGIN").unwrap();
+            for _ in 0..rows.min(1_000) {
+                app.execute("INSERT INTO t (x) VALUES (zeroblob(3900))", ()).unwrap();
+            }
+            app.execute_batch("COMMIT").unwrap();
+            if app.query_row("SELECT count(*) FROM t", (), |r| r.get::<_, i64>(0)).unwrap() >= rows
+            {
+                break;
+            }
+        }
+        let _link = Link::new(&primary, &replica);
+        let began = Instant::now();
+        replica_is_level(&primary, &replica).await;
+        println!("{mode}, {rows} pages: first copy {:?}", began.elapsed());
+        let mut taken = Vec::new();
+        for _ in 0..30 {
+            insert(&app);
+            let began = Instant::now();
+            let written = primary.now().await;
+            replica.reaches(written).await;
+            taken.push(began.elapsed());
+        }
+        taken.sort();
+        println!("{mode}, {rows} pages: commit to copy p50 {:?}, max {:?}", taken[15], taken[29]);
+    }
 }

@@ -2,11 +2,14 @@
 //!
 //! It is for development, demos and tests; it says so once at start, loudly.
 //!
-//! One thread owns all of SQLite ([`worker`]), because SQLite blocks and must not do so on a thread
-//! that serves requests. As a [`primary`] it sees the application's commits by [`observe`], numbers
+//! One thread owns all of SQLite (`worker`), because SQLite blocks and must not do so on a thread
+//! that serves requests. As a `primary` it sees the application's commits by [`observe`], numbers
 //! them, keeps the numbers from ever being used twice by [`store`], and makes one [`image`] of each
-//! state for all replicas. As a [`replica`] it [`apply`]s what it was sent. [`serve`] and [`follow`]
+//! state for all replicas. As a `replica` it [`apply`]s what it was sent. [`serve`] and [`follow`]
 //! are the two ends of a link; they know nothing of how it was made. [`posfile`] tells applications.
+//!
+//! An application's connection that was opened on a replica stays read-only: SQLite looks at the
+//! mark, but never unlearns it. After a promotion the application has to connect anew.
 //!
 //! # What always holds
 //!
@@ -223,12 +226,13 @@ impl Engine for Embedded {
         lock(&self.shared.level_at).map(|at| at.elapsed())
     }
 
-    fn become_primary(&self, epoch: Epoch) -> BoxFuture<'_, io::Result<()>> {
+    fn become_primary(&self, epoch: Epoch) -> BoxFuture<'_, io::Result<Position>> {
         Box::pin(self.ask(move |reply| Command::Become(Duty::Primary(epoch), None, reply)))
     }
 
     fn become_replica(&self, primary: Option<NodeId>) -> BoxFuture<'_, io::Result<()>> {
-        Box::pin(self.ask(move |reply| Command::Become(Duty::Replica, primary, reply)))
+        let asked = self.ask(move |reply| Command::Become(Duty::Replica, primary, reply));
+        Box::pin(async { asked.await.map(drop) })
     }
 
     fn state(&self) -> EngineState {

@@ -18,6 +18,8 @@ use crate::txid::{Position, Txid};
 pub struct Primary {
     path: PathBuf,
     observer: Observer,
+    /// What this copy held when the reign began.
+    start: Position,
     position: Position,
     /// A change was seen that has no number yet, because reserving one failed.
     unnumbered: bool,
@@ -43,12 +45,18 @@ impl Shipped {
 }
 
 impl Primary {
-    /// Reigns in `epoch`, beyond all that this node ever gave out or applied.
+    /// Reigns in `epoch`. `held` is the position of a copy that has followed until now; without it
+    /// the numbers begin beyond all that this node ever gave out or applied.
     ///
     /// # Errors
     ///
     /// When the data is of a later epoch.
-    pub fn new(path: PathBuf, epoch: Epoch, store: &Store) -> io::Result<Self> {
+    pub fn new(
+        path: PathBuf,
+        epoch: Epoch,
+        held: Option<Position>,
+        store: &Store,
+    ) -> io::Result<Self> {
         let newest = store.newest();
         if epoch < newest.epoch {
             return Err(io::Error::new(
@@ -59,15 +67,24 @@ impl Primary {
                 ),
             ));
         }
+        // In a new epoch every number is new. In the same one, what was given out last is unknown.
+        let held = held.filter(|_| epoch > newest.epoch);
+        let start = Position { epoch, txid: held.map_or(newest.txid, |held| held.txid) };
         Ok(Self {
             observer: Observer::new(path.clone()),
             path,
-            position: Position { epoch, txid: newest.txid },
-            // What was given out last is unknown: only the next number is certainly new.
-            unnumbered: newest.txid > Txid(0),
+            start,
+            position: start,
+            unnumbered: start.txid > Txid(0),
             writable: false,
             shipped: Shipped::default(),
         })
+    }
+
+    /// What this copy held when the reign began: transactions beyond it, of earlier epochs, are
+    /// lost.
+    pub fn start(&self) -> Position {
+        self.start
     }
 
     /// What was published last.
@@ -149,5 +166,10 @@ impl Primary {
             apply::set_read_only(&apply::open(&self.path)?, true).map_err(failed)?;
         }
         Ok(())
+    }
+
+    /// Lets the application write again, from the next look on.
+    pub fn lift_fence(&mut self) {
+        self.writable = false;
     }
 }

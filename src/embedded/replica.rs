@@ -14,6 +14,7 @@ use super::checksum::{Checksum, Stamp, page_sum};
 use super::image::{Image, Update, WRITE_VERSION};
 use super::observe::{FileId, explain, file_at};
 use super::store::Store;
+use crate::txid::Position;
 
 /// Where copies go that are about to be overwritten and that no primary shipped.
 const ARCHIVE: &str = "diverged";
@@ -27,7 +28,7 @@ pub struct Replica {
     open: Option<Open>,
     have: Stamp,
     sums: Vec<u64>,
-    /// A primary shipped what we have.
+    /// A primary shipped what we have, or has the same.
     shipped: bool,
 }
 
@@ -49,7 +50,7 @@ impl Replica {
     }
 
     /// Opens the copy if it is there and not open, keeps applications from writing it, and finds
-    /// out what it is. Returns whether it is there.
+    /// out what it is. Returns whether it is there; an empty file is not, it cannot bear the mark.
     ///
     /// # Errors
     ///
@@ -59,23 +60,51 @@ impl Replica {
         if self.open.as_ref().map(|open| open.file) == file {
             return Ok(file.is_some());
         }
-        *self = Self::new(self.path.clone(), self.data_dir.clone());
+        if self.open.is_some() {
+            // What we know is about another file.
+            *self = Self::new(self.path.clone(), self.data_dir.clone());
+        }
         let Some(file) = file else { return Ok(false) };
         let connection = apply::open(&self.path)?;
         let failed = |e| explain(&self.path, e);
         apply::set_read_only(&connection, true).map_err(failed)?;
         match Image::read(&connection, &self.path, &Image::default()) {
+            Ok(image) if image.is_empty() => return Ok(false),
             Ok(image) => {
                 let known = store.recognize(image.checksum());
-                self.shipped = image.is_empty() || known.is_some();
-                self.have = known.unwrap_or_default();
+                let unknown = Stamp { position: Position::default(), checksum: image.checksum() };
+                self.shipped = known.is_some();
+                self.have = known.unwrap_or(unknown);
                 self.sums = image.into_sums();
             }
-            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => self.shipped = false,
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+                let (position, checksum) = (Position::default(), Checksum::UNKNOWN);
+                self.shipped = false;
+                self.have = Stamp { position, checksum };
+                self.sums = Vec::new();
+            }
             Err(error) => return Err(error),
         }
         self.open = Some(Open { connection, file });
         Ok(true)
+    }
+
+    /// Opens an empty file to be filled, and makes it if need be.
+    fn begin(&mut self) -> io::Result<()> {
+        if file_at(&self.path)?.is_none() {
+            apply::create(&self.path).map_err(|e| explain_io(&self.path, e))?;
+        }
+        let connection = apply::open(&self.path)?;
+        let count: u32 = connection
+            .pragma_query_value(None, "page_count", |row| row.get(0))
+            .map_err(|e| explain(&self.path, e))?;
+        let file = file_at(&self.path)?.filter(|_| count == 0).ok_or_else(|| {
+            // The next look marks it.
+            let message = "an application is just creating the database";
+            explain_io(&self.path, io::Error::new(io::ErrorKind::ResourceBusy, message))
+        })?;
+        self.open = Some(Open { connection, file });
+        Ok(())
     }
 
     /// The primary is at `stamp`, and this copy equals its.
@@ -86,13 +115,14 @@ impl Replica {
     pub fn level(&mut self, stamp: Stamp, store: &mut Store) -> io::Result<()> {
         self.look(store)?;
         self.follows(stamp)?;
-        if stamp.checksum != Checksum::of(&self.sums) {
+        if stamp.checksum != self.have.checksum {
             return Err(mismatch("says that this copy equals its own, which it does not"));
         }
         if stamp.position.epoch != self.have.position.epoch && !self.sums.is_empty() {
             store.applying(self.have, stamp)?;
         }
         self.have = stamp;
+        self.shipped = true;
         Ok(())
     }
 
@@ -107,8 +137,7 @@ impl Replica {
         self.follows(update.stamp)?;
         let sums = self.sums_after(update)?;
         if !exists {
-            apply::create(&self.path).map_err(|e| explain_io(&self.path, e))?;
-            self.look(store)?;
+            self.begin()?;
         }
         self.fits(update)?;
         if update.base.is_none() && !self.shipped {
@@ -118,7 +147,12 @@ impl Replica {
             return Err(mismatch("sent an update while the database was taken away"));
         };
         store.applying(self.have, update.stamp)?;
-        apply::apply(&open.connection, update).map_err(|e| explain(&self.path, e))?;
+        if let Err(error) = apply::apply(&open.connection, update) {
+            if !exists {
+                self.open = None;
+            }
+            return Err(explain(&self.path, error));
+        }
         self.sums = sums;
         self.have = update.stamp;
         self.shipped = true;
@@ -136,7 +170,7 @@ impl Replica {
     /// The sums of all pages after `update`, checked against what it promises.
     fn sums_after(&self, update: &Update) -> io::Result<Vec<u64>> {
         let mut sums = match update.base {
-            Some(base) if base != Checksum::of(&self.sums) => {
+            Some(base) if base != self.have.checksum => {
                 return Err(mismatch("sent changes of another state than this copy is in"));
             }
             Some(_) => self.sums.clone(),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::checksum::Stamp;
+use super::checksum::{Checksum, Stamp};
 use super::image::Update;
 use super::posfile::PosFiles;
 use super::primary::{Primary, Shipped};
@@ -37,7 +37,7 @@ pub enum Command {
     /// This copy equals the primary's, which is there.
     Level(Stamp, Reply<Stamp>),
     /// Change roles; the name is the primary's, for applications.
-    Become(Duty, Option<NodeId>, Reply<()>),
+    Become(Duty, Option<NodeId>, Reply<Position>),
 }
 
 /// What the thread owns.
@@ -45,14 +45,14 @@ pub struct Worker {
     options: Options,
     store: Store,
     files: Option<PosFiles>,
-    copy: Copy,
+    held: Held,
     /// What `<db>-pos` says.
     published: Option<Stamp>,
     shared: Arc<Shared>,
 }
 
 /// This node's copy of the database.
-enum Copy {
+enum Held {
     Primary(Box<Primary>),
     Replica(Box<Replica>),
 }
@@ -66,8 +66,8 @@ impl Worker {
             true => Some(PosFiles::new(&options.mount, &database)?),
             false => None,
         };
-        let copy = new_copy(&options, options.duty, &store)?;
-        let mut worker = Self { options, store, files, copy, published: None, shared };
+        let held = held_as(&options, options.duty, None, &store)?;
+        let mut worker = Self { options, store, files, held, published: None, shared };
         if let (Some(files), Duty::Primary(_)) = (&worker.files, worker.options.duty) {
             files.set_primary(None)?;
         }
@@ -129,7 +129,7 @@ impl Worker {
     /// Looks for what happened while nobody asked.
     fn idle(&mut self) {
         let moved =
-            self.look().is_ok() && matches!(&self.copy, Copy::Primary(primary) if primary.moved());
+            self.look().is_ok() && matches!(&self.held, Held::Primary(primary) if primary.moved());
         if moved && self.files.is_some() {
             // For `<db>-pos`. What fails is in `state`.
             let _ = self.ship();
@@ -138,15 +138,15 @@ impl Worker {
 
     /// Looks at the database and publishes what it found.
     fn look(&mut self) -> io::Result<Position> {
-        let found = match &mut self.copy {
-            Copy::Primary(primary) => primary
+        let found = match &mut self.held {
+            Held::Primary(primary) => primary
                 .look(&mut self.store, &self.shared.position)
                 .map(|exists| (exists, primary.position())),
-            Copy::Replica(replica) => {
+            Held::Replica(replica) => {
                 replica.look(&self.store).map(|exists| (exists, replica.have().position))
             }
         };
-        if let Copy::Replica(replica) = &self.copy {
+        if let Held::Replica(replica) = &self.held {
             let have = replica.have();
             self.copy_holds(have);
         }
@@ -160,7 +160,7 @@ impl Worker {
     }
 
     fn ship(&mut self) -> io::Result<Shipped> {
-        let Copy::Primary(primary) = &mut self.copy else { return Err(not("the primary")) };
+        let Held::Primary(primary) = &mut self.held else { return Err(not("the primary")) };
         let shipped = primary.ship(&mut self.store, &self.shared.position);
         match &shipped {
             Ok(shipped) => {
@@ -177,7 +177,7 @@ impl Worker {
     }
 
     fn apply(&mut self, update: &Update) -> io::Result<Stamp> {
-        let Copy::Replica(replica) = &mut self.copy else { return Err(not("a replica")) };
+        let Held::Replica(replica) = &mut self.held else { return Err(not("a replica")) };
         let have = replica.apply(update, &mut self.store)?;
         self.shared.set_state(State::Running);
         self.shared.set_refusal(None);
@@ -186,7 +186,7 @@ impl Worker {
     }
 
     fn level(&mut self, stamp: Stamp) -> io::Result<Stamp> {
-        let Copy::Replica(replica) = &mut self.copy else { return Err(not("a replica")) };
+        let Held::Replica(replica) = &mut self.held else { return Err(not("a replica")) };
         replica.level(stamp, &mut self.store)?;
         self.shared.set_refusal(None);
         self.copy_holds(stamp);
@@ -205,43 +205,67 @@ impl Worker {
     }
 
     fn publish(&mut self, stamp: Stamp) {
-        let Some(files) = self.files.as_ref().filter(|_| self.published != Some(stamp)) else {
+        // LiteFS has no such file for a database that does not exist.
+        let nothing = stamp.position == Position::default();
+        if nothing || stamp.checksum == Checksum::default() || self.published == Some(stamp) {
             return;
-        };
+        }
+        let Some(files) = &self.files else { return };
         match files.set_position(&stamp) {
             Ok(()) => self.published = Some(stamp),
             Err(error) => tracing::warn!(%error, "the position cannot be published"),
         }
     }
 
-    fn become_(&mut self, duty: Duty, primary: Option<&NodeId>) -> io::Result<()> {
-        if duty != *self.shared.duty.borrow() {
-            if duty == Duty::Replica {
-                self.fence()?;
-            }
-            let next = new_copy(&self.options, duty, &self.store)?;
-            let old = mem::replace(&mut self.copy, next);
-            drop(old);
-            if let Err(error) = self.look() {
-                // An application must not find a database that it can write on a replica, nor one
-                // that it cannot write on the primary.
-                self.copy = new_copy(&self.options, *self.shared.duty.borrow(), &self.store)?;
-                return Err(error);
-            }
+    /// Changes roles. Returns what this copy held when it took up the new one.
+    fn become_(&mut self, duty: Duty, primary: Option<&NodeId>) -> io::Result<Position> {
+        let before = *self.shared.duty.borrow();
+        if duty != before {
+            self.take_up(duty).inspect_err(|_| self.return_to(before))?;
             *lock(&self.shared.level_at) = None;
             self.shared.set_refusal(None);
             self.shared.duty.send_replace(duty);
             tracing::info!(?duty, "this node's copy has a new role");
         }
-        match &self.files {
-            Some(files) => files.set_primary(primary),
-            None => Ok(()),
+        if let Some(files) = &self.files {
+            files.set_primary(primary)?;
+        }
+        Ok(match &self.held {
+            Held::Primary(primary) => primary.start(),
+            Held::Replica(replica) => replica.have().position,
+        })
+    }
+
+    fn take_up(&mut self, duty: Duty) -> io::Result<()> {
+        if duty == Duty::Replica {
+            self.fence()?;
+        }
+        let held = Some(match &self.held {
+            Held::Replica(replica) => replica.have().position,
+            Held::Primary(primary) => primary.position(),
+        });
+        let next = held_as(&self.options, duty, held, &self.store)?;
+        // Closes what the old role had open, before the new one opens it.
+        drop(mem::replace(&mut self.held, next));
+        self.look().map(drop)
+    }
+
+    /// An application must not find a database that it can write on a replica, nor one that it
+    /// cannot write on the primary: the next look sees to that.
+    fn return_to(&mut self, duty: Duty) {
+        match (&mut self.held, duty) {
+            (Held::Primary(primary), Duty::Primary(_)) => primary.lift_fence(),
+            (Held::Replica(_), Duty::Replica) => {}
+            (_, duty) => match held_as(&self.options, duty, None, &self.store) {
+                Ok(held) => self.held = held,
+                Err(error) => tracing::error!(%error, "the old role cannot be taken up again"),
+            },
         }
     }
 
     /// Ends the reign of this copy: nobody can write it any more, and what it is, is remembered.
     fn fence(&mut self) -> io::Result<()> {
-        let Copy::Primary(primary) = &mut self.copy else { return Ok(()) };
+        let Held::Primary(primary) = &mut self.held else { return Ok(()) };
         let deadline = Instant::now() + FENCE;
         while let Err(error) = primary.fence() {
             if error.kind() != io::ErrorKind::ResourceBusy || Instant::now() > deadline {
@@ -258,11 +282,16 @@ impl Worker {
     }
 }
 
-fn new_copy(options: &Options, duty: Duty, store: &Store) -> io::Result<Copy> {
+fn held_as(
+    options: &Options,
+    duty: Duty,
+    held: Option<Position>,
+    store: &Store,
+) -> io::Result<Held> {
     let path = options.database();
     Ok(match duty {
-        Duty::Primary(epoch) => Copy::Primary(Box::new(Primary::new(path, epoch, store)?)),
-        Duty::Replica => Copy::Replica(Box::new(Replica::new(path, options.data_dir.clone()))),
+        Duty::Primary(epoch) => Held::Primary(Box::new(Primary::new(path, epoch, held, store)?)),
+        Duty::Replica => Held::Replica(Box::new(Replica::new(path, options.data_dir.clone()))),
     })
 }
 
