@@ -11,7 +11,7 @@
 //! while a read transaction is turned into a write transaction, because at the *beginning* of a
 //! transaction it would also have SQLite take the database for empty.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::Path;
@@ -50,7 +50,7 @@ pub fn open(path: &Path) -> io::Result<Connection> {
 pub fn create(path: &Path) -> io::Result<()> {
     let file = OpenOptions::new().write(true).create_new(true).open(path)?;
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let owner = File::open(dir)?.metadata()?;
+    let owner = fs::metadata(dir)?;
     if rustix::process::geteuid().is_root() {
         fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
     }

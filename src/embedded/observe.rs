@@ -33,7 +33,7 @@ struct Open {
 }
 
 /// What tells a file from one that replaced it under the same name.
-type FileId = (u64, u64);
+pub type FileId = (u64, u64);
 
 /// What one look found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +93,7 @@ impl Observer {
 }
 
 /// The file's identity, `None` if there is none.
-fn file_at(path: &Path) -> io::Result<Option<FileId>> {
+pub fn file_at(path: &Path) -> io::Result<Option<FileId>> {
     match path.metadata() {
         Ok(found) if found.is_file() => Ok(Some(id(&found))),
         Ok(_) => Err(io::Error::new(
@@ -132,6 +132,9 @@ fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
 /// SQLite's error with the file's name and, where we know it, the remedy.
 pub fn explain(path: &Path, error: rusqlite::Error) -> io::Error {
     use io::ErrorKind as Kind;
+    let unfinished = error
+        .sqlite_error()
+        .is_some_and(|e| e.extended_code == rusqlite::ffi::SQLITE_READONLY_ROLLBACK);
     let (kind, remedy) = match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             (Kind::ResourceBusy, "; another connection holds it locked")
@@ -140,11 +143,11 @@ pub fn explain(path: &Path, error: rusqlite::Error) -> io::Error {
             (Kind::InvalidData, "; `proxy.db` has to name the application's SQLite database")
         }
         Some(ErrorCode::DatabaseCorrupt) => (Kind::InvalidData, "; restore it from a backup"),
-        Some(ErrorCode::ReadOnly) => (
+        _ if unfinished => (
             Kind::ResourceBusy,
             "; a crash left an unfinished transaction, the application rolls it back when it next uses the database",
         ),
-        Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => (
+        Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => (
             Kind::PermissionDenied,
             "; run litepilot as the user that owns the database and its directory, or as root",
         ),
