@@ -59,6 +59,12 @@ impl Slots {
         }
     }
 
+    /// Counts one more, whatever the limit.
+    pub fn enter(self: &Arc<Self>) -> Slot {
+        self.open.fetch_add(1, Relaxed);
+        Slot(self.clone())
+    }
+
     /// Waits for a place. Meanwhile new connections wait in the listener's backlog.
     async fn take(self: &Arc<Self>) -> Slot {
         while self.open() >= self.most {
@@ -70,8 +76,7 @@ impl Slots {
             }
             self.freed.notified().await;
         }
-        self.open.fetch_add(1, Relaxed);
-        Slot(self.clone())
+        self.enter()
     }
 }
 

@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
+use super::acceptor::Slot;
 use super::body::{Answer, Attached};
 use super::client::Client;
 use super::exchange::{Call, ClientResponse, Exchange};
@@ -40,11 +41,16 @@ pub struct Finish {
     route: Route,
     status: StatusCode,
     started: Instant,
+    _slot: Option<Slot>,
 }
 
 impl Finish {
     /// For the answer to `exchange`; `connection` is given back once the body has come whole.
-    pub fn new(exchange: &Exchange, status: StatusCode, connection: Option<Connection>) -> Self {
+    pub fn new(
+        exchange: &mut Exchange,
+        status: StatusCode,
+        connection: Option<Connection>,
+    ) -> Self {
         Self {
             connection,
             client: exchange.client.clone(),
@@ -53,6 +59,7 @@ impl Finish {
             route: exchange.route,
             status,
             started: exchange.started,
+            _slot: exchange.slot.take(),
         }
     }
 }
@@ -126,7 +133,7 @@ impl Outcome<'_> {
         Ok(self.pass_on(head, body, connection))
     }
 
-    fn pass_on(&self, mut head: Parts, body: Incoming, connection: Connection) -> ClientResponse {
+    fn pass_on(self, mut head: Parts, body: Incoming, connection: Connection) -> ClientResponse {
         // The application's protocol version is its connection's, not the client's.
         head.version = Version::HTTP_11;
         let finish = Finish::new(self.exchange, head.status, Some(connection));

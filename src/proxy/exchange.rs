@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
+use super::acceptor::Slot;
 use super::answer::{Finish, ReplayRequest};
 use super::body::{Answer, Outgoing, ReadError};
 use super::client::Client;
@@ -43,6 +44,8 @@ pub struct Exchange {
     pub(super) class: Class,
     pub(super) route: Route,
     pub(super) started: Instant,
+    /// Of a request that a peer has passed on: counted until its answer has gone.
+    pub(super) slot: Option<Slot>,
 }
 
 /// What the request's head says, apart from what is passed on.
@@ -80,7 +83,7 @@ impl Exchange {
     /// Begins now.
     pub(super) fn new(worker: Rc<Worker>, client: Rc<Client>) -> Self {
         let (class, route) = (Class::Read, Route::None);
-        Self { worker, client, class, route, started: Instant::now() }
+        Self { worker, client, class, route, started: Instant::now(), slot: None }
     }
 
     async fn run(&mut self, request: Request<Incoming>) -> Result<ClientResponse, Problem> {
@@ -193,7 +196,7 @@ impl Exchange {
     }
 
     /// An answer of ours.
-    pub(super) fn own(&self, response: Response<Bytes>) -> ClientResponse {
+    pub(super) fn own(&mut self, response: Response<Bytes>) -> ClientResponse {
         let (mut head, body) = response.into_parts();
         self.mark(&mut head.headers);
         let finish = Finish::new(self, head.status, None);

@@ -43,6 +43,7 @@ use worker::{Shared, Worker};
 pub struct DataPlane {
     address: SocketAddr,
     slots: Arc<Slots>,
+    forwarded: Arc<Slots>,
     threads: Vec<JoinHandle<()>>,
     stop: tokio::sync::watch::Sender<bool>,
     peers: PeerDoor,
@@ -63,6 +64,7 @@ impl DataPlane {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let slots = Slots::new(shared.config.max_connections);
+        let forwarded = shared.forwarded.clone();
         let (stop, stopped) = tokio::sync::watch::channel(false);
         let (senders, receivers) = acceptor::channels(workers);
         let mut threads = Vec::new();
@@ -80,7 +82,7 @@ impl DataPlane {
                 tracing::error!(%why, "cannot accept connections");
             }
         })?);
-        Ok(Self { address, slots, threads, stop, peers })
+        Ok(Self { address, slots, forwarded, threads, stop, peers })
     }
 
     /// Where clients connect.
@@ -93,9 +95,10 @@ impl DataPlane {
         self.peers.clone()
     }
 
-    /// Returns once every client has gone.
+    /// Returns once every client has gone and every request of a peer is answered.
     pub async fn drained(&self) {
         self.slots.all_closed().await;
+        self.forwarded.all_closed().await;
     }
 
     /// How many clients are connected.

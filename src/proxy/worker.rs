@@ -14,6 +14,7 @@ use http::HeaderValue;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
+use super::acceptor::Slots;
 use super::hold::Holds;
 use super::token;
 use super::upstream::{Dial, Limits, Origin};
@@ -44,6 +45,8 @@ pub struct Shared {
     pub app: AppHealth,
     /// Opens connections to the other nodes, if there are any.
     pub dialer: Option<Arc<Dialer>>,
+    /// Requests that peers have passed on and that are under way.
+    pub forwarded: Arc<Slots>,
     /// How many requests wait.
     pub holds: Holds,
     /// Set once, when the node begins to stop.
