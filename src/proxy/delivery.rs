@@ -53,7 +53,7 @@ impl Delivery<'_> {
             Decision::Here => return self.here(request, &seen).await,
             Decision::ToPrimary => {
                 if let Some(primary) = &seen.view.primary {
-                    return self.to_primary(request, primary).await;
+                    return self.at_primary(request, primary).await;
                 }
             }
             Decision::HereAfter(token) => self.wait_for_token(token).await,
@@ -137,7 +137,7 @@ impl Delivery<'_> {
         Ok(Attempt::Again(spare))
     }
 
-    async fn to_primary(
+    async fn at_primary(
         &mut self,
         mut request: Request<Outgoing>,
         primary: &Primary,
