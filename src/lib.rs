@@ -10,6 +10,8 @@
 //! | [`rules`] | a request's class. Pure |
 //! | [`proxy`] | the data plane: one runtime per core, the life of a request |
 //! | [`cluster`], [`txid`], [`position`] | node names, epochs, transaction ids; waiting for a position |
+//! | [`fixed`] | `election: static`: the view when the primary never changes |
+//! | [`peer`], [`net`] | the one port between nodes, gossip; dialing by name |
 //! | [`engine`], [`embedded`] | what keeps the database, and how far it is |
 //! | [`process`] | the application as our child, its health, PID 1 |
 //! | [`admin`], [`status`] | the admin port: health, status, metrics |
@@ -25,13 +27,19 @@
 //!
 //! `proxy` never sees who elects; `rules` and `proxy::route` do no I/O and read no clock.
 
+// A panic in a worker takes every connection of that worker with it.
+#![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 pub mod admin;
 pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod embedded;
 pub mod engine;
+pub mod fixed;
+pub mod net;
 pub mod node;
+pub mod peer;
 pub mod position;
 pub mod process;
 pub mod proxy;
@@ -41,3 +49,7 @@ pub mod status;
 pub mod telemetry;
 pub mod txid;
 pub mod yaml;
+
+#[cfg(test)]
+#[path = "../tests/support/relay.rs"]
+mod relay;

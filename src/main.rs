@@ -1,7 +1,12 @@
 //! Arguments in, exit code out.
 
+#![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if let Some(code) = litepilot::process::init::run_if_pid1() {
+        return code;
+    }
     litepilot::cli::main()
 }

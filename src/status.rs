@@ -1,1 +1,212 @@
-//! To be filled.
+//! What a node says of itself and of the cluster: the one snapshot behind `/status`, the health
+//! checks, the gauges and `litepilot status`.
+//!
+//! Plain data. The node makes it, everybody else reads it, so that no two answers can disagree.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::{Epoch, NodeId, Primary, Role};
+use crate::engine::EngineState;
+use crate::telemetry::clock::rfc3339;
+use crate::txid::Position;
+
+/// Makes a snapshot. Called for each request to the admin port: it must be cheap and not block.
+pub type StatusSource = Arc<dyn Fn() -> Status + Send + Sync>;
+
+/// This program's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// A node at one moment, as `/status` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// This node.
+    pub node: NodeId,
+    /// What it does.
+    pub role: Role,
+    /// It may take writes now: it is the primary and its claim is valid.
+    pub writable: bool,
+    /// Who takes writes; `None` while this node hears of nobody.
+    pub primary: Option<PrimaryStatus>,
+    /// A majority of the voters is in contact.
+    pub quorum: bool,
+    /// How far this node's copy is.
+    pub position: Position,
+    /// How far this copy is behind the primary's, in milliseconds; 0 on the primary, `None` while
+    /// it cannot be known.
+    pub lag_ms: Option<u64>,
+    /// The engine that keeps the database, LiteFS or not.
+    pub litefs: EngineStatus,
+    /// The application.
+    pub app: AppStatus,
+    /// Every member of the cluster, this node included.
+    pub nodes: Vec<Member>,
+    /// The version of Litepilot on this node.
+    pub version: String,
+}
+
+/// The primary, as this node knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrimaryStatus {
+    /// Its name.
+    pub node: NodeId,
+    /// The epoch of its reign.
+    pub epoch: Epoch,
+    /// When this node first heard of that reign (RFC 3339, UTC).
+    pub since: String,
+}
+
+/// The engine, in a form that can be read back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EngineStatus {
+    /// `litefs`, `external` or `embedded`.
+    pub engine: String,
+    /// `running`, `waiting` (no database yet) or `failed`.
+    pub state: String,
+    /// The process, if the engine is one of ours.
+    pub pid: Option<u32>,
+    /// How often it was restarted.
+    pub restarts: u64,
+}
+
+/// The application.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppStatus {
+    /// Whether it answers.
+    pub state: AppState,
+    /// Its process, if we started it.
+    pub pid: Option<u32>,
+    /// How often we restarted it.
+    pub restarts: u64,
+}
+
+/// Whether the application answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AppState {
+    /// It answered the last check.
+    Up,
+    /// It did not.
+    Down,
+}
+
+/// One member of the cluster, as this node sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its name.
+    pub node: NodeId,
+    /// What it does.
+    pub role: Role,
+    /// This node hears from it; always true of itself.
+    pub reachable: bool,
+    /// How far its copy was when last heard of; `None` if never, and of witnesses.
+    pub position: Option<Position>,
+    /// How far that is behind the primary's, in milliseconds, if that can be known.
+    pub lag_ms: Option<u64>,
+}
+
+impl From<&Primary> for PrimaryStatus {
+    fn from(primary: &Primary) -> Self {
+        Self { node: primary.node.clone(), epoch: primary.epoch, since: rfc3339(primary.since) }
+    }
+}
+
+impl From<EngineState> for EngineStatus {
+    fn from(state: EngineState) -> Self {
+        Self {
+            engine: state.engine.to_owned(),
+            state: state.state,
+            pid: state.pid,
+            restarts: state.restarts,
+        }
+    }
+}
+
+impl From<bool> for AppState {
+    fn from(up: bool) -> Self {
+        if up { Self::Up } else { Self::Down }
+    }
+}
+
+impl Status {
+    /// How far behind this copy is, if that can be known.
+    pub fn lag(&self) -> Option<Duration> {
+        self.lag_ms.map(Duration::from_millis)
+    }
+
+    /// The engine works, with or without a database so far.
+    pub fn engine_works(&self) -> bool {
+        self.litefs.state != "failed"
+    }
+}
+
+/// The state of a node on its own, for tests here and in the modules that read it.
+#[cfg(test)]
+pub fn example() -> Status {
+    let node: NodeId = "node-1".parse().unwrap();
+    let position = Position { epoch: Epoch(3), txid: crate::txid::Txid(0x2a) };
+    let primary = Primary { node: node.clone(), epoch: Epoch(3), since: std::time::UNIX_EPOCH };
+    Status {
+        node: node.clone(),
+        role: Role::Primary,
+        writable: true,
+        primary: Some(PrimaryStatus::from(&primary)),
+        quorum: true,
+        position,
+        lag_ms: Some(0),
+        litefs: EngineStatus {
+            engine: "embedded".into(),
+            state: "running".into(),
+            pid: None,
+            restarts: 0,
+        },
+        app: AppStatus { state: AppState::Up, pid: Some(4711), restarts: 1 },
+        nodes: vec![Member {
+            node,
+            role: Role::Primary,
+            reachable: true,
+            position: Some(position),
+            lag_ms: Some(0),
+        }],
+        version: VERSION.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn has_the_fields_that_users_were_promised() {
+        let json = serde_json::to_value(example()).unwrap();
+        let expected = serde_json::json!({
+            "node": "node-1",
+            "role": "primary",
+            "writable": true,
+            "primary": {"node": "node-1", "epoch": 3, "since": "1970-01-01T00:00:00Z"},
+            "quorum": true,
+            "position": {"epoch": 3, "txid": "000000000000002a"},
+            "lag_ms": 0,
+            "litefs": {"engine": "embedded", "state": "running", "pid": null, "restarts": 0},
+            "app": {"state": "up", "pid": 4711, "restarts": 1},
+            "nodes": [{
+                "node": "node-1",
+                "role": "primary",
+                "reachable": true,
+                "position": {"epoch": 3, "txid": "000000000000002a"},
+                "lag_ms": 0,
+            }],
+            "version": VERSION,
+        });
+        assert_eq!(json, expected);
+    }
+
+    #[test]
+    fn reads_back_what_it_wrote_and_what_a_later_version_may_add() {
+        let mut json = serde_json::to_value(example()).unwrap();
+        json["later"] = true.into();
+        assert_eq!(serde_json::from_value::<Status>(json).unwrap(), example());
+    }
+}

@@ -1,10 +1,15 @@
 //! The command line: one short file per subcommand.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::config::{self, Config};
+use crate::yaml::Problem;
+
+mod admin_client;
 mod check;
 mod classify;
 mod primary;
@@ -44,6 +49,27 @@ pub struct ConfigArgs {
     pub config: Option<PathBuf>,
 }
 
+impl ConfigArgs {
+    /// Loads the configuration, or prints what is wrong with it.
+    ///
+    /// # Errors
+    ///
+    /// The exit code for a bad configuration.
+    pub fn load(&self) -> Result<Config, ExitCode> {
+        config::load(self.config.as_deref())
+            .map_err(|problems| refuse(&problems, &mut io::stderr()))
+    }
+}
+
+/// Prints problems, one per line, and gives the exit code for them.
+pub fn refuse(problems: &[Problem], to: &mut dyn Write) -> ExitCode {
+    for problem in problems {
+        // Nobody is left to tell if this fails; the exit code says it.
+        let _ = writeln!(to, "{problem}");
+    }
+    ExitCode::from(EXIT_CONFIG)
+}
+
 /// How to reach a running node.
 #[derive(Args, Clone, Debug, Default)]
 pub struct AdminArgs {
@@ -52,7 +78,7 @@ pub struct AdminArgs {
     pub config: ConfigArgs,
     /// The node's admin URL, e.g. http://127.0.0.1:9180, instead of a configuration
     #[arg(long, value_name = "URL", conflicts_with = "config")]
-    pub admin: Option<String>,
+    pub admin: Option<admin_client::Node>,
     /// The file that holds its token
     #[arg(long, value_name = "FILE", requires = "admin")]
     pub token_file: Option<PathBuf>,

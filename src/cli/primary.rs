@@ -1,18 +1,45 @@
 //! `litepilot primary`
 
+use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
+use tokio::time::{Instant, sleep_until};
+
+use super::admin_client::{self, Node};
+use crate::config::value::parse_duration;
+
+/// How often a node is asked while there is no primary.
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// The arguments of `litepilot primary`.
 #[derive(Args)]
 pub struct PrimaryArgs {
     #[command(flatten)]
     node: super::AdminArgs,
+    /// How long to wait for there to be a primary, e.g. 30s
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = parse_duration)]
+    wait: Duration,
 }
 
 /// Runs it.
 pub fn main(args: PrimaryArgs) -> ExitCode {
-    let _ = args;
-    ExitCode::FAILURE
+    admin_client::run(&args.node, async |node| {
+        let deadline = Instant::now() + args.wait;
+        loop {
+            let outcome = ask(node).await;
+            if outcome.is_ok() || Instant::now() >= deadline {
+                return outcome;
+            }
+            // A node that cannot be reached yet is waited for too: it may be starting.
+            sleep_until(deadline.min(Instant::now() + PAUSE)).await;
+        }
+    })
+}
+
+async fn ask(node: &Node) -> Result<(), String> {
+    let primary = node.status().await?.primary;
+    let primary = primary.ok_or("there is no primary now; --wait 30s waits for one")?;
+    writeln!(io::stdout(), "{}", primary.node).map_err(|error| format!("cannot print: {error}"))
 }

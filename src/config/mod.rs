@@ -3,14 +3,51 @@
 //! `raw YAML → tree with places (crate::yaml) → checked Config`. Every problem of a file is reported
 //! at once, each with its place and its remedy. Nothing outside this module sees unchecked values.
 //! The names and defaults are the contract of the README's configuration reference.
+//!
+//! One file per section holds its type, its defaults and how it is read; `reader` walks the tree and
+//! collects problems, `value` and `address` know the forms of single values. Relative paths are
+//! relative to the configuration file's directory.
 
-use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ipnet::IpNet;
-
 use crate::cluster::NodeId;
+use crate::yaml::{self, Node, Place, Problem, Value};
+use reader::{Reader, Section};
+
+mod address;
+mod admin;
+mod app;
+mod cluster;
+mod conflicts;
+mod cookie;
+mod litefs;
+mod log;
+mod proxy;
+mod reader;
+mod suggest;
+mod tls;
+mod trusted;
+pub mod value;
+
+pub use address::{HostPort, Target};
+pub use admin::Admin;
+pub use app::App;
+pub use cluster::{Ack, Cluster, Election, ack};
+pub use cookie::{Cookie, SameSite, Secure};
+pub use litefs::{EngineKind, Litefs};
+pub use log::{Log, LogFormat};
+pub use proxy::{Consistency, Proxy, consistency};
+pub use suggest::closest;
+pub use tls::{CertKey, EdgeTls, PeerTls};
+pub use trusted::Trusted;
+
+/// Where a configuration is looked for, in this order.
+const PLACES: [&str; 2] = ["./litepilot.yml", "/etc/litepilot.yml"];
+/// The variables that name this node, in this order, before the host name.
+const NODE_VARIABLES: [&str; 2] = ["LITEPILOT_NODE", "LITEFS_NODE_ID"];
+const DATA_DIR: &str = "/var/lib/litepilot";
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// A whole, checked configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,289 +72,163 @@ pub struct Config {
     pub log: Log,
 }
 
-/// `proxy:`
-#[derive(Clone, Debug, PartialEq)]
-pub struct Proxy {
-    /// Where clients connect. Port 0 lets the system choose (for tests).
-    pub listen: SocketAddr,
-    /// The application.
-    pub target: Target,
-    /// The database, relative to [`Litefs::mount`].
-    pub db: PathBuf,
-    /// Rule sets, in order: bundled ones by name, or paths ending in `.yml`/`.yaml`
-    /// (relative ones already resolved against the configuration file's directory).
-    pub rules: Vec<String>,
-    /// The level of reads whose rule and whose header say nothing.
-    pub consistency: Consistency,
-    /// How long a read waits here for its token.
-    pub read_wait: Duration,
-    /// How long a write waits for a primary or for the app.
-    pub write_hold: Duration,
-    /// How many writes may wait at once.
-    pub held_writes: usize,
-    /// How many reads may wait at once.
-    pub held_reads: usize,
-    /// Bytes; bodies up to this are read whole before anything is dialled.
-    pub buffer_body: usize,
-    /// Bytes; the largest body kept so that a request can be sent again.
-    pub replay_body: usize,
-    /// A replica further behind is unhealthy.
-    pub max_lag: Duration,
-    /// Client connections at once.
-    pub max_connections: usize,
-    /// To connect to the app or to a peer.
-    pub connect_timeout: Duration,
-    /// For the client's request head.
-    pub header_timeout: Duration,
-    /// Between two pieces of a body, either way.
-    pub body_timeout: Duration,
-    /// To the head of the app's response.
-    pub response_timeout: Duration,
-    /// An idle client connection is kept this long.
-    pub keepalive_timeout: Duration,
-    /// An idle connection to the app is kept this long.
-    pub target_keepalive: Duration,
-    /// Whose `X-Forwarded-*` count.
-    pub trusted: Trusted,
-    /// How the token's cookies are set.
-    pub cookie: Cookie,
-    /// Certificates for the public port.
-    pub tls: Option<EdgeTls>,
+/// A configuration file: a tree, not yet checked.
+#[derive(Debug)]
+pub struct Source {
+    /// The file as the user named it.
+    pub file: String,
+    root: Node,
 }
 
-/// Where the application listens.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Target {
-    /// `host:port`; the name is resolved at each dial.
-    Tcp(HostPort),
-    /// `unix:/path`
-    Unix(PathBuf),
+/// Loads and checks the named file, or else `./litepilot.yml`, or else `/etc/litepilot.yml`, with the
+/// variables of the environment.
+///
+/// # Errors
+///
+/// Every problem found, in the order of the file.
+pub fn load(path: Option<&Path>) -> Result<Config, Vec<Problem>> {
+    Source::open(path)?.check(&environment)
 }
 
-/// A host name or address, and a port from 1 to 65535.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct HostPort {
-    /// A name, an IPv4 address, or an IPv6 address without brackets.
-    pub host: String,
-    /// The port.
-    pub port: u16,
+/// A variable of the environment; one that is not UTF-8 counts as not set.
+pub fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
-/// What a read must at least see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Consistency {
-    /// Whatever this node has.
-    Eventual,
-    /// What this client last wrote.
-    ReadYourWrites,
-    /// What this client last wrote or read.
-    Monotonic,
-    /// The primary's state.
-    Strong,
-}
+impl Source {
+    /// Reads and parses a file, or the first that exists where one is looked for.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or it cannot be read or parsed.
+    pub fn open(path: Option<&Path>) -> Result<Self, Vec<Problem>> {
+        let path = match path {
+            Some(path) => path,
+            None => find().ok_or_else(|| {
+                let message = format!(
+                    "there is no configuration: write {}, or name a file with -c FILE",
+                    PLACES.join(" or ")
+                );
+                vec![Problem::new(PLACES[0], Place::START, message)]
+            })?,
+        };
+        let file = path.display().to_string();
+        let text = yaml::read(path).map_err(|error| {
+            let message = format!("cannot be read: {error}: name a readable file with -c FILE");
+            vec![Problem::new(&file, Place::START, message)]
+        })?;
+        Self::parse(&file, &text, &environment)
+    }
 
-/// Who must hold a write before its client is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ack {
-    /// The primary.
-    Primary,
-    /// One replica too.
-    One,
-    /// A majority of the candidates, the primary included.
-    Majority,
-}
+    /// Parses the text of a file.
+    ///
+    /// # Errors
+    ///
+    /// When it is not YAML within bounds.
+    pub fn parse(
+        file: &str,
+        text: &[u8],
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, Vec<Problem>> {
+        Ok(Self { file: file.to_owned(), root: yaml::parse(file, text, env)? })
+    }
 
-/// Whose forwarding headers are believed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Trusted(pub Vec<IpNet>);
+    /// Checks every key.
+    ///
+    /// # Errors
+    ///
+    /// Every problem found, in the order of the file.
+    pub fn check(&self, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Vec<Problem>> {
+        let reader = Reader::new(&self.file);
+        let config = reader.root(&self.root, |root| read(root, env));
+        let mut problems = reader.into_problems();
+        for (key, message) in config.iter().flat_map(conflicts::find) {
+            problems.push(Problem::new(&self.file, self.place(key), format!("{key}: {message}")));
+        }
+        problems.sort();
+        match config {
+            Some(config) if problems.is_empty() => Ok(config),
+            _ => Err(problems),
+        }
+    }
 
-impl Trusted {
-    /// Whether a peer with this address is trusted. IPv4-mapped IPv6 counts as IPv4.
-    pub fn contains(&self, peer: IpAddr) -> bool {
-        let peer = peer.to_canonical();
-        self.0.iter().any(|net| net.contains(&peer))
+    /// Where the value of a key like `proxy.tls.cert` stands, or as much of it as is there.
+    pub fn place(&self, key: &str) -> Place {
+        let mut node = &self.root;
+        for name in key.split('.') {
+            let Value::Map(entries) = &node.value else { break };
+            let Some((_, value)) = entries.iter().find(|(key, _)| key.text == name) else { break };
+            node = value;
+        }
+        node.place
     }
 }
 
-/// `proxy.cookie:`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cookie {
-    /// `SameSite`
-    pub same_site: SameSite,
-    /// `Secure`
-    pub secure: Secure,
-    /// `Domain`
-    pub domain: Option<String>,
+impl Config {
+    /// Parses and checks the text of a file. `env` gives the values of variables.
+    ///
+    /// # Errors
+    ///
+    /// Every problem found, in the order of the file.
+    pub fn from_yaml(
+        file: &str,
+        text: &[u8],
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, Vec<Problem>> {
+        Source::parse(file, text, env)?.check(env)
+    }
 }
 
-/// The values of a cookie's `SameSite`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SameSite {
-    /// `strict`
-    Strict,
-    /// `lax`
-    Lax,
-    /// `none`; only with `secure: true` or `auto`
-    None,
+/// The first configuration that exists. One that exists but cannot be read is not passed over.
+pub fn find() -> Option<&'static Path> {
+    PLACES.iter().map(Path::new).find(|path| path.symlink_metadata().is_ok())
 }
 
-/// Whether cookies are `Secure`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Secure {
-    /// If the client came over TLS, here or at a trusted proxy.
-    Auto,
-    /// Always.
-    Always,
-    /// Never.
-    Never,
+fn read(root: &Section<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<Config> {
+    let node = read_node(root, env);
+    let data_dir = root.path("data_dir").unwrap_or_else(|| DATA_DIR.into());
+    let shutdown_timeout =
+        root.get("shutdown_timeout", value::duration).unwrap_or(SHUTDOWN_TIMEOUT);
+    let proxy = root.section("proxy", proxy::read);
+    // Read before `cluster`, which depends on the engine; problems are sorted by place anyway.
+    let litefs = root.section("litefs", litefs::read);
+    let cluster =
+        root.section("cluster", |section| cluster::read(section, node.as_ref(), litefs.engine));
+    let app = root.section("app", app::read);
+    let admin = root.section("admin", admin::read);
+    let log = root.section("log", log::read);
+    Some(Config {
+        node: node?,
+        data_dir,
+        shutdown_timeout,
+        proxy: proxy?,
+        cluster: cluster?,
+        litefs,
+        app,
+        admin,
+        log,
+    })
 }
 
-/// `proxy.tls:`: one certificate with its key. A list of these serves several names by SNI.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EdgeTls(pub Vec<CertKey>);
-
-/// A certificate chain and its key, both PEM files.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CertKey {
-    /// The chain.
-    pub cert: PathBuf,
-    /// The private key.
-    pub key: PathBuf,
+/// This node's name: as written, or from the environment, or the host name.
+fn read_node(root: &Section<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<NodeId> {
+    if root.is_given("node") {
+        return root.get("node", cluster::node_id);
+    }
+    let variable = |name: &&str| Some((format!("${name}"), env(name).filter(|v| !v.is_empty())?));
+    let (origin, name) = NODE_VARIABLES
+        .iter()
+        .find_map(variable)
+        .unwrap_or_else(|| ("the host name".to_owned(), host_name()));
+    match name.parse() {
+        Ok(node) => Some(node),
+        Err(error) => {
+            root.wrong("node", format!("from {origin}: {error}; or write the key"));
+            None
+        }
+    }
 }
 
-/// `cluster:`
-#[derive(Clone, Debug, PartialEq)]
-pub struct Cluster {
-    /// How the primary is found. Without peers always [`Election::Single`].
-    pub election: Election,
-    /// The port between nodes.
-    pub listen: SocketAddr,
-    /// How other nodes reach this one; `None` without peers.
-    pub advertise: Option<HostPort>,
-    /// Every node with its address, this one included, sorted by name.
-    pub peers: Vec<(NodeId, HostPort)>,
-    /// Peers that vote but hold no data.
-    pub witnesses: Vec<NodeId>,
-    /// May this node become primary.
-    pub candidate: bool,
-    /// Certificates between nodes.
-    pub tls: Option<PeerTls>,
-    /// Plain TCP between nodes although not all are on loopback.
-    pub insecure: bool,
-    /// `cluster.lease.ttl`
-    pub lease_ttl: Duration,
-    /// Who must hold a write before its client is answered.
-    pub ack: Ack,
-    /// How long that may take.
-    pub ack_timeout: Duration,
-}
-
-/// How the primary is found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Election {
-    /// By the embedded Raft.
-    Raft,
-    /// It is always this node.
-    Static(NodeId),
-    /// There is only this node.
-    Single,
-}
-
-/// `cluster.tls:`, PEM files.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PeerTls {
-    /// The cluster's own certificate authority.
-    pub ca: PathBuf,
-    /// This node's certificate chain; its name is the node's name.
-    pub cert: PathBuf,
-    /// This node's private key.
-    pub key: PathBuf,
-}
-
-/// `litefs:`
-#[derive(Clone, Debug, PartialEq)]
-pub struct Litefs {
-    /// What keeps and replicates the database.
-    pub engine: EngineKind,
-    /// The LiteFS executable: a path, or a name looked up in `PATH`.
-    pub binary: PathBuf,
-    /// The directory of the database, whatever the engine.
-    pub mount: PathBuf,
-    /// LiteFS' own data.
-    pub data: PathBuf,
-    /// LiteFS' HTTP port.
-    pub http: SocketAddr,
-    /// Where LiteFS gets its lease.
-    pub lease_listen: SocketAddr,
-    /// How long LiteFS keeps transactions.
-    pub retention: Duration,
-    /// FUSE's `allow_other`.
-    pub allow_other: bool,
-    /// Merged into the rendered `litefs.yml`.
-    pub extra: serde_json::Map<String, serde_json::Value>,
-}
-
-/// The engines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EngineKind {
-    /// A LiteFS that we start.
-    Litefs,
-    /// A LiteFS that somebody else starts.
-    External,
-    /// None: a plain directory that we ship to the replicas.
-    Embedded,
-}
-
-/// `app:`
-#[derive(Clone, Debug, PartialEq)]
-pub struct App {
-    /// Program and arguments; empty if somebody else starts the application.
-    pub command: Vec<String>,
-    /// The user it runs as: a name or a number.
-    pub user: Option<String>,
-    /// A path whose 2xx or 3xx means health; `None`: a connection is enough.
-    pub health: Option<String>,
-    /// A primary whose app is down for this long hands over.
-    pub down_after: Duration,
-    /// Run at each promotion.
-    pub on_promote: Vec<String>,
-    /// Run at each demotion.
-    pub on_demote: Vec<String>,
-    /// Run when the quorum is lost.
-    pub on_quorum_lost: Vec<String>,
-    /// How long a hook may take.
-    pub hook_timeout: Duration,
-    /// Between SIGTERM and SIGKILL.
-    pub grace: Duration,
-}
-
-/// `admin:`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Admin {
-    /// Where the admin port listens. Port 0 lets the system choose (for tests).
-    pub listen: SocketAddr,
-    /// Accepted `Host` names, besides the listen address.
-    pub hosts: Vec<String>,
-    /// For anything that changes state; `None`: `data_dir/admin.token`.
-    pub token: Option<String>,
-}
-
-/// `log:`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Log {
-    /// For people or for machines.
-    pub format: LogFormat,
-    /// `error`, `warn`, `info`, `debug` or `trace`.
-    pub level: tracing::Level,
-    /// Whether each request is logged.
-    pub access: bool,
-}
-
-/// The forms of a log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// For machines.
-    Json,
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

@@ -1,1 +1,35 @@
-//! The application as our child: spawned, its output in our log, restarted with back-off, stopped.
+//! The application as our child.
+
+use std::time::Duration;
+
+use super::backoff::Backoff;
+use super::child::Spec;
+use super::spawn::Launch;
+use crate::config;
+
+/// Quick at first, since held requests wait for a few seconds only; then slow enough that a broken
+/// application does not fill log and machine.
+const BACKOFF: Backoff =
+    Backoff::new(Duration::from_millis(100), Duration::from_secs(10), Duration::from_secs(10));
+
+/// The application as configured, with `env` added to our environment; `None` if somebody else
+/// starts it.
+pub fn spec(app: &config::App, env: Vec<(String, String)>) -> Option<Spec> {
+    if app.command.is_empty() {
+        return None;
+    }
+    let launch = Launch {
+        name: "app",
+        key: "app.command",
+        command: app.command.clone(),
+        user: app.user.clone(),
+        env,
+        log,
+    };
+    Some(Spec { launch, grace: app.grace, backoff: BACKOFF })
+}
+
+/// An application's line in our log: its target is `app`, whatever child or hook of it wrote it.
+pub fn log(name: &str, stream: &str, line: &str) {
+    tracing::info!(target: "app", name, stream, "{line}");
+}

@@ -3,16 +3,33 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
+use tokio::time::sleep;
+
+use super::probe::Probe;
+use crate::config::Target;
+
+/// Between checks while the application is up.
+const WHILE_UP: Duration = Duration::from_secs(1);
+
+/// After the first check that found it down; doubled with each further one, up to the longest.
+const WHILE_DOWN: Duration = Duration::from_millis(50);
+const WHILE_DOWN_LONGEST: Duration = Duration::from_millis(250);
+
+/// Doubts come from clients: however many there are, they cost no more checks than this allows.
+const AT_LEAST: Duration = Duration::from_millis(20);
 
 /// What the last check found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Report {
     /// The application answered.
     pub up: bool,
     /// The number of the check, counted when it *began*.
     pub check: u64,
+    /// Since when no check has found it up; `None` while it is up.
+    pub down_since: Option<Instant>,
 }
 
 /// A handle for those who talk to the application: its health, and a way to doubt it.
@@ -32,7 +49,8 @@ pub struct Checker {
 
 /// A connected pair. Health is unknown, hence down, until the first report.
 pub fn channel() -> (Checker, AppHealth) {
-    let (sender, reports) = watch::channel(Report::default());
+    let unknown = Report { up: false, check: 0, down_since: Some(Instant::now()) };
+    let (sender, reports) = watch::channel(unknown);
     let begun = Arc::new(AtomicU64::new(0));
     let doubt = Arc::new(Notify::new());
     let checker = Checker { reports: sender, begun: begun.clone(), doubt: doubt.clone() };
@@ -43,6 +61,11 @@ impl AppHealth {
     /// Whether the last check found the application up.
     pub fn is_up(&self) -> bool {
         self.reports.borrow().up
+    }
+
+    /// Since when the application has been down, as far as the checks know; `None` while it is up.
+    pub fn down_since(&self) -> Option<Instant> {
+        self.reports.borrow().down_since
     }
 
     /// Changes of the report, for those who publish it.
@@ -72,11 +95,43 @@ impl Checker {
 
     /// Publishes what the check with that number found.
     pub fn report(&self, check: u64, up: bool) {
-        self.reports.send_replace(Report { up, check });
+        self.reports.send_modify(|last| {
+            let down_since = (!up).then(|| last.down_since.unwrap_or_else(Instant::now));
+            *last = Report { up, check, down_since };
+        });
     }
 
     /// Returns when somebody doubts the last report.
     pub async fn doubted(&self) {
         self.doubt.notified().await;
+    }
+}
+
+/// Checks the application for as long as it is polled: each second while it is up, more often while
+/// it is down, and at once when doubted. `path` is `app.health`.
+pub async fn run(checker: Checker, target: Target, path: Option<String>) {
+    let mut probe = Probe::new(target, path);
+    let app = probe.place();
+    let mut was_up = None;
+    let mut pause = WHILE_DOWN;
+    loop {
+        let check = checker.begin();
+        let found = probe.look().await;
+        let up = found.is_ok();
+        checker.report(check, up);
+        if was_up.replace(up) != Some(up) {
+            pause = WHILE_DOWN;
+            match found {
+                Ok(()) => tracing::info!("the app at {app} is up"),
+                Err(why) => tracing::warn!("the app at {app} does not answer: {why}"),
+            }
+        }
+        sleep(AT_LEAST).await;
+        tokio::select! {
+            () = checker.doubted() => {}
+            () = sleep(if up { WHILE_UP } else { pause }) => {
+                pause = (pause * 2).min(WHILE_DOWN_LONGEST);
+            }
+        }
     }
 }

@@ -1,5 +1,25 @@
-//! Child processes: the application, its health, and what PID 1 owes its orphans.
+//! Child processes: spawned in a group of their own, watched over, ended with everything they
+//! started; and what PID 1 owes its orphans.
+//!
+//! | module | subject |
+//! | --- | --- |
+//! | [`child`] | one program kept running: restarts, back-off, stopping, its published state |
+//! | [`app`] | the application as such a child |
+//! | [`hook`] | a program that runs once, within a time |
+//! | [`health`], [`probe`] | whether the application answers |
+//! | [`init`] | our duties when we are PID 1 |
+//! | [`spawn`], [`user`], [`group`], [`output`], [`backoff`] | the parts of the above |
+//!
+//! Nothing here knows requests, nodes or elections.
 
 pub mod app;
+pub mod backoff;
+pub mod child;
+pub mod group;
 pub mod health;
+pub mod hook;
 pub mod init;
+pub mod output;
+pub mod probe;
+pub mod spawn;
+pub mod user;

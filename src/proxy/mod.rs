@@ -1,3 +1,196 @@
-//! The data plane.
+//! The data plane: one thread with a runtime of its own per worker, and one that accepts.
+//!
+//! A request's life is in [`exchange`]; what is decided without I/O in [`route`], [`request`],
+//! [`headers`] and [`token`]. It knows the cluster only as a [`ClusterView`](crate::cluster).
 
+pub mod acceptor;
+pub mod activity;
+pub mod answer;
+pub mod body;
+pub mod client;
+pub mod client_io;
+pub mod delivery;
+pub mod exchange;
+pub mod forward;
+pub mod headers;
+pub mod health;
+pub mod hold;
+pub mod problem;
+pub mod receive;
+pub mod request;
 pub mod route;
+pub mod token;
+pub mod tunnel;
+pub mod upstream;
+pub mod worker;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+
+use tokio::runtime::LocalRuntime;
+use tokio::sync::mpsc;
+
+use crate::peer;
+use crate::telemetry::metrics::{Metrics, WorkerMetrics};
+use acceptor::{Accepted, Slots};
+use worker::{Shared, Worker};
+
+/// The running data plane.
+pub struct DataPlane {
+    address: SocketAddr,
+    slots: Arc<Slots>,
+    forwarded: Arc<Slots>,
+    threads: Vec<JoinHandle<()>>,
+    stop: tokio::sync::watch::Sender<bool>,
+    peers: PeerDoor,
+}
+
+impl DataPlane {
+    /// Starts the threads. `listener` must be bound and listening.
+    ///
+    /// # Errors
+    ///
+    /// When the system gives us no thread or no event queue.
+    pub fn start(
+        listener: TcpListener,
+        shared: Arc<Shared>,
+        metrics: &Metrics,
+        workers: usize,
+    ) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let slots = Slots::new(shared.config.max_connections);
+        let forwarded = shared.forwarded.clone();
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        let (senders, receivers) = acceptor::channels(workers);
+        let mut threads = Vec::new();
+        for (i, connections) in receivers.into_iter().enumerate() {
+            let (shared, metrics, slots) = (shared.clone(), metrics.worker(i), slots.clone());
+            let stopped = stopped.clone();
+            threads.push(spawn(format!("proxy-{i}"), stopped, move || {
+                work(shared, metrics, slots, connections)
+            })?);
+        }
+        let peers = PeerDoor { workers: senders.clone().into(), turn: Arc::default() };
+        let (draining, dealt) = (shared.draining.clone(), slots.clone());
+        threads.push(spawn("accept".to_owned(), stopped, move || async move {
+            if let Err(why) = acceptor::run(listener, dealt, senders, draining).await {
+                tracing::error!(%why, "cannot accept connections");
+            }
+        })?);
+        Ok(Self { address, slots, forwarded, threads, stop, peers })
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where peers' connections are taken.
+    pub fn peer_door(&self) -> PeerDoor {
+        self.peers.clone()
+    }
+
+    /// Returns once every client has gone and every request of a peer is answered.
+    pub async fn drained(&self) {
+        self.slots.all_closed().await;
+        self.forwarded.all_closed().await;
+    }
+
+    /// How many clients are connected.
+    pub fn connections(&self) -> usize {
+        self.slots.open()
+    }
+
+    /// Ends what is left at once.
+    pub fn stop(self) {
+        self.stop.send_replace(true);
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the data plane had panicked");
+            }
+        }
+    }
+}
+
+/// A thread with a runtime of its own, which lives until `stopped` says so.
+fn spawn<F: Future<Output = ()>>(
+    name: String,
+    mut stopped: tokio::sync::watch::Receiver<bool>,
+    work: impl FnOnce() -> F + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    let (report, started) = std::sync::mpsc::channel();
+    let run = move || {
+        let runtime = match LocalRuntime::new() {
+            Ok(runtime) => runtime,
+            Err(why) => return drop(report.send(Err(why))),
+        };
+        let _ = report.send(Ok(()));
+        runtime.block_on(async {
+            tokio::select! {
+                () = work() => {}
+                _ = stopped.wait_for(|stopped| *stopped) => {}
+            }
+        });
+    };
+    let thread = thread::Builder::new().name(name).spawn(run)?;
+    started.recv().map_err(io::Error::other)??;
+    Ok(thread)
+}
+
+/// Serves the connections dealt to one worker, for as long as the process lives.
+async fn work(
+    shared: Arc<Shared>,
+    metrics: Arc<WorkerMetrics>,
+    slots: Arc<Slots>,
+    mut connections: mpsc::Receiver<Accepted>,
+) {
+    let worker = Worker::new(shared, metrics);
+    let house = worker.clone();
+    tokio::task::spawn_local(async move { house.keep_house(&slots.full).await });
+    while let Some(accepted) = connections.recv().await {
+        if let Err(why) = take(&worker, accepted) {
+            tracing::error!(%why, "cannot watch a socket");
+        }
+    }
+    // The acceptor has ended; those who are connected are served until the thread is stopped.
+    std::future::pending::<()>().await;
+}
+
+/// Serves a connection in a task of this thread.
+fn take(worker: &Rc<Worker>, accepted: Accepted) -> io::Result<()> {
+    match accepted {
+        Accepted::Client(stream, peer, slot) => {
+            let stream = tokio::net::TcpStream::from_std(stream)?;
+            tokio::task::spawn_local(client::serve(worker.clone(), stream, peer, slot));
+        }
+        Accepted::Peer(stream) => {
+            let stream = stream.adopt()?;
+            tokio::task::spawn_local(client::serve_peer(worker.clone(), stream));
+        }
+    }
+    Ok(())
+}
+
+/// Deals peers' connections to the workers in turn. One that no worker can take now is closed; the
+/// peer will dial again.
+#[derive(Clone)]
+pub struct PeerDoor {
+    workers: Arc<[mpsc::Sender<Accepted>]>,
+    turn: Arc<AtomicUsize>,
+}
+
+impl PeerDoor {
+    /// Takes a peer's connection.
+    pub fn enter(&self, stream: peer::Stream) {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let worker = &self.workers[turn % self.workers.len()];
+        if worker.try_send(Accepted::Peer(stream)).is_err() {
+            tracing::warn!("dropped a peer's connection: the workers are too busy to take it");
+        }
+    }
+}

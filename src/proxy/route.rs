@@ -1,5 +1,10 @@
 //! Where a request goes. Pure.
 
+use crate::cluster::ClusterView;
+use crate::config::Consistency;
+use crate::rules::Class;
+use crate::txid::{Position, Token};
+
 /// Where the answer came from, as `Litepilot-Route` and the metrics name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Route {
@@ -34,5 +39,155 @@ impl Route {
     /// Its place in tables.
     pub fn index(self) -> usize {
         self as usize
+    }
+}
+
+/// A token this far ahead of this node is not waited for: the primary is quicker.
+const FAR_AHEAD: u64 = 10_000;
+
+/// What a request needs.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask {
+    /// What it does.
+    pub class: Class,
+    /// What a read must see.
+    pub consistency: Consistency,
+    /// What its client last saw.
+    pub token: Option<Token>,
+}
+
+/// Where a request goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// To this node's application.
+    Here,
+    /// Likewise, once this node has reached the token; after `read_wait` to the primary.
+    HereAfter(Token),
+    /// To the primary's application.
+    ToPrimary,
+    /// Nowhere until there is a primary.
+    Hold,
+}
+
+/// Decides from the class of a request, the view of the cluster and this node's position.
+pub fn decide(ask: &Ask, view: &ClusterView, position: Position) -> Decision {
+    match ask.class {
+        Class::Passthrough => Decision::Here,
+        _ if view.writable => Decision::Here,
+        Class::Write => to_primary(view),
+        Class::Read => match (ask.consistency, ask.token) {
+            (Consistency::Eventual, _) => Decision::Here,
+            (Consistency::Strong, _) => to_primary(view),
+            (_, None) => Decision::Here,
+            (_, Some(token)) => {
+                let token = with_epoch(token, position);
+                if token <= position {
+                    Decision::Here
+                } else if token.txid.0 > position.txid.0.saturating_add(FAR_AHEAD)
+                    && view.primary.is_some()
+                {
+                    to_primary(view)
+                } else {
+                    Decision::HereAfter(token)
+                }
+            }
+        },
+    }
+}
+
+/// To the primary's application, elsewhere.
+pub fn to_primary(view: &ClusterView) -> Decision {
+    match &view.primary {
+        Some(primary) if primary.node != view.node => Decision::ToPrimary,
+        // Either there is none, or we are it and may not take writes yet.
+        _ => Decision::Hold,
+    }
+}
+
+/// A client that keeps only LiteFS' own cookie means this node's epoch.
+pub fn with_epoch(mut token: Token, position: Position) -> Token {
+    if token.epoch.0 == 0 {
+        token.epoch = position.epoch;
+    }
+    token
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::{Epoch, NodeId, Primary, Role};
+    use crate::txid::Txid;
+    use std::time::SystemTime;
+
+    fn node(name: &str) -> NodeId {
+        name.parse().unwrap()
+    }
+
+    fn replica(primary: Option<&str>) -> ClusterView {
+        ClusterView {
+            node: node("me"),
+            role: Role::Replica,
+            primary: primary.map(|p| Primary {
+                node: node(p),
+                epoch: Epoch(3),
+                since: SystemTime::UNIX_EPOCH,
+            }),
+            writable: false,
+            quorum: true,
+        }
+    }
+
+    fn at(epoch: u64, txid: u64) -> Position {
+        Position { epoch: Epoch(epoch), txid: Txid(txid) }
+    }
+
+    fn ask(class: Class, consistency: Consistency, token: Option<Token>) -> Ask {
+        Ask { class, consistency, token }
+    }
+
+    const HERE: Position = Position { epoch: Epoch(3), txid: Txid(100) };
+
+    #[test]
+    fn a_primary_serves_everything_itself_and_never_waits() {
+        let view = ClusterView::single(node("me"), Epoch(3));
+        for class in [Class::Passthrough, Class::Read, Class::Write] {
+            for consistency in
+                [Consistency::Eventual, Consistency::ReadYourWrites, Consistency::Strong]
+            {
+                let ask = ask(class, consistency, Some(at(9, 9)));
+                assert_eq!(decide(&ask, &view, HERE), Decision::Here);
+            }
+        }
+    }
+
+    #[test]
+    fn a_write_goes_to_the_primary_or_waits_for_one() {
+        let write = ask(Class::Write, Consistency::Eventual, None);
+        assert_eq!(decide(&write, &replica(Some("other")), HERE), Decision::ToPrimary);
+        assert_eq!(decide(&write, &replica(None), HERE), Decision::Hold);
+        assert_eq!(decide(&write, &replica(Some("me")), HERE), Decision::Hold, "not writable yet");
+    }
+
+    #[test]
+    fn a_read_goes_by_its_token() {
+        use Consistency::*;
+        let other = replica(Some("other"));
+        let read = |consistency, token| decide(&ask(Class::Read, consistency, token), &other, HERE);
+        assert_eq!(read(ReadYourWrites, None), Decision::Here);
+        assert_eq!(read(ReadYourWrites, Some(at(3, 100))), Decision::Here);
+        assert_eq!(read(ReadYourWrites, Some(at(2, 999))), Decision::Here, "of an earlier epoch");
+        assert_eq!(read(Monotonic, Some(at(3, 101))), Decision::HereAfter(at(3, 101)));
+        assert_eq!(read(ReadYourWrites, Some(at(4, 1))), Decision::HereAfter(at(4, 1)));
+        assert_eq!(read(ReadYourWrites, Some(at(3, 10_101))), Decision::ToPrimary);
+        assert_eq!(read(Eventual, Some(at(3, 101))), Decision::Here);
+        assert_eq!(read(Strong, None), Decision::ToPrimary);
+        assert_eq!(read(ReadYourWrites, Some(at(0, 99))), Decision::Here, "LiteFS' own cookie");
+        assert_eq!(read(ReadYourWrites, Some(at(0, 101))), Decision::HereAfter(at(3, 101)));
+    }
+
+    #[test]
+    fn passthrough_goes_here_whatever_happens() {
+        let ask = ask(Class::Passthrough, Consistency::Strong, Some(at(9, 9)));
+        assert_eq!(decide(&ask, &replica(None), HERE), Decision::Here);
     }
 }

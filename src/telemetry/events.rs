@@ -1,1 +1,103 @@
 //! What happened lately, for the admin port: a bounded ring and a live feed.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use serde::Serialize;
+use tokio::sync::broadcast;
+
+use super::beginning;
+use super::clock::rfc3339;
+
+/// Events kept for those who come later.
+const KEPT: usize = 256;
+/// Events a follower may be behind before it misses some.
+const FEED: usize = 256;
+/// Bytes of an event's text; the rest is cut off.
+const LONGEST_TEXT: usize = 1024;
+
+/// Something worth knowing that happened on this node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Event {
+    /// When (RFC 3339, UTC).
+    pub at: String,
+    /// One word for the sort of event: `primary`, `app`, `config`, …
+    pub kind: &'static str,
+    /// What happened, for people.
+    pub text: String,
+}
+
+/// The latest events, and those who follow them.
+pub struct Events {
+    kept: Mutex<VecDeque<Arc<Event>>>,
+    feed: broadcast::Sender<Arc<Event>>,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self { kept: Mutex::default(), feed: broadcast::Sender::new(FEED) }
+    }
+}
+
+impl Events {
+    /// Keeps an event, tells the followers, and logs it.
+    pub fn record(&self, kind: &'static str, text: impl Into<String>) {
+        let text = beginning(&text.into(), LONGEST_TEXT).to_owned();
+        tracing::info!(kind, "{text}");
+        let event = Arc::new(Event { at: rfc3339(SystemTime::now()), kind, text });
+        let mut kept = self.kept();
+        if kept.len() == KEPT {
+            kept.pop_front();
+        }
+        kept.push_back(event.clone());
+        // Sent under the lock, so that a follower gets each event once: kept or fed.
+        let _ = self.feed.send(event);
+    }
+
+    /// The latest events, oldest first.
+    pub fn latest(&self) -> Vec<Arc<Event>> {
+        self.kept().iter().cloned().collect()
+    }
+
+    /// The latest events, and from there on each new one. A follower that falls too far behind is
+    /// told how many it missed.
+    pub fn follow(&self) -> (Vec<Arc<Event>>, broadcast::Receiver<Arc<Event>>) {
+        let kept = self.kept();
+        (kept.iter().cloned().collect(), self.feed.subscribe())
+    }
+
+    fn kept(&self) -> MutexGuard<'_, VecDeque<Arc<Event>>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn keeps_the_latest_and_feeds_the_rest() {
+        let events = Events::default();
+        for i in 0..KEPT + 3 {
+            events.record("app", format!("event {i}"));
+        }
+        let (kept, mut feed) = events.follow();
+        assert_eq!(kept.len(), KEPT);
+        assert_eq!(kept[0].text, "event 3");
+        events.record("primary", "é".repeat(LONGEST_TEXT));
+        let event = feed.recv().await.unwrap();
+        assert_eq!((event.kind, event.text.len()), ("primary", LONGEST_TEXT));
+        assert_eq!(events.latest().last(), Some(&event));
+    }
+
+    #[tokio::test]
+    async fn a_follower_that_sleeps_costs_nothing_and_hears_what_it_missed() {
+        let events = Events::default();
+        let (_, mut feed) = events.follow();
+        for _ in 0..FEED + 7 {
+            events.record("app", "again");
+        }
+        assert_eq!(feed.recv().await, Err(broadcast::error::RecvError::Lagged(7)));
+    }
+}

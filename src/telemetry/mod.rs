@@ -1,5 +1,15 @@
 //! Logs, metrics and events.
 
+pub mod clock;
 pub mod events;
 pub mod log;
 pub mod metrics;
+
+/// The beginning of a text, at most so many bytes, cut between characters.
+fn beginning(text: &str, at_most: usize) -> &str {
+    let mut end = text.len().min(at_most);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}

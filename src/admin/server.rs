@@ -1,0 +1,123 @@
+//! Accepting and serving the admin port's connections, within bounds.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+
+use super::stream::Streams;
+use super::{Admin, routes};
+
+/// Bytes of a request's head; hyper's least buffer.
+const MAX_HEAD: usize = 8 * 1024;
+const MAX_HEADERS: usize = 64;
+/// How long answers under way may take once this node stops.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// What the admin port allows its clients.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections at once; more wait to be accepted.
+    pub connections: usize,
+    /// Clients that follow the events at once; the next gets 503.
+    pub streams: usize,
+    /// For a request's head, the time between requests included.
+    pub header_timeout: Duration,
+    /// A connection whose client takes nothing for this long is closed.
+    pub write_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 128,
+            streams: 16,
+            header_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+struct Server {
+    admin: Admin,
+    limits: Limits,
+    streams: Streams,
+    stopping: watch::Receiver<bool>,
+}
+
+/// Serves until `stop` is ready; then ends the event streams and finishes what is under way.
+pub async fn serve(
+    listener: TcpListener,
+    admin: Admin,
+    limits: Limits,
+    stop: impl Future<Output = ()>,
+) {
+    let (stopped, stopping) = watch::channel(false);
+    let streams = Streams::new(limits.streams, stopping.clone());
+    let server = Arc::new(Server { admin, limits, streams, stopping });
+    let mut connections = JoinSet::new();
+    tokio::select! {
+        () = accept(&listener, &server, &mut connections) => {}
+        () = stop => {}
+    }
+    drop(listener);
+    let _ = stopped.send(true);
+    let drained = async { while connections.join_next().await.is_some() {} };
+    // What is not done by then ends with the set.
+    let _ = tokio::time::timeout(DRAIN, drained).await;
+}
+
+async fn accept(listener: &TcpListener, server: &Arc<Server>, connections: &mut JoinSet<()>) {
+    let places = Arc::new(Semaphore::new(server.limits.connections));
+    // Never closed, so there is always a place to be had.
+    while let Ok(place) = places.clone().acquire_owned().await {
+        while connections.try_join_next().is_some() {}
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                connections.spawn(serve_connection(server.clone(), stream, place));
+            }
+            Err(error) => {
+                // Most likely no file descriptor is free: wait for one instead of spinning.
+                tracing::warn!(%error, "the admin port cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn serve_connection(server: Arc<Server>, stream: TcpStream, _place: OwnedSemaphorePermit) {
+    let Ok(local) = prepare(&stream, &server.limits) else { return };
+    let service = service_fn(|request| {
+        let reply = routes::answer(&server.admin, &server.streams, &request, local);
+        async move { Ok::<_, Infallible>(reply) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(server.limits.header_timeout)
+        .max_buf_size(MAX_HEAD)
+        .max_headers(MAX_HEADERS)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let mut stopping = server.stopping.clone();
+    // A broken or slow client is its own problem and not worth a line in the log.
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        _ = stopping.wait_for(|stopping| *stopping) => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = connection.await;
+}
+
+/// Bounds how long the kernel waits for a client that does not read, and says to which address it
+/// came.
+fn prepare(stream: &TcpStream, limits: &Limits) -> std::io::Result<IpAddr> {
+    stream.set_nodelay(true)?;
+    socket2::SockRef::from(stream).set_tcp_user_timeout(Some(limits.write_timeout))?;
+    Ok(stream.local_addr()?.ip())
+}

@@ -1,0 +1,172 @@
+//! `proxy:`, the public port and the application behind it.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::reader::Section;
+use super::{Cookie, EdgeTls, Target, Trusted, address, cookie, tls, trusted, value};
+use crate::rules;
+use crate::yaml::Node;
+
+const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080);
+const CONSISTENCY: Consistency = Consistency::ReadYourWrites;
+const READ_WAIT: Duration = Duration::from_millis(250);
+const WRITE_HOLD: Duration = Duration::from_secs(5);
+const HELD_WRITES: usize = 1024;
+const HELD_READS: usize = 1024;
+const BUFFER_BODY: usize = 64 << 10;
+const REPLAY_BODY: usize = 1 << 20;
+const MAX_LAG: Duration = Duration::from_secs(10);
+const MAX_CONNECTIONS: usize = 10_000;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Above what nginx (60 s) and traefik (90 s) keep: they must not meet a closing connection.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(120);
+/// Below gunicorn's 2 s: we must not meet a closing connection.
+const TARGET_KEEPALIVE: Duration = Duration::from_secs(1);
+
+/// `proxy:`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Proxy {
+    /// Where clients connect. Port 0 lets the system choose (for tests).
+    pub listen: SocketAddr,
+    /// The application.
+    pub target: Target,
+    /// The database, relative to [`Litefs::mount`](super::Litefs::mount).
+    pub db: PathBuf,
+    /// Rule sets, in order: bundled ones by name, or paths ending in `.yml`/`.yaml`
+    /// (relative ones already resolved against the configuration file's directory).
+    pub rules: Vec<String>,
+    /// The level of reads whose rule and whose header say nothing.
+    pub consistency: Consistency,
+    /// How long a read waits here for its token.
+    pub read_wait: Duration,
+    /// How long a write waits for a primary or for the app.
+    pub write_hold: Duration,
+    /// How many writes may wait at once.
+    pub held_writes: usize,
+    /// How many reads may wait at once.
+    pub held_reads: usize,
+    /// Bytes; bodies up to this are read whole before anything is dialled.
+    pub buffer_body: usize,
+    /// Bytes; the largest body kept so that a request can be sent again.
+    pub replay_body: usize,
+    /// A replica further behind is unhealthy.
+    pub max_lag: Duration,
+    /// Client connections at once.
+    pub max_connections: usize,
+    /// To connect to the app or to a peer.
+    pub connect_timeout: Duration,
+    /// For the client's request head.
+    pub header_timeout: Duration,
+    /// Between two pieces of a body, either way.
+    pub body_timeout: Duration,
+    /// To the head of the app's response.
+    pub response_timeout: Duration,
+    /// An idle client connection is kept this long.
+    pub keepalive_timeout: Duration,
+    /// An idle connection to the app is kept this long.
+    pub target_keepalive: Duration,
+    /// Whose `X-Forwarded-*` count.
+    pub trusted: Trusted,
+    /// How the token's cookies are set.
+    pub cookie: Cookie,
+    /// Certificates for the public port.
+    pub tls: Option<EdgeTls>,
+}
+
+/// What a read must at least see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Consistency {
+    /// Whatever this node has.
+    Eventual,
+    /// What this client last wrote.
+    ReadYourWrites,
+    /// What this client last wrote or read.
+    Monotonic,
+    /// The primary's state.
+    Strong,
+}
+
+pub(super) fn read(section: &Section<'_>) -> Option<Proxy> {
+    let target = section.required("target", TARGET_REMEDY, address::target);
+    let db = section.required("db", DB_REMEDY, value::path_below);
+    let time = |key, default| section.get(key, value::duration).unwrap_or(default);
+    let time_or_zero = |key, default| section.get(key, value::duration_or_zero).unwrap_or(default);
+    Some(Proxy {
+        listen: section.get("listen", address::listen).unwrap_or(LISTEN),
+        rules: read_rules(section),
+        consistency: section.get("consistency", consistency).unwrap_or(CONSISTENCY),
+        read_wait: time_or_zero("read_wait", READ_WAIT),
+        write_hold: time_or_zero("write_hold", WRITE_HOLD),
+        held_writes: section.get("held_writes", value::count).unwrap_or(HELD_WRITES),
+        held_reads: section.get("held_reads", value::count).unwrap_or(HELD_READS),
+        buffer_body: section.get("buffer_body", value::size).unwrap_or(BUFFER_BODY),
+        replay_body: section.get("replay_body", value::size).unwrap_or(REPLAY_BODY),
+        max_lag: time("max_lag", MAX_LAG),
+        max_connections: section.get("max_connections", value::positive).unwrap_or(MAX_CONNECTIONS),
+        connect_timeout: time("connect_timeout", CONNECT_TIMEOUT),
+        header_timeout: time("header_timeout", HEADER_TIMEOUT),
+        body_timeout: time("body_timeout", BODY_TIMEOUT),
+        response_timeout: time("response_timeout", RESPONSE_TIMEOUT),
+        keepalive_timeout: time("keepalive_timeout", KEEPALIVE_TIMEOUT),
+        target_keepalive: time_or_zero("target_keepalive", TARGET_KEEPALIVE),
+        trusted: read_trusted(section),
+        cookie: section.section("cookie", cookie::read),
+        tls: read_tls(section),
+        target: target?,
+        db: db?,
+    })
+}
+
+const TARGET_REMEDY: &str =
+    "where the application listens, like 127.0.0.1:8000 or unix:/run/gunicorn.sock";
+const DB_REMEDY: &str = "the name of the database in litefs.mount, like db.sqlite3";
+
+/// The name of a level, in the configuration and in rules.
+///
+/// # Errors
+///
+/// What is wrong, and what would be right.
+pub fn consistency(node: &Node) -> Result<Consistency, String> {
+    value::one_of(&[
+        ("eventual", Consistency::Eventual),
+        ("read-your-writes", Consistency::ReadYourWrites),
+        ("monotonic", Consistency::Monotonic),
+        ("strong", Consistency::Strong),
+    ])(node)
+}
+
+fn read_rules(section: &Section<'_>) -> Vec<String> {
+    let bundled = |source: &str| rules::BUNDLED.iter().any(|(name, _)| *name == source);
+    let resolve = |source: String| match bundled(&source) {
+        true => source,
+        false => section.resolve(Path::new(&source)).to_string_lossy().into_owned(),
+    };
+    section.list("rules", rule_set).unwrap_or_default().into_iter().map(resolve).collect()
+}
+
+/// The name of a bundled set, or a path.
+fn rule_set(node: &Node) -> Result<String, String> {
+    let source = value::text(node)?;
+    rules::check_source(source).map(|()| source.to_owned())
+}
+
+fn read_trusted(section: &Section<'_>) -> Trusted {
+    match section.list("trusted", trusted::networks) {
+        Some(networks) => Trusted(networks.concat()),
+        None => Trusted::loopback(),
+    }
+}
+
+fn read_tls(section: &Section<'_>) -> Option<EdgeTls> {
+    let pairs = section.sections("tls", tls::read_pair)?;
+    if pairs.is_empty() {
+        section.wrong("tls", "no certificate: write {cert: FILE, key: FILE}, or remove the key");
+    }
+    Some(EdgeTls(pairs.into_iter().flatten().collect()))
+}

@@ -1,0 +1,182 @@
+//! `election: static`: the primary is always the same node.
+//!
+//! That node begins a new epoch at each start. The others learn it by gossip: for them it is the
+//! primary while it is heard and says that it takes writes. There is no failover.
+
+mod epoch;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use tokio::sync::watch;
+use tracing::{error, warn};
+
+use crate::cluster::{ClusterView, Epoch, NodeId, Primary, Role};
+use crate::peer::gossip::Peers;
+
+/// What the configuration says.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// This node.
+    pub node: NodeId,
+    /// The node that is always the primary.
+    pub primary: NodeId,
+    /// This node holds no data.
+    pub witness: bool,
+    /// Every node, this one and the witnesses included.
+    pub nodes: usize,
+}
+
+/// Publishes a node's view of a cluster whose primary is fixed.
+pub struct Fixed {
+    setup: Setup,
+    data_dir: PathBuf,
+    /// Of this node's own reign; 0 if it is not the primary.
+    epoch: Epoch,
+    /// The last reign that was heard of.
+    reign: Option<Primary>,
+    /// A later epoch is needed and could not be begun; that was said.
+    stuck: bool,
+    ready: watch::Receiver<bool>,
+    peers: watch::Receiver<Peers>,
+    view: watch::Sender<ClusterView>,
+}
+
+impl Fixed {
+    /// On the primary a new epoch begins here, written to `data_dir` before this returns. `ready`:
+    /// this node's engine can take writes; it matters on the primary only.
+    ///
+    /// # Errors
+    ///
+    /// When the epoch can be neither read nor written.
+    pub fn new(
+        setup: Setup,
+        data_dir: &Path,
+        ready: watch::Receiver<bool>,
+        peers: watch::Receiver<Peers>,
+    ) -> io::Result<Self> {
+        let leads = setup.node == setup.primary;
+        let epoch = if leads { epoch::begin(data_dir, Epoch(0))? } else { Epoch(0) };
+        let first = view(&setup, epoch, false, &Peers::new(), None, SystemTime::now());
+        Ok(Self {
+            setup,
+            data_dir: data_dir.to_owned(),
+            epoch,
+            reign: None,
+            stuck: false,
+            ready,
+            peers,
+            view: watch::Sender::new(first),
+        })
+    }
+
+    /// The view, as it changes.
+    pub fn view(&self) -> watch::Receiver<ClusterView> {
+        self.view.subscribe()
+    }
+
+    /// The epoch that this node began, if it is the primary; else 0.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Publishes until those who feed it are gone.
+    pub async fn run(mut self) {
+        loop {
+            self.publish();
+            tokio::select! {
+                Ok(()) = self.ready.changed() => {}
+                Ok(()) = self.peers.changed() => {}
+                else => return,
+            }
+        }
+    }
+
+    fn publish(&mut self) {
+        let peers = self.peers.borrow_and_update().clone();
+        let ready = *self.ready.borrow_and_update() && self.overtake(&peers);
+        let reign = self.reign.as_ref();
+        let new = view(&self.setup, self.epoch, ready, &peers, reign, SystemTime::now());
+        if new.primary.is_some() {
+            self.reign.clone_from(&new.primary);
+        }
+        self.view.send_if_modified(|view| {
+            let modified = *view != new;
+            *view = new;
+            modified
+        });
+    }
+
+    /// Makes sure that this primary's epoch is no older than any that a peer knows; `false` if it
+    /// could not: tokens of an older epoch would be taken for satisfied.
+    fn overtake(&mut self, peers: &Peers) -> bool {
+        let Some(beyond) = newer_epoch(&self.setup, self.epoch, peers) else { return true };
+        match epoch::begin(&self.data_dir, beyond) {
+            Ok(epoch) => {
+                warn!(%beyond, %epoch, "a peer knows a later epoch than this node's data_dir");
+                self.epoch = epoch;
+                self.stuck = false;
+                true
+            }
+            Err(error) => {
+                // Tried again with each gossip; said once.
+                if !std::mem::replace(&mut self.stuck, true) {
+                    error!(%error, %beyond, "no writes: cannot begin an epoch after a peer's");
+                }
+                false
+            }
+        }
+    }
+}
+
+/// The view from what this node knows of itself and has heard of others. `reign` is the last one it
+/// heard of. Pure.
+fn view(
+    setup: &Setup,
+    own_epoch: Epoch,
+    ready: bool,
+    peers: &Peers,
+    reign: Option<&Primary>,
+    now: SystemTime,
+) -> ClusterView {
+    let leads = setup.node == setup.primary;
+    let epoch = if leads {
+        ready.then_some(own_epoch)
+    } else {
+        peers
+            .get(&setup.primary)
+            .filter(|heard| heard.reachable && heard.report.writable)
+            .map(|heard| heard.report.epoch)
+            // An epoch that goes back is a primary that lost its data_dir: it will hear of ours.
+            .filter(|epoch| reign.is_none_or(|reign| *epoch >= reign.epoch))
+    };
+    let primary = epoch.map(|epoch| match reign {
+        Some(reign) if reign.epoch == epoch => reign.clone(),
+        _ => Primary { node: setup.primary.clone(), epoch, since: now },
+    });
+    let in_contact = 1 + peers.values().filter(|heard| heard.reachable).count();
+    ClusterView {
+        node: setup.node.clone(),
+        role: match (leads, setup.witness) {
+            (true, _) => Role::Primary,
+            (false, true) => Role::Witness,
+            (false, false) => Role::Replica,
+        },
+        writable: leads && primary.is_some(),
+        primary,
+        quorum: in_contact > setup.nodes / 2,
+    }
+}
+
+/// The latest epoch that a peer knows of, if this node is the primary and its own does not exceed it:
+/// its data_dir was lost. Pure.
+fn newer_epoch(setup: &Setup, own: Epoch, peers: &Peers) -> Option<Epoch> {
+    if setup.node != setup.primary {
+        return None;
+    }
+    let known = peers.values().map(|heard| heard.report.epoch.max(heard.report.position.epoch));
+    known.max().filter(|known| *known > own)
+}

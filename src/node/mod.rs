@@ -1,0 +1,409 @@
+//! Builds one running node from a configuration. The only place that knows every part.
+//!
+//! A node has its data-plane threads ([`crate::proxy`]) and one control thread, on which everything
+//! else runs: load on the data plane cannot delay it, and nothing that it does delays a request.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::runtime::Builder;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::admin::{self, Admin, Hosts, token};
+use crate::cluster::{ClusterView, Epoch, Role};
+use crate::config::{Config, Election, EngineKind};
+use crate::embedded::{self, Duty, Embedded};
+use crate::process::app;
+use crate::process::child::{self, ChildHandle};
+use crate::process::health;
+use crate::proxy::DataPlane;
+use crate::proxy::acceptor::Slots;
+use crate::proxy::hold::Holds;
+use crate::proxy::worker::Shared;
+use crate::rules::RuleSet;
+use crate::shutdown::{self, Urgency};
+use crate::telemetry::events::Events;
+use crate::telemetry::metrics::Metrics;
+use crate::yaml::Problem;
+
+mod peers;
+mod status;
+
+use peers::Beginning;
+
+/// The epoch of a node on its own: its reign never ends.
+const SINGLE_EPOCH: Epoch = Epoch(1);
+
+/// A running node. Dropping it stops it at once.
+pub struct Node {
+    proxy: SocketAddr,
+    admin: SocketAddr,
+    urgency: watch::Sender<Urgency>,
+    rules: watch::Sender<Arc<RuleSet>>,
+    sources: Vec<String>,
+    events: Arc<Events>,
+    control: Option<JoinHandle<()>>,
+    /// Its sender goes when the control thread ends.
+    alive: watch::Receiver<()>,
+}
+
+/// Why a node cannot start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The configuration or a rule file is bad.
+    Config(Vec<Problem>),
+    /// Something that the configuration names cannot be had; the text says what to do.
+    Io(String),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(problems) => {
+                let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+                f.write_str(&lines.join("\n"))
+            }
+            Self::Io(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl Node {
+    /// Starts a node. When this returns its ports are open.
+    ///
+    /// # Errors
+    ///
+    /// When a port, a directory or a file that the configuration names cannot be had.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        let rules = RuleSet::load(&config.proxy.rules).map_err(StartError::Config)?;
+        make_data_dir(&config)?;
+        let token =
+            token::load_or_create(&config).map_err(|why| StartError::Io(why.to_string()))?;
+        let proxy = listen(config.proxy.listen, "proxy.listen")?;
+        let admin = listen(config.admin.listen, "admin.listen")?;
+        let addresses = (local(&proxy)?, local(&admin)?);
+        if config.litefs.engine != EngineKind::Embedded {
+            let detail = "this version runs with `litefs: {engine: embedded}` only";
+            return Err(StartError::Io(detail.to_owned()));
+        }
+        tracing::info!(
+            "node {} listens at http://{}, admin port at {}",
+            config.node,
+            addresses.0,
+            addresses.1
+        );
+        let events = Arc::new(Events::default());
+        let (urgency, stopping) = watch::channel(Urgency::None);
+        let (rules, in_force) = watch::channel(Arc::new(rules));
+        let (sources, node_events) = (config.proxy.rules.clone(), events.clone());
+        let (report, started) = std::sync::mpsc::channel();
+        let (life, alive) = watch::channel(());
+        let control = move || {
+            let _life = life;
+            let runtime = match Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(why) => return drop(report.send(Err(why))),
+            };
+            runtime.block_on(async {
+                let control = Control { config, token, events, rules: in_force, stopping };
+                match control.start(proxy, admin).await {
+                    Ok(running) => {
+                        let _ = report.send(Ok(()));
+                        running.run().await;
+                    }
+                    Err(why) => drop(report.send(Err(why))),
+                }
+            });
+        };
+        let failed = |why: io::Error| StartError::Io(format!("cannot start: {why}"));
+        let control =
+            thread::Builder::new().name("control".into()).spawn(control).map_err(failed)?;
+        started.recv().map_err(|gone| failed(io::Error::other(gone)))?.map_err(failed)?;
+        Ok(Self {
+            proxy: addresses.0,
+            admin: addresses.1,
+            urgency,
+            rules,
+            sources,
+            events: node_events,
+            control: Some(control),
+            alive,
+        })
+    }
+
+    /// Where clients connect.
+    pub fn proxy_address(&self) -> SocketAddr {
+        self.proxy
+    }
+
+    /// Where the admin port is.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// What happened lately.
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+
+    /// Loads the rules anew. A bad file is refused and logged, and the old rules stay.
+    pub fn reload(&self) {
+        match RuleSet::load(&self.sources) {
+            Ok(rules) => {
+                self.rules.send_replace(Arc::new(rules));
+                self.events.record("reload", "rules reloaded");
+            }
+            Err(problems) => {
+                for problem in &problems {
+                    tracing::error!("{problem}");
+                }
+                self.events.record("reload", "rules not reloaded: the old ones stay in force");
+            }
+        }
+    }
+
+    /// Begins to stop: hand off, drain, stop the application. Called again, it gets more urgent.
+    pub fn stop(&self, urgency: Urgency) {
+        self.urgency.send_if_modified(|now| {
+            let more = urgency > *now;
+            if more {
+                *now = urgency;
+            }
+            more
+        });
+    }
+
+    /// Returns once the node has stopped.
+    pub fn wait(mut self) {
+        self.join();
+    }
+
+    /// Ready once the node has stopped.
+    pub async fn stopped(&self) {
+        while self.alive.clone().changed().await.is_ok() {}
+    }
+
+    fn join(&mut self) {
+        if self.control.take().is_some_and(|control| control.join().is_err()) {
+            tracing::error!("the control thread had panicked");
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.stop(Urgency::AtOnce);
+        self.join();
+    }
+}
+
+/// What the control thread starts with.
+struct Control {
+    config: Config,
+    token: token::Token,
+    events: Arc<Events>,
+    rules: watch::Receiver<Arc<RuleSet>>,
+    stopping: watch::Receiver<Urgency>,
+}
+
+/// Everything that runs.
+struct Running {
+    config: Config,
+    engine: Arc<Embedded>,
+    data_plane: DataPlane,
+    app: Option<ChildHandle>,
+    draining: watch::Sender<bool>,
+    admin_stop: watch::Sender<bool>,
+    admin: tokio::task::JoinHandle<()>,
+    stopping: watch::Receiver<Urgency>,
+    /// Health checks, and this node's part in the cluster.
+    tasks: JoinSet<()>,
+    /// Of a node on its own: keeps the view's channel open.
+    _view: Option<watch::Sender<ClusterView>>,
+}
+
+impl Control {
+    async fn start(self, proxy: TcpListener, admin: TcpListener) -> io::Result<Running> {
+        let Self { config, token, events, rules, stopping } = self;
+        let beginning = match &config.cluster.election {
+            Election::Single => None,
+            Election::Static(primary) => Some(Beginning::new(&config, primary)?),
+            Election::Raft => {
+                let detail = "this version knows `election: static` and `single` only";
+                return Err(io::Error::new(io::ErrorKind::Unsupported, detail));
+            }
+        };
+        let (single, view) = match &beginning {
+            Some(beginning) => (None, beginning.view.clone()),
+            None => {
+                let (sender, view) =
+                    watch::channel(ClusterView::single(config.node.clone(), SINGLE_EPOCH));
+                (Some(sender), view)
+            }
+        };
+        let first = view.borrow().clone();
+        let engine = start_engine(&config, &first, beginning.as_ref().map(|b| b.epoch()))?;
+
+        let (checker, health) = health::channel();
+        let check = health::run(checker, config.proxy.target.clone(), config.app.health.clone());
+        let app = app::spec(&config.app, app_environment(&config)).map(child::start);
+        let (draining, drain) = watch::channel(false);
+        let workers = thread::available_parallelism().map_or(1, usize::from);
+        let metrics = Metrics::new(workers);
+        let shared = Arc::new(Shared {
+            config: config.proxy.clone(),
+            node: config.node.as_str().into(),
+            rules,
+            view: view.clone(),
+            engine: engine.clone(),
+            app: health.clone(),
+            dialer: beginning.as_ref().map(|b| b.dialer.clone()),
+            forwarded: Slots::new(usize::MAX),
+            holds: Holds::new(config.proxy.held_writes, config.proxy.held_reads),
+            draining: drain,
+        });
+        let data_plane = DataPlane::start(proxy, shared, &metrics, workers)?;
+        let status = status::Parts {
+            node: config.node.clone(),
+            members: status::Parts::members(&config),
+            view,
+            heard: beginning.as_ref().map(|b| b.heard.clone()),
+            engine: engine.clone(),
+            health: health.clone(),
+            app: status::Parts::child(app.as_ref()),
+        };
+        let mut tasks = match beginning {
+            Some(beginning) => {
+                beginning.run(&config, engine.clone(), health, data_plane.peer_door()).await?
+            }
+            None => JoinSet::new(),
+        };
+        tasks.spawn(check);
+        let (admin_stop, mut stop) = watch::channel(false);
+        admin.set_nonblocking(true)?;
+        let admin = admin::serve(
+            tokio::net::TcpListener::from_std(admin)?,
+            Admin {
+                status: status.source(),
+                metrics,
+                events,
+                token,
+                hosts: Hosts::new(&config.admin.hosts),
+                max_lag: config.proxy.max_lag,
+            },
+            admin::Limits::default(),
+            async move { drop(stop.wait_for(|stop| *stop).await) },
+        );
+        let admin = tokio::spawn(admin);
+        Ok(Running {
+            config,
+            engine,
+            data_plane,
+            app,
+            draining,
+            admin_stop,
+            admin,
+            stopping,
+            tasks,
+            _view: single,
+        })
+    }
+}
+
+impl Running {
+    /// Runs until told to stop, then stops the parts in order.
+    async fn run(mut self) {
+        let _ = self.stopping.wait_for(|urgency| *urgency != Urgency::None).await;
+        let deadline = shutdown::Deadline::new(self.config.shutdown_timeout, self.stopping.clone());
+        // The port closes first, so that clients go elsewhere while those under way are finished.
+        self.draining.send_replace(true);
+        deadline.phase("drain", self.data_plane.drained()).await;
+        let left = self.data_plane.connections();
+        if left > 0 {
+            tracing::warn!("{left} client connections are cut: they did not end in time");
+        }
+        self.data_plane.stop();
+        if let Some(app) = &self.app
+            && !deadline.phase("app", app.stop()).await
+        {
+            app.kill().await;
+        }
+        self.tasks.shutdown().await;
+        // After the application: it has the database open until it ends.
+        self.engine.stop();
+        // Last, so that the stopping can be watched.
+        self.admin_stop.send_replace(true);
+        let _ = self.admin.await;
+        tracing::info!("stopped");
+    }
+}
+
+/// What the application is told by its environment.
+fn app_environment(config: &Config) -> Vec<(String, String)> {
+    vec![("LITEPILOT_NODE".to_owned(), config.node.to_string())]
+}
+
+fn start_engine(
+    config: &Config,
+    view: &ClusterView,
+    reign: Option<Epoch>,
+) -> io::Result<Arc<Embedded>> {
+    let duty = match view.role {
+        Role::Primary => Duty::Primary(reign.unwrap_or(SINGLE_EPOCH)),
+        Role::Replica | Role::Witness => Duty::Replica,
+    };
+    Embedded::start(embedded::Options {
+        mount: config.litefs.mount.clone(),
+        db: config.proxy.db.clone(),
+        data_dir: config.data_dir.clone(),
+        duty,
+        replicated: reign.is_some(),
+        apply_delay: Duration::ZERO,
+    })
+}
+
+fn make_data_dir(config: &Config) -> Result<(), StartError> {
+    let dir = &config.data_dir;
+    std::fs::create_dir_all(dir).map_err(|why| {
+        StartError::Io(format!(
+            "cannot make data_dir {}: {why}; name a directory that this user may write to",
+            dir.display()
+        ))
+    })
+}
+
+/// Binds a port. `SO_REUSEADDR` is set, so that a restart need not wait for old connections.
+fn listen(address: SocketAddr, key: &str) -> Result<TcpListener, StartError> {
+    let bind = || {
+        use socket2::{Domain, Protocol, Socket, Type};
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        // As many as the system allows: while we are busy clients wait rather than being refused.
+        socket.listen(4096)?;
+        Ok::<TcpListener, io::Error>(socket.into())
+    };
+    bind().map_err(|why| {
+        let advice = match why.kind() {
+            io::ErrorKind::AddrInUse => {
+                "another program has it: stop that one, or choose another port"
+            }
+            io::ErrorKind::PermissionDenied => {
+                "choose a port above 1023, or give this program CAP_NET_BIND_SERVICE"
+            }
+            _ => "choose an address of this machine",
+        };
+        StartError::Io(format!("cannot listen at {key} {address}: {why}; {advice}"))
+    })
+}
+
+fn local(listener: &TcpListener) -> Result<SocketAddr, StartError> {
+    listener.local_addr().map_err(|why| StartError::Io(why.to_string()))
+}

@@ -1,0 +1,195 @@
+//! The dialing end.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::backoff::Backoff;
+use super::greeting::{self, Hello, Refusal};
+use super::{Stream, Times};
+use crate::cluster::NodeId;
+use crate::config::HostPort;
+use crate::net::{self, Remote};
+
+/// Opens connections to the other nodes. Any thread may use it: a connection belongs to the runtime
+/// that dialed it.
+pub struct Dialer {
+    own: NodeId,
+    times: Times,
+    peers: HashMap<NodeId, Peer>,
+}
+
+struct Peer {
+    remote: Remote,
+    trouble: Mutex<Trouble>,
+    reachable: watch::Sender<bool>,
+}
+
+#[derive(Default)]
+struct Trouble {
+    backoff: Backoff,
+    last_error: Arc<str>,
+}
+
+/// Why there is no connection to a peer.
+///
+/// In none of these cases did a byte of the caller's leave this node, so trying again is always safe.
+#[derive(Debug)]
+pub enum DialError {
+    /// No address is known for that name.
+    Unknown(NodeId),
+    /// It failed a moment ago and was not dialed again.
+    BackOff {
+        /// When a dial will be tried.
+        retry_in: Duration,
+        /// Why the last one failed.
+        last_error: Arc<str>,
+    },
+    /// Nobody answers: see there for how.
+    Net(net::DialError),
+    /// The connection broke in the greeting, or somebody else than a Litepilot answered.
+    Greeting(io::Error),
+    /// The peer is there and does not want this connection.
+    Refused(Refusal, String),
+}
+
+impl Dialer {
+    /// Nothing is dialed yet. This node's own entry among `peers` is left out.
+    pub fn new(own: NodeId, peers: &[(NodeId, HostPort)], times: Times) -> Self {
+        let others = peers.iter().filter(|(node, _)| *node != own);
+        let peers = others.map(|(node, at)| (node.clone(), Peer::new(at.clone()))).collect();
+        Self { own, times, peers }
+    }
+
+    /// Every peer, this node left out, in no order.
+    pub fn peers(&self) -> impl Iterator<Item = &NodeId> {
+        self.peers.keys()
+    }
+
+    /// Whether the last dial to a peer reached it; `None` for a stranger. Starts with `false`. Those
+    /// who met [`DialError::BackOff`] or [`DialError::Net`] wait here: gossip dials all the time.
+    pub fn reachable(&self, node: &NodeId) -> Option<watch::Receiver<bool>> {
+        self.peers.get(node).map(|peer| peer.reachable.subscribe())
+    }
+
+    /// Opens a connection, unless the last attempt failed a moment ago.
+    ///
+    /// # Errors
+    ///
+    /// See [`DialError`].
+    pub async fn dial(&self, node: &NodeId, protocol: &str) -> Result<Stream, DialError> {
+        if let Some(peer) = self.peers.get(node) {
+            let trouble = peer.trouble();
+            if let Some(retry_in) = trouble.backoff.wait(Instant::now()) {
+                let last_error = trouble.last_error.clone();
+                return Err(DialError::BackOff { retry_in, last_error });
+            }
+        }
+        self.dial_now(node, protocol).await
+    }
+
+    /// Opens a connection whatever happened before: for those who keep a pace of their own.
+    ///
+    /// # Errors
+    ///
+    /// See [`DialError`], but for [`DialError::BackOff`].
+    pub async fn dial_now(&self, node: &NodeId, protocol: &str) -> Result<Stream, DialError> {
+        let peer = self.peers.get(node).ok_or_else(|| DialError::Unknown(node.clone()))?;
+        let hello =
+            Hello { protocol: protocol.to_owned(), from: self.own.clone(), to: node.clone() };
+        let began = Instant::now();
+        let result = self.attempt(peer, &hello).await;
+        match &result {
+            Err(error) if error.is_of_the_peer() => peer.failed(began, error),
+            _ => peer.answered(),
+        }
+        result
+    }
+
+    async fn attempt(&self, peer: &Peer, hello: &Hello) -> Result<Stream, DialError> {
+        let mut socket = peer.remote.dial(self.times.connect).await.map_err(DialError::Net)?;
+        net::tune(&socket, self.times.unacknowledged).map_err(DialError::Greeting)?;
+        match timeout(self.times.greeting, exchange(&mut socket, hello)).await {
+            Ok(Ok(Ok(()))) => Ok(Stream::new(socket, None)),
+            Ok(Ok(Err((refusal, detail)))) => Err(DialError::Refused(refusal, detail)),
+            Ok(Err(error)) => Err(DialError::Greeting(error)),
+            Err(_) => Err(DialError::Net(net::DialError::TimedOut(peer.remote.at().clone()))),
+        }
+    }
+}
+
+async fn exchange(
+    socket: &mut TcpStream,
+    hello: &Hello,
+) -> io::Result<Result<(), (Refusal, String)>> {
+    socket.write_all(&hello.to_line()).await?;
+    greeting::read_answer(socket).await
+}
+
+impl Peer {
+    fn new(at: HostPort) -> Self {
+        Self {
+            remote: Remote::new(at),
+            trouble: Mutex::default(),
+            reachable: watch::Sender::new(false),
+        }
+    }
+
+    fn trouble(&self) -> MutexGuard<'_, Trouble> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failed(&self, began: Instant, error: &DialError) {
+        let mut trouble = self.trouble();
+        let chance = getrandom::u32().unwrap_or(u32::MAX);
+        trouble.backoff.failed(began, Instant::now(), chance);
+        trouble.last_error = error.to_string().into();
+        drop(trouble);
+        self.reachable.send_if_modified(std::mem::take);
+    }
+
+    fn answered(&self) {
+        self.trouble().backoff.succeeded();
+        self.reachable.send_if_modified(|reachable| !std::mem::replace(reachable, true));
+    }
+}
+
+impl DialError {
+    /// Whether it concerns the whole peer, rather than one protocol of it.
+    fn is_of_the_peer(&self) -> bool {
+        !matches!(self, Self::Refused(Refusal::Busy | Refusal::UnknownProtocol, _))
+    }
+}
+
+impl fmt::Display for DialError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown(node) => write!(f, "no address is known for {node}"),
+            Self::BackOff { retry_in, last_error } => {
+                write!(f, "{last_error}; not dialed again for {} ms", retry_in.as_millis())
+            }
+            Self::Net(error) => error.fmt(f),
+            Self::Greeting(error) => write!(f, "the greeting failed: {error}"),
+            Self::Refused(refusal, detail) => {
+                write!(f, "refused by the peer ({refusal}): {detail}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for DialError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Net(error) => Some(error),
+            Self::Greeting(error) => Some(error),
+            Self::Unknown(_) | Self::BackOff { .. } | Self::Refused(..) => None,
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! One gossip connection: the sending and the receiving half.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+
+use super::SILENCE;
+use super::report::{Line, Report};
+use crate::cluster::NodeId;
+
+/// Bytes of the longest line.
+const MAX_LINE: u64 = 16 * 1024;
+/// Between two reports, however fast things change: only the latest matters.
+const AT_MOST_EACH: Duration = Duration::from_millis(10);
+/// Between two reports, even if nothing changes.
+const AT_LEAST_EACH: Duration = Duration::from_millis(250);
+
+/// Sends this node's reports until the connection ends, or this node does.
+pub async fn send(
+    mut writer: impl AsyncWrite + Unpin,
+    mut own: watch::Receiver<Report>,
+    boot: u64,
+    sequence: &AtomicU64,
+) -> io::Result<()> {
+    loop {
+        // The number before the report: a report with a higher number is never the older one.
+        let sequence = sequence.fetch_add(1, Ordering::Relaxed);
+        let report = own.borrow_and_update().clone();
+        let line = Line { boot, sequence, report }.encode()?;
+        let sent = Instant::now();
+        timeout(SILENCE, writer.write_all(&line)).await??;
+        sleep_until(sent + AT_MOST_EACH).await;
+        if let Ok(Err(_)) = timeout_at(sent + AT_LEAST_EACH, own.changed()).await {
+            return Ok(());
+        }
+    }
+}
+
+/// Passes on what `peer` reports until the connection ends or is silent for a second.
+pub async fn receive(
+    reader: impl AsyncRead + Unpin,
+    peer: &NodeId,
+    mut heard: impl FnMut(Line),
+) -> io::Result<()> {
+    let mut reader = BufReader::new(reader);
+    let mut bytes = Vec::new();
+    loop {
+        bytes.clear();
+        let mut bounded = (&mut reader).take(MAX_LINE);
+        timeout(SILENCE, bounded.read_until(b'\n', &mut bytes)).await??;
+        match bytes.last() {
+            None => return Ok(()),
+            Some(b'\n') => {}
+            Some(_) => return Err(bad("the line is cut off, or longer than 16 KiB")),
+        }
+        let line = Line::decode(&bytes)?;
+        if line.report.node != *peer {
+            return Err(bad("it reports for another node"));
+        }
+        heard(line);
+    }
+}
+
+fn bad(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::Role;
+
+    fn line(node: &str) -> Vec<u8> {
+        let report = Report::new(node.parse().unwrap(), Role::Replica);
+        Line { boot: 1, sequence: 1, report }.encode().unwrap()
+    }
+
+    async fn received(bytes: &[u8]) -> (usize, io::Result<()>) {
+        let mut count = 0;
+        let end = receive(bytes, &"a".parse().unwrap(), |_| count += 1).await;
+        (count, end)
+    }
+
+    #[tokio::test]
+    async fn only_whole_lines_of_the_peer_itself_count() {
+        let good = line("a");
+        let (count, end) = received(&[&good[..], &good].concat()).await;
+        assert_eq!((count, end.is_ok()), (2, true));
+        let endless = vec![b'{'; 1 << 20];
+        for bad in [&line("b")[..], b"{}\n", &good[..good.len() - 1], &endless] {
+            let (count, end) = received(&[&good[..], bad].concat()).await;
+            assert_eq!((count, end.is_ok()), (1, false));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_silent_peer_is_given_up() {
+        let (ours, _theirs) = tokio::io::duplex(64);
+        let end = receive(ours, &"a".parse().unwrap(), |_| {}).await;
+        assert_eq!(end.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_does_not_read_is_given_up() {
+        let (ours, _theirs) = tokio::io::duplex(64);
+        let (_own, reports) = watch::channel(Report::new("a".parse().unwrap(), Role::Replica));
+        let end = send(ours, reports, 1, &AtomicU64::new(1)).await;
+        assert_eq!(end.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+}

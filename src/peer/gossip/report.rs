@@ -1,0 +1,141 @@
+//! A node's report about itself, and the line that carries it.
+
+use std::io;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::{Epoch, NodeId, Role};
+use crate::txid::Position;
+
+/// What a node says about itself. Fields that it does not know are ignored and missing ones get
+/// defaults, so that nodes of different versions understand each other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Its name.
+    pub node: NodeId,
+    /// What it does.
+    pub role: Role,
+    /// It takes writes now.
+    #[serde(default)]
+    pub writable: bool,
+    /// The newest reign that it knows of.
+    #[serde(default)]
+    pub epoch: Epoch,
+    /// How far its copy is.
+    #[serde(default)]
+    pub position: Position,
+    /// How far its copy is behind the primary's, in milliseconds; `None`: it does not know.
+    #[serde(default)]
+    pub lag_ms: Option<u64>,
+    /// Its application answers.
+    #[serde(default)]
+    pub app_up: bool,
+    /// Its engine: `litefs`, `external`, `embedded`.
+    #[serde(default)]
+    pub engine: String,
+    /// The engine's state, one word.
+    #[serde(default)]
+    pub engine_state: String,
+    /// Its version of Litepilot.
+    #[serde(default)]
+    pub version: String,
+    /// How others reach its peer port, `host:port`.
+    #[serde(default)]
+    pub address: String,
+}
+
+impl Report {
+    /// A node that has just started and knows nothing yet.
+    pub fn new(node: NodeId, role: Role) -> Self {
+        Self {
+            node,
+            role,
+            writable: false,
+            epoch: Epoch::default(),
+            position: Position::default(),
+            lag_ms: None,
+            app_up: false,
+            engine: String::new(),
+            engine_state: String::new(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            address: String::new(),
+        }
+    }
+}
+
+/// A report on its way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// Tells one life of a node from another.
+    pub boot: u64,
+    /// Grows within one life: a later report has a higher number, whatever connection it took.
+    pub sequence: u64,
+    /// The report.
+    #[serde(flatten)]
+    pub report: Report,
+}
+
+impl Line {
+    /// The bytes to send, with the end of the line.
+    ///
+    /// # Errors
+    ///
+    /// Never, as long as the fields are what they are now.
+    pub fn encode(&self) -> io::Result<Vec<u8>> {
+        let mut line = serde_json::to_vec(self)?;
+        line.push(b'\n');
+        Ok(line)
+    }
+
+    /// Reads what [`Line::encode`] wrote.
+    ///
+    /// # Errors
+    ///
+    /// When it is something else.
+    pub fn decode(line: &[u8]) -> io::Result<Self> {
+        Ok(serde_json::from_slice(line)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::txid::Txid;
+
+    #[test]
+    fn a_report_travels_whole() {
+        let mut report = Report::new("node-1".parse().unwrap(), Role::Primary);
+        report.writable = true;
+        report.epoch = Epoch(u64::MAX);
+        report.position = Position { epoch: Epoch(3), txid: Txid(0xff) };
+        report.lag_ms = Some(12);
+        let line = Line { boot: u64::MAX, sequence: 1, report };
+        let bytes = line.encode().unwrap();
+        assert_eq!(bytes.iter().filter(|b| **b == b'\n').count(), 1);
+        assert_eq!(Line::decode(&bytes).unwrap(), line);
+    }
+
+    #[test]
+    fn other_versions_are_understood() {
+        let text = br#"{"boot":1,"sequence":2,"node":"a","role":"replica","mood":["good"]}"#;
+        let line = Line::decode(text).unwrap();
+        assert_eq!(line.report.role, Role::Replica);
+        assert_eq!(line.report.position, Position::default());
+    }
+
+    #[test]
+    fn nonsense_is_an_error() {
+        for bad in [
+            &b"\n"[..],
+            b"{}\n",
+            b"[]",
+            b"\xff",
+            br#"{"boot":1,"sequence":2,"node":"a b","role":"replica"}"#,
+            br#"{"boot":-1,"sequence":2,"node":"a","role":"replica"}"#,
+            br#"{"boot":1,"sequence":2,"node":"a","role":"king"}"#,
+        ] {
+            assert!(Line::decode(bad).is_err(), "{}", String::from_utf8_lossy(bad));
+        }
+        assert!(Line::decode(&[b'['; 10_000]).is_err());
+    }
+}

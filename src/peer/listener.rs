@@ -1,0 +1,264 @@
+//! The listening end: greets, checks who it is, and hands the connection to the protocol's handler.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tracing::{debug, warn};
+
+use super::greeting::{self, Hello, Refusal};
+use super::seldom::Seldom;
+use super::{Stream, Times};
+use crate::cluster::NodeId;
+use crate::net;
+
+/// Connections that may be in their greeting at once; one more is closed without a word.
+const MAX_GREETINGS: usize = 256;
+/// How long the refused may take to read why.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// Bytes of theirs that are read meanwhile: closing with bytes unread would take the reason away.
+const FAREWELL_BYTES: u64 = 64 * 1024;
+/// After a failed `accept`, typically for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Says who is a member of the cluster.
+pub type Members = Arc<dyn Fn(&NodeId) -> bool + Send + Sync>;
+
+/// Takes a connection. Called on the listener's runtime; it must not block, so it spawns a task or
+/// passes the connection on (see [`Stream::adopt`]).
+pub type Handler = Arc<dyn Fn(Incoming) + Send + Sync>;
+
+/// A connection that a peer opened.
+#[derive(Debug)]
+pub struct Incoming {
+    /// The peer.
+    pub node: NodeId,
+    /// The connection.
+    pub stream: Stream,
+    /// Our end.
+    pub local: SocketAddr,
+    /// Its end.
+    pub remote: SocketAddr,
+}
+
+/// How many connections of one protocol may be open at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// From one peer.
+    pub per_peer: usize,
+    /// In all.
+    pub total: usize,
+}
+
+/// The one port between nodes.
+pub struct Listener {
+    socket: TcpListener,
+    desk: Desk,
+}
+
+/// What every greeting needs to know.
+struct Desk {
+    own: NodeId,
+    members: Members,
+    times: Times,
+    protocols: HashMap<&'static str, Arc<Protocol>>,
+    log: Seldom<(std::net::IpAddr, Refusal)>,
+}
+
+struct Protocol {
+    handler: Handler,
+    limits: Limits,
+    open: Mutex<HashMap<NodeId, usize>>,
+}
+
+impl Listener {
+    /// Binds the port; port 0 lets the system choose.
+    ///
+    /// # Errors
+    ///
+    /// When the address is in use or not ours.
+    pub async fn bind(
+        own: NodeId,
+        at: SocketAddr,
+        members: Members,
+        times: Times,
+    ) -> io::Result<Self> {
+        let socket = TcpListener::bind(at).await?;
+        let desk = Desk { own, members, times, protocols: HashMap::new(), log: Seldom::new() };
+        Ok(Self { socket, desk })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not say.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Who takes the connections of a protocol.
+    pub fn handle(&mut self, protocol: &'static str, limits: Limits, handler: Handler) {
+        let open = Mutex::new(HashMap::new());
+        self.desk.protocols.insert(protocol, Arc::new(Protocol { handler, limits, open }));
+    }
+
+    /// Accepts until it is dropped. Connections already handed over live on with their handlers.
+    pub async fn run(self) {
+        let desk = Arc::new(self.desk);
+        let places = Arc::new(Semaphore::new(MAX_GREETINGS));
+        let mut greetings = JoinSet::new();
+        let log = Seldom::new();
+        loop {
+            // Nothing here waits for a peer: each is greeted in a task of its own.
+            tokio::select! {
+                accepted = self.socket.accept() => match accepted {
+                    Ok((socket, remote)) => match places.clone().try_acquire_owned() {
+                        Ok(place) => {
+                            greetings.spawn(desk.clone().greet(socket, remote, place));
+                        }
+                        Err(_) => desk.log(remote, Refusal::Busy, "too many are greeting"),
+                    },
+                    Err(error) => {
+                        if let Some(held_back) = log.may_speak((), Instant::now()) {
+                            warn!(%error, held_back, "the peer port cannot accept a connection");
+                        }
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+                Some(_) = greetings.join_next() => {}
+            }
+        }
+    }
+}
+
+impl Desk {
+    async fn greet(
+        self: Arc<Self>,
+        mut socket: TcpStream,
+        remote: SocketAddr,
+        _place: OwnedSemaphorePermit,
+    ) {
+        let hello = timeout(self.times.greeting, greeting::read_hello(&mut socket)).await;
+        let verdict = match hello {
+            Ok(Ok(Some(hello))) => {
+                self.admit(&hello).map(|(protocol, slot)| (protocol, slot, hello.from))
+            }
+            Ok(Ok(None)) => Err((Refusal::Malformed, "this is a Litepilot's peer port".to_owned())),
+            Ok(Err(error)) => return debug!(%remote, %error, "a greeting broke off"),
+            Err(_) => Err((Refusal::TooSlow, "the greeting did not come in time".to_owned())),
+        };
+        match verdict {
+            Ok((protocol, slot, node)) => {
+                if let Err(error) = self.welcome(socket, remote, node, &protocol, slot).await {
+                    debug!(%remote, %error, "a greeting broke off");
+                }
+            }
+            Err((refusal, detail)) => {
+                self.log(remote, refusal, &detail);
+                // Whether the refused one reads the reason is its own affair.
+                let _ = timeout(FAREWELL, farewell(socket, refusal, &detail)).await;
+            }
+        }
+    }
+
+    fn admit(&self, hello: &Hello) -> Result<(Arc<Protocol>, Slot), (Refusal, String)> {
+        let Hello { protocol, from, to } = hello;
+        if *from == self.own {
+            return Err((Refusal::Itself, format!("{from} is this node's own name")));
+        }
+        if !(self.members)(from) {
+            return Err((Refusal::NotAMember, format!("{from} is no member of this cluster")));
+        }
+        if *to != self.own {
+            let detail =
+                format!("{from} means {to}, but this is {}: check the addresses", self.own);
+            return Err((Refusal::WrongNode, detail));
+        }
+        let Some(known) = self.protocols.get(protocol.as_str()) else {
+            return Err((Refusal::UnknownProtocol, format!("{protocol} is not spoken here")));
+        };
+        match Slot::take(known, from) {
+            Some(slot) => Ok((known.clone(), slot)),
+            None => Err((Refusal::Busy, format!("too many {protocol} connections are open"))),
+        }
+    }
+
+    async fn welcome(
+        &self,
+        mut socket: TcpStream,
+        remote: SocketAddr,
+        node: NodeId,
+        protocol: &Protocol,
+        slot: Slot,
+    ) -> io::Result<()> {
+        net::tune(&socket, self.times.unacknowledged)?;
+        let local = socket.local_addr()?;
+        timeout(self.times.greeting, socket.write_all(greeting::ACCEPTED)).await??;
+        let stream = Stream::new(socket, Some(slot));
+        (protocol.handler)(Incoming { node, stream, local, remote });
+        Ok(())
+    }
+
+    fn log(&self, remote: SocketAddr, refusal: Refusal, detail: &str) {
+        if let Some(held_back) = self.log.may_speak((remote.ip(), refusal), Instant::now()) {
+            warn!(%remote, reason = %refusal, held_back, "refused on the peer port: {detail}");
+        }
+    }
+}
+
+async fn farewell(mut socket: TcpStream, refusal: Refusal, detail: &str) -> io::Result<()> {
+    socket.write_all(&greeting::refusal_line(refusal, detail)).await?;
+    socket.shutdown().await?;
+    tokio::io::copy(&mut socket.take(FAREWELL_BYTES), &mut tokio::io::sink()).await?;
+    Ok(())
+}
+
+/// One counted connection; dropping it frees its place.
+pub(super) struct Slot {
+    protocol: Arc<Protocol>,
+    node: NodeId,
+}
+
+impl Slot {
+    fn take(protocol: &Arc<Protocol>, node: &NodeId) -> Option<Self> {
+        let mut open = protocol.open();
+        let of_node = open.get(node).copied().unwrap_or(0);
+        let in_all: usize = open.values().sum();
+        if of_node >= protocol.limits.per_peer || in_all >= protocol.limits.total {
+            return None;
+        }
+        open.insert(node.clone(), of_node + 1);
+        Some(Self { protocol: protocol.clone(), node: node.clone() })
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut open = self.protocol.open();
+        match open.get_mut(&self.node) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(open.remove(&self.node)),
+        }
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Slot").field(&self.node).finish()
+    }
+}
+
+impl Protocol {
+    fn open(&self) -> std::sync::MutexGuard<'_, HashMap<NodeId, usize>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,60 @@
+//! The one port between nodes.
+//!
+//! A connection speaks one protocol, chosen by name when it is opened, and both ends know which node
+//! is at the other. `peer` knows no protocol but its own [`gossip`]: others register a handler with
+//! the [`Listener`] and open connections with the [`Dialer`].
+//!
+//! On plain TCP the opening is a line each way (the `greeting` module); under TLS the same facts will come
+//! from the certificate and ALPN, and neither handlers nor callers of the dialer change.
+//!
+//! Everything a stranger can do here is bounded in size, time and number, and refused with a reason.
+
+pub mod backoff;
+pub mod dialer;
+pub mod gossip;
+mod greeting;
+pub mod listener;
+mod seldom;
+mod stream;
+
+#[cfg(test)]
+mod tests;
+
+pub use dialer::{DialError, Dialer};
+pub use greeting::Refusal;
+pub use listener::{Handler, Incoming, Limits, Listener};
+pub use stream::Stream;
+
+use std::time::Duration;
+
+/// Forwarded requests.
+pub const HTTP: &str = "litepilot-http/1";
+/// What nodes tell each other about themselves.
+pub const GOSSIP: &str = "litepilot-gossip/1";
+/// The election.
+pub const RAFT: &str = "litepilot-raft/1";
+/// A byte tunnel to a node's LiteFS.
+pub const LITEFS: &str = "litepilot-litefs/1";
+/// The embedded engine's shipping of the database.
+pub const EMBEDDED: &str = "litepilot-embedded/1";
+
+/// Times of the peer port.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// To connect, name lookup included.
+    pub connect: Duration,
+    /// From the connection to the end of the greeting.
+    pub greeting: Duration,
+    /// A peer that acknowledges or takes nothing for this long is dead: see [`crate::net::tune`].
+    pub unacknowledged: Duration,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            greeting: Duration::from_secs(5),
+            unacknowledged: Duration::from_secs(45),
+        }
+    }
+}

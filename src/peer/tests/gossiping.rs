@@ -1,0 +1,116 @@
+//! Whole nodes' gossip.
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::*;
+use crate::cluster::{Epoch, Role};
+use crate::peer::GOSSIP;
+use crate::peer::gossip::{self, Gossip, Heard, Peers, Report};
+use crate::relay::{Link, Relay};
+
+const GENEROUS: Duration = Duration::from_secs(30);
+
+/// A node that only gossips. Dropping it takes it off the network.
+struct Gossiper {
+    report: watch::Sender<Report>,
+    peers: watch::Receiver<Peers>,
+    _tasks: JoinSet<()>,
+}
+
+impl Gossiper {
+    fn start(name: &str, listener: Listener, peers: &[(&str, SocketAddr)]) -> Self {
+        let (report, own) = watch::channel(Report::new(node(name), Role::Replica));
+        let gossip = Gossip::new(own);
+        let heard = gossip.peers();
+        let mut listener = listener;
+        listener.handle(GOSSIP, gossip::LIMITS, gossip.handler());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(listener.run());
+        tasks.spawn(gossip.run(Arc::new(dialer(name, peers))));
+        Self { report, peers: heard, _tasks: tasks }
+    }
+
+    /// Returns once what was heard of `peer` is as expected.
+    async fn hears(&self, peer: &str, expected: impl Fn(&Heard) -> bool) {
+        let mut peers = self.peers.clone();
+        let peer = node(peer);
+        let heard = peers.wait_for(|peers| peers.get(&peer).is_some_and(&expected));
+        if timeout(GENEROUS, heard).await.is_err() {
+            panic!("{peer}: {:?}", self.peers.borrow().get(&peer));
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_node_hears_every_other_and_each_change() {
+    let listeners = [bind("n1", TIMES).await, bind("n2", TIMES).await, bind("n3", TIMES).await];
+    let names = ["n1", "n2", "n3"];
+    let at: Vec<_> =
+        names.into_iter().zip(listeners.each_ref().map(|l| l.local_addr().unwrap())).collect();
+    let nodes: Vec<_> = names
+        .into_iter()
+        .zip(listeners)
+        .map(|(name, listener)| Gossiper::start(name, listener, &at))
+        .collect();
+    for epoch in 1..=20 {
+        for node in &nodes {
+            node.report.send_modify(|report| report.epoch = Epoch(epoch));
+        }
+        for (hearer, own) in nodes.iter().zip(names) {
+            for peer in names.into_iter().filter(|peer| *peer != own) {
+                hearer
+                    .hears(peer, |heard| heard.reachable && heard.report.epoch == Epoch(epoch))
+                    .await;
+            }
+            assert!(!hearer.peers.borrow().contains_key(&node(own)));
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_direction_that_works_is_enough() {
+    let (one, two) = (bind("n1", TIMES).await, bind("n2", TIMES).await);
+    let nowhere = bind("n3", TIMES).await.local_addr().unwrap();
+    let at_one = one.local_addr().unwrap();
+    let one = Gossiper::start("n1", one, &[("n2", nowhere)]);
+    let two = Gossiper::start("n2", two, &[("n1", at_one)]);
+    one.hears("n2", |heard| heard.reachable).await;
+    two.hears("n1", |heard| heard.reachable).await;
+}
+
+#[tokio::test]
+async fn a_peer_that_goes_is_noticed_and_heard_again_when_it_is_back() {
+    let (one, two) = (bind("n1", TIMES).await, bind("n2", TIMES).await);
+    let at_one = one.local_addr().unwrap();
+    let at_two = two.local_addr().unwrap();
+    let one = Gossiper::start("n1", one, &[("n2", at_two)]);
+    let two = Gossiper::start("n2", two, &[("n1", at_one)]);
+    two.report.send_modify(|report| report.epoch = Epoch(9));
+    one.hears("n2", |heard| heard.report.epoch == Epoch(9)).await;
+    drop(two);
+    one.hears("n2", |heard| !heard.reachable).await;
+
+    let members = Arc::new(|_: &NodeId| true);
+    let again = Listener::bind(node("n2"), at_two, members, TIMES).await.unwrap();
+    let _two = Gossiper::start("n2", again, &[("n1", at_one)]);
+    one.hears("n2", |heard| heard.reachable && heard.report.epoch == Epoch(0)).await;
+}
+
+#[tokio::test]
+async fn cut_and_stalled_links_are_noticed_and_heal() {
+    let (one, two) = (bind("n1", TIMES).await, bind("n2", TIMES).await);
+    let to_one = Relay::to(one.local_addr().unwrap()).await;
+    let to_two = Relay::to(two.local_addr().unwrap()).await;
+    let one = Gossiper::start("n1", one, &[("n2", to_two.addr())]);
+    let two = Gossiper::start("n2", two, &[("n1", to_one.addr())]);
+    for fault in [Link::Cut, Link::Stalled] {
+        for link in [Link::Whole, fault] {
+            to_one.set(link);
+            to_two.set(link);
+            one.hears("n2", |heard| heard.reachable == (link == Link::Whole)).await;
+            two.hears("n1", |heard| heard.reachable == (link == Link::Whole)).await;
+        }
+    }
+}

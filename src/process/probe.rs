@@ -1,0 +1,243 @@
+//! One look at whether the application answers: a connection, or a GET of its health path.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, StatusCode, header};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::config::{HostPort, Target};
+
+/// For everything up to the head of the answer.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// For the rest of the answer, which is read only so that the application does not see us hang up.
+const REST_LIMIT: Duration = Duration::from_millis(200);
+
+/// Bytes of head, and of body, that are read.
+const MAX_ANSWER: usize = 16 * 1024;
+
+/// Why the application counts as down.
+#[derive(Debug)]
+pub enum ProbeError {
+    /// Its name does not resolve, and never did.
+    Resolve(String, io::Error),
+    /// It takes no connection.
+    Connect(io::Error),
+    /// The configured path makes no request.
+    Request(http::Error),
+    /// It hung up, or answered something that is not HTTP.
+    Http(hyper::Error),
+    /// It answered with a failure.
+    Status(StatusCode, String, String),
+    /// It did not answer in time.
+    Timeout(Duration),
+}
+
+impl fmt::Display for ProbeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ProbeError::Resolve(host, error) => write!(f, "cannot resolve {host}: {error}"),
+            ProbeError::Connect(error) => write!(f, "it takes no connection: {error}"),
+            ProbeError::Request(error) => write!(f, "app.health makes no request: {error}"),
+            ProbeError::Http(error) => write!(f, "no HTTP answer: {error}"),
+            ProbeError::Status(status, path, host) => {
+                write!(f, "GET {path} with Host {host} was answered {status}, not 2xx or 3xx")
+            }
+            ProbeError::Timeout(limit) => write!(f, "no answer within {limit:?}"),
+        }
+    }
+}
+
+impl std::error::Error for ProbeError {}
+
+/// Looks at one application, again and again.
+#[derive(Debug)]
+pub struct Probe {
+    target: Target,
+    path: Option<String>,
+    /// What the name last resolved to, for when DNS fails.
+    addresses: Vec<SocketAddr>,
+}
+
+impl Probe {
+    /// With a path, a GET of it must be answered 2xx or 3xx; without, a connection is enough.
+    pub fn new(target: Target, path: Option<String>) -> Probe {
+        Probe { target, path, addresses: Vec::new() }
+    }
+
+    /// What is looked at, as users write it.
+    pub fn place(&self) -> String {
+        match &self.target {
+            Target::Tcp(address) => authority(address),
+            Target::Unix(path) => format!("unix:{}", path.display()),
+        }
+    }
+
+    /// Takes at most five seconds.
+    pub async fn look(&mut self) -> Result<(), ProbeError> {
+        timeout(LIMIT, self.connect_and_ask()).await.unwrap_or(Err(ProbeError::Timeout(LIMIT)))
+    }
+
+    async fn connect_and_ask(&mut self) -> Result<(), ProbeError> {
+        match self.target.clone() {
+            Target::Tcp(address) => {
+                let stream = self.connect(&address).await?;
+                self.ask(stream, &authority(&address)).await
+            }
+            Target::Unix(path) => {
+                let stream = UnixStream::connect(path).await.map_err(ProbeError::Connect)?;
+                self.ask(stream, "localhost").await
+            }
+        }
+    }
+
+    /// Tries all addresses of a name, resolved anew each time.
+    async fn connect(&mut self, address: &HostPort) -> Result<TcpStream, ProbeError> {
+        match lookup_host((address.host.as_str(), address.port)).await {
+            Ok(found) => self.addresses = found.collect(),
+            Err(error) if self.addresses.is_empty() => {
+                return Err(ProbeError::Resolve(address.host.clone(), error));
+            }
+            Err(_) => {}
+        }
+        TcpStream::connect(&*self.addresses).await.map_err(ProbeError::Connect)
+    }
+
+    async fn ask<S>(&self, stream: S, host: &str) -> Result<(), ProbeError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Some(path) = &self.path else { return Ok(()) };
+        let request = Request::get(path)
+            .header(header::HOST, host)
+            .header(header::CONNECTION, "close")
+            .header(header::USER_AGENT, concat!("litepilot/", env!("CARGO_PKG_VERSION")))
+            .body(Empty::<Bytes>::new())
+            .map_err(ProbeError::Request)?;
+        let mut http = http1::Builder::new();
+        let http = http.max_buf_size(MAX_ANSWER).handshake(TokioIo::new(stream));
+        let (mut sender, connection) = http.await.map_err(ProbeError::Http)?;
+        // Ends with this function, however that ends.
+        let mut driver = JoinSet::new();
+        driver.spawn(connection);
+        let answer = sender.send_request(request).await.map_err(ProbeError::Http)?;
+        let status = answer.status();
+        if !status.is_success() && !status.is_redirection() {
+            return Err(ProbeError::Status(status, path.clone(), host.to_owned()));
+        }
+        let rest = Limited::new(answer.into_body(), MAX_ANSWER).collect();
+        let _ = timeout(REST_LIMIT, rest).await;
+        Ok(())
+    }
+}
+
+/// The `Host` of a target: an IPv6 address in brackets, RFC 9110, 4.2.1.
+fn authority(address: &HostPort) -> String {
+    let HostPort { host, port } = address;
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, UnixListener};
+
+    /// Answers one connection with these bytes and gives back what it was asked.
+    async fn answered(
+        path: Option<&str>,
+        answer: &'static [u8],
+    ) -> (Result<(), ProbeError>, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"\r\n\r\n") && stream.read_buf(&mut asked).await.unwrap() > 0 {}
+            let _ = stream.write_all(answer).await;
+            String::from_utf8(asked).unwrap()
+        });
+        let host = HostPort { host: "127.0.0.1".into(), port: address.port() };
+        let found = Probe::new(Target::Tcp(host), path.map(str::to_owned)).look().await;
+        (found, server.await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_enough_without_a_path() {
+        let (found, asked) = answered(None, b"").await;
+        assert!(found.is_ok() && asked.is_empty());
+    }
+
+    #[tokio::test]
+    async fn with_a_path_2xx_and_3xx_are_health() {
+        let (found, asked) = answered(Some("/healthz"), b"HTTP/1.1 204 No Content\r\n\r\n").await;
+        assert!(found.is_ok(), "{found:?}");
+        assert!(asked.starts_with("GET /healthz HTTP/1.1\r\n"), "{asked}");
+        assert!(asked.contains("\r\nhost: 127.0.0.1:"), "{asked}");
+        let moved = b"HTTP/1.1 301 Moved\r\nlocation: /x\r\ncontent-length: 0\r\n\r\n";
+        assert!(answered(Some("/"), moved).await.0.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_healthy_head_with_an_endless_body_is_health() {
+        let endless = b"HTTP/1.1 200 OK\r\ncontent-length: 999999999\r\n\r\nonce upon";
+        assert!(answered(Some("/"), endless).await.0.is_ok());
+    }
+
+    #[tokio::test]
+    async fn any_other_answer_says_why_not() {
+        let why = |found: Result<(), ProbeError>| found.unwrap_err().to_string();
+        let (refused, _) = answered(Some("/up"), b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        let refused = why(refused);
+        assert!(refused.contains("GET /up with Host 127.0.0.1:"), "{refused}");
+        assert!(refused.contains("400 Bad Request"), "{refused}");
+        assert!(why(answered(Some("/"), b"SSH-2.0-hello\r\n").await.0).contains("no HTTP answer"));
+        assert!(why(answered(Some("/"), b"").await.0).contains("no HTTP answer"));
+        static HUGE: [u8; 8 * MAX_ANSWER] = [b'x'; 8 * MAX_ANSWER];
+        assert!(why(answered(Some("/"), &HUGE).await.0).contains("no HTTP answer"));
+    }
+
+    #[tokio::test]
+    async fn a_unix_socket_is_asked_as_localhost() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("app.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut asked = [0; 1024];
+            let read = stream.read(&mut asked).await.unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+            String::from_utf8_lossy(&asked[..read]).into_owned()
+        });
+        let mut probe = Probe::new(Target::Unix(path), Some("/".into()));
+        probe.look().await.unwrap();
+        assert!(server.await.unwrap().contains("host: localhost\r\n"));
+        assert!(matches!(probe.look().await, Err(ProbeError::Connect(_))), "nobody listens now");
+    }
+
+    #[tokio::test]
+    async fn the_last_addresses_serve_while_the_name_does_not_resolve() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let host = HostPort { host: "litepilot.invalid".into(), port: 1 };
+        let mut probe = Probe::new(Target::Tcp(host), None);
+        assert!(matches!(probe.look().await, Err(ProbeError::Resolve(..))));
+        probe.addresses = vec![listener.local_addr().unwrap()];
+        assert!(probe.look().await.is_ok());
+    }
+
+    #[test]
+    fn an_ipv6_address_is_bracketed_in_the_host() {
+        let host = HostPort { host: "::1".into(), port: 80 };
+        assert_eq!(authority(&host), "[::1]:80");
+    }
+}

@@ -1,0 +1,207 @@
+//! What a client connection is doing, and until when it may: one small clock per connection, read by
+//! its watchdog, written by its socket and by the requests on it.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    /// Nothing: between requests.
+    Idle,
+    /// A request's head is coming in.
+    Head,
+    /// A request is being served.
+    Busy,
+}
+
+/// The limits that apply to a client connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// For a request's head.
+    pub head: Duration,
+    /// Between two requests.
+    pub idle: Duration,
+    /// For a client to take a piece of a response.
+    pub piece: Duration,
+}
+
+/// Shared between a connection's socket, its watchdog and its requests, all on one thread; atomic
+/// only because hyper wants a socket that can be upgraded to be `Send`.
+#[derive(Debug)]
+pub struct Activity {
+    start: Instant,
+    limits: Limits,
+    phase: AtomicU8,
+    /// Milliseconds after `start` at which the phase began.
+    since: AtomicU64,
+    /// Milliseconds after `start` since which the client has taken nothing; `u64::MAX`: it takes.
+    stalled: AtomicU64,
+    /// Everything that was answered has left: what is written next begins a message.
+    flushed: AtomicBool,
+    /// Handed over to a tunnel, which has its own rules.
+    tunnel: AtomicBool,
+}
+
+impl Activity {
+    /// A new connection.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            start: Instant::now(),
+            limits,
+            // A connection that never says anything is as slow as one that speaks slowly.
+            phase: AtomicU8::new(Phase::Head as u8),
+            since: AtomicU64::new(0),
+            stalled: AtomicU64::new(u64::MAX),
+            flushed: AtomicBool::new(true),
+            tunnel: AtomicBool::new(false),
+        }
+    }
+
+    /// What the connection is doing.
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Relaxed) {
+            0 => Phase::Idle,
+            1 => Phase::Head,
+            _ => Phase::Busy,
+        }
+    }
+
+    /// Bytes came in.
+    pub fn received(&self) {
+        if self.phase() == Phase::Idle {
+            self.enter(Phase::Head);
+        }
+    }
+
+    /// A request begins.
+    pub fn busy(&self) {
+        self.flushed.store(false, Relaxed);
+        self.phase.store(Phase::Busy as u8, Relaxed);
+    }
+
+    /// A response has ended.
+    pub fn idle(&self) {
+        self.enter(Phase::Idle);
+    }
+
+    /// The connection carries no HTTP any more.
+    pub fn tunnel(&self) {
+        self.tunnel.store(true, Relaxed);
+    }
+
+    /// The client took what was written, or (`false`) could not.
+    pub fn wrote(&self, taken: bool) {
+        if taken {
+            self.stalled.store(u64::MAX, Relaxed);
+        } else if self.stalled.load(Relaxed) == u64::MAX {
+            self.stalled.store(self.now(), Relaxed);
+        }
+    }
+
+    /// All that was written has left.
+    pub fn flush(&self) {
+        if self.phase() != Phase::Busy {
+            self.flushed.store(true, Relaxed);
+        }
+    }
+
+    /// What is written now is no answer to a request: hyper refuses one that it could not read.
+    pub fn is_between_messages(&self) -> bool {
+        self.flushed.load(Relaxed) && self.phase() != Phase::Busy
+    }
+
+    /// When the connection is to be closed if nothing changes. `draining_since`: we are stopping,
+    /// and idle connections get only a short while in which a request may still come.
+    pub fn deadline(&self, draining_since: Option<Instant>) -> Option<Instant> {
+        const LINGER: Duration = Duration::from_secs(1);
+        if self.tunnel.load(Relaxed) {
+            return None;
+        }
+        let stalled = self.stalled.load(Relaxed);
+        if stalled != u64::MAX {
+            return Some(self.at(stalled) + self.limits.piece);
+        }
+        let since = self.at(self.since.load(Relaxed));
+        match self.phase() {
+            Phase::Busy => None,
+            Phase::Head => Some(since + self.limits.head),
+            Phase::Idle => Some(match draining_since {
+                Some(drain) => since.max(drain) + self.limits.idle.min(LINGER),
+                None => since + self.limits.idle,
+            }),
+        }
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.since.store(self.now(), Relaxed);
+        self.phase.store(phase as u8, Relaxed);
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX - 1)
+    }
+
+    fn at(&self, millis: u64) -> Instant {
+        self.start + Duration::from_millis(millis)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        head: Duration::from_secs(10),
+        idle: Duration::from_secs(120),
+        piece: Duration::from_secs(30),
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn each_phase_has_its_limit() {
+        let activity = Activity::new(LIMITS);
+        let start = Instant::now();
+        assert_eq!(activity.deadline(None), Some(start + LIMITS.head), "a silent client");
+        activity.busy();
+        assert_eq!(activity.deadline(None), None, "the application's time has other limits");
+        tokio::time::advance(Duration::from_secs(50)).await;
+        activity.idle();
+        assert_eq!(activity.deadline(None), Some(Instant::now() + LIMITS.idle));
+        tokio::time::advance(Duration::from_secs(5)).await;
+        activity.received();
+        assert_eq!(activity.deadline(None), Some(Instant::now() + LIMITS.head));
+        tokio::time::advance(Duration::from_secs(5)).await;
+        activity.received();
+        assert_eq!(
+            activity.deadline(None),
+            Some(Instant::now() + Duration::from_secs(5)),
+            "a byte now and then does not extend it"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_nothing_is_not_waited_for_forever() {
+        let activity = Activity::new(LIMITS);
+        activity.busy();
+        activity.wrote(false);
+        let stalled = Instant::now();
+        tokio::time::advance(Duration::from_secs(5)).await;
+        activity.wrote(false);
+        assert_eq!(activity.deadline(None), Some(stalled + LIMITS.piece));
+        activity.wrote(true);
+        assert_eq!(activity.deadline(None), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_stopping_idle_connections_linger_shortly() {
+        let activity = Activity::new(LIMITS);
+        activity.busy();
+        activity.idle();
+        tokio::time::advance(Duration::from_secs(60)).await;
+        let drain = Instant::now();
+        assert_eq!(activity.deadline(Some(drain)), Some(drain + Duration::from_secs(1)));
+    }
+}

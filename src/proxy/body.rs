@@ -1,0 +1,381 @@
+//! Bodies on their way through. Both directions stream with back-pressure: a piece is asked for only
+//! when the other side has taken the one before. Only what may have to be sent again is kept.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// Gives each wait for the next piece of a body a limit of its own.
+struct PieceTimer {
+    limit: Duration,
+    /// Made at the first wait: most bodies are there at once and never need it.
+    sleep: Option<Pin<Box<Sleep>>>,
+    waiting: bool,
+}
+
+impl PieceTimer {
+    fn new(limit: Duration) -> Self {
+        Self { limit, sleep: None, waiting: false }
+    }
+
+    fn arrived(&mut self) {
+        self.waiting = false;
+    }
+
+    /// Ready once the present wait has lasted too long.
+    fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let deadline = || Instant::now() + self.limit;
+        let sleep = match &mut self.sleep {
+            Some(sleep) => {
+                if !self.waiting {
+                    sleep.as_mut().reset(deadline());
+                }
+                sleep
+            }
+            none => none.insert(Box::pin(sleep_until(deadline()))),
+        };
+        self.waiting = true;
+        sleep.as_mut().poll(cx)
+    }
+}
+
+/// How far the sending of a request has come, for the one who waits for its response.
+#[derive(Debug)]
+pub struct Progress {
+    last: Cell<Instant>,
+    sent: Cell<bool>,
+    starved: Cell<bool>,
+    failed: Cell<bool>,
+}
+
+impl Progress {
+    /// When the last piece went out.
+    pub fn last(&self) -> Instant {
+        self.last.get()
+    }
+
+    /// The whole request went out.
+    pub fn sent(&self) -> bool {
+        self.sent.get()
+    }
+
+    /// It is the client that keeps us waiting, not the application.
+    pub fn starved(&self) -> bool {
+        self.starved.get()
+    }
+
+    /// The client went away, took too long, or sent what is no body.
+    pub fn failed(&self) -> bool {
+        self.failed.get()
+    }
+
+    /// The request is being sent: what it waited for before does not count.
+    pub fn begin(&self) {
+        self.last.set(Instant::now());
+    }
+
+    fn piece(&self) {
+        self.last.set(Instant::now());
+        self.starved.set(false);
+    }
+}
+
+/// A request's body on its way to an application.
+pub enum Outgoing {
+    /// None.
+    Empty,
+    /// All of it is here; it goes out with `Content-Length`, or chunked if there are trailers.
+    Whole(Option<Bytes>, Option<HeaderMap>),
+    /// It comes as it comes, after what was read already.
+    Streamed(Streamed),
+}
+
+/// A body that is still coming from the client. Copies share it: whoever polls first has it.
+pub struct Streamed {
+    source: Rc<RefCell<Source>>,
+    progress: Rc<Progress>,
+    /// Nothing is read from the client before this is ready.
+    go_ahead: Option<Pin<Box<dyn Future<Output = ()>>>>,
+}
+
+struct Source {
+    read: Option<Bytes>,
+    rest: Incoming,
+    timer: PieceTimer,
+    touched: bool,
+}
+
+/// Why a client's body could not be read.
+#[derive(Debug)]
+pub enum ReadError {
+    /// Nothing came for as long as allowed.
+    Timeout,
+    /// It was not valid, or the client went away.
+    Broken,
+}
+
+impl Outgoing {
+    /// Reads a body of up to `keep` bytes whole; a larger one is streamed. A body that says it is
+    /// larger is not touched at all, so that no `100 Continue` is sent before it is wanted.
+    pub async fn prepare(
+        mut body: Incoming,
+        keep: usize,
+        limit: Duration,
+    ) -> Result<Self, ReadError> {
+        if body.is_end_stream() {
+            return Ok(Self::Empty);
+        }
+        let mut read = BytesMut::new();
+        let mut trailers = None;
+        if body.size_hint().lower() <= keep as u64 {
+            loop {
+                let frame = tokio::time::timeout(limit, body.frame()).await;
+                match frame.map_err(|_| ReadError::Timeout)? {
+                    None => return Ok(Self::Whole(Some(read.freeze()), trailers)),
+                    Some(frame) => match frame.map_err(|_| ReadError::Broken)?.into_data() {
+                        Ok(data) => read.extend_from_slice(&data),
+                        Err(frame) => trailers = frame.into_trailers().ok(),
+                    },
+                }
+                if read.len() > keep {
+                    break;
+                }
+            }
+        }
+        let progress = Rc::new(Progress {
+            last: Cell::new(Instant::now()),
+            sent: Cell::new(false),
+            starved: Cell::new(false),
+            failed: Cell::new(false),
+        });
+        let read = (!read.is_empty()).then(|| read.freeze());
+        let source = Source { read, rest: body, timer: PieceTimer::new(limit), touched: false };
+        let source = Rc::new(RefCell::new(source));
+        Ok(Self::Streamed(Streamed { source, progress, go_ahead: None }))
+    }
+
+    /// A second body with the same content, good for as long as it [can be sent](Self::is_intact).
+    pub fn copy(&self) -> Self {
+        match self {
+            Self::Empty => Self::Empty,
+            Self::Whole(data, trailers) => Self::Whole(data.clone(), trailers.clone()),
+            Self::Streamed(Streamed { source, progress, .. }) => Self::Streamed(Streamed {
+                source: source.clone(),
+                progress: progress.clone(),
+                go_ahead: None,
+            }),
+        }
+    }
+
+    /// Whether all of it is still here, or still to come.
+    pub fn is_intact(&self) -> bool {
+        match self {
+            Self::Empty | Self::Whole(..) => true,
+            Self::Streamed(streamed) => !streamed.source.borrow().touched,
+        }
+    }
+
+    /// Has a body that is still coming wait until `go_ahead` is ready.
+    pub fn wait_for(&mut self, go_ahead: impl Future<Output = ()> + 'static) {
+        if let Self::Streamed(streamed) = self {
+            streamed.go_ahead = Some(Box::pin(go_ahead));
+        }
+    }
+
+    /// The clock of a body that is still coming.
+    pub fn progress(&self) -> Option<Rc<Progress>> {
+        match self {
+            Self::Streamed(streamed) => Some(streamed.progress.clone()),
+            _ => None,
+        }
+    }
+
+    /// The length to announce; `None`: chunked.
+    pub fn length(&self) -> Option<u64> {
+        match self {
+            Self::Empty => Some(0),
+            Self::Whole(data, None) => Some(data.as_ref().map_or(0, |d| d.len() as u64)),
+            Self::Whole(_, Some(_)) => None,
+            Self::Streamed(streamed) => streamed.size_hint().exact(),
+        }
+    }
+}
+
+impl Streamed {
+    fn size_hint(&self) -> SizeHint {
+        let source = self.source.borrow();
+        let read = source.read.as_ref().map_or(0, |r| r.len() as u64);
+        match source.rest.size_hint().exact() {
+            Some(rest) => SizeHint::with_exact(rest + read),
+            None => SizeHint::new(),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let source = self.source.borrow();
+        source.read.is_none() && source.rest.is_end_stream()
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if let Some(go_ahead) = &mut self.go_ahead {
+            ready!(go_ahead.as_mut().poll(cx));
+            self.go_ahead = None;
+        }
+        let progress = &self.progress;
+        let source = &mut *self.source.borrow_mut();
+        source.touched = true;
+        if let Some(read) = source.read.take() {
+            progress.piece();
+            return Poll::Ready(Some(Ok(Frame::data(read))));
+        }
+        let Poll::Ready(frame) = Pin::new(&mut source.rest).poll_frame(cx) else {
+            progress.starved.set(true);
+            ready!(source.timer.poll_expired(cx));
+            progress.failed.set(true);
+            return Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())));
+        };
+        source.timer.arrived();
+        progress.piece();
+        progress.failed.set(frame.as_ref().is_some_and(Result::is_err));
+        if frame.is_none() || source.rest.is_end_stream() {
+            progress.sent.set(true);
+        }
+        Poll::Ready(frame.map(|f| f.map_err(io::Error::other)))
+    }
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        match &mut *self {
+            Self::Empty => Poll::Ready(None),
+            Self::Whole(data, trailers) => {
+                let frame = match data.take().filter(|d| !d.is_empty()) {
+                    Some(data) => Some(Frame::data(data)),
+                    None => trailers.take().map(Frame::trailers),
+                };
+                Poll::Ready(frame.map(Ok))
+            }
+            Self::Streamed(streamed) => streamed.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Whole(data, trailers) => {
+                data.as_ref().is_none_or(Bytes::is_empty) && trailers.is_none()
+            }
+            Self::Streamed(streamed) => streamed.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Streamed(streamed) => streamed.size_hint(),
+            whole => whole.length().map_or_else(SizeHint::new, SizeHint::with_exact),
+        }
+    }
+}
+
+/// A response's body on its way to the client. Whatever is attached to it lives until the body has
+/// been passed on or the client has gone.
+pub struct Answer<A> {
+    content: Content,
+    attached: Option<A>,
+}
+
+enum Content {
+    Whole(Option<Bytes>),
+    App { body: Incoming, timer: PieceTimer },
+}
+
+/// What is told how a response's body ended.
+pub trait Attached: Unpin {
+    /// The body came to its proper end; otherwise the attachment is just dropped.
+    fn complete(self);
+}
+
+impl<A: Attached> Answer<A> {
+    /// A body of ours.
+    pub fn whole(data: Bytes, attached: A) -> Self {
+        Self { content: Content::Whole(Some(data)), attached: Some(attached) }
+    }
+
+    /// An application's body.
+    pub fn app(body: Incoming, limit: Duration, attached: A) -> Self {
+        let content = Content::App { body, timer: PieceTimer::new(limit) };
+        let mut answer = Self { content, attached: Some(attached) };
+        if answer.is_end_stream() {
+            answer.complete();
+        }
+        answer
+    }
+
+    fn complete(&mut self) {
+        if let Some(attached) = self.attached.take() {
+            attached.complete();
+        }
+    }
+}
+
+impl<A: Attached> Body for Answer<A> {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let frame = match &mut self.content {
+            Content::Whole(data) => {
+                data.take().filter(|d| !d.is_empty()).map(|d| Ok(Frame::data(d)))
+            }
+            Content::App { body, timer } => {
+                let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else {
+                    ready!(timer.poll_expired(cx));
+                    return Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())));
+                };
+                timer.arrived();
+                frame.map(|f| f.map_err(io::Error::other))
+            }
+        };
+        let failed = frame.as_ref().is_some_and(Result::is_err);
+        if !failed && (frame.is_none() || self.is_end_stream()) {
+            self.complete();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Whole(data) => data.as_ref().is_none_or(Bytes::is_empty),
+            Content::App { body, .. } => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Whole(data) => {
+                SizeHint::with_exact(data.as_ref().map_or(0, |d| d.len() as u64))
+            }
+            Content::App { body, .. } => body.size_hint(),
+        }
+    }
+}

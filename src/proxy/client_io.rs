@@ -1,0 +1,131 @@
+//! A client's socket as hyper sees it: tells the connection's [`Activity`] what passes, and puts our
+//! own answer in the place of the bare one that hyper gives to a request it cannot read.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::activity::Activity;
+use super::problem::{Kind, Problem};
+
+/// Wraps a client's socket.
+pub struct ClientIo<T> {
+    inner: T,
+    activity: Arc<Activity>,
+    node: Arc<str>,
+    /// Our answer, being written in the place of hyper's.
+    refusal: Option<Bytes>,
+}
+
+impl<T> ClientIo<T> {
+    /// `node` is named in answers.
+    pub fn new(inner: T, activity: Arc<Activity>, node: Arc<str>) -> Self {
+        Self { inner, activity, node, refusal: None }
+    }
+
+    /// The socket.
+    pub fn into_inner(self) -> T {
+        self.inner
+    }
+
+    /// Takes note if `buf` is hyper's own refusal; then all of it counts as written.
+    fn replaces(&mut self, buf: &[u8]) -> bool {
+        if self.refusal.is_some() {
+            return true;
+        }
+        if !self.activity.is_between_messages() {
+            return false;
+        }
+        let Some(status) = buf.strip_prefix(b"HTTP/1.1 ").and_then(|b| b.get(..3)) else {
+            return false;
+        };
+        let problem = match status {
+            b"431" | b"414" => Problem::new(
+                Kind::HeadersTooLarge,
+                "the request head is larger than 64 KiB or has more than 100 fields",
+            ),
+            _ => Problem::new(Kind::BadRequest, "this is not valid HTTP/1.1 (RFC 9112)"),
+        };
+        self.refusal = Some(problem.raw(&self.node));
+        true
+    }
+}
+
+impl<T: AsyncWrite + Unpin> ClientIo<T> {
+    fn poll_refusal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(refusal) = self.refusal.as_mut().filter(|r| !r.is_empty()) {
+            let n = ready!(Pin::new(&mut self.inner).poll_write(cx, refusal))?;
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            refusal.advance(n);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn noted<R>(&self, written: Poll<R>) -> Poll<R> {
+        self.activity.wrote(written.is_ready());
+        written
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for ClientIo<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.inner).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.activity.received();
+        }
+        read
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for ClientIo<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.replaces(buf) {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        let written = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.noted(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if bufs.first().is_some_and(|first| self.replaces(first)) {
+            return Poll::Ready(Ok(bufs.iter().map(|b| b.len()).sum()));
+        }
+        let written = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.noted(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_refusal(cx))?;
+        let flushed = ready!(Pin::new(&mut self.inner).poll_flush(cx));
+        self.activity.flush();
+        Poll::Ready(flushed)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_refusal(cx))?;
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,289 @@
+//! The life of a request: check → classify → decide → send → answer. The deciding and sending is in
+//! [`delivery`](super::delivery).
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{
+    ACCEPT, CONNECTION, CONTENT_LENGTH, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
+};
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, Response};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use tokio::time::Instant;
+
+use super::acceptor::Slot;
+use super::answer::{Finish, ReplayRequest};
+use super::body::{Answer, Outgoing, ReadError};
+use super::client::Client;
+use super::delivery::{Attempt, Delivery, FIRST_PAUSE};
+use super::headers;
+use super::health;
+use super::problem::{Kind, Problem};
+use super::request::{self, Upgrade};
+use super::route::{Ask, Route};
+use super::token::{self, Carried};
+use super::upstream::{Failure, Sending};
+use super::worker::Worker;
+use crate::config::Consistency;
+use crate::rules::Class;
+
+/// A response on its way to a client, or to the peer whose client it is.
+pub type ClientResponse = Response<Answer<Finish>>;
+
+/// How often a request may pass through Litepilots before it is taken for one that goes in a circle,
+/// as when `proxy.target` names a Litepilot.
+const MAX_HOPS: u64 = 8;
+
+/// One request and what is known of it so far.
+pub struct Exchange {
+    pub(super) worker: Rc<Worker>,
+    pub(super) client: Rc<Client>,
+    pub(super) class: Class,
+    pub(super) route: Route,
+    pub(super) started: Instant,
+    /// Of a request that a peer has passed on: counted until its answer has gone.
+    pub(super) slot: Option<Slot>,
+}
+
+/// What the request's head says, apart from what is passed on.
+pub struct Call {
+    pub(super) ask: Ask,
+    pub(super) malformed_token: bool,
+    pub(super) upgrade: Option<OnUpgrade>,
+    pub(super) over_tls: bool,
+    pub(super) from_peer: bool,
+    /// The application here has asked for the primary's; that is not asked again.
+    pub(super) replay: Option<ReplayRequest>,
+    pub(super) method: Method,
+    pub(super) read_wait: Duration,
+    pub(super) give_up: Instant,
+    /// This node had its time to reach the token, or its application is down.
+    pub(super) insist: bool,
+}
+
+/// Serves one request of a client.
+pub async fn serve(
+    worker: Rc<Worker>,
+    client: Rc<Client>,
+    request: Request<Incoming>,
+) -> ClientResponse {
+    client.activity.busy();
+    let accept = request.headers().get(ACCEPT).cloned();
+    let mut exchange = Exchange::new(worker, client);
+    match exchange.run(request).await {
+        Ok(response) => response,
+        Err(problem) => exchange.refuse(&problem, accept.as_ref()),
+    }
+}
+
+impl Exchange {
+    /// Begins now.
+    pub(super) fn new(worker: Rc<Worker>, client: Rc<Client>) -> Self {
+        let (class, route) = (Class::Read, Route::None);
+        Self { worker, client, class, route, started: Instant::now(), slot: None }
+    }
+
+    async fn run(&mut self, request: Request<Incoming>) -> Result<ClientResponse, Problem> {
+        let (mut head, body) = request.into_parts();
+        let upgrade = request::check(&mut head)?;
+        if health::is_asked(&head) {
+            return Ok(self.own(health::answer(&self.worker)));
+        }
+        let hops = hops(&head.headers)?;
+        let (call, carried) = self.call(&mut head, upgrade)?;
+        let body = self.read_body(body).await?;
+        let mut request = outgoing(head, body, call.upgrade.is_some(), |fields| {
+            carried.strip(fields);
+            self.client.describe(fields);
+            fields.insert(headers::HOPS, HeaderValue::from(hops + 1));
+        });
+        // An endless wait is impossible: whatever is tried ends at `give_up` or with an answer.
+        let mut delivery = Delivery { exchange: self, call, pause: FIRST_PAUSE };
+        loop {
+            match delivery.attempt(request).await? {
+                Attempt::Answered(response) => return Ok(response),
+                Attempt::Again(again) => request = again,
+            }
+        }
+    }
+
+    /// Reads what the head says about the request itself.
+    fn call(&mut self, head: &mut Parts, upgrade: Upgrade) -> Result<(Call, Carried), Problem> {
+        let rules = self.worker.rules();
+        let verdict = rules
+            .classify(&head.method, &head.uri, &head.headers)
+            .map_err(|why| Problem::new(Kind::BadRequest, why.to_string()))?;
+        self.class = verdict.class;
+        let config = &self.worker.shared.config;
+        let carried = token::find(&head.headers);
+        let consistency = verdict.consistency.or_else(|| asked_consistency(&head.headers));
+        let consistency = consistency.unwrap_or(config.consistency);
+        let call = Call {
+            ask: Ask { class: verdict.class, consistency, token: carried.token },
+            malformed_token: carried.malformed,
+            over_tls: self.client.is_over_tls(&head.headers),
+            upgrade: match upgrade {
+                Upgrade::WebSocket => head.extensions.remove::<OnUpgrade>(),
+                Upgrade::None => None,
+            },
+            from_peer: false,
+            replay: None,
+            method: head.method.clone(),
+            read_wait: verdict.read_wait.unwrap_or(config.read_wait),
+            give_up: self.started + verdict.write_hold.unwrap_or(config.write_hold),
+            insist: false,
+        };
+        Ok((call, carried))
+    }
+
+    /// Reads a body that is small enough. What may have to be sent elsewhere later is kept up to a
+    /// larger size than what is not.
+    pub(super) async fn read_body(&self, body: Incoming) -> Result<Outgoing, Problem> {
+        let config = &self.worker.shared.config;
+        let settled = self.class == Class::Passthrough || self.worker.seen().view.writable;
+        let keep = if settled { config.buffer_body } else { config.replay_body };
+        let body = Outgoing::prepare(body, keep, config.body_timeout).await;
+        body.map_err(|why| unread(&why))
+    }
+
+    /// A safe method is repeatable whatever it does here; a read is by its rule.
+    pub(super) fn sending(&self, call: &Call) -> Sending {
+        if call.upgrade.is_some() {
+            return Sending::Upgrade;
+        }
+        let repeatable = match self.class {
+            Class::Read => true,
+            Class::Write => false,
+            Class::Passthrough => call.method.is_safe(),
+        };
+        if repeatable { Sending::Repeatable } else { Sending::Once }
+    }
+
+    /// What a failed attempt means to the client.
+    pub(super) fn failed(&self, call: &Call, failure: Failure) -> Problem {
+        let repeatable = self.sending(call) == Sending::Repeatable;
+        match failure {
+            Failure::Unreached(_, why) => self.app_down(&why),
+            Failure::Timeout => {
+                Problem::new(Kind::AppTimeout, "the application did not answer in time")
+                    .retry_safe(repeatable)
+            }
+            Failure::Client => unread(&ReadError::Timeout).retry_safe(repeatable),
+            Failure::Broken(why) if repeatable => {
+                tracing::debug!(%why, "no answer to a read");
+                Problem::new(
+                    Kind::AppUnreachable,
+                    "the application closed the connection without a valid answer",
+                )
+            }
+            Failure::Broken(why) => {
+                tracing::debug!(%why, "no answer to a write");
+                Problem::new(
+                    Kind::WriteOutcomeUnknown,
+                    "the application closed the connection without a valid answer: it may have done the write",
+                )
+            }
+        }
+    }
+
+    pub(super) fn app_down(&self, why: &std::io::Error) -> Problem {
+        let target = &self.worker.shared.config.target;
+        let detail = format!("cannot connect to the application at {target}: {why}");
+        Problem::new(Kind::AppUnreachable, detail)
+    }
+
+    /// An answer of ours.
+    pub(super) fn own(&mut self, response: Response<Bytes>) -> ClientResponse {
+        let (mut head, body) = response.into_parts();
+        self.mark(&mut head.headers);
+        let finish = Finish::new(self, head.status, None);
+        Response::from_parts(head, Answer::whole(body, finish))
+    }
+
+    pub(super) fn refuse(
+        &mut self,
+        problem: &Problem,
+        accept: Option<&HeaderValue>,
+    ) -> ClientResponse {
+        self.route = Route::None;
+        self.own(problem.respond(&self.worker.shared.node, accept))
+    }
+
+    /// Says who answered and how the request got there.
+    pub(super) fn mark(&self, headers: &mut HeaderMap) {
+        headers.insert(headers::NODE, self.worker.node.clone());
+        headers.insert(headers::ROUTE, HeaderValue::from_static(self.route.as_str()));
+    }
+}
+
+/// Turns a request that came into one that goes on. `change` edits its fields between the removal of
+/// what concerns the incoming connection and the setting of what concerns the outgoing one.
+pub(super) fn outgoing(
+    head: Parts,
+    body: Outgoing,
+    upgrade: bool,
+    change: impl FnOnce(&mut HeaderMap),
+) -> Request<Outgoing> {
+    let mut fields = head.headers;
+    let takes_trailers = fields.get(TE).is_some_and(|te| te.as_bytes() == b"trailers");
+    let had_length = headers::remove_framing(&mut fields);
+    headers::remove_hop_by_hop(&mut fields);
+    change(&mut fields);
+    if upgrade {
+        fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        fields.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    } else if takes_trailers {
+        fields.insert(TE, HeaderValue::from_static("trailers"));
+        fields.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
+    match body.length() {
+        None => {
+            fields.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        Some(0) if !had_length => {}
+        Some(length) => {
+            fields.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
+    }
+    let mut request = Request::new(body);
+    *request.method_mut() = head.method;
+    *request.uri_mut() = head.uri;
+    *request.headers_mut() = fields;
+    request
+}
+
+/// How many Litepilots the request has passed through before this one.
+fn hops(fields: &HeaderMap) -> Result<u64, Problem> {
+    let hops = fields.get(headers::HOPS).and_then(|h| h.to_str().ok()?.parse().ok()).unwrap_or(0);
+    if hops < MAX_HOPS {
+        return Ok(hops);
+    }
+    Err(Problem::new(
+        Kind::LoopDetected,
+        "the request has passed through Litepilot again and again: does proxy.target name a Litepilot \
+         instead of the application?",
+    ))
+}
+
+/// The level that a client asks for; what is none is ignored.
+fn asked_consistency(fields: &HeaderMap) -> Option<Consistency> {
+    match fields.get(headers::CONSISTENCY)?.as_bytes() {
+        b"eventual" => Some(Consistency::Eventual),
+        b"read-your-writes" => Some(Consistency::ReadYourWrites),
+        b"strong" => Some(Consistency::Strong),
+        _ => None,
+    }
+}
+
+fn unread(why: &ReadError) -> Problem {
+    match why {
+        ReadError::Timeout => Problem::new(
+            Kind::RequestTimeout,
+            "the request's body did not come within proxy.body_timeout",
+        ),
+        ReadError::Broken => Problem::new(Kind::BadRequest, "the request's body is malformed"),
+    }
+}

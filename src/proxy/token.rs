@@ -1,0 +1,318 @@
+//! The token that gives a client read-your-writes: found in a request, taken out of it, set on a
+//! response.
+
+use ::cookie::time::Duration;
+use http::header::{CACHE_CONTROL, COOKIE, HeaderName, SET_COOKIE};
+use http::{HeaderMap, HeaderValue};
+
+use crate::cluster::Epoch;
+use crate::config;
+use crate::txid::{Position, Token, Txid};
+
+/// LiteFS' own cookie name.
+const TXID_COOKIE: &[u8] = b"__txid";
+const EPOCH_COOKIE: &[u8] = b"__txid_epoch";
+
+/// For clients without cookies, both ways.
+pub const TXID_HEADER: HeaderName = HeaderName::from_static("litepilot-txid");
+/// For clients without cookies, both ways.
+pub const EPOCH_HEADER: HeaderName = HeaderName::from_static("litepilot-epoch");
+
+/// How long a client keeps its token, in seconds; LiteFS' own choice.
+const MAX_AGE_SECONDS: i64 = 300;
+
+/// What a request carried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Carried {
+    /// The highest well-formed token. Its epoch is 0 if the client kept only the transaction.
+    pub token: Option<Token>,
+    /// Something in a token's place was no token; the primary replaces it.
+    pub malformed: bool,
+    /// A `Cookie` header holds one of our cookies, to be removed before the app sees it.
+    in_cookie: bool,
+}
+
+/// Finds the token of a request. Of several the highest counts; the n-th transaction goes with the
+/// n-th epoch, since browsers send cookies of one path in pairs. Does not allocate.
+pub fn find(headers: &HeaderMap) -> Carried {
+    let mut found = Carried::default();
+    let mut epochs = cookies(headers).filter(|(name, _)| *name == EPOCH_COOKIE);
+    for (name, txid) in cookies(headers) {
+        if name == TXID_COOKIE {
+            found.in_cookie = true;
+            found.offer(txid, epochs.next().map(|(_, epoch)| epoch));
+        } else if name == EPOCH_COOKIE {
+            found.in_cookie = true;
+        }
+    }
+    let mut epochs = headers.get_all(EPOCH_HEADER).iter();
+    for txid in headers.get_all(TXID_HEADER) {
+        found.offer(txid.as_bytes(), epochs.next().map(HeaderValue::as_bytes));
+    }
+    found
+}
+
+impl Carried {
+    fn offer(&mut self, txid: &[u8], epoch: Option<&[u8]>) {
+        let epoch = epoch.map_or(Some(0), decimal);
+        match (Txid::from_hex(txid), epoch) {
+            (Ok(txid), Some(epoch)) => {
+                self.token = self.token.max(Some(Position { epoch: Epoch(epoch), txid }));
+            }
+            _ => self.malformed = true,
+        }
+    }
+
+    /// Removes the token from what the application sees; other cookies stay byte for byte.
+    pub fn strip(&self, headers: &mut HeaderMap) {
+        headers.remove(TXID_HEADER);
+        headers.remove(EPOCH_HEADER);
+        if !self.in_cookie {
+            return;
+        }
+        let http::header::Entry::Occupied(mut lines) = headers.entry(COOKIE) else { return };
+        let mut any_left = false;
+        for line in lines.iter_mut() {
+            let mut kept = Vec::with_capacity(line.len());
+            for pair in line.as_bytes().split(|b| *b == b';') {
+                let pair = pair.trim_ascii();
+                let name = pair.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii_end();
+                if pair.is_empty() || name == TXID_COOKIE || name == EPOCH_COOKIE {
+                    continue;
+                }
+                if !kept.is_empty() {
+                    kept.extend_from_slice(b"; ");
+                }
+                kept.extend_from_slice(pair);
+            }
+            any_left |= !kept.is_empty();
+            // Bytes of a valid header value, and "; ", are a valid header value.
+            *line = HeaderValue::from_maybe_shared(bytes::Bytes::from(kept))
+                .unwrap_or(HeaderValue::from_static(""));
+        }
+        if !any_left {
+            lines.remove();
+        }
+    }
+}
+
+/// The name-value pairs of all `Cookie` headers.
+fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
+    headers.get_all(COOKIE).iter().flat_map(|line| {
+        line.as_bytes().split(|b| *b == b';').map(|pair| {
+            let pair = pair.trim_ascii();
+            let at = pair.iter().position(|b| *b == b'=').unwrap_or(pair.len());
+            let value = pair.get(at + 1..).unwrap_or_default();
+            (pair[..at].trim_ascii_end(), value.trim_ascii_start())
+        })
+    })
+}
+
+/// Decimal digits only, without sign or white space.
+fn decimal(text: &[u8]) -> Option<u64> {
+    let digits = !text.is_empty() && text.len() <= 20 && text.iter().all(u8::is_ascii_digit);
+    if !digits {
+        return None;
+    }
+    text.iter()
+        .try_fold(0u64, |value, digit| value.checked_mul(10)?.checked_add(u64::from(digit - b'0')))
+}
+
+/// The two cookies with everything but their values, made once.
+#[derive(Clone, Debug)]
+pub struct Setter {
+    secure: config::Secure,
+    attributes: String,
+}
+
+impl Setter {
+    /// From `proxy.cookie`.
+    pub fn new(cookie: &config::Cookie) -> Self {
+        let same_site = match cookie.same_site {
+            config::SameSite::Strict => cookie::SameSite::Strict,
+            config::SameSite::Lax => cookie::SameSite::Lax,
+            config::SameSite::None => cookie::SameSite::None,
+        };
+        let mut template = cookie::Cookie::build(("", ""))
+            .path("/")
+            .http_only(true)
+            .same_site(same_site)
+            .secure(false)
+            .max_age(Duration::seconds(MAX_AGE_SECONDS))
+            .build();
+        if let Some(domain) = &cookie.domain {
+            template.set_domain(domain.clone());
+        }
+        let attributes = template.to_string().trim_start_matches('=').to_owned();
+        Self { secure: cookie.secure, attributes }
+    }
+
+    /// Puts the token on a response: as headers always, as cookies unless a shared cache could keep
+    /// the response and hand one client's token to another (RFC 9111).
+    pub fn set(&self, token: Token, over_tls: bool, headers: &mut HeaderMap) {
+        let secure = match self.secure {
+            config::Secure::Auto => over_tls,
+            config::Secure::Always => true,
+            config::Secure::Never => false,
+        };
+        let secure = if secure { "; Secure" } else { "" };
+        if !shared_caches_may_keep(headers) {
+            for (name, value) in
+                [("__txid", token.txid.to_string()), ("__txid_epoch", token.epoch.to_string())]
+            {
+                let cookie = format!("{name}={value}{}{secure}", self.attributes);
+                if let Ok(cookie) = HeaderValue::try_from(cookie) {
+                    headers.append(SET_COOKIE, cookie);
+                }
+            }
+        }
+        set_headers(token, headers);
+    }
+}
+
+/// The token as headers.
+pub fn set_headers(token: Token, headers: &mut HeaderMap) {
+    if let Ok(txid) = HeaderValue::from_bytes(&token.txid.to_hex()) {
+        headers.insert(TXID_HEADER, txid);
+    }
+    headers.insert(EPOCH_HEADER, HeaderValue::from(token.epoch.0));
+}
+
+fn shared_caches_may_keep(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(CACHE_CONTROL).iter().filter_map(|v| v.to_str().ok());
+    lines.flat_map(|line| line.split(',')).any(|directive| {
+        let name = directive.split('=').next().unwrap_or_default().trim();
+        name.eq_ignore_ascii_case("public") || name.eq_ignore_ascii_case("s-maxage")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn with_cookies(lines: &[&str]) -> HeaderMap {
+        lines.iter().map(|l| (COOKIE, HeaderValue::from_str(l).unwrap())).collect()
+    }
+
+    fn at(epoch: u64, txid: u64) -> Option<Token> {
+        Some(Position { epoch: Epoch(epoch), txid: Txid(txid) })
+    }
+
+    #[test]
+    fn found_among_other_cookies_and_taken_out() {
+        let mut headers =
+            with_cookies(&["a=1; __txid=00000000000000ff;__txid_epoch=7; b=\"x; y\"", "c"]);
+        let found = find(&headers);
+        assert_eq!((found.token, found.malformed), (at(7, 255), false));
+        found.strip(&mut headers);
+        let left: Vec<_> = headers.get_all(COOKIE).iter().collect();
+        assert_eq!(left, ["a=1; b=\"x; y\"", "c"]);
+    }
+
+    #[test]
+    fn a_header_with_nothing_left_is_removed() {
+        let mut headers = with_cookies(&["__txid=00000000000000ff; __txid_epoch=7"]);
+        find(&headers).strip(&mut headers);
+        assert!(!headers.contains_key(COOKIE));
+    }
+
+    #[test]
+    fn the_highest_of_several_counts() {
+        let mut headers = with_cookies(&[
+            "__txid=0000000000000009; __txid_epoch=1; __txid=0000000000000003; __txid_epoch=2",
+        ]);
+        assert_eq!(find(&headers).token, at(2, 3));
+        headers.insert(TXID_HEADER, HeaderValue::from_static("0000000000000005"));
+        headers.insert(EPOCH_HEADER, HeaderValue::from_static("2"));
+        assert_eq!(find(&headers).token, at(2, 5));
+    }
+
+    #[test]
+    fn litefs_own_cookie_alone_has_no_epoch() {
+        assert_eq!(find(&with_cookies(&["__txid=0000000000000009"])).token, at(0, 9));
+    }
+
+    #[test]
+    fn malformed_tokens_are_told_from_none() {
+        for bad in [
+            "__txid=9",
+            "__txid=000000000000000G",
+            "__txid=",
+            "__txid",
+            "__txid=0000000000000009; __txid_epoch=-1",
+            "__txid=0000000000000009; __txid_epoch=99999999999999999999",
+        ] {
+            let found = find(&with_cookies(&[bad]));
+            assert!(found.malformed && found.token.is_none(), "{bad}");
+        }
+        assert_eq!(find(&with_cookies(&["x__txid=9; __txidx=1"])), Carried::default());
+    }
+
+    #[test]
+    fn cookies_say_what_the_configuration_says() {
+        let setter = |secure, domain: Option<&str>| {
+            Setter::new(&config::Cookie {
+                same_site: config::SameSite::Lax,
+                secure,
+                domain: domain.map(str::to_owned),
+            })
+        };
+        let cookies = |setter: Setter, tls| {
+            let mut headers = HeaderMap::new();
+            setter.set(at(3, 10).unwrap(), tls, &mut headers);
+            let all: Vec<_> = headers
+                .get_all(SET_COOKIE)
+                .iter()
+                .map(|v| v.to_str().unwrap().to_owned())
+                .collect();
+            all
+        };
+        let plain = cookies(setter(config::Secure::Auto, None), false);
+        assert_eq!(
+            plain,
+            [
+                "__txid=000000000000000a; HttpOnly; SameSite=Lax; Path=/; Max-Age=300",
+                "__txid_epoch=3; HttpOnly; SameSite=Lax; Path=/; Max-Age=300"
+            ]
+        );
+        let tls = cookies(setter(config::Secure::Auto, Some("example.org")), true);
+        assert!(tls[0].contains("Domain=example.org") && tls[0].ends_with("; Secure"), "{tls:?}");
+        assert!(cookies(setter(config::Secure::Always, None), false)[1].ends_with("; Secure"));
+        assert!(!cookies(setter(config::Secure::Never, None), true)[1].contains("Secure"));
+    }
+
+    #[test]
+    fn shared_caches_get_no_cookie_but_clients_the_header() {
+        let setter = Setter::new(&config::Cookie {
+            same_site: config::SameSite::Lax,
+            secure: config::Secure::Auto,
+            domain: None,
+        });
+        for (control, cookie) in [
+            ("public, max-age=3", false),
+            ("S-MaxAge=60", false),
+            ("private", true),
+            ("no-store", true),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static(control));
+            setter.set(at(1, 1).unwrap(), false, &mut headers);
+            assert_eq!(headers.contains_key(SET_COOKIE), cookie, "{control}");
+            assert_eq!(headers[TXID_HEADER], "0000000000000001");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_stands_in_a_cookie_nothing_of_ours_reaches_the_app(line in "[ -~]{0,80}", txid: u64) {
+            let mut headers =
+                with_cookies(&[&line, &format!("{line}; __txid={txid:016x}; {line}")]);
+            find(&headers).strip(&mut headers);
+            for (name, _) in cookies(&headers) {
+                prop_assert_ne!(name, TXID_COOKIE);
+                prop_assert_ne!(name, EPOCH_COOKIE);
+            }
+        }
+    }
+}

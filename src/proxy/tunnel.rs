@@ -1,0 +1,49 @@
+//! WebSockets: after the application's 101 bytes flow both ways until one side ends, the node stops,
+//! or the primary that the socket was tied to loses its claim.
+
+use std::rc::Rc;
+
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::io::copy_bidirectional;
+
+use super::client::Client;
+use super::worker::Worker;
+use crate::cluster::Epoch;
+
+/// Ties the two connections together. `client` keeps its place among the connections meanwhile.
+pub fn spawn(
+    worker: &Rc<Worker>,
+    client: Rc<Client>,
+    client_side: OnUpgrade,
+    app_side: OnUpgrade,
+    tied: Option<Epoch>,
+) {
+    let mut views = worker.shared.view.clone();
+    let mut draining = worker.shared.draining.clone();
+    tokio::task::spawn_local(async move {
+        let _place = client;
+        let flow = async {
+            let (client_side, app_side) = tokio::try_join!(client_side, app_side)?;
+            let mut client_side = TokioIo::new(client_side);
+            let mut app_side = TokioIo::new(app_side);
+            let _ = copy_bidirectional(&mut client_side, &mut app_side).await;
+            Ok::<_, hyper::Error>(())
+        };
+        let over = async {
+            match tied {
+                Some(epoch) => drop(views.wait_for(|v| !v.writable || v.epoch() != epoch).await),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            flowed = flow => {
+                if let Err(why) = flowed {
+                    tracing::debug!(%why, "an upgrade failed");
+                }
+            }
+            () = over => tracing::debug!("closed a socket that was tied to the primary"),
+            _ = draining.wait_for(|draining| *draining) => {}
+        }
+    });
+}

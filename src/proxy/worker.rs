@@ -1,0 +1,226 @@
+//! One data-plane worker: a thread with a runtime of its own, its connections to the application,
+//! its counters, and its copies of what changes rarely. Nothing on a request's path is shared with
+//! another worker but by an atomic.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::Waker;
+use std::time::Duration;
+
+use http::HeaderValue;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+
+use super::acceptor::Slots;
+use super::hold::Holds;
+use super::token;
+use super::upstream::{Dial, Limits, Origin};
+use crate::cluster::{ClusterView, NodeId};
+use crate::config;
+use crate::engine::Engine;
+use crate::peer::Dialer;
+use crate::process::health::AppHealth;
+use crate::rules::RuleSet;
+use crate::telemetry::metrics::WorkerMetrics;
+
+/// How long an idle connection to a peer is kept.
+const PEER_KEEP: Duration = Duration::from_secs(60);
+
+/// What all workers of a node work with.
+pub struct Shared {
+    /// `proxy:` of the configuration.
+    pub config: config::Proxy,
+    /// This node's name.
+    pub node: Arc<str>,
+    /// The rules, replaced as a whole.
+    pub rules: watch::Receiver<Arc<RuleSet>>,
+    /// The cluster, replaced as a whole.
+    pub view: watch::Receiver<ClusterView>,
+    /// Keeps the database.
+    pub engine: Arc<dyn Engine>,
+    /// Whether the application answers.
+    pub app: AppHealth,
+    /// Opens connections to the other nodes, if there are any.
+    pub dialer: Option<Arc<Dialer>>,
+    /// Requests that peers have passed on and that are under way.
+    pub forwarded: Arc<Slots>,
+    /// How many requests wait.
+    pub holds: Holds,
+    /// Set once, when the node begins to stop.
+    pub draining: watch::Receiver<bool>,
+}
+
+/// One worker's own things.
+pub struct Worker {
+    /// What it shares.
+    pub shared: Arc<Shared>,
+    /// Its counters.
+    pub metrics: Arc<WorkerMetrics>,
+    /// Its connections to the application.
+    pub app: Rc<Origin>,
+    peers: RefCell<HashMap<NodeId, Rc<Origin>>>,
+    /// Makes cookies.
+    pub cookies: token::Setter,
+    /// This node's name.
+    pub node: HeaderValue,
+    rules: Latest<Arc<RuleSet>, Arc<RuleSet>>,
+    seen: Latest<ClusterView, Rc<Seen>>,
+    /// Since when idle connections get only a short while: the node stops, or too many are open.
+    impatient_since: Cell<Option<Instant>>,
+    /// Those who drive connections here, to be told when that changes.
+    present: RefCell<HashMap<u64, Waker>>,
+    next_presence: Cell<u64>,
+}
+
+/// The cluster as this worker last saw it, with what it tells applications about it.
+pub struct Seen {
+    /// The view.
+    pub view: ClusterView,
+    /// `Litepilot-Role`
+    pub role: HeaderValue,
+    /// `Litepilot-Primary`
+    pub primary: Option<HeaderValue>,
+}
+
+impl Worker {
+    /// Belongs to the thread that calls this.
+    pub fn new(shared: Arc<Shared>, metrics: Arc<WorkerMetrics>) -> Rc<Self> {
+        let config = &shared.config;
+        let limits = limits(config, config.target_keepalive);
+        Rc::new(Self {
+            app: Origin::new(Dial::app(&config.target), limits),
+            peers: RefCell::default(),
+            cookies: token::Setter::new(&config.cookie),
+            node: name_header(&shared.node),
+            rules: Latest::new(shared.rules.clone(), Arc::clone),
+            seen: Latest::new(shared.view.clone(), Seen::new),
+            impatient_since: Cell::new(None),
+            present: RefCell::default(),
+            next_presence: Cell::new(0),
+            metrics,
+            shared,
+        })
+    }
+
+    /// This worker's connections to another node; `None` for a stranger.
+    pub fn peer(&self, node: &NodeId) -> Option<Rc<Origin>> {
+        if let Some(origin) = self.peers.borrow().get(node) {
+            return Some(origin.clone());
+        }
+        let dialer = self.shared.dialer.as_ref()?;
+        dialer.peers().find(|known| *known == node)?;
+        let limits = limits(&self.shared.config, PEER_KEEP);
+        let origin = Origin::new(Dial::Peer(dialer.clone(), node.clone()), limits);
+        self.peers.borrow_mut().insert(node.clone(), origin.clone());
+        Some(origin)
+    }
+
+    /// The rules now in force.
+    pub fn rules(&self) -> Arc<RuleSet> {
+        self.rules.get()
+    }
+
+    /// The cluster as it is now.
+    pub fn seen(&self) -> Rc<Seen> {
+        self.seen.get()
+    }
+
+    /// Whether the node is stopping.
+    pub fn is_draining(&self) -> bool {
+        *self.shared.draining.borrow()
+    }
+
+    /// Since when idle connections get only a short while, if they do.
+    pub fn impatient_since(&self) -> Option<Instant> {
+        self.impatient_since.get()
+    }
+
+    /// Registers the task that drives a connection, until the answer is dropped.
+    pub fn enter(self: &Rc<Self>, waker: Waker) -> Presence {
+        let id = self.next_presence.replace(self.next_presence.get() + 1);
+        self.present.borrow_mut().insert(id, waker);
+        Presence { id, worker: self.clone() }
+    }
+
+    /// Keeps house: closes connections to the application that nobody has used for a while, and has
+    /// idle clients go when the node stops or is `full`.
+    pub async fn keep_house(&self, full: &AtomicBool) {
+        const EVERY: Duration = Duration::from_millis(250);
+        let mut draining = self.shared.draining.clone();
+        loop {
+            let waited = timeout(EVERY, draining.wait_for(|draining| *draining));
+            if waited.await.is_ok() {
+                tokio::time::sleep(EVERY).await;
+            }
+            self.app.sweep();
+            self.peers.borrow().values().for_each(|peer| peer.sweep());
+            let impatient = self.is_draining() || full.load(Relaxed);
+            if impatient != self.impatient_since.get().is_some() {
+                self.impatient_since.set(impatient.then(Instant::now));
+                self.present.borrow().values().for_each(Waker::wake_by_ref);
+            }
+        }
+    }
+}
+
+fn limits(config: &config::Proxy, keep: Duration) -> Limits {
+    Limits {
+        connect: config.connect_timeout,
+        piece: config.body_timeout,
+        response: config.response_timeout,
+        keep,
+    }
+}
+
+/// A connection's place in its worker's register.
+pub struct Presence {
+    id: u64,
+    worker: Rc<Worker>,
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.worker.present.borrow_mut().remove(&self.id);
+    }
+}
+
+impl Seen {
+    fn new(view: &ClusterView) -> Rc<Self> {
+        Rc::new(Self {
+            role: HeaderValue::from_static(view.role.as_str()),
+            primary: view.primary.as_ref().map(|p| name_header(p.node.as_str())),
+            view: view.clone(),
+        })
+    }
+}
+
+/// A node's name is always a valid header value.
+fn name_header(name: &str) -> HeaderValue {
+    HeaderValue::from_str(name).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+}
+
+/// This worker's own form of the newest value of a watched one: looking for a change costs one
+/// atomic load.
+struct Latest<T, F> {
+    watched: RefCell<watch::Receiver<T>>,
+    form: RefCell<F>,
+    make: fn(&T) -> F,
+}
+
+impl<T, F: Clone> Latest<T, F> {
+    fn new(mut watched: watch::Receiver<T>, make: fn(&T) -> F) -> Self {
+        let form = RefCell::new(make(&watched.borrow_and_update()));
+        Self { watched: RefCell::new(watched), form, make }
+    }
+
+    fn get(&self) -> F {
+        // An error means that nothing will change any more.
+        if self.watched.borrow().has_changed().unwrap_or(false) {
+            *self.form.borrow_mut() = (self.make)(&self.watched.borrow_mut().borrow_and_update());
+        }
+        self.form.borrow().clone()
+    }
+}

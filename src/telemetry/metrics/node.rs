@@ -1,0 +1,164 @@
+//! What is counted once per node, and the gauges that follow from its status.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use prometheus::proto::MetricFamily;
+
+use super::family::{counter, counters, gauge, gauges as gauge_family, histograms};
+use super::histogram::{Histogram, Total};
+use crate::cluster::{Epoch, Role};
+use crate::status::{Status, VERSION};
+use crate::telemetry::log;
+
+/// A number that only grows.
+#[derive(Default)]
+pub struct Counter(AtomicU64);
+
+/// Rare events of the whole node; shared by all threads.
+#[derive(Default)]
+pub struct NodeMetrics {
+    /// Contact with a majority of the voters was lost.
+    pub quorum_losses: Counter,
+    /// A primary was chosen.
+    pub elections: Counter,
+    /// Two nodes claimed to be primary at the same time.
+    pub split_brain: Counter,
+    /// A client was told that a write it had made was lost in a failover.
+    pub lost_writes: Counter,
+    /// The acknowledgements asked for did not come in time.
+    pub ack_timeouts: Counter,
+    failover_seconds: Histogram,
+    ack_seconds: Histogram,
+    /// Seconds plus one; 0 while there is no certificate.
+    certificate_expiry: AtomicU64,
+}
+
+impl Counter {
+    /// Adds one.
+    pub fn inc(&self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+
+    /// The count so far.
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+impl NodeMetrics {
+    /// Writes were possible again after `took` without a primary.
+    pub fn failover(&self, took: Duration) {
+        self.failover_seconds.observe(took);
+    }
+
+    /// A write was acknowledged by as many nodes as asked for, after `took`.
+    pub fn ack(&self, took: Duration) {
+        self.ack_seconds.observe(took);
+    }
+
+    /// The first of this node's certificates to expire does so in `left`.
+    pub fn certificate_expiry(&self, left: Duration) {
+        self.certificate_expiry.store(left.as_secs().saturating_add(1), Relaxed);
+    }
+
+    pub(super) fn families(&self) -> Vec<MetricFamily> {
+        let count = |name, help, value| counters(name, help, vec![counter(&[], value)]);
+        let seconds = |name, help, histogram| {
+            histograms(name, help, vec![Total::of(std::iter::once(histogram)).to_metric(&[])])
+        };
+        let mut families = vec![
+            count(
+                "litepilot_quorum_losses_total",
+                "How often contact with a majority of the voters was lost.",
+                self.quorum_losses.get(),
+            ),
+            count(
+                "litepilot_elections_total",
+                "How often a primary was chosen.",
+                self.elections.get(),
+            ),
+            count(
+                "litepilot_split_brain_total",
+                "Conflicting claims to be primary seen. Anything but 0 is an alarm.",
+                self.split_brain.get(),
+            ),
+            count(
+                "litepilot_lost_writes_total",
+                "Clients told that a write of theirs was lost in a failover.",
+                self.lost_writes.get(),
+            ),
+            count(
+                "litepilot_ack_timeouts_total",
+                "Writes whose acknowledgements did not come in time.",
+                self.ack_timeouts.get(),
+            ),
+            count(
+                "litepilot_log_lines_dropped_total",
+                "Log lines dropped because whoever reads them did not keep up.",
+                log::dropped_lines(),
+            ),
+            seconds(
+                "litepilot_failover_seconds",
+                "How long there was no primary to take writes.",
+                &self.failover_seconds,
+            ),
+            seconds(
+                "litepilot_ack_seconds",
+                "How long writes waited for their acknowledgements.",
+                &self.ack_seconds,
+            ),
+        ];
+        if let Some(left) = self.certificate_expiry.load(Relaxed).checked_sub(1) {
+            families.push(gauge_family(
+                "litepilot_certificate_expiry_seconds",
+                "Until the first of this node's certificates expires.",
+                vec![gauge(&[], left as f64)],
+            ));
+        }
+        families
+    }
+}
+
+/// The gauges that follow from a status.
+pub(super) fn gauges(status: &Status) -> Vec<MetricFamily> {
+    let one = |name, help, value| gauge_family(name, help, vec![gauge(&[], value)]);
+    let flag = |name, help, on: bool| one(name, help, f64::from(u8::from(on)));
+    let epoch = status.primary.as_ref().map_or(Epoch(0), |primary| primary.epoch);
+    let mut families = vec![
+        flag(
+            "litefs_is_primary",
+            "1 if this node is the primary, 0 if not.",
+            status.role == Role::Primary,
+        ),
+        flag(
+            "litefs_process_running",
+            "1 if the engine that keeps the database works, 0 if not.",
+            status.engine_works(),
+        ),
+        one(
+            "litepilot_txid",
+            "The last transaction that this node's copy holds.",
+            status.position.txid.0 as f64,
+        ),
+        flag(
+            "litepilot_quorum",
+            "1 if a majority of the voters is in contact, 0 if not.",
+            status.quorum,
+        ),
+        one("litepilot_epoch", "The epoch of the present primary, 0 if none.", epoch.0 as f64),
+        gauge_family(
+            "litepilot_build_info",
+            "Always 1; the label is the version.",
+            vec![gauge(&[("version", VERSION)], 1.0)],
+        ),
+    ];
+    if let Some(lag) = status.lag() {
+        families.push(one(
+            "litefs_replica_lag_seconds",
+            "How far this copy is behind the primary's; absent while that cannot be known.",
+            lag.as_secs_f64(),
+        ));
+    }
+    families
+}

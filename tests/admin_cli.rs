@@ -1,0 +1,201 @@
+//! `litepilot status` and `litepilot primary` against a real admin port.
+
+use std::net::SocketAddr;
+use std::process::{Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use litepilot::admin::{Admin, Hosts, Limits, serve};
+use litepilot::status::{PrimaryStatus, Status, StatusSource};
+use litepilot::telemetry::metrics::Metrics;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+use tokio::process::Command;
+use tokio::sync::Notify;
+
+/// An admin port that shows whatever status the test wants.
+struct Node {
+    address: SocketAddr,
+    status: Arc<Mutex<Status>>,
+}
+
+impl Node {
+    async fn start() -> Self {
+        let (node, listener) = Self::bound().await;
+        let shown = node.status.clone();
+        node.serve(listener, Arc::new(move || shown.lock().unwrap().clone()));
+        node
+    }
+
+    /// A node that does not serve yet.
+    async fn bound() -> (Self, TcpListener) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        (Self { address, status: Arc::new(Mutex::new(status())) }, listener)
+    }
+
+    fn serve(&self, listener: TcpListener, status: StatusSource) {
+        let admin = Admin {
+            status,
+            metrics: Metrics::new(1),
+            events: Arc::default(),
+            token: "0123456789abcdef".parse().unwrap(),
+            hosts: Hosts::new(&[]),
+            max_lag: Duration::from_secs(10),
+        };
+        tokio::spawn(serve(listener, admin, Limits::default(), std::future::pending()));
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
+
+fn status() -> Status {
+    let position = serde_json::json!({"epoch": 3, "txid": "000000000000002a"});
+    serde_json::from_value(serde_json::json!({
+        "node": "node-1",
+        "role": "replica",
+        "writable": false,
+        "primary": null,
+        "quorum": true,
+        "position": position,
+        "lag_ms": 12,
+        "litefs": {"engine": "embedded", "state": "running", "pid": null, "restarts": 0},
+        "app": {"state": "up", "pid": 4711, "restarts": 0},
+        "nodes": [
+            {"node": "node-1", "role": "replica", "reachable": true, "position": position, "lag_ms": 12},
+            {"node": "node-2", "role": "primary", "reachable": false, "position": null, "lag_ms": null},
+        ],
+        "version": "0.1.0",
+    }))
+    .unwrap()
+}
+
+fn a_primary() -> Option<PrimaryStatus> {
+    serde_json::from_value(serde_json::json!(
+        {"node": "node-2", "epoch": 3, "since": "2026-11-20T11:31:32.5Z"}
+    ))
+    .unwrap()
+}
+
+fn litepilot(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_litepilot"));
+    command.args(args).kill_on_drop(true);
+    command
+}
+
+async fn run(args: &[&str]) -> Output {
+    litepilot(args).output().await.unwrap()
+}
+
+fn out(output: &Output) -> &str {
+    std::str::from_utf8(&output.stdout).unwrap()
+}
+
+fn err(output: &Output) -> &str {
+    std::str::from_utf8(&output.stderr).unwrap()
+}
+
+#[tokio::test]
+async fn status_is_a_table_for_people_and_the_ports_own_json_for_programs() {
+    let node = Node::start().await;
+    let table = run(&["status", "--admin", &node.url()]).await;
+    assert_eq!(table.status.code(), Some(0), "{}", err(&table));
+    assert!(out(&table).contains("node-2  primary  no         -"), "{}", out(&table));
+    assert!(out(&table).contains("primary  none"), "{}", out(&table));
+
+    let json = run(&["status", "--json", "--admin", &node.url()]).await;
+    assert_eq!(json.status.code(), Some(0), "{}", err(&json));
+    assert_eq!(serde_json::from_str::<Status>(out(&json)).unwrap(), status());
+}
+
+#[tokio::test]
+async fn primary_prints_the_name_or_fails() {
+    let node = Node::start().await;
+    let none = run(&["primary", "--admin", &node.url()]).await;
+    assert_eq!((none.status.code(), out(&none)), (Some(1), ""));
+    assert!(err(&none).contains("no primary"), "{}", err(&none));
+
+    let none = run(&["primary", "--wait", "300ms", "--admin", &node.url()]).await;
+    assert_eq!(none.status.code(), Some(1));
+
+    node.status.lock().unwrap().primary = a_primary();
+    let found = run(&["primary", "--admin", &node.url()]).await;
+    assert_eq!((found.status.code(), out(&found)), (Some(0), "node-2\n"));
+}
+
+#[tokio::test]
+async fn primary_waits_for_a_node_to_start_and_to_hear_of_one() {
+    let (node, listener) = Node::bound().await;
+    let waiting = litepilot(&["primary", "--wait", "60s", "--admin", &node.url()])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The first connection is cut; those that follow hear of no primary until there is one.
+    drop(listener.accept().await.unwrap());
+    let asked = Arc::new(Notify::new());
+    let (shown, heard) = (node.status.clone(), asked.clone());
+    let source = move || {
+        heard.notify_one();
+        shown.lock().unwrap().clone()
+    };
+    node.serve(listener, Arc::new(source));
+    asked.notified().await;
+    node.status.lock().unwrap().primary = a_primary();
+    let output = waiting.wait_with_output().await.unwrap();
+    assert_eq!((output.status.code(), out(&output)), (Some(0), "node-2\n"));
+}
+
+#[tokio::test]
+async fn the_configuration_says_where_the_node_is() {
+    let node = Node::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("litepilot.yml");
+    let yaml = format!(
+        "node: node-1\nproxy: {{target: 127.0.0.1:8000, db: db.sqlite3}}\nadmin: {{listen: '0.0.0.0:{}'}}\n",
+        node.address.port()
+    );
+    std::fs::write(&file, yaml).unwrap();
+    let found = run(&["status", "--json", "-c", file.to_str().unwrap()]).await;
+    assert_eq!(found.status.code(), Some(0), "{}", err(&found));
+    assert_eq!(serde_json::from_str::<Status>(out(&found)).unwrap(), status());
+}
+
+#[tokio::test]
+async fn what_goes_wrong_is_said_with_what_to_do() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let free = format!("http://{}", listener.local_addr().unwrap());
+    let something_else = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"220 mail.example ESMTP\r\n").await.unwrap();
+    });
+    let other = run(&["status", "--admin", &free]).await;
+    assert_eq!(other.status.code(), Some(1));
+    assert!(err(&other).contains("does not answer as an admin port"), "{}", err(&other));
+    something_else.await.unwrap();
+
+    // TCPMUX: below the ports that the system gives to others.
+    let refused = run(&["status", "--admin", "http://127.0.0.1:1"]).await;
+    assert_eq!((refused.status.code(), out(&refused)), (Some(1), ""));
+    assert!(err(&refused).contains("Is `litepilot run` running"), "{}", err(&refused));
+
+    let wrong = run(&["status", "--admin", "https://127.0.0.1:9180"]).await;
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(err(&wrong).contains("http://127.0.0.1:9180"), "{}", err(&wrong));
+
+    let node = Node::start().await;
+    let by_name = format!("http://localhost:{}", node.address.port());
+    let refused = run(&["status", "--admin", &by_name]).await;
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        err(&refused).contains("421") && err(&refused).contains("admin.hosts"),
+        "{}",
+        err(&refused)
+    );
+
+    let wrong = run(&["primary", "--wait", "soon"]).await;
+    assert_eq!(wrong.status.code(), Some(2));
+    let wrong = run(&["status", "-c", "/nonexistent/litepilot.yml"]).await;
+    assert_eq!(wrong.status.code(), Some(78), "{}", err(&wrong));
+}

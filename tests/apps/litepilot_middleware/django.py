@@ -1,0 +1,96 @@
+"""For Django, under WSGI and ASGI: first in MIDDLEWARE, with `litepilot_middleware.django.ReplayReadonlyWrites`.
+
+Django makes an error page of an exception at every layer, so nothing around it sees one: not of a
+view, and not of a middleware that writes after the view (SessionMiddleware saving a session that
+was changed on GET). Worse, saving an existing session turns SQLite's refusal into "the session
+was deleted", a 400. So the refusal is noticed where it happens, at the database connection; and if
+the request then ends in an error, whatever it is called by then, it is replayed instead.
+
+A view that catches the refusal and answers well is left alone.
+"""
+
+from contextvars import ContextVar
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.db.backends.signals import connection_created
+from django.http import HttpResponse
+
+from .readonly import HEADERS, ROLE_HEADER, STATUS, is_refused_write, on_replica
+
+# The attempt of the request at hand. Django carries context variables along between the event
+# loop and the threads that talk to the database.
+_attempt = ContextVar("litepilot_attempt", default=None)
+
+
+class _Attempt:
+    """One request on a replica."""
+
+    def __init__(self):
+        self.refused = False
+
+
+class ReplayReadonlyWrites:
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response):
+        self.get_response = get_response
+        if iscoroutinefunction(get_response):
+            markcoroutinefunction(self)
+
+    def __call__(self, request):
+        if iscoroutinefunction(self):
+            return self._answer_async(request)
+        if not on_replica(request.headers.get(ROLE_HEADER)):
+            return self.get_response(request)
+        attempt = _Attempt()
+        token = _attempt.set(attempt)
+        try:
+            return _judge(attempt, self.get_response(request))
+        finally:
+            _attempt.reset(token)
+
+    async def _answer_async(self, request):
+        if not on_replica(request.headers.get(ROLE_HEADER)):
+            return await self.get_response(request)
+        attempt = _Attempt()
+        token = _attempt.set(attempt)
+        try:
+            return _judge(attempt, await self.get_response(request))
+        finally:
+            _attempt.reset(token)
+
+    def process_exception(self, request, exception):
+        """Spares the log an error with a traceback where it is a view that was refused."""
+        if on_replica(request.headers.get(ROLE_HEADER)) and is_refused_write(exception):
+            return _replay()
+        return None
+
+
+def _judge(attempt, response):
+    if attempt.refused and response.status_code >= 400:
+        response.close()
+        return _replay()
+    return response
+
+
+def _replay():
+    return HttpResponse(status=STATUS, headers=dict(HEADERS))
+
+
+def _notice_refusal(execute, sql, params, many, context):
+    try:
+        return execute(sql, params, many, context)
+    except Exception as error:
+        attempt = _attempt.get()
+        if attempt is not None and is_refused_write(error):
+            attempt.refused = True
+        raise
+
+
+def _watch(connection, **_):
+    if _notice_refusal not in connection.execute_wrappers:
+        connection.execute_wrappers.append(_notice_refusal)
+
+
+connection_created.connect(_watch, dispatch_uid="litepilot_middleware")

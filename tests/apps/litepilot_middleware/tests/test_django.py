@@ -1,0 +1,100 @@
+"""The Django middleware in the Django guestbook, on a database that refuses writes."""
+
+import logging
+import os
+import pathlib
+import sys
+import tempfile
+import unittest
+
+import django
+
+from litepilot_middleware.tests import databases
+
+directory = tempfile.TemporaryDirectory()
+DATABASE = pathlib.Path(directory.name, "db.sqlite3")
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "django_guestbook"))
+os.environ.update(
+    GUESTBOOK_DB=str(DATABASE),
+    DJANGO_SETTINGS_MODULE="config.settings",
+    DJANGO_ALLOWED_HOSTS="testserver",  # as Django's test clients call themselves
+)
+django.setup()
+
+from django.contrib.sessions.backends.db import SessionStore  # noqa: E402
+from django.core.management import call_command  # noqa: E402
+from django.db import connections  # noqa: E402
+from django.test import AsyncClient, Client  # noqa: E402
+
+REPLICA = {"litepilot-role": "replica"}
+
+
+class Django(unittest.IsolatedAsyncioTestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.addClassCleanup(directory.cleanup)
+        logging.disable(logging.CRITICAL)
+        cls.addClassCleanup(logging.disable, logging.NOTSET)
+        call_command("migrate", verbosity=0)
+        session = SessionStore()
+        session["visits"] = 1
+        session.save()
+        cls.session_key = session.session_key
+        connections.close_all()
+        databases.refuse_writes(DATABASE)
+
+    def client(self, kind, with_session=False):
+        # Error pages rather than exceptions, as a server would get them.
+        client = kind(raise_request_exception=False)
+        if with_session:
+            client.cookies["sessionid"] = self.session_key
+        return client
+
+    def assert_replayed(self, response):
+        self.assertEqual(response.status_code, 409)
+        self.assertEqual(response.headers["Litepilot-Replay"], "primary")
+        self.assertEqual(response.content, b"")
+
+    def test_a_new_session_on_get(self):
+        self.assert_replayed(self.client(Client).get("/visits/", headers=REPLICA))
+
+    def test_a_session_that_exists_is_not_a_deleted_one(self):
+        self.assert_replayed(self.client(Client, True).get("/visits/", headers=REPLICA))
+
+    def test_a_view_that_writes(self):
+        response = self.client(Client).post("/api/count", headers=REPLICA)
+        self.assert_replayed(response)
+
+    def test_a_view_that_writes_is_no_error_in_the_log(self):
+        logging.disable(logging.NOTSET)
+        self.addCleanup(logging.disable, logging.CRITICAL)
+        with self.assertNoLogs("django.request", logging.ERROR):
+            self.client(Client).post("/api/count", headers=REPLICA)
+
+    def test_reads_are_left_alone(self):
+        for path in ("/", "/api/entries", "/whoami"):
+            response = self.client(Client, True).get(path, headers=REPLICA)
+            self.assertEqual(response.status_code, 200, path)
+
+    def test_other_errors_are_left_alone(self):
+        response = self.client(Client).get("/no-such-page", headers=REPLICA)
+        self.assertEqual(response.status_code, 404)
+
+    def test_not_on_the_primary_and_not_without_litepilot(self):
+        for headers in ({"litepilot-role": "primary"}, {}):
+            response = self.client(Client).get("/visits/", headers=headers)
+            self.assertEqual(response.status_code, 500)
+            self.assertNotIn("Litepilot-Replay", response.headers)
+
+    def test_one_refusal_does_not_stain_the_next_request(self):
+        client = self.client(Client)
+        client.get("/visits/", headers=REPLICA)
+        self.assertEqual(client.get("/no-such-page", headers=REPLICA).status_code, 404)
+
+    async def test_under_asgi(self):
+        for with_session in (False, True):
+            client = self.client(AsyncClient, with_session)
+            self.assert_replayed(await client.get("/visits/", headers=REPLICA))
+            self.assert_replayed(await client.post("/api/count", headers=REPLICA))
+            self.assertEqual((await client.get("/", headers=REPLICA)).status_code, 200)

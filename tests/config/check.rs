@@ -1,0 +1,108 @@
+//! `litepilot check`, the program itself.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use super::minimal;
+
+/// Runs it in a directory.
+fn litepilot(directory: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_litepilot"))
+        .args(args)
+        .current_dir(directory)
+        .env_remove("LITEFS_NODE_ID")
+        .env("LITEPILOT_NODE", "node-1")
+        .output()
+        .unwrap()
+}
+
+/// The lines on standard output and the exit code, for a configuration `litepilot.yml`.
+fn check(directory: &Path, text: impl AsRef<[u8]>) -> (Vec<String>, Option<i32>) {
+    fs::write(directory.join("litepilot.yml"), text).unwrap();
+    let output = litepilot(directory, &["check", "-c", "litepilot.yml"]);
+    let lines = String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
+    (lines, output.status.code())
+}
+
+/// A configuration whose directories are in the test's own.
+fn local(more: &str) -> String {
+    minimal(&format!("data_dir: data\nlitefs: {{mount: mount, engine: embedded}}\n{more}"))
+}
+
+#[test]
+fn a_good_file_is_fine() {
+    let home = tempfile::tempdir().unwrap();
+    let (lines, code) = check(home.path(), local(""));
+    assert_eq!(code, Some(0), "{lines:?}");
+    assert_eq!(lines, ["litepilot.yml: configuration, rules and certificates are fine"]);
+}
+
+#[test]
+fn without_c_the_file_in_this_directory_counts() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("litepilot.yml"), local("")).unwrap();
+    assert_eq!(litepilot(home.path(), &["check"]).status.code(), Some(0));
+}
+
+#[test]
+fn every_problem_has_its_line_and_the_exit_code_is_78() {
+    let home = tempfile::tempdir().unwrap();
+    let (lines, code) = check(home.path(), "proxy: {target: 8000}\nlog: {levle: info}\n");
+    assert_eq!(code, Some(78));
+    assert_eq!(
+        lines,
+        [
+            "litepilot.yml:1:1: proxy.db: missing, but required: the name of the database in litefs.mount, like db.sqlite3",
+            "litepilot.yml:1:17: proxy.target: the number 8000 is no address: write HOST:PORT",
+            "litepilot.yml:2:7: log.levle: unknown key: did you mean level?",
+        ]
+    );
+}
+
+#[test]
+fn a_file_that_is_not_there_or_too_big_is_a_bad_configuration() {
+    let home = tempfile::tempdir().unwrap();
+    let output = litepilot(home.path(), &["check", "-c", "nowhere.yml"]);
+    assert_eq!(output.status.code(), Some(78));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.starts_with("nowhere.yml:1:1: cannot be read: No such file"), "{text}");
+
+    let (lines, code) = check(home.path(), vec![b'a'; 10 << 20]);
+    assert_eq!(code, Some(78));
+    assert!(lines[0].contains("larger than 1 MiB"), "{lines:?}");
+}
+
+#[test]
+fn rules_certificates_and_directories_are_checked_too() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("rules.yml"), "rules:\n  - match: {path: /x}\n    as: reed\n")
+        .unwrap();
+    fs::write(home.path().join("a.pem"), "no certificate").unwrap();
+    fs::write(home.path().join("data"), "a file").unwrap();
+    let text = "proxy:
+  target: ':1'
+  db: db
+  rules: [rules.yml]
+  tls: {cert: a.pem, key: none.key}
+data_dir: data
+litefs: {mount: mount}
+";
+    let (lines, code) = check(home.path(), text);
+    assert_eq!(code, Some(78));
+    for expected in [
+        "litepilot.yml:5:15: proxy.tls.cert: ",
+        "litepilot.yml:5:27: proxy.tls.key: ",
+        "litepilot.yml:6:11: data_dir: ",
+        "rules.yml:3:",
+    ] {
+        assert!(lines.iter().any(|line| line.contains(expected)), "{expected}: {lines:#?}");
+    }
+    assert_eq!(lines.len(), 4, "{lines:#?}");
+}
+
+#[test]
+fn wrong_usage_is_another_exit_code() {
+    let home = tempfile::tempdir().unwrap();
+    assert_eq!(litepilot(home.path(), &["check", "--nonsense"]).status.code(), Some(2));
+}

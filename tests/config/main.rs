@@ -1,0 +1,29 @@
+//! The configuration as a user meets it: the reference, bad files, and `litepilot check`.
+
+mod bad;
+mod check;
+mod good;
+
+use litepilot::config::Config;
+use litepilot::yaml::Problem;
+
+/// The variables that the tests set.
+fn env(name: &str) -> Option<String> {
+    let value = match name {
+        "LITEPILOT_NODE" => "node-1",
+        "N" => "8",
+        "YES" => "true",
+        "EMPTY" => "",
+        _ => return None,
+    };
+    Some(value.to_owned())
+}
+
+fn parse(text: impl AsRef<[u8]>) -> Result<Config, Vec<Problem>> {
+    Config::from_yaml("litepilot.yml", text.as_ref(), &env)
+}
+
+/// The required keys, on one line, before `more`.
+fn minimal(more: &str) -> String {
+    format!("proxy: {{target: '127.0.0.1:8000', db: db.sqlite3}}\n{more}")
+}
