@@ -4,10 +4,10 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use http::{HeaderMap, Request};
@@ -17,10 +17,11 @@ use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::timeout;
 
 use super::acceptor::Slot;
 use super::activity::{Activity, Limits, Phase};
+use super::alarm::Alarm;
 use super::client_io::ClientIo;
 use super::exchange::{self, ClientResponse};
 use super::headers::{ClientHeaders, Trust};
@@ -140,8 +141,7 @@ where
     S::ResBody: Body + 'static,
     <S::ResBody as Body>::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let mut alarm = pin!(sleep_until(Instant::now()));
-    let mut armed: Option<Instant> = None;
+    let mut alarm = Alarm::default();
     let mut finishing = false;
     let mut presence = None;
     poll_fn(|cx| {
@@ -155,23 +155,11 @@ where
             finishing = true;
             Pin::new(&mut *connection).graceful_shutdown();
         }
-        loop {
-            let deadline = activity.deadline(worker.impatient_since());
-            let Some(deadline) = deadline else { return Poll::Pending };
-            // An alarm that is set too early is harmless; most requests never touch it.
-            if armed.is_none_or(|armed| armed > deadline) {
-                alarm.as_mut().reset(deadline);
-                armed = Some(deadline);
-            }
-            if alarm.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            armed = None;
-            if deadline <= Instant::now() {
-                let slow = activity.phase() == Phase::Head && activity.is_between_messages();
-                return Poll::Ready(if slow { End::SlowHead } else { End::Done });
-            }
-        }
+        let deadline = activity.deadline(worker.impatient_since());
+        let Some(deadline) = deadline else { return Poll::Pending };
+        ready!(alarm.poll_passed(deadline, cx));
+        let slow = activity.phase() == Phase::Head && activity.is_between_messages();
+        Poll::Ready(if slow { End::SlowHead } else { End::Done })
     })
     .await
 }

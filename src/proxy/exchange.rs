@@ -10,7 +10,7 @@ use http::header::{
 };
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
@@ -25,7 +25,7 @@ use super::problem::{Kind, Problem};
 use super::request::{self, Upgrade};
 use super::route::{Ask, Route};
 use super::token::{self, Carried};
-use super::upstream::{Failure, Sending};
+use super::upstream::{BoxedRequest, Failure, Sending};
 use super::worker::Worker;
 use crate::config::Consistency;
 use crate::rules::Class;
@@ -142,10 +142,13 @@ impl Exchange {
     /// Reads a body that is small enough. What may have to be sent elsewhere later is kept up to a
     /// larger size than what is not.
     pub(super) async fn read_body(&self, body: Incoming) -> Result<Outgoing, Problem> {
+        if body.is_end_stream() {
+            return Ok(Outgoing::Empty);
+        }
         let config = &self.worker.shared.config;
         let settled = self.class == Class::Passthrough || self.worker.seen().view.writable;
         let keep = if settled { config.buffer_body } else { config.replay_body };
-        let body = Outgoing::prepare(body, keep, config.body_timeout).await;
+        let body = Box::pin(Outgoing::prepare(body, keep, config.body_timeout)).await;
         body.map_err(|why| unread(&why))
     }
 
@@ -226,7 +229,7 @@ pub(super) fn outgoing(
     body: Outgoing,
     upgrade: bool,
     change: impl FnOnce(&mut HeaderMap),
-) -> Request<Outgoing> {
+) -> BoxedRequest {
     let mut fields = head.headers;
     let takes_trailers = fields.get(TE).is_some_and(|te| te.as_bytes() == b"trailers");
     let had_length = headers::remove_framing(&mut fields);
@@ -248,7 +251,7 @@ pub(super) fn outgoing(
             fields.insert(CONTENT_LENGTH, HeaderValue::from(length));
         }
     }
-    let mut request = Request::new(body);
+    let mut request = Box::new(Request::new(body));
     *request.method_mut() = head.method;
     *request.uri_mut() = head.uri;
     *request.headers_mut() = fields;
