@@ -46,6 +46,11 @@ pub struct Client {
 }
 
 impl Client {
+    /// The client's address, for logs.
+    pub fn name(&self) -> &str {
+        self.headers.as_ref().map_or("peer", ClientHeaders::address)
+    }
+
     /// Says on a request who the client is.
     pub fn describe(&self, request: &mut HeaderMap) {
         if let Some(headers) = &self.headers {
@@ -72,10 +77,13 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, slot
     let headers = Some(ClientHeaders::new(trust, peer.ip(), port, false));
     let activity = Arc::new(Activity::new(limits));
     let client = Client { activity, headers, _slot: Some(slot) };
+    worker.metrics.connection_opened();
+    let metrics = worker.metrics.clone();
     drive(worker, stream, client, |worker, client, request| async move {
         exchange::serve(worker, client, request).await
     })
     .await;
+    metrics.connection_closed();
 }
 
 /// Serves a peer that passes requests on.
@@ -109,6 +117,9 @@ async fn drive<T, F>(
     });
     let mut connection = http1::Builder::new()
         .max_buf_size(MAX_HEAD)
+        // One buffer, one plain write: for the small responses of most applications that is cheaper
+        // than gathering, and large ones lose little by being copied once.
+        .writev(false)
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
     if watch(&worker, &activity, &mut connection).await == End::SlowHead
