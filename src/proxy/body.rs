@@ -55,7 +55,7 @@ pub struct Progress {
     last: Cell<Instant>,
     sent: Cell<bool>,
     starved: Cell<bool>,
-    failed: Cell<bool>,
+    failed: Cell<Option<ReadError>>,
 }
 
 impl Progress {
@@ -74,8 +74,8 @@ impl Progress {
         self.starved.get()
     }
 
-    /// The client went away, took too long, or sent what is no body.
-    pub fn failed(&self) -> bool {
+    /// Why nothing more comes from the client, if so.
+    pub fn failed(&self) -> Option<ReadError> {
         self.failed.get()
     }
 
@@ -104,7 +104,7 @@ pub struct Streamed {
 }
 
 /// Why a client's body could not be read.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum ReadError {
     /// Nothing came for as long as allowed.
     Timeout,
@@ -144,7 +144,7 @@ impl Outgoing {
             last: Cell::new(Instant::now()),
             sent: Cell::new(false),
             starved: Cell::new(false),
-            failed: Cell::new(false),
+            failed: Cell::new(None),
         });
         let read = (!read.is_empty()).then(|| read.freeze());
         Ok(Self::Streamed(Streamed { read, rest: body, timer: PieceTimer::new(limit), progress }))
@@ -195,12 +195,14 @@ impl Streamed {
         let Poll::Ready(frame) = Pin::new(&mut self.rest).poll_frame(cx) else {
             self.progress.starved.set(true);
             ready!(self.timer.poll_expired(cx));
-            self.progress.failed.set(true);
+            self.progress.failed.set(Some(ReadError::Timeout));
             return Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())));
         };
         self.timer.arrived();
         self.progress.piece();
-        self.progress.failed.set(frame.as_ref().is_some_and(Result::is_err));
+        if frame.as_ref().is_some_and(Result::is_err) {
+            self.progress.failed.set(Some(ReadError::Broken));
+        }
         if frame.is_none() || self.rest.is_end_stream() {
             self.progress.sent.set(true);
         }

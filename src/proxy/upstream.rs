@@ -18,7 +18,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::body::Outgoing;
+use super::body::{Outgoing, ReadError};
 use super::dial::Dial;
 
 /// Idle connections kept to one origin by one worker.
@@ -73,8 +73,8 @@ pub enum Failure {
     Broken(hyper::Error),
     /// The origin took too long; likewise.
     Timeout,
-    /// The client took too long to send its body, or stopped: the origin got half a request.
-    Client,
+    /// The client's body did not come whole: the origin got half a request.
+    Client(ReadError),
 }
 
 impl fmt::Debug for Failure {
@@ -83,7 +83,7 @@ impl fmt::Debug for Failure {
             Self::Unreached(_, why) => write!(f, "unreached: {why}"),
             Self::Broken(why) => write!(f, "broken: {why}"),
             Self::Timeout => f.write_str("timeout"),
-            Self::Client => f.write_str("client"),
+            Self::Client(why) => write!(f, "client: {why:?}"),
         }
     }
 }
@@ -206,15 +206,19 @@ impl Connection {
                             let why = io::Error::other(failed.into_error());
                             Failure::Unreached(Box::new(request), why)
                         }
-                        None if progress.is_some_and(|p| p.failed()) => Failure::Client,
-                        None => Failure::Broken(failed.into_error()),
+                        None => match progress.and_then(|p| p.failed()) {
+                            Some(why) => Failure::Client(why),
+                            None => Failure::Broken(failed.into_error()),
+                        },
                     });
                 }
                 Err(_) => {}
             }
             match &progress {
                 Some(p) if p.last() > last || (p.sent() && sending.is_some()) => {}
-                Some(p) if p.starved() && !p.sent() => return Err(Failure::Client),
+                Some(p) if p.starved() && !p.sent() => {
+                    return Err(Failure::Client(ReadError::Timeout));
+                }
                 _ => return Err(Failure::Timeout),
             }
         }
