@@ -4,5 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod apps_selftest;
+mod bodies;
 mod framing;
+mod protocol;
 mod support;

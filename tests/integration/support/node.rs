@@ -82,6 +82,11 @@ impl TestNode {
         Client::connect(self.node.proxy_address()).await
     }
 
+    /// The port that clients connect to.
+    pub fn port(&self) -> u16 {
+        self.node.proxy_address().port()
+    }
+
     /// A new connection to its admin port.
     pub async fn admin(&self) -> Client {
         Client::connect(self.node.admin_address()).await

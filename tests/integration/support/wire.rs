@@ -134,18 +134,27 @@ impl Wire {
         soon("room to send", self.stream.write_all(bytes.as_ref())).await
     }
 
-    /// Sends pieces until the other side takes no more of them for a while; says how many bytes
-    /// it took.
+    /// Sends up to `most` bytes `x`, until the other side takes none for so long; says how many it
+    /// took.
     pub async fn flood(&mut self, quiet: Duration, most: usize) -> usize {
-        let piece = vec![b'x'; 64 * 1024];
         let mut sent = 0;
         while sent < most {
-            match tokio::time::timeout(quiet, self.stream.write(&piece)).await {
-                Ok(n) => sent += n.unwrap(),
+            match tokio::time::timeout(quiet, self.write_some(most - sent)).await {
+                Ok(n) => sent += n,
                 Err(_) => break,
             }
         }
         sent
+    }
+
+    /// Sends some bytes `x`, at most so many; says how many.
+    pub async fn send_some(&mut self, most: usize) -> usize {
+        soon("room to send", self.write_some(most)).await
+    }
+
+    async fn write_some(&mut self, most: usize) -> usize {
+        const PIECE: [u8; 64 * 1024] = [b'x'; 64 * 1024];
+        self.stream.write(&PIECE[..most.min(PIECE.len())]).await.unwrap()
     }
 
     /// Waits for at least one byte; false at the end of the connection.
