@@ -3,8 +3,11 @@
 // clippy.toml allows these in tests, but does not take a test binary's helpers for such.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod application;
 mod apps_selftest;
 mod bodies;
 mod framing;
+mod limits;
 mod protocol;
 mod support;
+mod websocket;
