@@ -25,6 +25,7 @@ use super::exchange;
 use super::headers::{ClientHeaders, Trust};
 use super::problem::{Kind, Problem};
 use super::worker::Worker;
+use crate::telemetry::metrics::WorkerMetrics;
 
 /// Bytes of a request's head, and of what is buffered of a connection at once.
 const MAX_HEAD: usize = 64 * 1024;
@@ -35,7 +36,14 @@ pub struct Client {
     pub activity: Arc<Activity>,
     /// What the application is told about the client.
     pub headers: ClientHeaders,
+    metrics: Arc<WorkerMetrics>,
     _slot: Slot,
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.metrics.connection_closed();
+    }
 }
 
 /// Serves a client until either side is done.
@@ -52,8 +60,10 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, slot
     let client = Rc::new(Client {
         activity: activity.clone(),
         headers: ClientHeaders::new(trust, peer.ip(), port, false),
+        metrics: worker.metrics.clone(),
         _slot: slot,
     });
+    worker.metrics.connection_opened();
     let io = ClientIo::new(stream, activity.clone(), worker.shared.node.clone());
     let service = service_fn({
         let worker = worker.clone();
@@ -102,16 +112,16 @@ where
     let mut finishing = false;
     let mut presence = None;
     poll_fn(|cx| {
-        if Pin::new(&mut *connection).poll(cx).is_ready() {
-            return Poll::Ready(End::Done);
-        }
-        presence.get_or_insert_with(|| worker.enter(cx.waker().clone()));
         // Told while a request is on, so that the client learns it from the response: a connection
-        // closed while idle might meet a request on its way.
+        // closed while idle might meet a request on its way. Before the poll, which may respond.
         if worker.is_draining() && !finishing && activity.phase() == Phase::Busy {
             finishing = true;
             Pin::new(&mut *connection).graceful_shutdown();
         }
+        if Pin::new(&mut *connection).poll(cx).is_ready() {
+            return Poll::Ready(End::Done);
+        }
+        presence.get_or_insert_with(|| worker.enter(cx.waker().clone()));
         loop {
             let deadline = activity.deadline(worker.impatient_since());
             let Some(deadline) = deadline else { return Poll::Pending };
