@@ -151,7 +151,10 @@ impl Outcome<'_> {
         let engine = &self.exchange.worker.shared.engine;
         let suspicious = self.view.writable
             && (self.call.carried.malformed
-                || self.call.ask.token.is_some_and(|t| !engine.position().reached(t)));
+                || self.call.ask.token.is_some_and(|t| {
+                    let position = engine.position().get();
+                    route::with_epoch(t, position) > position
+                }));
         if !suspicious && self.call.ask.consistency != Consistency::Monotonic {
             return;
         }
