@@ -6,8 +6,11 @@
 mod application;
 mod apps_selftest;
 mod bodies;
+mod drain;
 mod framing;
 mod limits;
+mod operation;
 mod protocol;
 mod support;
+mod tokens;
 mod websocket;

@@ -7,15 +7,20 @@ use litepilot::config::Config;
 use litepilot::node::Node;
 use litepilot::shutdown::Urgency;
 use tempfile::TempDir;
+use tokio::net::TcpStream;
 
 use super::raw::Client;
 use super::recorder::Recorder;
 use super::wire::soon;
 
+/// Between two looks at something that is about to change.
+const PAUSE: Duration = Duration::from_millis(5);
+
 /// A node about to be started.
 pub struct Launch {
     dir: TempDir,
     target: String,
+    mount: PathBuf,
     top: String,
     proxy: String,
 }
@@ -31,8 +36,15 @@ impl Launch {
     /// In front of what listens at `target`.
     pub fn before(target: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("mount")).unwrap();
-        Self { dir, target: target.to_owned(), top: String::new(), proxy: String::new() }
+        let mount = dir.path().to_owned();
+        let (top, proxy) = Default::default();
+        Self { dir, target: target.to_owned(), mount, top, proxy }
+    }
+
+    /// The database is in this directory.
+    pub fn mount(mut self, dir: &Path) -> Self {
+        self.mount = dir.to_owned();
+        self
     }
 
     /// Sets a key of `proxy:`, as YAML.
@@ -57,9 +69,12 @@ impl Launch {
     pub fn start(self) -> TestNode {
         let yaml = format!(
             "node: test\ndata_dir: data\nadmin: {{listen: 127.0.0.1:0}}\n\
-             litefs: {{engine: embedded, mount: mount}}\n{}\
+             litefs: {{engine: embedded, mount: {}}}\n{}\
              proxy:\n  listen: 127.0.0.1:0\n  target: {}\n  db: db.sqlite3\n{}",
-            self.top, self.target, self.proxy
+            self.mount.display(),
+            self.top,
+            self.target,
+            self.proxy
         );
         let file = self.dir.path().join("litepilot.yml");
         let config = Config::from_yaml(&file.to_string_lossy(), yaml.as_bytes(), &|_| None);
@@ -92,19 +107,9 @@ impl TestNode {
         Client::connect(self.node.admin_address()).await
     }
 
-    /// The database that it watches.
-    pub fn database(&self) -> PathBuf {
-        self.dir.path().join("mount/db.sqlite3")
-    }
-
     /// Its rule file.
     pub fn rule_file(&self) -> PathBuf {
         self.dir.path().join("rules.yml")
-    }
-
-    /// Where its files are.
-    pub fn dir(&self) -> &Path {
-        self.dir.path()
     }
 
     /// Reads its rules anew.
@@ -115,6 +120,26 @@ impl TestNode {
     /// Begins to stop it.
     pub fn stop(&self) {
         self.node.stop(Urgency::Graceful);
+    }
+
+    /// Stops it without waiting for anything.
+    pub fn stop_at_once(&self) {
+        self.node.stop(Urgency::AtOnce);
+    }
+
+    /// Returns once nobody can connect any more.
+    pub async fn refuses_connections(&self) {
+        let refused = async {
+            while TcpStream::connect(self.node.proxy_address()).await.is_ok() {
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        soon("connections to be refused", refused).await;
+    }
+
+    /// The text of the newest event.
+    pub fn last_event(&self) -> String {
+        self.node.events().latest().last().map(|event| event.text.clone()).unwrap_or_default()
     }
 
     /// Returns once it has stopped.
@@ -135,7 +160,7 @@ impl TestNode {
     pub async fn metric_becomes(&self, line: &str, value: &str) {
         let become_so = async {
             while self.metric(line).await.as_deref() != Some(value) {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                tokio::time::sleep(PAUSE).await;
             }
         };
         soon(&format!("{line} {value}"), become_so).await;
