@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::node::{Launch, TestNode};
-use crate::support::recorder::{Recorder, ok};
+use crate::support::recorder::{Port, Recorder, ok};
 
 #[tokio::test]
 async fn an_app_may_listen_on_a_unix_socket() {
@@ -124,8 +124,8 @@ async fn a_write_is_never_sent_again() {
 
 #[tokio::test]
 async fn requests_wait_for_an_app_that_is_not_up_yet() {
-    let address = free_address();
-    let node = Launch::before(&address).proxy("write_hold: 30s").start();
+    let port = Port::reserve();
+    let node = Launch::before(&port.target()).proxy("write_hold: 30s").start();
     let mut writer = node.client().await;
     writer.begin("POST /write", &["Content-Length: 1"]).await;
     writer.send("x").await;
@@ -134,7 +134,7 @@ async fn requests_wait_for_an_app_that_is_not_up_yet() {
     node.metric_becomes(r#"litepilot_requests_held{class="write"}"#, "1").await;
     node.metric_becomes(r#"litepilot_requests_held{class="read"}"#, "1").await;
 
-    let app = Recorder::played_at(&address).await;
+    let app = Recorder::played_at(&port);
     for _ in 0..2 {
         let mut upstream = app.connection().await;
         let request = upstream.request().await.unwrap();
@@ -147,13 +147,13 @@ async fn requests_wait_for_an_app_that_is_not_up_yet() {
 
 #[tokio::test]
 async fn a_large_upload_waits_too_and_arrives_whole() {
-    let address = free_address();
-    let node = Launch::before(&address).proxy("write_hold: 30s").start();
+    let port = Port::reserve();
+    let node = Launch::before(&port.target()).proxy("write_hold: 30s").start();
     let mut client = node.client().await;
     client.begin("POST /", &["Content-Length: 200000"]).await;
     client.send("x".repeat(100_000)).await;
     node.metric_becomes(r#"litepilot_requests_held{class="write"}"#, "1").await;
-    let app = Recorder::played_at(&address).await;
+    let app = Recorder::played_at(&port);
     client.send("x".repeat(100_000)).await;
     let mut upstream = app.connection().await;
     assert_eq!(upstream.request().await.unwrap().body, vec![b'x'; 200_000]);
@@ -163,7 +163,8 @@ async fn a_large_upload_waits_too_and_arrives_whole() {
 
 #[tokio::test]
 async fn waiting_in_vain_is_answered_503() {
-    let node = Launch::before(&free_address()).proxy("write_hold: 100ms").start();
+    let port = Port::reserve();
+    let node = Launch::before(&port.target()).proxy("write_hold: 100ms").start();
     let mut client = node.client().await;
     for request in ["GET /", "DELETE /"] {
         let answer = client.ask(request, &[]).await;
@@ -176,7 +177,8 @@ async fn waiting_in_vain_is_answered_503() {
 
 #[tokio::test]
 async fn a_rule_may_say_how_long_to_wait() {
-    let node = Launch::before(&free_address())
+    let port = Port::reserve();
+    let node = Launch::before(&port.target())
         .proxy("write_hold: 1h")
         .rules("rules:\n  - match: {path: /hasty}\n    as: write\n    write_hold: 50ms\n")
         .start();
@@ -185,7 +187,8 @@ async fn a_rule_may_say_how_long_to_wait() {
 
 #[tokio::test]
 async fn passthrough_does_not_wait() {
-    let node = Launch::before(&free_address())
+    let port = Port::reserve();
+    let node = Launch::before(&port.target())
         .proxy("write_hold: 1h")
         .rules("rules:\n  - match: {path: /static/**}\n    as: passthrough\n")
         .start();
@@ -196,7 +199,8 @@ async fn passthrough_does_not_wait() {
 
 #[tokio::test]
 async fn browsers_get_a_page() {
-    let node = Launch::before(&free_address()).proxy("write_hold: 10ms").start();
+    let port = Port::reserve();
+    let node = Launch::before(&port.target()).proxy("write_hold: 10ms").start();
     let accept = "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
     let answer = node.client().await.ask("GET /", &[accept]).await;
     assert_eq!(answer.status(), 503);
@@ -207,8 +211,9 @@ async fn browsers_get_a_page() {
 
 #[tokio::test]
 async fn only_so_many_requests_wait() {
+    let port = Port::reserve();
     let node =
-        Launch::before(&free_address()).proxy("write_hold: 1h").proxy("held_writes: 2").start();
+        Launch::before(&port.target()).proxy("write_hold: 1h").proxy("held_writes: 2").start();
     let held = r#"litepilot_requests_held{class="write"}"#;
     let mut waiting = Vec::new();
     for _ in 0..2 {
@@ -276,9 +281,4 @@ async fn an_app_that_stops_in_the_midst_of_its_answer_is_cut() {
     assert_eq!(client.head().await.unwrap().status(), 200);
     assert_eq!(client.rest().await, b"abc");
     upstream.closed().await;
-}
-
-/// An address at which nobody listens.
-fn free_address() -> String {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }

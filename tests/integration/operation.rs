@@ -1,33 +1,36 @@
 //! What an operator sees: health, reloads, metrics.
 
 use crate::support::node::{Launch, TestNode};
-use crate::support::recorder::{Recorder, ok, response};
+use crate::support::recorder::{Port, Recorder, ok, response};
 use crate::support::wire::soon;
 
 const PASSTHROUGH: &str = "rules:\n  - match: {path: /a}\n    as: passthrough\n";
 
 #[tokio::test]
 async fn health_follows_the_app() {
-    let address = {
-        let app = Recorder::echoing().await;
-        let node = TestNode::before(&app);
-        health_becomes(&node, 200, "OK\n").await;
-        let head = node.client().await.ask("HEAD /litefs/health", &[]).await;
-        assert_eq!((head.status(), head.field("content-length")), (200, Some("3")));
-        assert_eq!(head.field("cache-control"), Some("no-store"));
-        assert!(app.requests().is_empty(), "it is answered here");
-        let other = node.client().await.post("/litefs/health", &[], "").await;
-        assert_eq!(other.text(), "/litefs/health", "only GET and HEAD are ours");
-
-        let target = app.target().to_owned();
-        drop(app);
+    let port = Port::reserve();
+    let node = Launch::before(&port.target()).start();
+    for _ in 0..2 {
         health_becomes(&node, 503, "the application does not answer\n").await;
-        target
-    };
-    let node = Launch::before(&address).start();
+        let app = Recorder::played_at(&port);
+        health_becomes(&node, 200, "OK\n").await;
+        drop(app);
+    }
     health_becomes(&node, 503, "the application does not answer\n").await;
-    let _app = Recorder::played_at(&address).await;
+}
+
+#[tokio::test]
+async fn health_is_answered_here() {
+    let app = Recorder::echoing().await;
+    let node = TestNode::before(&app);
     health_becomes(&node, 200, "OK\n").await;
+    let mut client = node.client().await;
+    let head = client.ask("HEAD /litefs/health", &[]).await;
+    assert_eq!((head.status(), head.field("content-length")), (200, Some("3")));
+    assert_eq!(head.field("cache-control"), Some("no-store"));
+    assert!(app.requests().is_empty());
+    let other = client.post("/litefs/health", &[], "").await;
+    assert_eq!(other.text(), "/litefs/health", "only GET and HEAD are ours");
 }
 
 #[tokio::test]

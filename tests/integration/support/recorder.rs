@@ -3,10 +3,11 @@
 //! Either it answers by itself as told ([`Recorder::answering`]), or the test takes its connections
 //! and plays the application ([`Recorder::played`]).
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -45,12 +46,13 @@ impl Recorder {
 
     /// Hands its connections to the test.
     pub async fn played() -> Self {
-        Self::played_at("127.0.0.1:0").await
+        Self::on_tcp(TcpListener::bind("127.0.0.1:0").await.unwrap(), None)
     }
 
-    /// Likewise, at an address that somebody was told before.
-    pub async fn played_at(address: &str) -> Self {
-        Self::on_tcp(TcpListener::bind(address).await.unwrap(), None)
+    /// Likewise, at a port that somebody was told before.
+    pub fn played_at(port: &Port) -> Self {
+        let listener = Port::bind(port.address).listen(128).unwrap();
+        Self::on_tcp(listener, None)
     }
 
     /// Answers each request over a Unix socket.
@@ -145,6 +147,32 @@ impl Recorder {
     pub async fn connection(&self) -> Wire {
         let next = std::future::poll_fn(|cx| self.played.lock().unwrap().poll_recv(cx));
         soon("a connection to the application", next).await.unwrap()
+    }
+}
+
+/// A port at which nobody listens yet. It is ours: nobody else is given it meanwhile.
+pub struct Port {
+    address: SocketAddr,
+    _held: TcpSocket,
+}
+
+impl Port {
+    pub fn reserve() -> Self {
+        let held = Self::bind(([127, 0, 0, 1], 0).into());
+        Self { address: held.local_addr().unwrap(), _held: held }
+    }
+
+    /// What to write as `proxy.target`.
+    pub fn target(&self) -> String {
+        self.address.to_string()
+    }
+
+    fn bind(address: SocketAddr) -> TcpSocket {
+        let socket = TcpSocket::new_v4().unwrap();
+        // The one that listens shares the address with the one that holds it.
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(address).unwrap();
+        socket
     }
 }
 
