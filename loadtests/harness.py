@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -187,7 +186,7 @@ def free_ports(count):
 def get(url, method="GET", headers=None):
     """The response to one request, its body read into `text`. A status from 400 on is an OSError."""
     request = urllib.request.Request(url, method=method, headers=headers or {})
-    with urllib.request.urlopen(request, timeout=5) as response:
+    with urllib.request.urlopen(request, timeout=15) as response:
         response.text = response.read().decode()
         return response
 

@@ -27,6 +27,9 @@
 //!
 //! `proxy` never sees who elects; `rules` and `proxy::route` do no I/O and read no clock.
 
+// A panic in a worker takes every connection of that worker with it.
+#![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 pub mod admin;
 pub mod cli;
 pub mod cluster;

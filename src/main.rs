@@ -1,5 +1,7 @@
 //! Arguments in, exit code out.
 
+#![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {

@@ -1,7 +1,5 @@
 //! `litepilot status` and `litepilot primary` against a real admin port.
 
-#![allow(clippy::unwrap_used, reason = "a failed expectation is the report")]
-
 use std::net::SocketAddr;
 use std::process::{Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -147,6 +145,21 @@ async fn primary_waits_for_a_node_to_start_and_to_hear_of_one() {
     node.status.lock().unwrap().primary = a_primary();
     let output = waiting.wait_with_output().await.unwrap();
     assert_eq!((output.status.code(), out(&output)), (Some(0), "node-2\n"));
+}
+
+#[tokio::test]
+async fn the_configuration_says_where_the_node_is() {
+    let node = Node::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("litepilot.yml");
+    let yaml = format!(
+        "node: node-1\nproxy: {{target: 127.0.0.1:8000, db: db.sqlite3}}\nadmin: {{listen: '0.0.0.0:{}'}}\n",
+        node.address.port()
+    );
+    std::fs::write(&file, yaml).unwrap();
+    let found = run(&["status", "--json", "-c", file.to_str().unwrap()]).await;
+    assert_eq!(found.status.code(), Some(0), "{}", err(&found));
+    assert_eq!(serde_json::from_str::<Status>(out(&found)).unwrap(), status());
 }
 
 #[tokio::test]

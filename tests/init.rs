@@ -2,7 +2,6 @@
 //! container runtime would start Litepilot, and what it becomes there runs a shell script.
 //!
 //! It has its own `main`, since that is where an init begins; see `Cargo.toml`.
-#![allow(clippy::unwrap_used, clippy::panic)] // A failed expectation is the report.
 
 use std::io::{BufRead, BufReader, Lines};
 use std::os::unix::process::CommandExt;

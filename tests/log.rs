@@ -1,8 +1,6 @@
 //! Logs as whoever reads a node's stderr sees them. Each test runs itself again as a process of its
 //! own, since a process has one log.
 
-#![allow(clippy::unwrap_used, reason = "a failed expectation is the report")]
-
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 

@@ -151,6 +151,26 @@ mod tests {
     }
 
     #[test]
+    fn the_configuration_comes_before_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("litepilot.yml");
+        let config = |admin: &str| {
+            let data = dir.path().join("data");
+            let yaml = format!(
+                "node: n\ndata_dir: {}\nproxy: {{target: 127.0.0.1:1, db: db}}\nadmin: {{{admin}}}\n",
+                data.display()
+            );
+            fs::write(&file, yaml).unwrap();
+            crate::config::load(Some(&file)).unwrap()
+        };
+        let named = load_or_create(&config("token: 0123456789abcdef-named")).unwrap();
+        assert_eq!(named.0, "0123456789abcdef-named");
+        assert!(!dir.path().join("data").exists(), "no file is made that nobody needs");
+        let made = load_or_create(&config("")).unwrap();
+        assert_eq!(load_or_create(&config("")).unwrap().0, made.0, "kept for the next start");
+    }
+
+    #[test]
     fn a_file_open_to_others_is_refused_with_the_remedy() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(FILE);

@@ -35,7 +35,7 @@ pub struct Proxy {
     pub listen: SocketAddr,
     /// The application.
     pub target: Target,
-    /// The database, relative to [`Litefs::mount`].
+    /// The database, relative to [`Litefs::mount`](super::Litefs::mount).
     pub db: PathBuf,
     /// Rule sets, in order: bundled ones by name, or paths ending in `.yml`/`.yaml`
     /// (relative ones already resolved against the configuration file's directory).
@@ -79,7 +79,8 @@ pub struct Proxy {
 }
 
 /// What a read must at least see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Consistency {
     /// Whatever this node has.
     Eventual,

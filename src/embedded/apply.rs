@@ -11,7 +11,7 @@
 //! while a read transaction is turned into a write transaction, because at the *beginning* of a
 //! transaction it would also have SQLite take the database for empty.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::Path;
@@ -23,8 +23,9 @@ use rusqlite::{Connection, OpenFlags};
 use super::image::{READ_VERSION, Update, WRITE_VERSION, first_page};
 use super::observe::explain;
 
-/// How long one try waits for readers (in rollback mode) or for a writer.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long one try waits for readers (in rollback mode) or for a writer. New readers wait as long
+/// for us, so it is well below what applications allow (5 s is the usual).
+const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
 /// The write version that nobody may write. SQLite knows 1 and 2.
 const READ_ONLY: u8 = 3;
 /// The WAL is cut to this size, in bytes, when it begins anew.
@@ -50,7 +51,7 @@ pub fn open(path: &Path) -> io::Result<Connection> {
 pub fn create(path: &Path) -> io::Result<()> {
     let file = OpenOptions::new().write(true).create_new(true).open(path)?;
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let owner = File::open(dir)?.metadata()?;
+    let owner = fs::metadata(dir)?;
     if rustix::process::geteuid().is_root() {
         fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
     }

@@ -1,5 +1,8 @@
-//! Checksums in LiteFS' form: CRC-64 (polynomial "ISO") of each page with its number, all combined
-//! by exclusive or, so that a change of one page changes the sum without reading the others.
+//! Checksums in LiteFS' text form: a sum of each page with its number, all combined by exclusive or,
+//! so that a change of one page changes the sum without reading the others.
+//!
+//! The values are not LiteFS': it combines bare CRCs, and CRCs are linear, so that two pages that
+//! change places leave that sum as it was. We mix each CRC first.
 
 use std::fmt;
 
@@ -33,18 +36,30 @@ pub fn crc64(bytes: &[u8]) -> u64 {
     CRC64.checksum(bytes)
 }
 
-/// The CRC-64 of a page; pages are numbered from 1.
-pub fn page_crc(number: u32, page: &[u8]) -> u64 {
+/// The sum of a page; pages are numbered from 1.
+pub fn page_sum(number: u32, page: &[u8]) -> u64 {
     let mut digest = CRC64.digest();
     digest.update(&number.to_be_bytes());
     digest.update(page);
-    digest.finalize()
+    mix(digest.finalize())
+}
+
+/// MurmurHash3's 64-bit finalizer: a permutation that is not linear.
+fn mix(mut value: u64) -> u64 {
+    value ^= value >> 33;
+    value = value.wrapping_mul(0xff51_afd7_ed55_8ccd);
+    value ^= value >> 33;
+    value = value.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    value ^ value >> 33
 }
 
 impl Checksum {
-    /// The checksum of a database whose pages have these CRCs.
-    pub fn of(page_crcs: &[u64]) -> Self {
-        Self(page_crcs.iter().fold(0, |sum, crc| sum ^ crc) | FLAG)
+    /// Of a database that was not read. No database has it.
+    pub const UNKNOWN: Self = Self(0);
+
+    /// The checksum of a database whose pages have these sums.
+    pub fn of(page_sums: &[u64]) -> Self {
+        Self(page_sums.iter().fold(0, |all, sum| all ^ sum) | FLAG)
     }
 }
 
@@ -94,7 +109,7 @@ mod tests {
 
     #[test]
     fn the_place_of_a_page_counts() {
-        let sum = |pages: [&[u8]; 2]| Checksum::of(&[page_crc(1, pages[0]), page_crc(2, pages[1])]);
+        let sum = |pages: [&[u8]; 2]| Checksum::of(&[page_sum(1, pages[0]), page_sum(2, pages[1])]);
         assert_ne!(sum([b"a", b"b"]), sum([b"b", b"a"]));
         assert_eq!(Checksum::default().to_string(), "8000000000000000");
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OptionalExtension};
 
-use super::checksum::{Checksum, Stamp, page_crc};
+use super::checksum::{Checksum, Stamp, page_sum};
 use super::observe::explain;
 use crate::txid::Position;
 
@@ -31,7 +31,7 @@ pub struct Image {
     /// In bytes; 0 if there is no database.
     pub page_size: u32,
     pages: Vec<Arc<[u8]>>,
-    crcs: Vec<u64>,
+    sums: Vec<u64>,
 }
 
 /// What turns one image into another.
@@ -62,6 +62,10 @@ impl Image {
         let number = |pragma| snapshot.pragma_query_value(None, pragma, |row| row.get::<_, u32>(0));
         let page_size = number("page_size").map_err(failed)?;
         let count = number("page_count").map_err(failed)?;
+        if count == 0 {
+            // A backup would make it a database with one page.
+            return Ok(Self::default());
+        }
         let size = u64::from(page_size) * u64::from(count);
         if size > MAX_SIZE {
             return Err(io::Error::new(
@@ -96,24 +100,24 @@ impl Image {
             let number = row.get(0)?;
             let page = row.get_ref(1)?.as_blob()?;
             let at = self.pages.len();
-            let (page, crc) = previous.same(at, page).unwrap_or_else(|| shared(number, page));
+            let (page, sum) = previous.same(at, page).unwrap_or_else(|| shared(number, page));
             self.pages.push(page);
-            self.crcs.push(crc);
+            self.sums.push(sum);
         }
         Ok(())
     }
 
     fn set_first(&mut self, first: &[u8], previous: &Self) {
-        let (page, crc) = previous.same(0, first).unwrap_or_else(|| shared(1, first));
-        if let (Some(old), Some(old_crc)) = (self.pages.first_mut(), self.crcs.first_mut()) {
-            (*old, *old_crc) = (page, crc);
+        let (page, sum) = previous.same(0, first).unwrap_or_else(|| shared(1, first));
+        if let (Some(old), Some(old_sum)) = (self.pages.first_mut(), self.sums.first_mut()) {
+            (*old, *old_sum) = (page, sum);
         }
     }
 
-    /// Our page at this index with its CRC, if it has these bytes.
+    /// Our page at this index with its sum, if it has these bytes.
     fn same(&self, at: usize, bytes: &[u8]) -> Option<(Arc<[u8]>, u64)> {
         let page = self.pages.get(at).filter(|page| ***page == *bytes)?;
-        Some((page.clone(), *self.crcs.get(at)?))
+        Some((page.clone(), *self.sums.get(at)?))
     }
 
     /// Nothing was ever written.
@@ -123,12 +127,12 @@ impl Image {
 
     /// Of all pages.
     pub fn checksum(&self) -> Checksum {
-        Checksum::of(&self.crcs)
+        Checksum::of(&self.sums)
     }
 
     /// Of each page.
-    pub fn into_crcs(self) -> Vec<u64> {
-        self.crcs
+    pub fn into_sums(self) -> Vec<u64> {
+        self.sums
     }
 
     /// What turns `base` (if given, and of the same page size) into this image.
@@ -149,7 +153,7 @@ impl Image {
 }
 
 fn shared(number: u32, page: &[u8]) -> (Arc<[u8]>, u64) {
-    (page.into(), page_crc(number, page))
+    (page.into(), page_sum(number, page))
 }
 
 /// Page counts fit: [`MAX_SIZE`] bounds them.

@@ -2,15 +2,33 @@
 //!
 //! It is for development, demos and tests; it says so once at start, loudly.
 //!
-//! One thread owns all of SQLite ([`worker`]), because SQLite blocks and must not do so on a thread
-//! that serves requests. It sees commits of the application by [`observe`], numbers them, and keeps
-//! the numbers from ever being used twice by [`store`].
+//! One thread owns all of SQLite (`worker`), because SQLite blocks and must not do so on a thread
+//! that serves requests. As a `primary` it sees the application's commits by [`observe`], numbers
+//! them, keeps the numbers from ever being used twice by [`store`], and makes one [`image`] of each
+//! state for all replicas. As a `replica` it [`apply`]s what it was sent. [`serve`] and [`follow`]
+//! are the two ends of a link; they know nothing of how it was made. [`posfile`] tells applications.
+//!
+//! An application's connection that was opened on a replica stays read-only: SQLite looks at the
+//! mark, but never unlearns it. After a promotion the application has to connect anew.
+//!
+//! # What always holds
+//!
+//! * A position that was read contains every commit that was finished before.
+//! * A replica's file is at every moment, and after any crash, some state that the primary was in,
+//!   and SQLite refuses to write it.
+//! * An image holds at least what its position says; a position never says more than a copy holds.
 
 pub mod apply;
 pub mod checksum;
+pub mod follow;
 pub mod image;
 pub mod observe;
+pub mod posfile;
+mod primary;
+mod replica;
+pub mod serve;
 pub mod store;
+pub mod wire;
 mod worker;
 
 use std::io;
@@ -18,13 +36,14 @@ use std::path::PathBuf;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{oneshot, watch};
 
-use self::observe::Observer;
-use self::store::Store;
-use self::worker::{Command, Worker};
-use crate::cluster::Epoch;
+use self::checksum::Stamp;
+use self::worker::{Command, Reply, Worker};
+use crate::cluster::{Epoch, NodeId};
 use crate::engine::{BoxFuture, Engine, EngineState};
 use crate::position::PositionCell;
 use crate::txid::Position;
@@ -35,26 +54,54 @@ const QUEUE: usize = 16_384;
 /// What an [`Embedded`] engine is started with.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The database. It need not exist yet.
-    pub database: PathBuf,
+    /// The directory of the database; has to exist if `replicated`.
+    pub mount: PathBuf,
+    /// The database, relative to `mount`. It need not exist yet.
+    pub db: PathBuf,
     /// Where the engine keeps its own state.
     pub data_dir: PathBuf,
-    /// The epoch in which this node is the primary.
-    pub epoch: Epoch,
+    /// What this node is at start.
+    pub duty: Duty,
+    /// There are other nodes: `<db>-pos` and `.primary` are published.
+    pub replicated: bool,
+    /// For tests: updates are applied this much later.
+    pub apply_delay: Duration,
+}
+
+impl Options {
+    fn database(&self) -> PathBuf {
+        self.mount.join(&self.db)
+    }
+}
+
+/// What this node's copy is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Duty {
+    /// The application writes it, in this epoch.
+    Primary(Epoch),
+    /// It follows the primary's.
+    Replica,
 }
 
 /// The engine: a handle on its thread, which ends with it.
 pub struct Embedded {
     shared: Arc<Shared>,
+    apply_delay: Duration,
     commands: Mutex<Option<SyncSender<Command>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What the thread publishes.
-#[derive(Default)]
 struct Shared {
     position: Arc<PositionCell>,
+    duty: watch::Sender<Duty>,
     state: Mutex<State>,
+    /// Why the database is not replicated although it can be read.
+    refusal: Mutex<Option<String>>,
+    /// What a replica's copy holds.
+    have: Mutex<Stamp>,
+    /// When this replica last knew that it held all that the primary held.
+    level_at: Mutex<Option<Instant>>,
 }
 
 /// How the database was when it was last looked at.
@@ -74,27 +121,61 @@ impl Embedded {
     ///
     /// # Errors
     ///
-    /// When the saved state cannot be used ([`Store::open`]) or the thread cannot be started. A
-    /// database that is missing or cannot be read is none: it may be there later.
+    /// When the saved state cannot be used ([`store::Store::open`]), the mount is FUSE, or the
+    /// thread cannot be started. A database that is missing or cannot be read is no error: it may be
+    /// there later.
     pub fn start(options: Options) -> io::Result<Arc<Self>> {
         tracing::warn!(
             "litefs.engine is `embedded`: FOR DEVELOPMENT, DEMOS AND TESTS ONLY. \
              For production use `engine: litefs`"
         );
-        let store = Store::open(&options.data_dir, &options.database)?;
-        let observer = Observer::new(options.database);
-        let shared = Arc::<Shared>::default();
+        if options.replicated {
+            apply::supported()?;
+        }
+        let shared = Arc::new(Shared {
+            position: Arc::default(),
+            duty: watch::Sender::new(options.duty),
+            state: Mutex::default(),
+            refusal: Mutex::default(),
+            have: Mutex::default(),
+            level_at: Mutex::default(),
+        });
+        let apply_delay = options.apply_delay;
         let (commands, queue) = sync_channel(QUEUE);
-        let mut worker = Worker::new(observer, store, options.epoch, shared.clone())?;
+        let mut worker = Worker::new(options, shared.clone())?;
         let thread = std::thread::Builder::new()
             .name("embedded".to_owned())
             .spawn(move || worker.run(&queue))?;
-        let commands = Mutex::new(Some(commands));
-        Ok(Arc::new(Self { shared, commands, thread: Mutex::new(Some(thread)) }))
+        let (commands, thread) = (Mutex::new(Some(commands)), Mutex::new(Some(thread)));
+        Ok(Arc::new(Self { shared, apply_delay, commands, thread }))
     }
 
-    /// Ends the engine's thread and waits for it: at most for as long as one look at the database
-    /// may take. Positions can no longer be read afterwards.
+    /// As primary: serves the replica at the other end of `stream`. See [`serve::serve`].
+    ///
+    /// # Errors
+    ///
+    /// Always ends with one.
+    pub async fn serve<S>(&self, stream: S) -> io::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Send,
+    {
+        serve::serve(self, stream).await
+    }
+
+    /// As replica: follows the primary at the other end of `stream`. See [`follow::follow`].
+    ///
+    /// # Errors
+    ///
+    /// Always ends with one; dial again.
+    pub async fn follow<S>(&self, stream: S) -> io::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Send,
+    {
+        follow::follow(self, stream).await
+    }
+
+    /// Ends the engine's thread and waits for it: for as long as what it is doing takes, at most a
+    /// few seconds. Positions can no longer be read afterwards.
     pub fn stop(&self) {
         lock(&self.commands).take();
         if let Some(thread) = lock(&self.thread).take() {
@@ -103,13 +184,20 @@ impl Embedded {
         }
     }
 
+    /// Asks the thread for something and waits for the answer.
+    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> io::Result<T> {
+        let (reply, answer) = oneshot::channel();
+        self.send(command(reply))?;
+        answer.await.map_err(|_| stopped())?
+    }
+
     fn send(&self, command: Command) -> io::Result<()> {
         let commands = lock(&self.commands);
         let Some(queue) = commands.as_ref() else { return Err(stopped()) };
         queue.try_send(command).map_err(|refused| match refused {
             TrySendError::Full(_) => io::Error::new(
                 io::ErrorKind::ResourceBusy,
-                "too many requests wait for the database's position",
+                "too many requests wait for the embedded engine",
             ),
             TrySendError::Disconnected(_) => stopped(),
         })
@@ -122,19 +210,36 @@ impl Engine for Embedded {
     }
 
     fn read_position(&self) -> BoxFuture<'_, io::Result<Position>> {
-        let (reply, answer) = oneshot::channel();
-        let sent = self.send(Command::Position(reply));
         Box::pin(async move {
-            sent?;
-            answer.await.map_err(|_| stopped())?
+            // Nobody but us moves a replica, and the thread may be busy doing so.
+            if *self.shared.duty.borrow() == Duty::Replica {
+                return Ok(self.shared.position.get());
+            }
+            self.ask(Command::Position).await
         })
     }
 
+    fn lag(&self) -> Option<Duration> {
+        if *self.shared.duty.borrow() != Duty::Replica {
+            return Some(Duration::ZERO);
+        }
+        lock(&self.shared.level_at).map(|at| at.elapsed())
+    }
+
+    fn become_primary(&self, epoch: Epoch) -> BoxFuture<'_, io::Result<Position>> {
+        Box::pin(self.ask(move |reply| Command::Become(Duty::Primary(epoch), None, reply)))
+    }
+
+    fn become_replica(&self, primary: Option<NodeId>) -> BoxFuture<'_, io::Result<()>> {
+        let asked = self.ask(move |reply| Command::Become(Duty::Replica, primary, reply));
+        Box::pin(async { asked.await.map(drop) })
+    }
+
     fn state(&self) -> EngineState {
-        let state = match &*lock(&self.shared.state) {
-            State::Waiting => "waiting".to_owned(),
-            State::Running => "running".to_owned(),
-            State::Failed(_) => "failed".to_owned(),
+        let state = match (&*lock(&self.shared.state), &*lock(&self.shared.refusal)) {
+            (State::Failed(reason), _) | (_, Some(reason)) => format!("failed: {reason}"),
+            (State::Waiting, None) => "waiting".to_owned(),
+            (State::Running, None) => "running".to_owned(),
         };
         EngineState { engine: "embedded", state, pid: None, restarts: 0 }
     }
@@ -146,6 +251,31 @@ impl Drop for Embedded {
     }
 }
 
+impl Shared {
+    /// Publishes how the database is, and logs it if that is news.
+    fn set_state(&self, state: State) {
+        let mut published = lock(&self.state);
+        if *published == state {
+            return;
+        }
+        match &state {
+            State::Running => tracing::info!("the database is there"),
+            State::Waiting => tracing::info!("there is no database yet"),
+            State::Failed(reason) => tracing::warn!(reason, "the database cannot be used"),
+        }
+        *published = state;
+    }
+
+    /// Publishes why it is not replicated, `None` if it is, and logs it if that is news.
+    fn set_refusal(&self, refusal: Option<String>) {
+        let mut published = lock(&self.refusal);
+        if let Some(reason) = refusal.as_deref().filter(|r| published.as_deref() != Some(r)) {
+            tracing::error!(reason, "the database is not replicated");
+        }
+        *published = refusal;
+    }
+}
+
 fn stopped() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "the embedded engine has stopped")
 }
@@ -154,5 +284,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+#[cfg(test)]
+mod cluster_tests;
 #[cfg(test)]
 mod tests;

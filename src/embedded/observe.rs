@@ -13,7 +13,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 /// How long one look waits for a writer that is in the middle of its commit.
@@ -33,7 +32,7 @@ struct Open {
 }
 
 /// What tells a file from one that replaced it under the same name.
-type FileId = (u64, u64);
+pub type FileId = (u64, u64);
 
 /// What one look found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +92,7 @@ impl Observer {
 }
 
 /// The file's identity, `None` if there is none.
-fn file_at(path: &Path) -> io::Result<Option<FileId>> {
+pub fn file_at(path: &Path) -> io::Result<Option<FileId>> {
     match path.metadata() {
         Ok(found) if found.is_file() => Ok(Some(id(&found))),
         Ok(_) => Err(io::Error::new(
@@ -109,7 +108,8 @@ fn id(file: &Metadata) -> FileId {
     (file.dev(), file.ino())
 }
 
-/// Opens the database so that nothing we do can alter it.
+/// Opens the database so that nothing we do can alter it: a read-only connection rolls back no
+/// journal, and when it is the last to close it neither writes the WAL back nor deletes it.
 ///
 /// In WAL mode SQLite needs `-wal` and `-shm` beside it, and makes them if nobody has it open. It
 /// gives them the database's permissions and, if we are root, its owner.
@@ -119,9 +119,6 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    // The last connection to close would otherwise write the WAL back and delete it.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    connection.pragma_update(None, "query_only", true)?;
     Ok(connection)
 }
 
@@ -132,6 +129,9 @@ fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
 /// SQLite's error with the file's name and, where we know it, the remedy.
 pub fn explain(path: &Path, error: rusqlite::Error) -> io::Error {
     use io::ErrorKind as Kind;
+    let unfinished = error
+        .sqlite_error()
+        .is_some_and(|e| e.extended_code == rusqlite::ffi::SQLITE_READONLY_ROLLBACK);
     let (kind, remedy) = match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             (Kind::ResourceBusy, "; another connection holds it locked")
@@ -140,11 +140,11 @@ pub fn explain(path: &Path, error: rusqlite::Error) -> io::Error {
             (Kind::InvalidData, "; `proxy.db` has to name the application's SQLite database")
         }
         Some(ErrorCode::DatabaseCorrupt) => (Kind::InvalidData, "; restore it from a backup"),
-        Some(ErrorCode::ReadOnly) => (
+        _ if unfinished => (
             Kind::ResourceBusy,
             "; a crash left an unfinished transaction, the application rolls it back when it next uses the database",
         ),
-        Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => (
+        Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => (
             Kind::PermissionDenied,
             "; run litepilot as the user that owns the database and its directory, or as root",
         ),

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use super::checksum::crc64;
+use super::checksum::{Checksum, Stamp, crc64};
 use crate::cluster::Epoch;
-use crate::txid::{Txid, hex16};
+use crate::txid::{Position, Txid, hex16};
 
 /// The file's name in `data_dir`.
 pub const FILE: &str = "embedded.state";
@@ -40,6 +40,10 @@ struct Saved {
     epoch: Epoch,
     /// No transaction above this was ever given out.
     reserved: Txid,
+    /// What the copy held that the primary shipped last.
+    have: Stamp,
+    /// What it holds if the update that was being applied was committed before we ended.
+    next: Stamp,
 }
 
 impl Store {
@@ -65,19 +69,11 @@ impl Store {
                 database: database.to_owned(),
                 epoch: Epoch::default(),
                 reserved: Txid::default(),
+                have: Stamp::default(),
+                next: Stamp::default(),
             },
         };
         Ok(Self { dir: dir.to_owned(), saved, _lock: lock })
-    }
-
-    /// No transaction above this was ever given out.
-    pub fn reserved(&self) -> Txid {
-        self.saved.reserved
-    }
-
-    /// The epoch of the history that the database follows.
-    pub fn epoch(&self) -> Epoch {
-        self.saved.epoch
     }
 
     /// Makes sure, on disk, that a restart begins beyond `txid` before it is given out.
@@ -94,6 +90,33 @@ impl Store {
         self.write(&saved)?;
         self.saved = saved;
         Ok(())
+    }
+
+    /// Where the copy is whose pages have this checksum, if a primary shipped it.
+    pub fn recognize(&self, checksum: Checksum) -> Option<Stamp> {
+        [self.saved.next, self.saved.have].into_iter().find(|stamp| stamp.checksum == checksum)
+    }
+
+    /// To be called before `next` is applied to a copy that holds `have`.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written; then `next` must not be applied.
+    pub fn applying(&mut self, have: Stamp, next: Stamp) -> io::Result<()> {
+        let saved = Saved { have, next, ..self.saved.clone() };
+        self.write(&saved)?;
+        self.saved = saved;
+        Ok(())
+    }
+
+    /// Beyond any transaction that this node gave out or applied.
+    pub fn newest(&self) -> Position {
+        let saved = &self.saved;
+        let positions = [saved.have.position, saved.next.position];
+        Position {
+            epoch: positions.iter().fold(saved.epoch, |newest, p| newest.max(p.epoch)),
+            txid: positions.iter().fold(saved.reserved, |newest, p| newest.max(p.txid)),
+        }
     }
 
     fn write(&self, saved: &Saved) -> io::Result<()> {
@@ -179,13 +202,13 @@ mod tests {
     fn a_restart_begins_beyond_what_was_given_out() {
         let dir = tempfile::tempdir().unwrap();
         let mut store = open(dir.path()).unwrap();
-        assert_eq!(store.reserved(), Txid(0));
+        assert_eq!(store.newest().txid, Txid(0));
         for txid in [1, 2, 999, 1_500, 5_000] {
             store.reserve(Epoch(3), Txid(txid)).unwrap();
             drop(store);
             store = open(dir.path()).unwrap();
-            assert!(store.reserved() >= Txid(txid), "{txid}");
-            assert_eq!(store.epoch(), Epoch(3));
+            assert!(store.newest().txid >= Txid(txid), "{txid}");
+            assert_eq!(store.newest().epoch, Epoch(3));
         }
     }
 
@@ -226,6 +249,22 @@ mod tests {
         let other = Store::open(dir.path(), Path::new("/other/db")).err().expect("refused");
         assert!(other.to_string().contains("/other/db"), "{other}");
         open(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_copy_is_recognized_before_and_after_an_update() {
+        let dir = tempfile::tempdir().unwrap();
+        let stamp = |txid, sum| Stamp {
+            position: Position { epoch: Epoch(2), txid: Txid(txid) },
+            checksum: Checksum(sum),
+        };
+        let (old, new) = (stamp(7, 70), stamp(9, 90));
+        open(dir.path()).unwrap().applying(old, new).unwrap();
+        let store = open(dir.path()).unwrap();
+        assert_eq!(store.recognize(old.checksum), Some(old));
+        assert_eq!(store.recognize(new.checksum), Some(new));
+        assert_eq!(store.recognize(Checksum(1)), None);
+        assert_eq!(store.newest(), new.position);
     }
 
     #[test]

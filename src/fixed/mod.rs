@@ -78,6 +78,11 @@ impl Fixed {
         self.view.subscribe()
     }
 
+    /// The epoch that this node began, if it is the primary; else 0.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
     /// Publishes until those who feed it are gone.
     pub async fn run(mut self) {
         loop {

@@ -126,18 +126,14 @@ impl Supervisor {
     /// One start, one run, one pause; `None` if told to stop.
     async fn keep_up(&mut self) -> Option<()> {
         let name = self.spec.launch.name;
-        let phase = match spawn::spawn(&self.spec.launch).await {
-            Ok(process) => {
-                self.watch_over(process).await?;
-                Phase::Backoff
-            }
+        match spawn::spawn(&self.spec.launch).await {
+            Ok(process) => self.watch_over(process).await?,
             Err(error) => {
+                self.set(Phase::Failed, None);
                 tracing::error!("{name}: {error}");
-                Phase::Failed
             }
-        };
+        }
         let pause = self.spec.backoff.next(chance());
-        self.set(phase, None);
         tracing::info!("{name}: next start in {} ms", pause.as_millis());
         tokio::select! {
             () = ordered(&mut self.orders, Order::Stop) => None,
@@ -158,6 +154,7 @@ impl Supervisor {
             }
             _ = process.wait() => {}
         }
+        self.set(Phase::Backoff, None);
         self.spec.backoff.ran_for(since.elapsed());
         match process.end().await {
             Ok(status) => tracing::warn!("{name}: ended by itself: {status}"),

@@ -231,23 +231,26 @@ mod tests {
     #[tokio::test]
     async fn every_refusal_names_what_is_wrong_and_what_helps() {
         let dir = tempfile::tempdir().unwrap();
-        let file = |name: &str, text: &str, mode: u32| {
+        // Written by another process: while another test forks, a descriptor of ours that is open
+        // for writing would make the program "busy".
+        let file = |name: &str, text: &str, mode: &str| {
             let path = dir.path().join(name);
-            std::fs::write(&path, text).unwrap();
-            let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
-            std::fs::set_permissions(&path, mode).unwrap();
+            let write = r#"printf %s "$1" > "$0" && chmod "$2" "$0""#;
+            let mut sh = std::process::Command::new("sh");
+            let written = sh.args(["-c", write]).arg(&path).args([text, mode]).status().unwrap();
+            assert!(written.success());
             path.to_str().unwrap().to_owned()
         };
         let missing = error(&["litepilot-no-such-program"]).await;
         assert!(missing.contains("\"litepilot-no-such-program\"") && missing.contains("PATH"));
         assert!(missing.contains("app.command"), "{missing}");
-        let moved = error(&[&file("moved", "#!/no/such/python\n", 0o755)]).await;
+        let moved = error(&[&file("moved", "#!/no/such/python\n", "755")]).await;
         assert!(moved.contains("interpreter"), "{moved}");
         let gone = error(&["/no/such/program"]).await;
         assert!(gone.contains("no such file"), "{gone}");
-        let plain = error(&[&file("plain", "#!/bin/sh\n", 0o644)]).await;
+        let plain = error(&[&file("plain", "#!/bin/sh\n", "644")]).await;
         assert!(plain.contains("chmod +x"), "{plain}");
-        let text = error(&[&file("text", "not a program", 0o755)]).await;
+        let text = error(&[&file("text", "not a program", "755")]).await;
         assert!(text.contains("#!"), "{text}");
         assert!(error(&[]).await.contains("app.command is empty"));
         let stranger = Launch { user: Some("no-such-user".into()), ..launch(&["true"]) };

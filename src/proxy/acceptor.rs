@@ -11,17 +11,17 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
 
+use crate::peer;
+
 /// How many accepted connections may wait for one worker to take them.
 const QUEUE: usize = 256;
 
 /// A connection on its way to a worker.
-pub struct Accepted {
-    /// The socket, non-blocking.
-    pub stream: TcpStream,
-    /// Who connected.
-    pub peer: SocketAddr,
-    /// Its place among the connections.
-    pub slot: Slot,
+pub enum Accepted {
+    /// Of a client: the socket, non-blocking, who connected, and its place among the connections.
+    Client(TcpStream, SocketAddr, Slot),
+    /// Of a peer that passes requests on.
+    Peer(peer::Stream),
 }
 
 /// All client connections of a node, counted.
@@ -59,6 +59,12 @@ impl Slots {
         }
     }
 
+    /// Counts one more, whatever the limit.
+    pub fn enter(self: &Arc<Self>) -> Slot {
+        self.open.fetch_add(1, Relaxed);
+        Slot(self.clone())
+    }
+
     /// Waits for a place. Meanwhile new connections wait in the listener's backlog.
     async fn take(self: &Arc<Self>) -> Slot {
         while self.open() >= self.most {
@@ -70,8 +76,7 @@ impl Slots {
             }
             self.freed.notified().await;
         }
-        self.open.fetch_add(1, Relaxed);
-        Slot(self.clone())
+        self.enter()
     }
 }
 
@@ -104,7 +109,7 @@ pub async fn run(
         for turn in (0..workers.len()).cycle() {
             let slot = slots.take().await;
             let (stream, peer) = accept(&listener).await;
-            if workers[turn].send(Accepted { stream, peer, slot }).await.is_err() {
+            if workers[turn].send(Accepted::Client(stream, peer, slot)).await.is_err() {
                 return;
             }
         }

@@ -2,7 +2,9 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use http::header::{CONNECTION, HeaderName, HeaderValue, UPGRADE};
 use http::response::Parts;
 use http::{HeaderMap, Response, StatusCode, Version};
@@ -10,19 +12,22 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
+use super::acceptor::Slot;
 use super::body::{Answer, Attached};
 use super::client::Client;
 use super::exchange::{Call, ClientResponse, Exchange};
+use super::forward;
 use super::headers;
 use super::problem::{Kind, Problem};
 use super::route::{self, Route};
+use super::token;
 use super::tunnel;
 use super::upstream::{Connection, Reply};
-use crate::cluster::ClusterView;
+use crate::cluster::{ClusterView, Epoch};
 use crate::config::Consistency;
 use crate::rules::Class;
-use crate::telemetry::metrics::WorkerMetrics;
-use crate::txid::{Position, Token};
+use crate::telemetry::metrics::{ReadWait, Replay, WorkerMetrics};
+use crate::txid::Token;
 
 const FLY_REPLAY: HeaderName = HeaderName::from_static("fly-replay");
 const LITEPILOT_REPLAY: HeaderName = HeaderName::from_static("litepilot-replay");
@@ -36,11 +41,16 @@ pub struct Finish {
     route: Route,
     status: StatusCode,
     started: Instant,
+    _slot: Option<Slot>,
 }
 
 impl Finish {
     /// For the answer to `exchange`; `connection` is given back once the body has come whole.
-    pub fn new(exchange: &Exchange, status: StatusCode, connection: Option<Connection>) -> Self {
+    pub fn new(
+        exchange: &mut Exchange,
+        status: StatusCode,
+        connection: Option<Connection>,
+    ) -> Self {
         Self {
             connection,
             client: exchange.client.clone(),
@@ -49,6 +59,7 @@ impl Finish {
             route: exchange.route,
             status,
             started: exchange.started,
+            _slot: exchange.slot.take(),
         }
     }
 }
@@ -68,65 +79,79 @@ impl Drop for Finish {
     }
 }
 
-/// A request that has been answered by an application.
+/// A request that has been answered.
 pub struct Outcome<'a> {
     pub(super) exchange: &'a mut Exchange,
-    pub(super) call: Call,
+    pub(super) call: &'a mut Call,
     /// The view under which it was sent.
     pub(super) view: &'a ClusterView,
 }
 
 impl Outcome<'_> {
-    /// Makes the client's response of it.
-    pub async fn answer(mut self, reply: Reply) -> Result<ClientResponse, Problem> {
+    /// The answer to what was sent to this node's application.
+    pub async fn of_app(self, reply: Reply) -> Result<ClientResponse, Problem> {
         let Reply { mut response, connection } = reply;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return self.switch(response);
+            headers::remove_ours(response.headers_mut());
+            let tied = (self.exchange.class == Class::Write).then(|| self.view.epoch());
+            return self.switch(response, tied);
         }
-        self.check_replay(response.headers_mut())?;
-        headers::remove_hop_by_hop(response.headers_mut());
-        headers::remove_ours(response.headers_mut());
-        let (mut head, body) = response.into_parts();
-        // The application's protocol version is its connection's, not the client's.
-        head.version = Version::HTTP_11;
-        match self.exchange.class {
-            Class::Write => self.acknowledge(&mut head).await?,
-            Class::Read => self.tell_position(&mut head).await,
-            Class::Passthrough => {}
-        }
-        self.exchange.mark(&mut head.headers);
-        let finish = Finish::new(self.exchange, head.status, Some(connection));
-        let limit = self.exchange.worker.shared.config.body_timeout;
-        Ok(Response::from_parts(head, Answer::app(body, limit, finish)))
-    }
-
-    /// An application that asks for a replay on the primary itself would ask forever.
-    fn check_replay(&self, response: &mut HeaderMap) -> Result<(), Problem> {
-        if self.exchange.class == Class::Passthrough {
-            response.remove(FLY_REPLAY);
-            return Ok(());
-        }
-        let asked = response.remove(LITEPILOT_REPLAY).is_some_and(|to| to == "primary");
-        let fly = response.remove(FLY_REPLAY);
-        if asked || fly.is_some_and(|fly| asks_for_primary(fly.as_bytes())) {
+        let asks_for_replay = ReplayRequest::take(response.headers_mut()).is_some();
+        if asks_for_replay && self.exchange.class != Class::Passthrough {
             return Err(Problem::new(
                 Kind::LoopDetected,
                 "the application on the primary asked for a replay on the primary: it takes this node \
                  for a replica, or its database is not writable",
             ));
         }
-        Ok(())
+        headers::remove_hop_by_hop(response.headers_mut());
+        headers::remove_ours(response.headers_mut());
+        let (mut head, body) = response.into_parts();
+        match self.exchange.class {
+            Class::Write => Box::pin(self.acknowledge(&mut head)).await?,
+            Class::Read if self.is_position_wanted() => {
+                Box::pin(self.tell_position(&mut head)).await
+            }
+            Class::Read | Class::Passthrough => {}
+        }
+        self.exchange.mark(&mut head.headers);
+        Ok(self.pass_on(head, body, connection))
+    }
+
+    /// The answer to what was sent to the primary through its Litepilot, which has applied the rules
+    /// above. The cookies are ours to set: only this node knows how the client came.
+    pub fn of_peer(self, reply: Reply) -> Result<ClientResponse, Problem> {
+        let Reply { mut response, connection } = reply;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return self.switch(response, None);
+        }
+        headers::remove_hop_by_hop(response.headers_mut());
+        let (mut head, body) = response.into_parts();
+        if let Some(token) = forward::token_of(&head.headers) {
+            self.set_token(token, &mut head);
+        }
+        let route = HeaderValue::from_static(self.exchange.route.as_str());
+        head.headers.insert(headers::ROUTE, route);
+        Ok(self.pass_on(head, body, connection))
+    }
+
+    fn pass_on(self, mut head: Parts, body: Incoming, connection: Connection) -> ClientResponse {
+        // The application's protocol version is its connection's, not the client's.
+        head.version = Version::HTTP_11;
+        let finish = Finish::new(self.exchange, head.status, Some(connection));
+        let limit = self.exchange.worker.shared.config.body_timeout;
+        Response::from_parts(head, Answer::app(body, limit, finish))
     }
 
     /// The answer rule of writes: success is passed on only if the position can be read and this
     /// node is still the primary of the same epoch. Then that position is the client's token.
-    async fn acknowledge(&mut self, head: &mut Parts) -> Result<(), Problem> {
+    async fn acknowledge(&self, head: &mut Parts) -> Result<(), Problem> {
         let position = self.exchange.worker.shared.engine.read_position().await;
         let now = self.exchange.worker.seen();
         let same_reign = now.view.writable && now.view.epoch() == self.view.epoch();
         match position {
             Ok(position) if same_reign => {
-                self.set_token(Position { epoch: self.view.epoch(), ..position }, head);
+                self.set_token(position, head);
                 Ok(())
             }
             // An error of the application acknowledges nothing.
@@ -147,23 +172,27 @@ impl Outcome<'_> {
 
     /// Reads tell a position where the client asked for monotonic reads, or holds a token that only
     /// the primary may find impossible and replace.
+    fn is_position_wanted(&self) -> bool {
+        self.call.ask.consistency == Consistency::Monotonic || self.is_token_suspicious()
+    }
+
+    fn is_token_suspicious(&self) -> bool {
+        let unknown = |token| {
+            let position = self.exchange.worker.shared.engine.position();
+            !position.reached(route::with_epoch(token, position.get()))
+        };
+        self.view.writable
+            && (self.call.malformed_token || self.call.ask.token.is_some_and(unknown))
+    }
+
     async fn tell_position(&self, head: &mut Parts) {
-        let engine = &self.exchange.worker.shared.engine;
-        let suspicious = self.view.writable
-            && (self.call.carried.malformed
-                || self.call.ask.token.is_some_and(|t| {
-                    let position = engine.position().get();
-                    route::with_epoch(t, position) > position
-                }));
-        if !suspicious && self.call.ask.consistency != Consistency::Monotonic {
-            return;
-        }
-        let Ok(position) = engine.read_position().await else { return };
-        let impossible = suspicious
-            && (self.call.carried.malformed
-                || self.call.ask.token.is_some_and(|t| route::with_epoch(t, position) > position));
+        let suspicious = self.is_token_suspicious();
+        let position = self.exchange.worker.shared.engine.read_position().await;
+        let Ok(position) = position else { return };
+        let beyond = |token| route::with_epoch(token, position) > position;
+        let impossible =
+            suspicious && (self.call.malformed_token || self.call.ask.token.is_some_and(beyond));
         if impossible {
-            use crate::telemetry::metrics::ReadWait;
             self.exchange.worker.metrics.read_wait(ReadWait::Impossible);
         }
         if impossible || self.call.ask.consistency == Consistency::Monotonic {
@@ -172,11 +201,19 @@ impl Outcome<'_> {
     }
 
     fn set_token(&self, token: Token, head: &mut Parts) {
-        self.exchange.worker.cookies.set(token, self.call.over_tls, &mut head.headers);
+        if self.call.from_peer {
+            token::set_headers(token, &mut head.headers);
+        } else {
+            self.exchange.worker.cookies.set(token, self.call.over_tls, &mut head.headers);
+        }
     }
 
     /// 101: from here on bytes flow both ways.
-    fn switch(mut self, mut response: Response<Incoming>) -> Result<ClientResponse, Problem> {
+    fn switch(
+        self,
+        mut response: Response<Incoming>,
+        tied: Option<Epoch>,
+    ) -> Result<ClientResponse, Problem> {
         let Some(client_side) = self.call.upgrade.take() else {
             return Err(Problem::new(
                 Kind::AppUnreachable,
@@ -186,47 +223,104 @@ impl Outcome<'_> {
         let app_side: OnUpgrade = hyper::upgrade::on(&mut response);
         let (mut head, _) = response.into_parts();
         headers::remove_hop_by_hop(&mut head.headers);
-        headers::remove_ours(&mut head.headers);
         head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         head.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        self.exchange.mark(&mut head.headers);
-        let tied = (self.exchange.class == Class::Write).then(|| self.view.epoch());
-        self.exchange.client.activity.tunnel();
-        tunnel::spawn(
-            &self.exchange.worker,
-            self.exchange.client.clone(),
-            client_side,
-            app_side,
-            tied,
-        );
+        if !head.headers.contains_key(headers::NODE) {
+            self.exchange.mark(&mut head.headers);
+        }
+        let route = HeaderValue::from_static(self.exchange.route.as_str());
+        head.headers.insert(headers::ROUTE, route);
+        let client = self.exchange.client.clone();
+        client.activity.tunnel();
+        tunnel::spawn(&self.exchange.worker, client, client_side, app_side, tied);
         let finish = Finish::new(self.exchange, head.status, None);
-        Ok(Response::from_parts(head, Answer::whole(bytes::Bytes::new(), finish)))
+        Ok(Response::from_parts(head, Answer::whole(Bytes::new(), finish)))
     }
 }
 
-/// Whether `fly-replay` names a machine or a region, for which our primary stands; `app=` and
-/// `elsewhere=` mean something that we are not.
-pub fn asks_for_primary(fly_replay: &[u8]) -> bool {
-    let keys = || {
-        fly_replay
-            .split(|b| *b == b';')
-            .map(|field| field.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii())
-    };
-    keys().any(|key| key == b"instance" || key == b"region")
-        && !keys().any(|key| key == b"app" || key == b"elsewhere")
+/// An application's wish that the primary's application gets the request instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplayRequest {
+    /// What it was said with.
+    pub reason: Replay,
+    /// `state=…` of `fly-replay`, to be handed back with the replay.
+    state: Option<String>,
+}
+
+impl ReplayRequest {
+    /// Takes such a wish off a response. Its fields never reach a client, whatever they say.
+    pub fn take(response: &mut HeaderMap) -> Option<Self> {
+        let asked = response.remove(LITEPILOT_REPLAY).is_some_and(|to| to == "primary");
+        let fly = response.remove(FLY_REPLAY);
+        if asked {
+            return Some(Self { reason: Replay::Litepilot, state: None });
+        }
+        Self::parse(fly?.to_str().ok()?)
+    }
+
+    /// `fly-replay` may name a machine or a region, for which our primary stands; `app=` and
+    /// `elsewhere=` mean something that we are not.
+    fn parse(fly: &str) -> Option<Self> {
+        let fields: Vec<(&str, &str)> = fly
+            .split(';')
+            .map(|field| field.split_once('=').unwrap_or((field, "")))
+            .map(|(key, value)| (key.trim(), value.trim()))
+            .collect();
+        let value = |key| fields.iter().find(|(k, _)| *k == key).map(|(_, value)| *value);
+        if value("app").is_some() || value("elsewhere").is_some() {
+            return None;
+        }
+        let reason = match (value("instance"), value("region")) {
+            (Some(_), _) => Replay::FlyInstance,
+            (None, Some(_)) => Replay::FlyRegion,
+            (None, None) => return None,
+        };
+        Some(Self { reason, state: value("state").map(str::to_owned) })
+    }
+
+    /// `fly-replay-src`, by which the application that gets the replay knows it for one.
+    pub fn source(&self, node: &str) -> HeaderValue {
+        let micros = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_micros());
+        let mut text = format!("instance={node};region={node};t={micros}");
+        if let Some(state) = &self.state {
+            text.push_str(";state=");
+            text.push_str(state);
+        }
+        HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("instance=unknown"))
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::asks_for_primary;
+    use super::*;
 
     #[test]
     fn replays_that_concern_us() {
-        for yes in ["instance=abc", "region=ams;state=x", "instance=a; timeout=5s"] {
-            assert!(asks_for_primary(yes.as_bytes()), "{yes}");
+        for (text, reason) in [
+            ("instance=abc", Replay::FlyInstance),
+            ("region=ams;state=x", Replay::FlyRegion),
+            ("instance=a; timeout=5s", Replay::FlyInstance),
+        ] {
+            assert_eq!(ReplayRequest::parse(text).unwrap().reason, reason, "{text}");
         }
         for no in ["app=other", "elsewhere=true", "app=other;region=ams", "", "state=x"] {
-            assert!(!asks_for_primary(no.as_bytes()), "{no}");
+            assert_eq!(ReplayRequest::parse(no), None, "{no}");
         }
+    }
+
+    #[test]
+    fn the_state_comes_back() {
+        let source = ReplayRequest::parse("region=ams;state=abc").unwrap().source("n1");
+        let source = source.to_str().unwrap();
+        assert!(source.starts_with("instance=n1;") && source.ends_with(";state=abc"), "{source}");
+    }
+
+    #[test]
+    fn what_asks_for_a_replay_never_stays() {
+        let mut headers = HeaderMap::new();
+        headers.insert(LITEPILOT_REPLAY, HeaderValue::from_static("primary"));
+        headers.insert(FLY_REPLAY, HeaderValue::from_static("app=x"));
+        assert_eq!(ReplayRequest::take(&mut headers).unwrap().reason, Replay::Litepilot);
+        assert!(headers.is_empty());
     }
 }

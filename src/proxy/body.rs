@@ -1,7 +1,8 @@
 //! Bodies on their way through. Both directions stream with back-pressure: a piece is asked for only
 //! when the other side has taken the one before. Only what may have to be sent again is kept.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -13,39 +14,30 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
+
+use super::alarm::Alarm;
 
 /// Gives each wait for the next piece of a body a limit of its own.
 struct PieceTimer {
     limit: Duration,
-    /// Made at the first wait: most bodies are there at once and never need it.
-    sleep: Option<Pin<Box<Sleep>>>,
-    waiting: bool,
+    alarm: Alarm,
+    waiting_since: Option<Instant>,
 }
 
 impl PieceTimer {
     fn new(limit: Duration) -> Self {
-        Self { limit, sleep: None, waiting: false }
+        Self { limit, alarm: Alarm::default(), waiting_since: None }
     }
 
     fn arrived(&mut self) {
-        self.waiting = false;
+        self.waiting_since = None;
     }
 
     /// Ready once the present wait has lasted too long.
     fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let deadline = || Instant::now() + self.limit;
-        let sleep = match &mut self.sleep {
-            Some(sleep) => {
-                if !self.waiting {
-                    sleep.as_mut().reset(deadline());
-                }
-                sleep
-            }
-            none => none.insert(Box::pin(sleep_until(deadline()))),
-        };
-        self.waiting = true;
-        sleep.as_mut().poll(cx)
+        let since = *self.waiting_since.get_or_insert_with(Instant::now);
+        self.alarm.poll_passed(since + self.limit, cx)
     }
 }
 
@@ -79,6 +71,11 @@ impl Progress {
         self.failed.get()
     }
 
+    /// The request is being sent: what it waited for before does not count.
+    pub fn begin(&self) {
+        self.last.set(Instant::now());
+    }
+
     fn piece(&self) {
         self.last.set(Instant::now());
         self.starved.set(false);
@@ -95,12 +92,19 @@ pub enum Outgoing {
     Streamed(Streamed),
 }
 
-/// A body that is still coming from the client.
+/// A body that is still coming from the client. Copies share it: whoever polls first has it.
 pub struct Streamed {
+    source: Rc<RefCell<Source>>,
+    progress: Rc<Progress>,
+    /// Nothing is read from the client before this is ready.
+    go_ahead: Option<Pin<Box<dyn Future<Output = ()>>>>,
+}
+
+struct Source {
     read: Option<Bytes>,
     rest: Incoming,
     timer: PieceTimer,
-    progress: Rc<Progress>,
+    touched: bool,
 }
 
 /// Why a client's body could not be read.
@@ -120,9 +124,6 @@ impl Outgoing {
         keep: usize,
         limit: Duration,
     ) -> Result<Self, ReadError> {
-        if body.is_end_stream() {
-            return Ok(Self::Empty);
-        }
         let mut read = BytesMut::new();
         let mut trailers = None;
         if body.size_hint().lower() <= keep as u64 {
@@ -147,15 +148,36 @@ impl Outgoing {
             failed: Cell::new(None),
         });
         let read = (!read.is_empty()).then(|| read.freeze());
-        Ok(Self::Streamed(Streamed { read, rest: body, timer: PieceTimer::new(limit), progress }))
+        let source = Source { read, rest: body, timer: PieceTimer::new(limit), touched: false };
+        let source = Rc::new(RefCell::new(source));
+        Ok(Self::Streamed(Streamed { source, progress, go_ahead: None }))
     }
 
-    /// A second body with the same content, if all of it was kept.
-    pub fn copy(&self) -> Option<Self> {
+    /// A second body with the same content, good for as long as it [can be sent](Self::is_intact).
+    pub fn copy(&self) -> Self {
         match self {
-            Self::Empty => Some(Self::Empty),
-            Self::Whole(data, trailers) => Some(Self::Whole(data.clone(), trailers.clone())),
-            Self::Streamed(_) => None,
+            Self::Empty => Self::Empty,
+            Self::Whole(data, trailers) => Self::Whole(data.clone(), trailers.clone()),
+            Self::Streamed(Streamed { source, progress, .. }) => Self::Streamed(Streamed {
+                source: source.clone(),
+                progress: progress.clone(),
+                go_ahead: None,
+            }),
+        }
+    }
+
+    /// Whether all of it is still here, or still to come.
+    pub fn is_intact(&self) -> bool {
+        match self {
+            Self::Empty | Self::Whole(..) => true,
+            Self::Streamed(streamed) => !streamed.source.borrow().touched,
+        }
+    }
+
+    /// Has a body that is still coming wait until `go_ahead` is ready.
+    pub fn wait_for(&mut self, go_ahead: impl Future<Output = ()> + 'static) {
+        if let Self::Streamed(streamed) = self {
+            streamed.go_ahead = Some(Box::pin(go_ahead));
         }
     }
 
@@ -180,31 +202,44 @@ impl Outgoing {
 
 impl Streamed {
     fn size_hint(&self) -> SizeHint {
-        let read = self.read.as_ref().map_or(0, |r| r.len() as u64);
-        match self.rest.size_hint().exact() {
+        let source = self.source.borrow();
+        let read = source.read.as_ref().map_or(0, |r| r.len() as u64);
+        match source.rest.size_hint().exact() {
             Some(rest) => SizeHint::with_exact(rest + read),
             None => SizeHint::new(),
         }
     }
 
+    fn is_end_stream(&self) -> bool {
+        let source = self.source.borrow();
+        source.read.is_none() && source.rest.is_end_stream()
+    }
+
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        if let Some(read) = self.read.take() {
-            self.progress.piece();
+        if let Some(go_ahead) = &mut self.go_ahead {
+            ready!(go_ahead.as_mut().poll(cx));
+            self.go_ahead = None;
+        }
+        let progress = &self.progress;
+        let source = &mut *self.source.borrow_mut();
+        source.touched = true;
+        if let Some(read) = source.read.take() {
+            progress.piece();
             return Poll::Ready(Some(Ok(Frame::data(read))));
         }
-        let Poll::Ready(frame) = Pin::new(&mut self.rest).poll_frame(cx) else {
-            self.progress.starved.set(true);
-            ready!(self.timer.poll_expired(cx));
-            self.progress.failed.set(Some(ReadError::Timeout));
+        let Poll::Ready(frame) = Pin::new(&mut source.rest).poll_frame(cx) else {
+            progress.starved.set(true);
+            ready!(source.timer.poll_expired(cx));
+            progress.failed.set(Some(ReadError::Timeout));
             return Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())));
         };
-        self.timer.arrived();
-        self.progress.piece();
+        source.timer.arrived();
+        progress.piece();
         if frame.as_ref().is_some_and(Result::is_err) {
-            self.progress.failed.set(Some(ReadError::Broken));
+            progress.failed.set(Some(ReadError::Broken));
         }
-        if frame.is_none() || self.rest.is_end_stream() {
-            self.progress.sent.set(true);
+        if frame.is_none() || source.rest.is_end_stream() {
+            progress.sent.set(true);
         }
         Poll::Ready(frame.map(|f| f.map_err(io::Error::other)))
     }
@@ -237,7 +272,7 @@ impl Body for Outgoing {
             Self::Whole(data, trailers) => {
                 data.as_ref().is_none_or(Bytes::is_empty) && trailers.is_none()
             }
-            Self::Streamed(streamed) => streamed.read.is_none() && streamed.rest.is_end_stream(),
+            Self::Streamed(streamed) => streamed.is_end_stream(),
         }
     }
 

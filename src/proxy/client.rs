@@ -2,45 +2,78 @@
 
 use std::convert::Infallible;
 use std::error::Error;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
+use http::{HeaderMap, Request};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1::{self, UpgradeableConnection};
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::timeout;
 
 use super::acceptor::Slot;
 use super::activity::{Activity, Limits, Phase};
+use super::alarm::Alarm;
 use super::client_io::ClientIo;
-use super::exchange;
+use super::exchange::{self, ClientResponse};
 use super::headers::{ClientHeaders, Trust};
 use super::problem::{Kind, Problem};
+use super::receive;
 use super::worker::Worker;
+use crate::peer;
 use crate::telemetry::metrics::WorkerMetrics;
 
 /// Bytes of a request's head, and of what is buffered of a connection at once.
 const MAX_HEAD: usize = 64 * 1024;
+/// A peer closes what it does not use itself: that no request meets a closing connection is up to
+/// the side that sends requests.
+const PEER_IDLE: Duration = Duration::from_secs(600);
 
-/// What its requests need to know of a client's connection.
+/// What its requests need to know of a connection.
 pub struct Client {
     /// What the connection is doing.
     pub activity: Arc<Activity>,
-    /// What the application is told about the client.
-    pub headers: ClientHeaders,
+    /// What the application is told about the client; `None`: a peer, which has said so already.
+    headers: Option<ClientHeaders>,
+    _place: Option<Place>,
+}
+
+impl Client {
+    /// Says on a request who the client is.
+    pub fn describe(&self, request: &mut HeaderMap) {
+        if let Some(headers) = &self.headers {
+            headers.apply(request);
+        }
+    }
+
+    /// Whether the client came over TLS, here or at a trusted proxy.
+    pub fn is_over_tls(&self, request: &HeaderMap) -> bool {
+        self.headers.as_ref().is_some_and(|headers| headers.over_tls(request))
+    }
+}
+
+/// A client's place among the connections, counted for as long as it is taken.
+struct Place {
     metrics: Arc<WorkerMetrics>,
     _slot: Slot,
 }
 
-impl Drop for Client {
+impl Place {
+    fn new(slot: Slot, worker: &Worker) -> Self {
+        worker.metrics.connection_opened();
+        Self { metrics: worker.metrics.clone(), _slot: slot }
+    }
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
         self.metrics.connection_closed();
     }
@@ -56,21 +89,43 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, slot
     };
     let trust = if config.trusted.contains(peer.ip()) { Trust::Proxy } else { Trust::Nobody };
     let port = stream.local_addr().map_or(0, |a| a.port());
+    let headers = Some(ClientHeaders::new(trust, peer.ip(), port, false));
     let activity = Arc::new(Activity::new(limits));
-    let client = Rc::new(Client {
-        activity: activity.clone(),
-        headers: ClientHeaders::new(trust, peer.ip(), port, false),
-        metrics: worker.metrics.clone(),
-        _slot: slot,
-    });
-    worker.metrics.connection_opened();
+    let client = Client { activity, headers, _place: Some(Place::new(slot, &worker)) };
+    drive(worker, stream, client, |worker, client, request| async move {
+        exchange::serve(worker, client, request).await
+    })
+    .await;
+}
+
+/// Serves a peer that passes requests on.
+pub async fn serve_peer(worker: Rc<Worker>, stream: peer::Stream) {
+    let config = &worker.shared.config;
+    let limits =
+        Limits { head: config.header_timeout, idle: PEER_IDLE, piece: config.body_timeout };
+    let activity = Arc::new(Activity::new(limits));
+    let client = Client { activity, headers: None, _place: None };
+    drive(worker, stream, client, |worker, client, request| async move {
+        receive::serve(worker, client, request).await
+    })
+    .await;
+}
+
+async fn drive<T, F>(
+    worker: Rc<Worker>,
+    stream: T,
+    client: Client,
+    answer: impl Fn(Rc<Worker>, Rc<Client>, Request<Incoming>) -> F,
+) where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    F: Future<Output = ClientResponse>,
+{
+    let activity = client.activity.clone();
+    let client = Rc::new(client);
     let io = ClientIo::new(stream, activity.clone(), worker.shared.node.clone());
-    let service = service_fn({
-        let worker = worker.clone();
-        move |request| {
-            let served = exchange::serve(worker.clone(), client.clone(), request);
-            async move { Ok::<_, Infallible>(served.await) }
-        }
+    let service = service_fn(|request| {
+        let answered = answer(worker.clone(), client.clone(), request);
+        async move { Ok::<_, Infallible>(answered.await) }
     });
     let mut connection = http1::Builder::new()
         .max_buf_size(MAX_HEAD)
@@ -79,8 +134,7 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, slot
     if watch(&worker, &activity, &mut connection).await == End::SlowHead
         && let Some(parts) = connection.into_parts()
     {
-        let stream = parts.io.into_inner().into_inner();
-        say_timeout(stream, &worker).await;
+        say_timeout(parts.io.into_inner().into_inner(), &worker).await;
     }
 }
 
@@ -107,8 +161,7 @@ where
     S::ResBody: Body + 'static,
     <S::ResBody as Body>::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let mut alarm = pin!(sleep_until(Instant::now()));
-    let mut armed: Option<Instant> = None;
+    let mut alarm = Alarm::default();
     let mut finishing = false;
     let mut presence = None;
     poll_fn(|cx| {
@@ -122,29 +175,17 @@ where
             return Poll::Ready(End::Done);
         }
         presence.get_or_insert_with(|| worker.enter(cx.waker().clone()));
-        loop {
-            let deadline = activity.deadline(worker.impatient_since());
-            let Some(deadline) = deadline else { return Poll::Pending };
-            // An alarm that is set too early is harmless; most requests never touch it.
-            if armed.is_none_or(|armed| armed > deadline) {
-                alarm.as_mut().reset(deadline);
-                armed = Some(deadline);
-            }
-            if alarm.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            armed = None;
-            if deadline <= Instant::now() {
-                let slow = activity.phase() == Phase::Head && activity.is_between_messages();
-                return Poll::Ready(if slow { End::SlowHead } else { End::Done });
-            }
-        }
+        let deadline = activity.deadline(worker.impatient_since());
+        let Some(deadline) = deadline else { return Poll::Pending };
+        ready!(alarm.poll_passed(deadline, cx));
+        let slow = activity.phase() == Phase::Head && activity.is_between_messages();
+        Poll::Ready(if slow { End::SlowHead } else { End::Done })
     })
     .await
 }
 
 /// Says 408 to a client that began a request and did not end it.
-async fn say_timeout(mut stream: TcpStream, worker: &Worker) {
+async fn say_timeout(mut stream: impl AsyncWrite + Unpin, worker: &Worker) {
     let problem = Problem::new(
         Kind::RequestTimeout,
         "the request's head did not come within proxy.header_timeout",

@@ -1,6 +1,8 @@
-//! The life of a request: check → classify → decide → send → answer.
+//! The life of a request: check → classify → decide → send → answer. The deciding and sending is in
+//! [`delivery`](super::delivery).
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
@@ -8,27 +10,32 @@ use http::header::{
 };
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
-use super::answer::{Finish, Outcome};
+use super::acceptor::Slot;
+use super::answer::{Finish, ReplayRequest};
 use super::body::{Answer, Outgoing, ReadError};
 use super::client::Client;
+use super::delivery::{Attempt, Delivery, FIRST_PAUSE};
 use super::headers;
 use super::health;
 use super::problem::{Kind, Problem};
 use super::request::{self, Upgrade};
-use super::route::{self, Ask, Decision, Route};
+use super::route::{Ask, Route};
 use super::token::{self, Carried};
-use super::upstream::{Failure, Reply, Sending};
+use super::upstream::{BoxedRequest, Failure, Sending};
 use super::worker::Worker;
-use crate::cluster::ClusterView;
 use crate::config::Consistency;
-use crate::rules::{Class, Verdict};
+use crate::rules::Class;
 
-/// A response on its way to a client.
+/// A response on its way to a client, or to the peer whose client it is.
 pub type ClientResponse = Response<Answer<Finish>>;
+
+/// How often a request may pass through Litepilots before it is taken for one that goes in a circle,
+/// as when `proxy.target` names a Litepilot.
+const MAX_HOPS: u64 = 8;
 
 /// One request and what is known of it so far.
 pub struct Exchange {
@@ -37,16 +44,24 @@ pub struct Exchange {
     pub(super) class: Class,
     pub(super) route: Route,
     pub(super) started: Instant,
+    /// Of a request that a peer has passed on: counted until its answer has gone.
+    pub(super) slot: Option<Slot>,
 }
 
 /// What the request's head says, apart from what is passed on.
 pub struct Call {
-    pub(super) verdict: Verdict,
     pub(super) ask: Ask,
-    pub(super) carried: Carried,
+    pub(super) malformed_token: bool,
     pub(super) upgrade: Option<OnUpgrade>,
     pub(super) over_tls: bool,
-    method: Method,
+    pub(super) from_peer: bool,
+    /// The application here has asked for the primary's; that is not asked again.
+    pub(super) replay: Option<ReplayRequest>,
+    pub(super) method: Method,
+    pub(super) read_wait: Duration,
+    pub(super) give_up: Instant,
+    /// This node had its time to reach the token, or its application is down.
+    pub(super) insist: bool,
 }
 
 /// Serves one request of a client.
@@ -57,13 +72,7 @@ pub async fn serve(
 ) -> ClientResponse {
     client.activity.busy();
     let accept = request.headers().get(ACCEPT).cloned();
-    let mut exchange = Exchange {
-        worker,
-        client,
-        class: Class::Read,
-        route: Route::None,
-        started: Instant::now(),
-    };
+    let mut exchange = Exchange::new(worker, client);
     match exchange.run(request).await {
         Ok(response) => response,
         Err(problem) => exchange.refuse(&problem, accept.as_ref()),
@@ -71,123 +80,80 @@ pub async fn serve(
 }
 
 impl Exchange {
+    /// Begins now.
+    pub(super) fn new(worker: Rc<Worker>, client: Rc<Client>) -> Self {
+        let (class, route) = (Class::Read, Route::None);
+        Self { worker, client, class, route, started: Instant::now(), slot: None }
+    }
+
     async fn run(&mut self, request: Request<Incoming>) -> Result<ClientResponse, Problem> {
         let (mut head, body) = request.into_parts();
         let upgrade = request::check(&mut head)?;
         if health::is_asked(&head) {
             return Ok(self.own(health::answer(&self.worker)));
         }
-        let call = self.call(&mut head, upgrade)?;
-        let request = self.outgoing(&call, head, body).await?;
-        self.deliver(call, request).await
+        let hops = hops(&head.headers)?;
+        let (call, carried) = self.call(&mut head, upgrade)?;
+        let body = self.read_body(body).await?;
+        let mut request = outgoing(head, body, call.upgrade.is_some(), |fields| {
+            carried.strip(fields);
+            self.client.describe(fields);
+            fields.insert(headers::HOPS, HeaderValue::from(hops + 1));
+        });
+        // An endless wait is impossible: whatever is tried ends at `give_up` or with an answer.
+        let mut delivery = Delivery { exchange: self, call, pause: FIRST_PAUSE };
+        loop {
+            match delivery.attempt(request).await? {
+                Attempt::Answered(response) => return Ok(response),
+                Attempt::Again(again) => request = again,
+            }
+        }
     }
 
     /// Reads what the head says about the request itself.
-    fn call(&mut self, head: &mut Parts, upgrade: Upgrade) -> Result<Call, Problem> {
+    fn call(&mut self, head: &mut Parts, upgrade: Upgrade) -> Result<(Call, Carried), Problem> {
         let rules = self.worker.rules();
         let verdict = rules
             .classify(&head.method, &head.uri, &head.headers)
             .map_err(|why| Problem::new(Kind::BadRequest, why.to_string()))?;
         self.class = verdict.class;
+        let config = &self.worker.shared.config;
         let carried = token::find(&head.headers);
         let consistency = verdict.consistency.or_else(|| asked_consistency(&head.headers));
-        let consistency = consistency.unwrap_or(self.worker.shared.config.consistency);
-        Ok(Call {
+        let consistency = consistency.unwrap_or(config.consistency);
+        let call = Call {
             ask: Ask { class: verdict.class, consistency, token: carried.token },
-            verdict,
-            carried,
-            over_tls: self.client.headers.over_tls(&head.headers),
+            malformed_token: carried.malformed,
+            over_tls: self.client.is_over_tls(&head.headers),
             upgrade: match upgrade {
                 Upgrade::WebSocket => head.extensions.remove::<OnUpgrade>(),
                 Upgrade::None => None,
             },
+            from_peer: false,
+            replay: None,
             method: head.method.clone(),
-        })
+            read_wait: verdict.read_wait.unwrap_or(config.read_wait),
+            give_up: self.started + verdict.write_hold.unwrap_or(config.write_hold),
+            insist: false,
+        };
+        Ok((call, carried))
     }
 
-    /// Turns the client's request into the one that the application gets.
-    async fn outgoing(
-        &self,
-        call: &Call,
-        head: Parts,
-        body: Incoming,
-    ) -> Result<Request<Outgoing>, Problem> {
+    /// Reads a body that is small enough. What may have to be sent elsewhere later is kept up to a
+    /// larger size than what is not.
+    pub(super) async fn read_body(&self, body: Incoming) -> Result<Outgoing, Problem> {
+        if body.is_end_stream() {
+            return Ok(Outgoing::Empty);
+        }
         let config = &self.worker.shared.config;
-        let body = Outgoing::prepare(body, config.buffer_body, config.body_timeout).await;
-        let body = body.map_err(|why| unread(&why))?;
-        let mut fields = head.headers;
-        call.carried.strip(&mut fields);
-        let takes_trailers = fields.get(TE).is_some_and(|te| te.as_bytes() == b"trailers");
-        let had_length = headers::remove_framing(&mut fields);
-        headers::remove_hop_by_hop(&mut fields);
-        self.client.headers.apply(&mut fields);
-        if takes_trailers {
-            fields.insert(TE, HeaderValue::from_static("trailers"));
-            fields.insert(CONNECTION, HeaderValue::from_static("te"));
-        }
-        if call.upgrade.is_some() {
-            fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-            fields.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        }
-        match body.length() {
-            None => {
-                fields.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-            }
-            Some(0) if !had_length => {}
-            Some(length) => {
-                fields.insert(CONTENT_LENGTH, HeaderValue::from(length));
-            }
-        }
-        let mut request = Request::new(body);
-        *request.method_mut() = head.method;
-        *request.uri_mut() = head.uri;
-        *request.headers_mut() = fields;
-        Ok(request)
-    }
-
-    /// Brings the request to an application, waiting as long as its class allows.
-    async fn deliver(
-        &mut self,
-        call: Call,
-        mut request: Request<Outgoing>,
-    ) -> Result<ClientResponse, Problem> {
-        let config = &self.worker.shared.config;
-        let give_up = self.started + call.verdict.write_hold.unwrap_or(config.write_hold);
-        loop {
-            let seen = self.worker.seen();
-            let position = self.worker.shared.engine.position().get();
-            match route::decide(&call.ask, &seen.view, position) {
-                Decision::Here => {}
-                Decision::HereAfter(_) | Decision::ToPrimary | Decision::Hold => {
-                    self.hold_for_primary(&seen.view, give_up).await?;
-                    continue;
-                }
-            }
-            tell_role(request.headers_mut(), &seen.role, seen.primary.as_ref());
-            match self.worker.app.send(request, self.sending(&call)).await {
-                Ok(reply) => return self.answer(call, reply, &seen.view).await,
-                Err(Failure::Unreached(unsent, why)) if self.class != Class::Passthrough => {
-                    request = *unsent;
-                    self.hold_for_app(give_up, &why).await?;
-                }
-                Err(failure) => return Err(self.failed(&call, failure)),
-            }
-        }
-    }
-
-    async fn answer(
-        &mut self,
-        call: Call,
-        reply: Reply,
-        view: &ClusterView,
-    ) -> Result<ClientResponse, Problem> {
-        self.route =
-            if self.class == Class::Passthrough { Route::Passthrough } else { Route::Local };
-        Outcome { exchange: self, call, view }.answer(reply).await
+        let settled = self.class == Class::Passthrough || self.worker.seen().view.writable;
+        let keep = if settled { config.buffer_body } else { config.replay_body };
+        let body = Box::pin(Outgoing::prepare(body, keep, config.body_timeout)).await;
+        body.map_err(|why| unread(&why))
     }
 
     /// A safe method is repeatable whatever it does here; a read is by its rule.
-    fn sending(&self, call: &Call) -> Sending {
+    pub(super) fn sending(&self, call: &Call) -> Sending {
         if call.upgrade.is_some() {
             return Sending::Upgrade;
         }
@@ -199,50 +165,8 @@ impl Exchange {
         if repeatable { Sending::Repeatable } else { Sending::Once }
     }
 
-    /// Waits until the view of the cluster is another one.
-    async fn hold_for_primary(&self, view: &ClusterView, give_up: Instant) -> Result<(), Problem> {
-        let _place = self.take_place()?;
-        let _held = self.worker.metrics.held(self.class);
-        let mut views = self.worker.shared.view.clone();
-        let changed = views.wait_for(|now| now != view);
-        if timeout_at(give_up, changed).await.is_ok_and(|changed| changed.is_ok()) {
-            return Ok(());
-        }
-        let (kind, detail) = if view.quorum {
-            (Kind::NoPrimary, "no node has become primary in time; the request was not passed on")
-        } else {
-            (Kind::NoQuorum, "this node cannot reach a majority of the cluster's nodes")
-        };
-        Err(Problem::new(kind, detail).after_waiting())
-    }
-
-    /// Waits until the application is found to answer again.
-    async fn hold_for_app(&self, give_up: Instant, why: &std::io::Error) -> Result<(), Problem> {
-        let _place = self.take_place()?;
-        let _held = self.worker.metrics.held(self.class);
-        // A connection that took its whole time leaves none to wait in; it is tried again once.
-        let recovered = self.worker.shared.app.recovered();
-        timeout_at(give_up, recovered).await.map_err(|_| self.app_down(why).after_waiting())
-    }
-
-    fn take_place(&self) -> Result<super::hold::Place, Problem> {
-        self.worker.shared.holds.take(self.class).ok_or_else(|| {
-            let problem = Problem::new(
-                Kind::TooManyHeld,
-                "as many requests wait already as proxy.held_writes or held_reads allow",
-            );
-            problem.after_waiting()
-        })
-    }
-
-    fn app_down(&self, why: &std::io::Error) -> Problem {
-        let target = &self.worker.shared.config.target;
-        let detail = format!("cannot connect to the application at {target}: {why}");
-        Problem::new(Kind::AppUnreachable, detail)
-    }
-
     /// What a failed attempt means to the client.
-    fn failed(&self, call: &Call, failure: Failure) -> Problem {
+    pub(super) fn failed(&self, call: &Call, failure: Failure) -> Problem {
         let repeatable = self.sending(call) == Sending::Repeatable;
         match failure {
             Failure::Unreached(_, why) => self.app_down(&why),
@@ -268,15 +192,25 @@ impl Exchange {
         }
     }
 
+    pub(super) fn app_down(&self, why: &std::io::Error) -> Problem {
+        let target = &self.worker.shared.config.target;
+        let detail = format!("cannot connect to the application at {target}: {why}");
+        Problem::new(Kind::AppUnreachable, detail)
+    }
+
     /// An answer of ours.
-    pub(super) fn own(&self, response: Response<Bytes>) -> ClientResponse {
+    pub(super) fn own(&mut self, response: Response<Bytes>) -> ClientResponse {
         let (mut head, body) = response.into_parts();
         self.mark(&mut head.headers);
         let finish = Finish::new(self, head.status, None);
         Response::from_parts(head, Answer::whole(body, finish))
     }
 
-    fn refuse(&mut self, problem: &Problem, accept: Option<&HeaderValue>) -> ClientResponse {
+    pub(super) fn refuse(
+        &mut self,
+        problem: &Problem,
+        accept: Option<&HeaderValue>,
+    ) -> ClientResponse {
         self.route = Route::None;
         self.own(problem.respond(&self.worker.shared.node, accept))
     }
@@ -288,13 +222,53 @@ impl Exchange {
     }
 }
 
-/// Tells the application what this node is at this moment.
-fn tell_role(fields: &mut HeaderMap, role: &HeaderValue, primary: Option<&HeaderValue>) {
-    fields.insert(headers::ROLE, role.clone());
-    match primary {
-        Some(primary) => fields.insert(headers::PRIMARY, primary.clone()),
-        None => fields.remove(headers::PRIMARY),
-    };
+/// Turns a request that came into one that goes on. `change` edits its fields between the removal of
+/// what concerns the incoming connection and the setting of what concerns the outgoing one.
+pub(super) fn outgoing(
+    head: Parts,
+    body: Outgoing,
+    upgrade: bool,
+    change: impl FnOnce(&mut HeaderMap),
+) -> BoxedRequest {
+    let mut fields = head.headers;
+    let takes_trailers = fields.get(TE).is_some_and(|te| te.as_bytes() == b"trailers");
+    let had_length = headers::remove_framing(&mut fields);
+    headers::remove_hop_by_hop(&mut fields);
+    change(&mut fields);
+    if upgrade {
+        fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        fields.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    } else if takes_trailers {
+        fields.insert(TE, HeaderValue::from_static("trailers"));
+        fields.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
+    match body.length() {
+        None => {
+            fields.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        Some(0) if !had_length => {}
+        Some(length) => {
+            fields.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
+    }
+    let mut request = Box::new(Request::new(body));
+    *request.method_mut() = head.method;
+    *request.uri_mut() = head.uri;
+    *request.headers_mut() = fields;
+    request
+}
+
+/// How many Litepilots the request has passed through before this one.
+fn hops(fields: &HeaderMap) -> Result<u64, Problem> {
+    let hops = fields.get(headers::HOPS).and_then(|h| h.to_str().ok()?.parse().ok()).unwrap_or(0);
+    if hops < MAX_HOPS {
+        return Ok(hops);
+    }
+    Err(Problem::new(
+        Kind::LoopDetected,
+        "the request has passed through Litepilot again and again: does proxy.target name a Litepilot \
+         instead of the application?",
+    ))
 }
 
 /// The level that a client asks for; what is none is ignored.

@@ -28,6 +28,8 @@ pub const ROUTE: HeaderName = HeaderName::from_static("litepilot-route");
 pub const ROLE: HeaderName = HeaderName::from_static("litepilot-role");
 /// `Litepilot-Primary`, towards the application: who takes writes.
 pub const PRIMARY: HeaderName = HeaderName::from_static("litepilot-primary");
+/// Counts the Litepilots that a request has passed through.
+pub const HOPS: HeaderName = HeaderName::from_static("litepilot-hops");
 /// `Litepilot-Consistency`: the level a client asks for.
 pub const CONSISTENCY: HeaderName = HeaderName::from_static("litepilot-consistency");
 

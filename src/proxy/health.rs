@@ -26,6 +26,16 @@ pub fn answer(worker: &Worker) -> Response<Bytes> {
     response
 }
 
+/// A node that lags counts as ill only while a primary is heard: without one, old data is the best
+/// there is.
 fn trouble(worker: &Worker) -> Option<&'static str> {
-    (!worker.shared.app.is_up()).then_some("the application does not answer\n")
+    let shared = &worker.shared;
+    let lags = || shared.engine.lag().is_none_or(|lag| lag > shared.config.max_lag);
+    if !shared.app.is_up() {
+        Some("the application does not answer\n")
+    } else if worker.seen().view.primary.is_some() && lags() {
+        Some("this node lags its primary by more than proxy.max_lag\n")
+    } else {
+        None
+    }
 }

@@ -5,16 +5,19 @@
 
 pub mod acceptor;
 pub mod activity;
+pub mod alarm;
 pub mod answer;
 pub mod body;
 pub mod client;
 pub mod client_io;
-pub mod dial;
+pub mod delivery;
 pub mod exchange;
+pub mod forward;
 pub mod headers;
 pub mod health;
 pub mod hold;
 pub mod problem;
+pub mod receive;
 pub mod request;
 pub mod route;
 pub mod token;
@@ -24,12 +27,15 @@ pub mod worker;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 
 use tokio::runtime::LocalRuntime;
 use tokio::sync::mpsc;
 
+use crate::peer;
 use crate::telemetry::metrics::{Metrics, WorkerMetrics};
 use acceptor::{Accepted, Slots};
 use worker::{Shared, Worker};
@@ -38,8 +44,10 @@ use worker::{Shared, Worker};
 pub struct DataPlane {
     address: SocketAddr,
     slots: Arc<Slots>,
+    forwarded: Arc<Slots>,
     threads: Vec<JoinHandle<()>>,
     stop: tokio::sync::watch::Sender<bool>,
+    peers: PeerDoor,
 }
 
 impl DataPlane {
@@ -57,6 +65,7 @@ impl DataPlane {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let slots = Slots::new(shared.config.max_connections);
+        let forwarded = shared.forwarded.clone();
         let (stop, stopped) = tokio::sync::watch::channel(false);
         let (senders, receivers) = acceptor::channels(workers);
         let mut threads = Vec::new();
@@ -67,13 +76,14 @@ impl DataPlane {
                 work(shared, metrics, slots, connections)
             })?);
         }
+        let peers = PeerDoor { workers: senders.clone().into(), turn: Arc::default() };
         let (draining, dealt) = (shared.draining.clone(), slots.clone());
         threads.push(spawn("accept".to_owned(), stopped, move || async move {
             if let Err(why) = acceptor::run(listener, dealt, senders, draining).await {
                 tracing::error!(%why, "cannot accept connections");
             }
         })?);
-        Ok(Self { address, slots, threads, stop })
+        Ok(Self { address, slots, forwarded, threads, stop, peers })
     }
 
     /// Where clients connect.
@@ -81,9 +91,15 @@ impl DataPlane {
         self.address
     }
 
-    /// Returns once every client has gone.
+    /// Where peers' connections are taken.
+    pub fn peer_door(&self) -> PeerDoor {
+        self.peers.clone()
+    }
+
+    /// Returns once every client has gone and every request of a peer is answered.
     pub async fn drained(&self) {
         self.slots.all_closed().await;
+        self.forwarded.all_closed().await;
     }
 
     /// How many clients are connected.
@@ -137,14 +153,45 @@ async fn work(
     let worker = Worker::new(shared, metrics);
     let house = worker.clone();
     tokio::task::spawn_local(async move { house.keep_house(&slots.full).await });
-    while let Some(Accepted { stream, peer, slot }) = connections.recv().await {
-        match tokio::net::TcpStream::from_std(stream) {
-            Ok(stream) => {
-                tokio::task::spawn_local(client::serve(worker.clone(), stream, peer, slot));
-            }
-            Err(why) => tracing::error!(%why, "cannot watch a client's socket"),
+    while let Some(accepted) = connections.recv().await {
+        if let Err(why) = take(&worker, accepted) {
+            tracing::error!(%why, "cannot watch a socket");
         }
     }
     // The acceptor has ended; those who are connected are served until the thread is stopped.
     std::future::pending::<()>().await;
+}
+
+/// Serves a connection in a task of this thread.
+fn take(worker: &Rc<Worker>, accepted: Accepted) -> io::Result<()> {
+    match accepted {
+        Accepted::Client(stream, peer, slot) => {
+            let stream = tokio::net::TcpStream::from_std(stream)?;
+            tokio::task::spawn_local(client::serve(worker.clone(), stream, peer, slot));
+        }
+        Accepted::Peer(stream) => {
+            let stream = stream.adopt()?;
+            tokio::task::spawn_local(client::serve_peer(worker.clone(), stream));
+        }
+    }
+    Ok(())
+}
+
+/// Deals peers' connections to the workers in turn. One that no worker can take now is closed; the
+/// peer will dial again.
+#[derive(Clone)]
+pub struct PeerDoor {
+    workers: Arc<[mpsc::Sender<Accepted>]>,
+    turn: Arc<AtomicUsize>,
+}
+
+impl PeerDoor {
+    /// Takes a peer's connection.
+    pub fn enter(&self, stream: peer::Stream) {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let worker = &self.workers[turn % self.workers.len()];
+        if worker.try_send(Accepted::Peer(stream)).is_err() {
+            tracing::warn!("dropped a peer's connection: the workers are too busy to take it");
+        }
+    }
 }

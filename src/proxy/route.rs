@@ -71,18 +71,13 @@ pub enum Decision {
 
 /// Decides from the class of a request, the view of the cluster and this node's position.
 pub fn decide(ask: &Ask, view: &ClusterView, position: Position) -> Decision {
-    let to_primary = || match &view.primary {
-        Some(primary) if primary.node != view.node => Decision::ToPrimary,
-        // Either there is none, or we are it and may not take writes yet.
-        _ => Decision::Hold,
-    };
     match ask.class {
         Class::Passthrough => Decision::Here,
         _ if view.writable => Decision::Here,
-        Class::Write => to_primary(),
+        Class::Write => to_primary(view),
         Class::Read => match (ask.consistency, ask.token) {
             (Consistency::Eventual, _) => Decision::Here,
-            (Consistency::Strong, _) => to_primary(),
+            (Consistency::Strong, _) => to_primary(view),
             (_, None) => Decision::Here,
             (_, Some(token)) => {
                 let token = with_epoch(token, position);
@@ -91,12 +86,21 @@ pub fn decide(ask: &Ask, view: &ClusterView, position: Position) -> Decision {
                 } else if token.txid.0 > position.txid.0.saturating_add(FAR_AHEAD)
                     && view.primary.is_some()
                 {
-                    to_primary()
+                    to_primary(view)
                 } else {
                     Decision::HereAfter(token)
                 }
             }
         },
+    }
+}
+
+/// To the primary's application, elsewhere.
+pub fn to_primary(view: &ClusterView) -> Decision {
+    match &view.primary {
+        Some(primary) if primary.node != view.node => Decision::ToPrimary,
+        // Either there is none, or we are it and may not take writes yet.
+        _ => Decision::Hold,
     }
 }
 

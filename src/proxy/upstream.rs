@@ -1,14 +1,21 @@
 //! Connections to an application (or to a peer's Litepilot): kept per worker, and one rule about
-//! using them: a request that must not be done twice never goes out on a kept connection.
+//! using them: a request that must not be done twice never goes to an application on a kept
+//! connection.
 //!
 //! When an application closes a connection that it had kept, a request just sent on it is lost, and
 //! nobody can tell whether it was read. A read is simply sent again. A write is dialed for afresh
 //! (some 50 µs on loopback, where a commit costs milliseconds); the connection is kept for reads.
+//! Peers close no connection that we keep, so towards them there is no such race.
 
 use std::cell::RefCell;
 use std::fmt;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::path::PathBuf;
+use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -16,15 +23,45 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::net::UnixStream;
+use tokio::time::{Instant, timeout};
 
+use super::alarm::Alarm;
 use super::body::{Outgoing, ReadError};
-use super::dial::Dial;
+use crate::cluster::NodeId;
+use crate::config::Target;
+use crate::net::Remote;
+use crate::peer::{self, Dialer};
 
 /// Idle connections kept to one origin by one worker.
 const MAX_IDLE: usize = 256;
 /// Bytes buffered per connection in each direction.
 const MAX_BUFFER: usize = 128 * 1024;
+
+/// A way to an origin.
+#[derive(Clone)]
+pub enum Dial {
+    /// Over TCP.
+    Tcp(Arc<Remote>),
+    /// Over a Unix socket.
+    Unix(PathBuf),
+    /// Through a peer's Litepilot.
+    Peer(Arc<Dialer>, NodeId),
+}
+
+impl Dial {
+    /// The way to an application.
+    pub fn app(target: &Target) -> Self {
+        match target {
+            Target::Tcp(at) => Self::Tcp(Arc::new(Remote::new(at.clone()))),
+            Target::Unix(path) => Self::Unix(path.clone()),
+        }
+    }
+
+    fn is_peer(&self) -> bool {
+        matches!(self, Self::Peer(..))
+    }
+}
 
 /// The times that a request to an origin is bounded by.
 #[derive(Clone, Copy, Debug)]
@@ -48,8 +85,12 @@ pub struct Origin {
 
 struct Idle {
     sender: SendRequest<Outgoing>,
+    alarm: Alarm,
     since: Instant,
 }
+
+/// A request on its way. Boxed, because it passes through many hands.
+pub type BoxedRequest = Box<Request<Outgoing>>;
 
 /// A response, and the connection it is coming on.
 pub struct Reply {
@@ -62,13 +103,14 @@ pub struct Reply {
 /// A connection in use; dropping it closes it.
 pub struct Connection {
     sender: SendRequest<Outgoing>,
+    alarm: Alarm,
     origin: Rc<Origin>,
 }
 
 /// Why there is no response.
 pub enum Failure {
     /// The request provably never reached the origin; here it is.
-    Unreached(Box<Request<Outgoing>>, io::Error),
+    Unreached(BoxedRequest, io::Error),
     /// The connection ended, or what came is no HTTP: nobody knows whether the request was done.
     Broken(hyper::Error),
     /// The origin took too long; likewise.
@@ -93,7 +135,7 @@ impl fmt::Debug for Failure {
 pub enum Sending {
     /// It may be done twice: kept connections are used, and a broken one is made up for.
     Repeatable,
-    /// It may be done once: on a fresh connection.
+    /// It may be done once: to an application on a fresh connection.
     Once,
     /// Likewise, and the connection may become a tunnel.
     Upgrade,
@@ -108,34 +150,50 @@ impl Origin {
     /// Sends a request and waits for the head of its response.
     pub async fn send(
         self: &Rc<Self>,
-        mut request: Request<Outgoing>,
+        mut request: BoxedRequest,
         sending: Sending,
     ) -> Result<Reply, Failure> {
-        if sending == Sending::Repeatable
-            && let Some(connection) = self.kept()
-            && let Some(spare) = copy(&request)
-        {
-            match connection.exchange(request).await {
-                Err(Failure::Unreached(unsent, _)) => request = *unsent,
-                Err(Failure::Broken(_)) => request = spare,
-                done => return done,
-            }
+        let reuse = match sending {
+            Sending::Repeatable => true,
+            Sending::Once => self.dial.is_peer(),
+            Sending::Upgrade => false,
+        };
+        if reuse && let Some(connection) = self.kept() {
+            let spare = (sending == Sending::Repeatable).then(|| copy(&request));
+            let failure = match connection.exchange(request).await {
+                Ok(reply) => return Ok(reply),
+                Err(failure) => failure,
+            };
+            request = match (failure, spare) {
+                (Failure::Unreached(unsent, _), _) => unsent,
+                (Failure::Broken(_), Some(spare)) if spare.body().is_intact() => spare,
+                (failure, _) => return Err(failure),
+            };
         }
-        let connected = timeout(self.limits.connect, self.connect(sending)).await;
-        match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+        // Boxed, as all that is rarely done: the future of a request is moved, and should be small.
+        match Box::pin(self.connect(sending)).await {
             Ok(connection) => connection.exchange(request).await,
-            Err(why) => Err(Failure::Unreached(Box::new(request), why)),
+            Err(why) => Err(Failure::Unreached(request, why)),
         }
     }
 
     async fn connect(self: &Rc<Self>, sending: Sending) -> io::Result<Connection> {
+        let limit = self.limits.connect;
         let sender = match &self.dial {
-            Dial::Tcp(address) => self.handshake(address.connect().await?, sending).await?,
+            Dial::Tcp(remote) => {
+                let stream = remote.dial(limit).await.map_err(io::Error::other)?;
+                self.handshake(stream, sending).await?
+            }
             Dial::Unix(path) => {
-                self.handshake(tokio::net::UnixStream::connect(path).await?, sending).await?
+                let stream = timeout(limit, UnixStream::connect(path)).await??;
+                self.handshake(stream, sending).await?
+            }
+            Dial::Peer(dialer, node) => {
+                let stream = dialer.dial(node, peer::HTTP).await.map_err(io::Error::other)?;
+                self.handshake(stream, sending).await?
             }
         };
-        Ok(Connection { sender, origin: self.clone() })
+        Ok(Connection { sender, alarm: Alarm::default(), origin: self.clone() })
     }
 
     async fn handshake<T>(&self, io: T, sending: Sending) -> io::Result<SendRequest<Outgoing>>
@@ -168,8 +226,8 @@ impl Origin {
             }
             // One that is not ready is still finishing its last exchange.
             if idle[i].sender.is_ready() {
-                let sender = idle.remove(i).sender;
-                return Some(Connection { sender, origin: self.clone() });
+                let Idle { sender, alarm, .. } = idle.remove(i);
+                return Some(Connection { sender, alarm, origin: self.clone() });
             }
             if idle[i].sender.is_closed() {
                 idle.remove(i);
@@ -178,66 +236,70 @@ impl Origin {
         None
     }
 
-    /// Closes connections that have been idle for too long; returns whether any are left.
-    pub fn sweep(&self) -> bool {
+    /// Closes connections that have been idle for too long.
+    pub fn sweep(&self) {
         let mut idle = self.idle.borrow_mut();
         idle.retain(|i| i.since.elapsed() < self.limits.keep && !i.sender.is_closed());
-        !idle.is_empty()
     }
 }
 
 impl Connection {
-    async fn exchange(mut self, request: Request<Outgoing>) -> Result<Reply, Failure> {
+    async fn exchange(mut self, request: BoxedRequest) -> Result<Reply, Failure> {
         let progress = request.body().progress();
-        let limits = self.origin.limits;
-        let sent_at = Instant::now();
-        let response = self.sender.try_send_request(request);
-        tokio::pin!(response);
-        loop {
+        if let Some(progress) = &progress {
+            progress.begin();
+        }
+        let (limits, sent_at) = (self.origin.limits, Instant::now());
+        let mut response = pin!(self.sender.try_send_request(*request));
+        let alarm = &mut self.alarm;
+        let answered = poll_fn(|cx| {
+            if let Poll::Ready(answered) = response.as_mut().poll(cx) {
+                return Poll::Ready(Ok(answered));
+            }
             // Until the body has gone out each piece has its limit, then the response has.
-            let sending = progress.as_ref().filter(|p| !p.sent());
-            let last = progress.as_ref().map_or(sent_at, |p| p.last());
-            let allowed = if sending.is_some() { limits.piece } else { limits.response };
-            match timeout_at(last + allowed, &mut response).await {
-                Ok(Ok(response)) => return Ok(Reply { response, connection: self }),
-                Ok(Err(mut failed)) => {
-                    return Err(match failed.take_message() {
-                        Some(request) => {
-                            let why = io::Error::other(failed.into_error());
-                            Failure::Unreached(Box::new(request), why)
-                        }
-                        None => match progress.and_then(|p| p.failed()) {
-                            Some(why) => Failure::Client(why),
-                            None => Failure::Broken(failed.into_error()),
-                        },
-                    });
+            let deadline = match &progress {
+                Some(progress) if !progress.sent() => progress.last() + limits.piece,
+                Some(progress) => progress.last() + limits.response,
+                None => sent_at + limits.response,
+            };
+            ready!(alarm.poll_passed(deadline, cx));
+            Poll::Ready(Err(match &progress {
+                Some(progress) if progress.starved() && !progress.sent() => {
+                    Failure::Client(ReadError::Timeout)
                 }
-                Err(_) => {}
-            }
-            match &progress {
-                Some(p) if p.last() > last || (p.sent() && sending.is_some()) => {}
-                Some(p) if p.starved() && !p.sent() => {
-                    return Err(Failure::Client(ReadError::Timeout));
+                _ => Failure::Timeout,
+            }))
+        });
+        match answered.await? {
+            Ok(response) => Ok(Reply { response, connection: self }),
+            Err(mut failed) => Err(match failed.take_message() {
+                Some(request) => {
+                    let why = io::Error::other(failed.into_error());
+                    Failure::Unreached(Box::new(request), why)
                 }
-                _ => return Err(Failure::Timeout),
-            }
+                None => match progress.and_then(|p| p.failed()) {
+                    Some(why) => Failure::Client(why),
+                    None => Failure::Broken(failed.into_error()),
+                },
+            }),
         }
     }
 
     /// Keeps the connection for the next request.
     pub fn give_back(self) {
-        let Self { sender, origin } = self;
+        let Self { sender, alarm, origin } = self;
         let mut idle = origin.idle.borrow_mut();
         if !sender.is_closed() && idle.len() < MAX_IDLE {
-            idle.push(Idle { sender, since: Instant::now() });
+            idle.push(Idle { sender, alarm, since: Instant::now() });
         }
     }
 }
 
-fn copy(request: &Request<Outgoing>) -> Option<Request<Outgoing>> {
-    let mut copy = Request::new(request.body().copy()?);
+/// A second request like this one; see [`Outgoing::copy`].
+pub fn copy(request: &Request<Outgoing>) -> BoxedRequest {
+    let mut copy = Box::new(Request::new(request.body().copy()));
     copy.method_mut().clone_from(request.method());
     copy.uri_mut().clone_from(request.uri());
     copy.headers_mut().clone_from(request.headers());
-    Some(copy)
+    copy
 }

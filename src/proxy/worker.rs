@@ -14,15 +14,20 @@ use http::HeaderValue;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
+use super::acceptor::Slots;
 use super::hold::Holds;
 use super::token;
-use super::upstream::{Limits, Origin};
-use crate::cluster::ClusterView;
+use super::upstream::{Dial, Limits, Origin};
+use crate::cluster::{ClusterView, NodeId};
 use crate::config;
 use crate::engine::Engine;
+use crate::peer::Dialer;
 use crate::process::health::AppHealth;
 use crate::rules::RuleSet;
 use crate::telemetry::metrics::WorkerMetrics;
+
+/// How long an idle connection to a peer is kept.
+const PEER_KEEP: Duration = Duration::from_secs(60);
 
 /// What all workers of a node work with.
 pub struct Shared {
@@ -38,6 +43,10 @@ pub struct Shared {
     pub engine: Arc<dyn Engine>,
     /// Whether the application answers.
     pub app: AppHealth,
+    /// Opens connections to the other nodes, if there are any.
+    pub dialer: Option<Arc<Dialer>>,
+    /// Requests that peers have passed on and that are under way.
+    pub forwarded: Arc<Slots>,
     /// How many requests wait.
     pub holds: Holds,
     /// Set once, when the node begins to stop.
@@ -52,6 +61,7 @@ pub struct Worker {
     pub metrics: Arc<WorkerMetrics>,
     /// Its connections to the application.
     pub app: Rc<Origin>,
+    peers: RefCell<HashMap<NodeId, Rc<Origin>>>,
     /// Makes cookies.
     pub cookies: token::Setter,
     /// This node's name.
@@ -79,14 +89,10 @@ impl Worker {
     /// Belongs to the thread that calls this.
     pub fn new(shared: Arc<Shared>, metrics: Arc<WorkerMetrics>) -> Rc<Self> {
         let config = &shared.config;
-        let limits = Limits {
-            connect: config.connect_timeout,
-            piece: config.body_timeout,
-            response: config.response_timeout,
-            keep: config.target_keepalive,
-        };
+        let limits = limits(config, config.target_keepalive);
         Rc::new(Self {
-            app: Origin::new((&config.target).into(), limits),
+            app: Origin::new(Dial::app(&config.target), limits),
+            peers: RefCell::default(),
             cookies: token::Setter::new(&config.cookie),
             node: name_header(&shared.node),
             rules: Latest::new(shared.rules.clone(), Arc::clone),
@@ -97,6 +103,19 @@ impl Worker {
             metrics,
             shared,
         })
+    }
+
+    /// This worker's connections to another node; `None` for a stranger.
+    pub fn peer(&self, node: &NodeId) -> Option<Rc<Origin>> {
+        if let Some(origin) = self.peers.borrow().get(node) {
+            return Some(origin.clone());
+        }
+        let dialer = self.shared.dialer.as_ref()?;
+        dialer.peers().find(|known| *known == node)?;
+        let limits = limits(&self.shared.config, PEER_KEEP);
+        let origin = Origin::new(Dial::Peer(dialer.clone(), node.clone()), limits);
+        self.peers.borrow_mut().insert(node.clone(), origin.clone());
+        Some(origin)
     }
 
     /// The rules now in force.
@@ -137,12 +156,22 @@ impl Worker {
                 tokio::time::sleep(EVERY).await;
             }
             self.app.sweep();
+            self.peers.borrow().values().for_each(|peer| peer.sweep());
             let impatient = self.is_draining() || full.load(Relaxed);
             if impatient != self.impatient_since.get().is_some() {
                 self.impatient_since.set(impatient.then(Instant::now));
                 self.present.borrow().values().for_each(Waker::wake_by_ref);
             }
         }
+    }
+}
+
+fn limits(config: &config::Proxy, keep: Duration) -> Limits {
+    Limits {
+        connect: config.connect_timeout,
+        piece: config.body_timeout,
+        response: config.response_timeout,
+        keep,
     }
 }
 

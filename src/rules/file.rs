@@ -1,4 +1,15 @@
 //! A rule file, checked: every problem of it at once, each with its place and its remedy.
+//!
+//! | key of `match` | holds if |
+//! | --- | --- |
+//! | `method` | it is the request's, or in the list; capitals count; `GET` also means `HEAD` |
+//! | `path` | the glob fits the whole path, written decoded: `*` and `?` within a segment, `**` as a segment for any number of them, `{a,b}`, `[a-z]`, `\` before one of these for itself |
+//! | `path_regex` | the expression is found somewhere in the path; `^` and `$` anchor it. It works on bytes: `.` is any of them, `\w` is ASCII |
+//! | `host` | the glob fits the host without its port; capitals do not count |
+//! | `query` | every parameter named is as said: `present`, `absent`, or a glob for one of its values, decoded |
+//! | `header` | every field named is as said: `present`, `absent`, or a glob for one of its lines |
+//! | `content_type` | the glob fits the media type without its parameters |
+//! | `upgrade` | the glob fits one of the protocols that `Upgrade` names |
 
 use std::str::FromStr;
 

@@ -67,6 +67,14 @@ impl Glob {
         compile_glob(glob, "")
     }
 
+    /// What every text that matches begins with, if capitals count.
+    pub fn prefix(&self) -> &[u8] {
+        match self {
+            Self::Exact(prefix) | Self::Tree(prefix) | Self::Other(prefix, _) => prefix,
+            Self::ExactAnyCase(_) => b"",
+        }
+    }
+
     /// Whether the whole text matches.
     pub fn matches(&self, text: &[u8]) -> bool {
         match self {

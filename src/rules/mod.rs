@@ -6,7 +6,7 @@
 //! | [`glob`] | compiled patterns |
 //! | [`matching`] | what a rule asks of a request |
 //! | [`load`] | where rules come from: sets compiled in, and the user's files |
-//! | [`file`] | a rule file, checked |
+//! | [`mod@file`] | a rule file, checked |
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -29,7 +29,10 @@ pub use path::BadPath;
 use matching::{Match, Request};
 
 /// What a request does to the database, ordered by strictness.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
 pub enum Class {
     /// Nothing: to the local app without waiting, holding, cookie or replay.
     Passthrough,
@@ -79,10 +82,14 @@ impl Verdict {
 pub struct RuleSet {
     rules: Vec<Rule>,
     /// The rules that may match requests of a method that some rule names.
-    by_method: Vec<(Method, Vec<usize>)>,
+    by_method: Vec<(Method, Candidates)>,
     /// The rules that may match requests of any other method.
-    any_method: Vec<usize>,
+    any_method: Candidates,
 }
+
+/// Indexes of rules by the byte behind the path's first slash: most rules have a fixed one, so
+/// that a request meets few of them.
+type Candidates = Box<[Vec<usize>; 256]>;
 
 /// One rule.
 #[derive(Debug)]
@@ -99,24 +106,33 @@ impl Rule {
     fn takes(&self, method: &Method) -> bool {
         self.methods.as_ref().is_none_or(|methods| methods.contains(method))
     }
+
+    /// Whether a path with this byte behind its first slash may match.
+    fn may_begin(&self, byte: usize) -> bool {
+        let fixed = self.conditions.path.as_ref().and_then(|glob| glob.prefix().get(1));
+        fixed.is_none_or(|fixed| usize::from(*fixed) == byte)
+    }
 }
 
 impl RuleSet {
-    /// Numbers the rules and sorts them by method.
+    /// Numbers the rules and sorts them by method and first byte.
     fn new(mut rules: Vec<Rule>) -> Self {
         for (index, rule) in rules.iter_mut().enumerate() {
             rule.verdict.rule = index;
         }
-        let taking = |takes: &dyn Fn(&Rule) -> bool| {
-            (0..rules.len()).filter(|index| takes(&rules[*index])).collect()
+        let candidates = |takes: &dyn Fn(&Rule) -> bool| -> Candidates {
+            Box::new(std::array::from_fn(|byte| {
+                let may = |index: &usize| takes(&rules[*index]) && rules[*index].may_begin(byte);
+                (0..rules.len()).filter(may).collect()
+            }))
         };
-        let mut by_method: Vec<(Method, Vec<usize>)> = Vec::new();
+        let mut by_method: Vec<(Method, Candidates)> = Vec::new();
         for method in rules.iter().filter_map(|rule| rule.methods.as_ref()).flatten() {
             if by_method.iter().all(|(known, _)| known != method) {
-                by_method.push((method.clone(), taking(&|rule| rule.takes(method))));
+                by_method.push((method.clone(), candidates(&|rule| rule.takes(method))));
             }
         }
-        let any_method = taking(&|rule| rule.methods.is_none());
+        let any_method = candidates(&|rule| rule.methods.is_none());
         Self { rules, by_method, any_method }
     }
 
@@ -136,13 +152,13 @@ impl RuleSet {
     ) -> Result<Verdict, BadPath> {
         let request = Request { uri, headers };
         let as_it_came = uri.path().as_bytes();
-        let rules = self.rules_for(method);
-        let verdict = self.first(rules, request, as_it_came);
+        let candidates = self.candidates(method);
+        let verdict = self.first(candidates, request, as_it_came);
         if path::is_plain(as_it_came) {
             return Ok(verdict);
         }
         let readings = path::readings(as_it_came)?;
-        let others = readings.iter().map(|reading| self.first(rules, request, reading));
+        let others = readings.iter().map(|reading| self.first(candidates, request, reading));
         Ok(others.fold(verdict, |one, other| {
             std::cmp::max_by_key(one, other, |verdict| (verdict.class, Reverse(verdict.rule)))
         }))
@@ -153,13 +169,15 @@ impl RuleSet {
         self.rules.get(rule).map_or("", |rule| &rule.place)
     }
 
-    fn rules_for(&self, method: &Method) -> &[usize] {
+    fn candidates(&self, method: &Method) -> &Candidates {
         let known = self.by_method.iter().find(|(known, _)| known == method);
-        known.map_or(&self.any_method, |(_, rules)| rules)
+        known.map_or(&self.any_method, |(_, candidates)| candidates)
     }
 
-    fn first(&self, rules: &[usize], request: Request<'_>, path: &[u8]) -> Verdict {
-        let mut rules = rules.iter().map(|index| &self.rules[*index]);
+    fn first(&self, candidates: &Candidates, request: Request<'_>, path: &[u8]) -> Verdict {
+        // No rule with more than the slash matches a path without: any byte will do for it.
+        let byte = path.get(1).copied().unwrap_or_default();
+        let mut rules = candidates[usize::from(byte)].iter().map(|index| &self.rules[*index]);
         let rule = rules.find(|rule| rule.conditions.matches(request, path));
         rule.map_or(self.otherwise(), |rule| rule.verdict)
     }

@@ -255,6 +255,7 @@ fn an_encoded_path_cannot_slip_past_its_rule() {
          - {match: {path: /static/**}, as: passthrough}\n\
          - {match: {path: /admin/**}, as: write}\n\
          - {match: {path: /caf\u{e9}}, as: write}\n\
+         - {match: {path: /cart;v=2}, as: write}\n\
          - {match: {path_regex: '^/shop/.*/buy$'}, as: write}",
     );
     for path in [
@@ -277,6 +278,9 @@ fn an_encoded_path_cannot_slip_past_its_rule() {
         // What an application sees that does not remove dots.
         "/admin/../static/x",
         "/admin/%2e%2e/static/x",
+        "/%61dmin/%2e%2e/static/x",
+        // What one sees that removes dots, but knows no parameters.
+        "/static%2F..%2Fcart;v=2",
         "/caf%C3%A9",
         "/caf%c3%a9",
         "/shop/%0a/buy",

@@ -1,8 +1,5 @@
 //! The configuration as a user meets it: the reference, bad files, and `litepilot check`.
 
-// Tests say what they expect; a failed expectation there is the report.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 mod bad;
 mod check;
 mod good;

@@ -45,7 +45,7 @@ def rows(query, *parameters):
 
 @contextmanager
 def write():
-    """A transaction that has the write lock from its beginning."""
+    """A transaction that has the write lock from its beginning. The first one makes the tables."""
     with closing(_connect("rwc")) as connection:
         if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
             connection.execute("PRAGMA journal_mode = WAL")

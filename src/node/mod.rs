@@ -8,27 +8,36 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use tokio::runtime::Builder;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::admin::{self, Admin, Hosts, token};
-use crate::cluster::{ClusterView, Epoch};
-use crate::config::{Config, EngineKind};
-use crate::embedded::{self, Embedded};
-use crate::engine::Engine;
+use crate::cluster::{ClusterView, Epoch, Role};
+use crate::config::{Config, Election, EngineKind};
+use crate::embedded::{self, Duty, Embedded};
 use crate::process::app;
 use crate::process::child::{self, ChildHandle};
-use crate::process::health::{self, AppHealth};
+use crate::process::health;
 use crate::proxy::DataPlane;
+use crate::proxy::acceptor::Slots;
 use crate::proxy::hold::Holds;
 use crate::proxy::worker::Shared;
 use crate::rules::RuleSet;
 use crate::shutdown::{self, Urgency};
-use crate::status::{AppStatus, Member, PrimaryStatus, Status, StatusSource, VERSION};
 use crate::telemetry::events::Events;
 use crate::telemetry::metrics::Metrics;
 use crate::yaml::Problem;
+
+mod peers;
+mod status;
+
+use peers::Beginning;
+
+/// The epoch of a node on its own: its reign never ends.
+const SINGLE_EPOCH: Epoch = Epoch(1);
 
 /// A running node. Dropping it stops it at once.
 pub struct Node {
@@ -80,8 +89,16 @@ impl Node {
         let proxy = listen(config.proxy.listen, "proxy.listen")?;
         let admin = listen(config.admin.listen, "admin.listen")?;
         let addresses = (local(&proxy)?, local(&admin)?);
-        let engine = start_engine(&config)?;
-
+        if config.litefs.engine != EngineKind::Embedded {
+            let detail = "this version runs with `litefs: {engine: embedded}` only";
+            return Err(StartError::Io(detail.to_owned()));
+        }
+        tracing::info!(
+            "node {} listens at http://{}, admin port at {}",
+            config.node,
+            addresses.0,
+            addresses.1
+        );
         let events = Arc::new(Events::default());
         let (urgency, stopping) = watch::channel(Urgency::None);
         let (rules, in_force) = watch::channel(Arc::new(rules));
@@ -95,8 +112,8 @@ impl Node {
                 Err(why) => return drop(report.send(Err(why))),
             };
             runtime.block_on(async {
-                let control = Control { config, token, engine, events, rules: in_force, stopping };
-                match control.start(proxy, admin) {
+                let control = Control { config, token, events, rules: in_force, stopping };
+                match control.start(proxy, admin).await {
                     Ok(running) => {
                         let _ = report.send(Ok(()));
                         running.run().await;
@@ -191,7 +208,6 @@ impl Drop for Node {
 struct Control {
     config: Config,
     token: token::Token,
-    engine: Arc<Embedded>,
     events: Arc<Events>,
     rules: watch::Receiver<Arc<RuleSet>>,
     stopping: watch::Receiver<Urgency>,
@@ -207,20 +223,37 @@ struct Running {
     admin_stop: watch::Sender<bool>,
     admin: tokio::task::JoinHandle<()>,
     stopping: watch::Receiver<Urgency>,
-    /// Keeps the view's channel open.
-    _view: watch::Sender<ClusterView>,
+    /// Health checks, and this node's part in the cluster.
+    tasks: JoinSet<()>,
+    /// Of a node on its own: keeps the view's channel open.
+    _view: Option<watch::Sender<ClusterView>>,
 }
 
 impl Control {
-    fn start(self, proxy: TcpListener, admin: TcpListener) -> io::Result<Running> {
-        let Self { config, token, engine, events, rules, stopping } = self;
-        let view =
-            ClusterView::single(config.node.clone(), engine.position().get().epoch.max(Epoch(1)));
-        let (view_sender, view) = watch::channel(view);
-        let (checker, health) = health::channel();
-        tokio::spawn(health::run(checker, config.proxy.target.clone(), config.app.health.clone()));
-        let app = app::spec(&config.app, app_environment(&config)).map(child::start);
+    async fn start(self, proxy: TcpListener, admin: TcpListener) -> io::Result<Running> {
+        let Self { config, token, events, rules, stopping } = self;
+        let beginning = match &config.cluster.election {
+            Election::Single => None,
+            Election::Static(primary) => Some(Beginning::new(&config, primary)?),
+            Election::Raft => {
+                let detail = "this version knows `election: static` and `single` only";
+                return Err(io::Error::new(io::ErrorKind::Unsupported, detail));
+            }
+        };
+        let (single, view) = match &beginning {
+            Some(beginning) => (None, beginning.view.clone()),
+            None => {
+                let (sender, view) =
+                    watch::channel(ClusterView::single(config.node.clone(), SINGLE_EPOCH));
+                (Some(sender), view)
+            }
+        };
+        let first = view.borrow().clone();
+        let engine = start_engine(&config, &first, beginning.as_ref().map(|b| b.epoch()))?;
 
+        let (checker, health) = health::channel();
+        let check = health::run(checker, config.proxy.target.clone(), config.app.health.clone());
+        let app = app::spec(&config.app, app_environment(&config)).map(child::start);
         let (draining, drain) = watch::channel(false);
         let workers = thread::available_parallelism().map_or(1, usize::from);
         let metrics = Metrics::new(workers);
@@ -231,17 +264,34 @@ impl Control {
             view: view.clone(),
             engine: engine.clone(),
             app: health.clone(),
+            dialer: beginning.as_ref().map(|b| b.dialer.clone()),
+            forwarded: Slots::new(usize::MAX),
             holds: Holds::new(config.proxy.held_writes, config.proxy.held_reads),
             draining: drain,
         });
         let data_plane = DataPlane::start(proxy, shared, &metrics, workers)?;
-        let status = status_source(&config, engine.clone(), view, health, app.as_ref());
+        let status = status::Parts {
+            node: config.node.clone(),
+            members: status::Parts::members(&config),
+            view,
+            heard: beginning.as_ref().map(|b| b.heard.clone()),
+            engine: engine.clone(),
+            health: health.clone(),
+            app: status::Parts::child(app.as_ref()),
+        };
+        let mut tasks = match beginning {
+            Some(beginning) => {
+                beginning.run(&config, engine.clone(), health, data_plane.peer_door()).await?
+            }
+            None => JoinSet::new(),
+        };
+        tasks.spawn(check);
         let (admin_stop, mut stop) = watch::channel(false);
         admin.set_nonblocking(true)?;
         let admin = admin::serve(
             tokio::net::TcpListener::from_std(admin)?,
             Admin {
-                status,
+                status: status.source(),
                 metrics,
                 events,
                 token,
@@ -252,12 +302,6 @@ impl Control {
             async move { drop(stop.wait_for(|stop| *stop).await) },
         );
         let admin = tokio::spawn(admin);
-        tracing::info!(
-            "node {} listens at http://{}, admin port at {}",
-            config.node,
-            data_plane.address(),
-            config.admin.listen
-        );
         Ok(Running {
             config,
             engine,
@@ -267,7 +311,8 @@ impl Control {
             admin_stop,
             admin,
             stopping,
-            _view: view_sender,
+            tasks,
+            _view: single,
         })
     }
 }
@@ -290,6 +335,7 @@ impl Running {
         {
             app.kill().await;
         }
+        self.tasks.shutdown().await;
         // After the application: it has the database open until it ends.
         self.engine.stop();
         // Last, so that the stopping can be watched.
@@ -304,18 +350,23 @@ fn app_environment(config: &Config) -> Vec<(String, String)> {
     vec![("LITEPILOT_NODE".to_owned(), config.node.to_string())]
 }
 
-fn start_engine(config: &Config) -> Result<Arc<Embedded>, StartError> {
-    if config.litefs.engine != EngineKind::Embedded {
-        return Err(StartError::Io(
-            "this version runs with `litefs: {engine: embedded}` only".to_owned(),
-        ));
-    }
-    let options = embedded::Options {
-        database: config.litefs.mount.join(&config.proxy.db),
-        data_dir: config.data_dir.clone(),
-        epoch: Epoch(1),
+fn start_engine(
+    config: &Config,
+    view: &ClusterView,
+    reign: Option<Epoch>,
+) -> io::Result<Arc<Embedded>> {
+    let duty = match view.role {
+        Role::Primary => Duty::Primary(reign.unwrap_or(SINGLE_EPOCH)),
+        Role::Replica | Role::Witness => Duty::Replica,
     };
-    Embedded::start(options).map_err(|why| StartError::Io(why.to_string()))
+    Embedded::start(embedded::Options {
+        mount: config.litefs.mount.clone(),
+        db: config.proxy.db.clone(),
+        data_dir: config.data_dir.clone(),
+        duty,
+        replicated: reign.is_some(),
+        apply_delay: Duration::ZERO,
+    })
 }
 
 fn make_data_dir(config: &Config) -> Result<(), StartError> {
@@ -355,45 +406,4 @@ fn listen(address: SocketAddr, key: &str) -> Result<TcpListener, StartError> {
 
 fn local(listener: &TcpListener) -> Result<SocketAddr, StartError> {
     listener.local_addr().map_err(|why| StartError::Io(why.to_string()))
-}
-
-/// Makes the node's status out of what its parts publish.
-fn status_source(
-    config: &Config,
-    engine: Arc<Embedded>,
-    view: watch::Receiver<ClusterView>,
-    health: AppHealth,
-    app: Option<&ChildHandle>,
-) -> StatusSource {
-    let node = config.node.clone();
-    let app = app.map(ChildHandle::state);
-    Arc::new(move || {
-        let view = view.borrow().clone();
-        let position = engine.position().get();
-        let lag_ms = (view.role == crate::cluster::Role::Primary).then_some(0);
-        let child = app.as_ref().map(|state| *state.borrow());
-        Status {
-            node: node.clone(),
-            role: view.role,
-            writable: view.writable,
-            primary: view.primary.as_ref().map(PrimaryStatus::from),
-            quorum: view.quorum,
-            position,
-            lag_ms,
-            litefs: engine.state().into(),
-            app: AppStatus {
-                state: health.is_up().into(),
-                pid: child.and_then(|c| c.pid),
-                restarts: child.map_or(0, |c| c.restarts),
-            },
-            nodes: vec![Member {
-                node: node.clone(),
-                role: view.role,
-                reachable: true,
-                position: Some(position),
-                lag_ms,
-            }],
-            version: VERSION.to_owned(),
-        }
-    })
 }

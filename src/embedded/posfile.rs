@@ -1,0 +1,105 @@
+//! The files beside the database that tell applications where they are, in LiteFS' format:
+//! `<db>-pos` (`txid/checksum\n`, 34 bytes) and `.primary` (absent on the primary, else the
+//! primary's name and `\n`).
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::checksum::Stamp;
+use crate::cluster::NodeId;
+
+/// statfs' type of FUSE.
+const FUSE: u32 = 0x6573_5546;
+
+/// Where the files are.
+#[derive(Debug)]
+pub struct PosFiles {
+    pos: PathBuf,
+    primary: PathBuf,
+}
+
+impl PosFiles {
+    /// The files of `database`, in the directory `mount`.
+    ///
+    /// # Errors
+    ///
+    /// If either lies in a FUSE file system, where LiteFS makes these files and writing them would
+    /// leave a bogus database; or if a directory is missing.
+    pub fn new(mount: &Path, database: &Path) -> io::Result<Self> {
+        let mut pos = database.as_os_str().to_owned();
+        pos.push("-pos");
+        for dir in [Some(mount), database.parent()].into_iter().flatten() {
+            plain(dir)?;
+        }
+        Ok(Self { pos: pos.into(), primary: mount.join(".primary") })
+    }
+
+    /// Publishes what this copy holds.
+    pub fn set_position(&self, stamp: &Stamp) -> io::Result<()> {
+        replace(&self.pos, &format!("{}/{}\n", stamp.position.txid, stamp.checksum))
+    }
+
+    /// Publishes who the primary is, `None` if this node is.
+    pub fn set_primary(&self, primary: Option<&NodeId>) -> io::Result<()> {
+        match primary {
+            Some(name) => replace(&self.primary, &format!("{name}\n")),
+            None => match fs::remove_file(&self.primary) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            },
+        }
+    }
+}
+
+fn plain(dir: &Path) -> io::Result<()> {
+    let found = rustix::fs::statfs(dir).map_err(|e| {
+        io::Error::new(io::Error::from(e).kind(), format!("{}: {e}", dir.display()))
+    })?;
+    if u32::try_from(found.f_type).is_ok_and(|kind| kind == FUSE) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!(
+                "{} is a FUSE file system, perhaps LiteFS': `engine: embedded` needs a plain directory",
+                dir.display()
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// Not flushed to disk: after a crash of the machine it is written anew.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let at = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
+    fs::write(&new, text).and_then(|()| fs::rename(&new, path)).map_err(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn are_as_litefs_writes_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = PosFiles::new(dir.path(), &dir.path().join("db")).unwrap();
+        files.set_position(&Stamp::default()).unwrap();
+        let pos = fs::read_to_string(dir.path().join("db-pos")).unwrap();
+        assert_eq!(pos, "0000000000000000/8000000000000000\n");
+        assert_eq!(pos.len(), 34);
+        files.set_primary(Some(&"node-1".parse().unwrap())).unwrap();
+        assert_eq!(fs::read_to_string(dir.path().join(".primary")).unwrap(), "node-1\n");
+        files.set_primary(None).unwrap();
+        files.set_primary(None).unwrap();
+        let left: Vec<_> =
+            fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(left, ["db-pos"]);
+    }
+
+    #[test]
+    fn a_missing_directory_is_named() {
+        let error = PosFiles::new(Path::new("/no/such"), Path::new("/no/such/db")).unwrap_err();
+        assert!(error.to_string().contains("/no/such"), "{error}");
+    }
+}

@@ -1,0 +1,139 @@
+//! The primary's side of replication: ships the newest state, whatever was skipped on the way.
+
+use std::io;
+
+use bytes::{BufMut, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
+use tokio::time::timeout;
+
+use super::checksum::Stamp;
+use super::image::Update;
+use super::primary::Shipped;
+use super::wire::{self, CHUNK, Frames, HEARTBEAT, Message, VERSION};
+use super::worker::Command;
+use super::{Duty, Embedded};
+use crate::txid::{Position, Txid};
+
+struct Link<S> {
+    frames: Frames<ReadHalf<S>>,
+    io: WriteHalf<S>,
+    /// What the replica holds.
+    have: Stamp,
+    /// What it was sent by us.
+    sent: Option<Shipped>,
+}
+
+/// Serves one replica for as long as this node is the primary.
+///
+/// # Errors
+///
+/// Always ends with one: the link is dead, the other side is no replica, or this node no primary.
+pub async fn serve<S>(engine: &Embedded, stream: S) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Send,
+{
+    let (read, io) = tokio::io::split(stream);
+    let mut frames = Frames::new(read);
+    let Message::Hello { version, have } = frames.next().await? else {
+        return Err(wire::bad("no greeting first"));
+    };
+    let mut link = Link { frames, io, have, sent: None };
+    if version != VERSION {
+        let ours = format!("this node speaks version {VERSION} of replication, not {version}");
+        return link.refuse(ours).await;
+    }
+    let mut duty = engine.shared.duty.subscribe();
+    loop {
+        let Duty::Primary(epoch) = *duty.borrow_and_update() else {
+            return link.refuse("this node is not the primary".to_owned()).await;
+        };
+        if link.have.position.epoch > epoch {
+            return link.refuse(format!("this node still reigns in epoch {epoch}")).await;
+        }
+        let moved = link.bring_level(engine).await?;
+        // Whichever comes first; a look at least with each heartbeat.
+        let news = engine.shared.position.wait(Position { txid: Txid(moved.txid.0 + 1), ..moved });
+        let waited = timeout(HEARTBEAT, async {
+            tokio::select! {
+                () = news => {}
+                _ = duty.changed() => {}
+            }
+        });
+        let _ = waited.await;
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Send> Link<S> {
+    /// Sends what the replica lacks. Returns the position that it was brought to.
+    async fn bring_level(&mut self, engine: &Embedded) -> io::Result<Position> {
+        let shipped = match engine.ask(Command::Ship).await {
+            Ok(shipped) => shipped,
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+                return self.refuse(error.to_string()).await.map(|()| Position::default());
+            }
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Err(error),
+            Err(_) => {
+                // Locked, or not readable now: `state` says why.
+                wire::send(&mut self.io, &Message::Alive).await?;
+                return Ok(engine.shared.position.get());
+            }
+        };
+        let stamp = shipped.stamp();
+        if stamp.checksum == self.have.checksum {
+            wire::send(&mut self.io, &Message::Level(stamp)).await?;
+        } else if shipped.image.is_empty() {
+            // A primary without a database never wipes a replica that has one.
+            wire::send(&mut self.io, &Message::Alive).await?;
+            return Ok(stamp.position);
+        } else {
+            // What the replica brought along is known by its checksum only.
+            let base =
+                self.sent.as_ref().filter(|sent| sent.stamp().checksum == self.have.checksum);
+            let update = shipped.image.update(base.map(|base| &*base.image), stamp.position);
+            self.send_update(&update).await?;
+        }
+        self.have = self.applied().await?;
+        if self.have != stamp {
+            return Err(wire::bad("that it applied something else"));
+        }
+        self.sent = Some(shipped);
+        Ok(stamp.position)
+    }
+
+    async fn send_update(&mut self, update: &Update) -> io::Result<()> {
+        let Update { base, stamp, page_size, count, .. } = *update;
+        let changed = u32::try_from(update.pages.len()).unwrap_or(u32::MAX);
+        let head = Message::Update { base, stamp, page_size, count, changed };
+        wire::send(&mut self.io, &head).await?;
+        let mut chunk = BytesMut::new();
+        for (number, page) in &update.pages {
+            chunk.put_u32(*number);
+            chunk.put_slice(page);
+            if chunk.len() >= CHUNK {
+                wire::send(&mut self.io, &Message::Pages(chunk.split().freeze())).await?;
+            }
+        }
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        wire::send(&mut self.io, &Message::Pages(chunk.freeze())).await
+    }
+
+    async fn applied(&mut self) -> io::Result<Stamp> {
+        loop {
+            match self.frames.next().await? {
+                Message::Alive => {}
+                Message::Applied(stamp) => return Ok(stamp),
+                _ => return Err(wire::bad("a message that a replica does not send")),
+            }
+        }
+    }
+
+    /// Tells the replica why it gets nothing.
+    async fn refuse(&mut self, reason: String) -> io::Result<()> {
+        wire::send(&mut self.io, &Message::Refused(reason.clone())).await?;
+        // Let it be read before the link is closed.
+        let _ = timeout(HEARTBEAT, self.frames.next()).await;
+        Err(io::Error::new(io::ErrorKind::ConnectionRefused, reason))
+    }
+}

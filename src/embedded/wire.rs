@@ -1,0 +1,294 @@
+//! What travels between the primary's engine and a replica's: length-prefixed, checksummed frames.
+//!
+//! The replica says what it has. From then on the primary speaks and the replica answers each
+//! [`Message::Level`] and each update with [`Message::Applied`]; while it works on one it says
+//! [`Message::Alive`]. So each side hears from the other all the time, and a dead link is noticed.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
+
+use super::checksum::{Checksum, Stamp, crc64};
+use crate::cluster::Epoch;
+use crate::txid::{Position, Txid};
+
+/// The version of this protocol.
+pub const VERSION: u8 = 1;
+/// At most this long is nothing said by a side that has nothing to say.
+pub const HEARTBEAT: Duration = Duration::from_millis(250);
+/// A side that says nothing for this long is gone.
+pub const SILENCE: Duration = Duration::from_secs(3);
+/// Pages are sent in frames of about this size, in bytes.
+pub const CHUNK: usize = 256 * 1024;
+/// No frame is larger, in bytes: a chunk, and one page of 64 KiB more.
+const MAX_FRAME: usize = CHUNK + 128 * 1024;
+/// Kind before, CRC behind what a message says.
+const OVERHEAD: usize = 1 + 8;
+const STAMP: usize = 24;
+
+/// One frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// The replica's first: the protocol it speaks and what it has.
+    Hello {
+        /// [`VERSION`].
+        version: u8,
+        /// What its copy holds.
+        have: Stamp,
+    },
+    /// The primary is here now; if that is the replica's checksum, then so is the replica.
+    Level(Stamp),
+    /// An update begins; as many pages follow in [`Message::Pages`].
+    Update {
+        /// What it applies to; `None` if it contains every page.
+        base: Option<Checksum>,
+        /// What the copy is afterwards.
+        stamp: Stamp,
+        /// In bytes.
+        page_size: u32,
+        /// Pages of the database afterwards.
+        count: u32,
+        /// Pages that follow.
+        changed: u32,
+    },
+    /// Pages: each its number (4 bytes, big-endian) and its bytes.
+    Pages(Bytes),
+    /// The replica's copy holds this.
+    Applied(Stamp),
+    /// Still here.
+    Alive,
+    /// The primary will not ship, and why.
+    Refused(String),
+}
+
+/// Reads frames. Dropping a read in the middle loses nothing.
+pub struct Frames<R> {
+    io: R,
+    buffer: BytesMut,
+}
+
+impl<R: AsyncRead + Unpin> Frames<R> {
+    /// Frames from `io`.
+    pub fn new(io: R) -> Self {
+        Self { io, buffer: BytesMut::new() }
+    }
+
+    /// The next message.
+    ///
+    /// # Errors
+    ///
+    /// `TimedOut` after [`SILENCE`], `UnexpectedEof` when the other side has closed, `InvalidData`
+    /// when it sends what is no frame of this protocol.
+    pub async fn next(&mut self) -> io::Result<Message> {
+        timeout(SILENCE, self.read()).await.map_err(|_| silent())?
+    }
+
+    async fn read(&mut self) -> io::Result<Message> {
+        loop {
+            if let Some(message) = take(&mut self.buffer)? {
+                return Ok(message);
+            }
+            if self.io.read_buf(&mut self.buffer).await? == 0 {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the other node closed"));
+            }
+        }
+    }
+}
+
+/// Sends one message.
+///
+/// # Errors
+///
+/// `TimedOut` when the other side has not taken it within [`SILENCE`].
+pub async fn send<W: AsyncWrite + Unpin>(io: &mut W, message: &Message) -> io::Result<()> {
+    let frame = encode(message);
+    let sent = async {
+        io.write_all(&frame).await?;
+        io.flush().await
+    };
+    timeout(SILENCE, sent).await.map_err(|_| silent())?
+}
+
+fn silent() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the other node is silent")
+}
+
+fn encode(message: &Message) -> BytesMut {
+    let mut body = BytesMut::new();
+    match message {
+        Message::Hello { version, have } => {
+            body.put_u8(b'H');
+            body.put_u8(*version);
+            put_stamp(&mut body, have);
+        }
+        Message::Level(stamp) => {
+            body.put_u8(b'L');
+            put_stamp(&mut body, stamp);
+        }
+        Message::Update { base, stamp, page_size, count, changed } => {
+            body.put_u8(b'U');
+            // No checksum is 0.
+            body.put_u64(base.map_or(0, |checksum| checksum.0));
+            put_stamp(&mut body, stamp);
+            body.put_u32(*page_size);
+            body.put_u32(*count);
+            body.put_u32(*changed);
+        }
+        Message::Pages(pages) => {
+            body.put_u8(b'P');
+            body.put_slice(pages);
+        }
+        Message::Applied(stamp) => {
+            body.put_u8(b'A');
+            put_stamp(&mut body, stamp);
+        }
+        Message::Alive => body.put_u8(b'.'),
+        Message::Refused(reason) => {
+            body.put_u8(b'R');
+            body.put_slice(reason.as_bytes());
+        }
+    }
+    body.put_u64(crc64(&body));
+    let mut frame = BytesMut::with_capacity(4 + body.len());
+    // `MAX_FRAME` bounds it: chunks are cut, reasons are ours.
+    frame.put_u32(u32::try_from(body.len()).unwrap_or(u32::MAX));
+    frame.put_slice(&body);
+    frame
+}
+
+/// Takes one whole frame off `buffer`, if there is one.
+fn take(buffer: &mut BytesMut) -> io::Result<Option<Message>> {
+    let Some(head) = buffer.first_chunk::<4>() else { return Ok(None) };
+    let length = u32::from_be_bytes(*head) as usize;
+    if !(OVERHEAD..=MAX_FRAME).contains(&length) {
+        return Err(bad("a frame of impossible length"));
+    }
+    if buffer.len() < 4 + length {
+        return Ok(None);
+    }
+    buffer.advance(4);
+    let mut body = buffer.split_to(length).freeze();
+    let mut crc = body.split_off(length - 8);
+    if crc.get_u64() != crc64(&body) {
+        return Err(bad("a frame with a wrong checksum"));
+    }
+    decode(body).map(Some)
+}
+
+fn decode(mut body: Bytes) -> io::Result<Message> {
+    let kind = body.get_u8();
+    let size = match kind {
+        b'H' => 1 + STAMP,
+        b'L' | b'A' => STAMP,
+        b'U' => 8 + STAMP + 12,
+        b'.' => 0,
+        b'P' | b'R' => body.len(),
+        _ => return Err(bad("a frame of unknown kind")),
+    };
+    if body.len() != size {
+        return Err(bad("a frame of wrong size"));
+    }
+    Ok(match kind {
+        b'H' => Message::Hello { version: body.get_u8(), have: get_stamp(&mut body) },
+        b'L' => Message::Level(get_stamp(&mut body)),
+        b'A' => Message::Applied(get_stamp(&mut body)),
+        b'U' => Message::Update {
+            base: Some(Checksum(body.get_u64())).filter(|base| base.0 != 0),
+            stamp: get_stamp(&mut body),
+            page_size: body.get_u32(),
+            count: body.get_u32(),
+            changed: body.get_u32(),
+        },
+        b'P' => Message::Pages(body),
+        b'R' => Message::Refused(String::from_utf8_lossy(&body).into_owned()),
+        _ => Message::Alive,
+    })
+}
+
+fn put_stamp(to: &mut BytesMut, stamp: &Stamp) {
+    to.put_u64(stamp.position.epoch.0);
+    to.put_u64(stamp.position.txid.0);
+    to.put_u64(stamp.checksum.0);
+}
+
+fn get_stamp(from: &mut Bytes) -> Stamp {
+    let position = Position { epoch: Epoch(from.get_u64()), txid: Txid(from.get_u64()) };
+    Stamp { position, checksum: Checksum(from.get_u64()) }
+}
+
+/// What the other side sent is not this protocol.
+pub fn bad(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("the other node sent {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn samples() -> Vec<Message> {
+        let position = Position { epoch: Epoch(3), txid: Txid(77) };
+        let stamp = Stamp { position, checksum: Checksum(1 << 63 | 5) };
+        let update = |base| Message::Update { base, stamp, page_size: 4096, count: 9, changed: 2 };
+        vec![
+            Message::Hello { version: VERSION, have: stamp },
+            Message::Level(stamp),
+            update(None),
+            update(Some(Checksum(1 << 63))),
+            Message::Pages(Bytes::from_static(b"pages")),
+            Message::Applied(Stamp::default()),
+            Message::Alive,
+            Message::Refused("too large".to_owned()),
+        ]
+    }
+
+    #[tokio::test]
+    async fn every_message_arrives_however_it_is_cut() {
+        for piece in [1, 7, 4096] {
+            let (mut near, far) = tokio::io::duplex(piece);
+            let mut frames = Frames::new(far);
+            let sender = tokio::spawn(async move {
+                for message in samples() {
+                    send(&mut near, &message).await.unwrap();
+                }
+            });
+            for message in samples() {
+                assert_eq!(frames.next().await.unwrap(), message);
+            }
+            sender.await.unwrap();
+            assert_eq!(frames.next().await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        }
+    }
+
+    #[test]
+    fn a_changed_bit_is_noticed() {
+        for message in samples() {
+            let good = encode(&message);
+            for bit in 0..good.len() * 8 {
+                let mut bad = good.clone();
+                bad[bit / 8] ^= 1 << (bit % 8);
+                // An error, or a wait for the rest of a longer frame: never another message.
+                assert!(matches!(take(&mut bad), Err(_) | Ok(None)), "{message:?}, bit {bit}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_silent_peer_is_given_up() {
+        let (_near, far) = tokio::io::duplex(64);
+        let error = Frames::new(far).next().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_is_bounded(bytes: Vec<u8>) {
+            let mut buffer = BytesMut::from(&bytes[..]);
+            while let Ok(Some(_)) = take(&mut buffer) {}
+            prop_assert!(buffer.len() <= bytes.len());
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The node's status, made of what its parts publish.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::cluster::{ClusterView, NodeId, Role};
+use crate::config::Config;
+use crate::embedded::Embedded;
+use crate::engine::Engine;
+use crate::peer::gossip::{Peers, Report};
+use crate::process::child::{ChildHandle, ChildState};
+use crate::process::health::AppHealth;
+use crate::status::{AppStatus, Member, PrimaryStatus, Status, StatusSource, VERSION};
+
+/// What the status is made of.
+pub struct Parts {
+    /// This node.
+    pub node: NodeId,
+    /// Every member, this node included.
+    pub members: Vec<NodeId>,
+    /// The cluster.
+    pub view: watch::Receiver<ClusterView>,
+    /// What the others say of themselves.
+    pub heard: Option<watch::Receiver<Peers>>,
+    /// Keeps the database.
+    pub engine: Arc<Embedded>,
+    /// Whether the application answers.
+    pub health: AppHealth,
+    /// The application's process, if it is ours.
+    pub app: Option<watch::Receiver<ChildState>>,
+}
+
+impl Parts {
+    /// The members that a configuration names; a node without peers is alone.
+    pub fn members(config: &Config) -> Vec<NodeId> {
+        if config.cluster.peers.is_empty() {
+            return vec![config.node.clone()];
+        }
+        config.cluster.peers.iter().map(|(node, _)| node.clone()).collect()
+    }
+
+    /// The state of a child, for [`Parts::app`].
+    pub fn child(app: Option<&ChildHandle>) -> Option<watch::Receiver<ChildState>> {
+        app.map(ChildHandle::state)
+    }
+
+    /// Makes a status each time it is asked.
+    pub fn source(self) -> StatusSource {
+        Arc::new(move || self.status())
+    }
+
+    fn status(&self) -> Status {
+        let view = self.view.borrow().clone();
+        let lag_ms = self.engine.lag().map(millis);
+        let child = self.app.as_ref().map(|state| *state.borrow());
+        Status {
+            node: self.node.clone(),
+            role: view.role,
+            writable: view.writable,
+            primary: view.primary.as_ref().map(PrimaryStatus::from),
+            quorum: view.quorum,
+            position: self.engine.position().get(),
+            lag_ms,
+            litefs: self.engine.state().into(),
+            app: AppStatus {
+                state: self.health.is_up().into(),
+                pid: child.and_then(|c| c.pid),
+                restarts: child.map_or(0, |c| c.restarts),
+            },
+            nodes: self.nodes(&view, lag_ms),
+            version: VERSION.to_owned(),
+        }
+    }
+
+    fn nodes(&self, view: &ClusterView, lag_ms: Option<u64>) -> Vec<Member> {
+        let heard = self.heard.as_ref().map(|heard| heard.borrow().clone()).unwrap_or_default();
+        let member = |node: &NodeId| {
+            if *node == self.node {
+                return Member {
+                    node: node.clone(),
+                    role: view.role,
+                    reachable: true,
+                    position: Some(self.engine.position().get()),
+                    lag_ms,
+                };
+            }
+            let report: Option<&Report> = heard.get(node).map(|h| &h.report);
+            Member {
+                node: node.clone(),
+                role: report.map_or(Role::Replica, |r| r.role),
+                reachable: heard.get(node).is_some_and(|h| h.reachable),
+                position: report.map(|r| r.position),
+                lag_ms: report.and_then(|r| r.lag_ms),
+            }
+        };
+        self.members.iter().map(member).collect()
+    }
+}
+
+fn millis(lag: Duration) -> u64 {
+    u64::try_from(lag.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,159 @@
+//! What two Litepilots say to each other about a request that one passes on to the other.
+//!
+//! The one that a client is connected to (the entry) decides, waits and sets cookies. The other only
+//! hands over to its application, at once, if it is the primary of the epoch that the entry believes
+//! in; else it refuses before its application sees a byte, and only that lets the entry try again.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use serde::{Deserialize, Serialize};
+
+use super::token;
+use crate::cluster::{ClusterView, Epoch};
+use crate::config::Consistency;
+use crate::rules::Class;
+use crate::txid::{Position, Token, Txid};
+
+/// Carries a [`Forwarded`], from the entry to the primary.
+pub const FORWARDED: HeaderName = HeaderName::from_static("litepilot-forwarded");
+/// Marks a refusal, from the primary to the entry. No application can set it: whatever begins with
+/// `Litepilot-` is removed from what applications answer.
+pub const REFUSED: HeaderName = HeaderName::from_static("litepilot-refused");
+/// Fly.io's name for where a replayed request comes from; litefs-js and fly-ruby look for it.
+pub const FLY_REPLAY_SRC: HeaderName = HeaderName::from_static("fly-replay-src");
+
+/// What the entry found out about a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forwarded {
+    /// The reign in which the entry believes the receiver to be the primary.
+    pub epoch: Epoch,
+    /// What the request does.
+    pub class: Class,
+    /// What a read must see.
+    pub consistency: Consistency,
+    /// What the client last saw.
+    pub token: Option<Token>,
+    /// The client's token was malformed.
+    #[serde(default)]
+    pub malformed: bool,
+}
+
+impl Forwarded {
+    /// Puts it on a request.
+    pub fn set(&self, headers: &mut HeaderMap) {
+        let text = serde_json::to_string(self).ok();
+        if let Some(value) = text.and_then(|text| HeaderValue::try_from(text).ok()) {
+            headers.insert(FORWARDED, value);
+        }
+    }
+
+    /// Takes it off a request.
+    pub fn take(headers: &mut HeaderMap) -> Option<Self> {
+        let value = headers.remove(FORWARDED)?;
+        serde_json::from_slice(value.as_bytes()).ok()
+    }
+}
+
+/// Why a primary does not take a request. It has done nothing with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is not, or no more, the primary of that epoch.
+    NotPrimary,
+    /// Its application takes no connections.
+    AppDown,
+    /// It is stopping.
+    Stopping,
+}
+
+impl Refusal {
+    const ALL: [Self; 3] = [Self::NotPrimary, Self::AppDown, Self::Stopping];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::NotPrimary => "not-primary",
+            Self::AppDown => "app-down",
+            Self::Stopping => "stopping",
+        }
+    }
+
+    /// The answer that says so.
+    pub fn respond(self) -> Response<bytes::Bytes> {
+        let mut response = Response::new(bytes::Bytes::new());
+        *response.status_mut() = StatusCode::MISDIRECTED_REQUEST;
+        response.headers_mut().insert(REFUSED, HeaderValue::from_static(self.as_str()));
+        response
+    }
+
+    /// Whether a peer's answer is a refusal. One of a later version's counts as "not primary".
+    pub fn of<B>(response: &Response<B>) -> Option<Self> {
+        let why = response.headers().get(REFUSED)?;
+        if response.status() != StatusCode::MISDIRECTED_REQUEST {
+            return None;
+        }
+        let known = Self::ALL.into_iter().find(|r| r.as_str() == why);
+        Some(known.unwrap_or(Self::NotPrimary))
+    }
+}
+
+/// Whether this node takes a forwarded request.
+pub fn accept(forwarded: &Forwarded, view: &ClusterView, stopping: bool) -> Result<(), Refusal> {
+    if !view.writable || view.epoch() != forwarded.epoch {
+        Err(Refusal::NotPrimary)
+    } else if stopping {
+        Err(Refusal::Stopping)
+    } else {
+        Ok(())
+    }
+}
+
+/// The token that the primary gives with its answer.
+pub fn token_of(headers: &HeaderMap) -> Option<Token> {
+    let txid = Txid::from_hex(headers.get(token::TXID_HEADER)?.as_bytes()).ok()?;
+    let epoch = headers.get(token::EPOCH_HEADER)?.to_str().ok()?.parse().ok()?;
+    Some(Position { epoch: Epoch(epoch), txid })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn forwarded(epoch: u64) -> Forwarded {
+        Forwarded {
+            epoch: Epoch(epoch),
+            class: Class::Write,
+            consistency: Consistency::Monotonic,
+            token: Some(Position { epoch: Epoch(2), txid: Txid(7) }),
+            malformed: false,
+        }
+    }
+
+    #[test]
+    fn arrives_as_it_left() {
+        let mut headers = HeaderMap::new();
+        forwarded(3).set(&mut headers);
+        assert_eq!(Forwarded::take(&mut headers), Some(forwarded(3)));
+        assert!(headers.is_empty());
+        headers.insert(FORWARDED, HeaderValue::from_static("nonsense"));
+        assert_eq!(Forwarded::take(&mut headers), None);
+    }
+
+    #[test]
+    fn only_the_primary_of_that_epoch_accepts() {
+        let view = ClusterView::single("me".parse().unwrap(), Epoch(3));
+        assert_eq!(accept(&forwarded(3), &view, false), Ok(()));
+        assert_eq!(accept(&forwarded(2), &view, false), Err(Refusal::NotPrimary));
+        assert_eq!(accept(&forwarded(4), &view, false), Err(Refusal::NotPrimary));
+        assert_eq!(accept(&forwarded(3), &view, true), Err(Refusal::Stopping));
+        let fenced = ClusterView { writable: false, ..view };
+        assert_eq!(accept(&forwarded(3), &fenced, false), Err(Refusal::NotPrimary));
+    }
+
+    #[test]
+    fn refusals_are_told_from_applications_answers() {
+        for refusal in Refusal::ALL {
+            assert_eq!(Refusal::of(&refusal.respond()), Some(refusal));
+        }
+        let mut of_app = Refusal::AppDown.respond();
+        super::super::headers::remove_ours(of_app.headers_mut());
+        assert_eq!(Refusal::of(&of_app), None);
+    }
+}

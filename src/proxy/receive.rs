@@ -1,0 +1,89 @@
+//! A request that a peer passes on: handed over to this node's application at once, or refused.
+
+use std::rc::Rc;
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+
+use super::answer::Outcome;
+use super::client::Client;
+use super::delivery::tell_role;
+use super::exchange::{Call, ClientResponse, Exchange, outgoing};
+use super::forward::{self, Forwarded, Refusal};
+use super::problem::{Kind, Problem};
+use super::route::{Ask, Route};
+use super::upstream::Failure;
+use super::worker::Worker;
+
+/// Why a forwarded request got no answer of the application.
+enum Stop {
+    /// It may go elsewhere.
+    Refused(Refusal),
+    /// It may have been done.
+    Failed(Problem),
+}
+
+/// Serves one request of a peer. Its client's own preferences are the peer's business: problems are
+/// told as JSON.
+pub async fn serve(
+    worker: Rc<Worker>,
+    client: Rc<Client>,
+    request: Request<Incoming>,
+) -> ClientResponse {
+    client.activity.busy();
+    let slot = worker.shared.forwarded.enter();
+    let mut exchange = Exchange::new(worker, client);
+    exchange.slot = Some(slot);
+    match exchange.receive(request).await {
+        Ok(response) => response,
+        Err(Stop::Refused(refusal)) => exchange.own(refusal.respond()),
+        Err(Stop::Failed(problem)) => exchange.refuse(&problem, None),
+    }
+}
+
+impl Exchange {
+    async fn receive(&mut self, request: Request<Incoming>) -> Result<ClientResponse, Stop> {
+        let (mut head, body) = request.into_parts();
+        let Some(forwarded) = Forwarded::take(&mut head.headers) else {
+            let problem = Problem::new(Kind::BadRequest, "a peer sent a request without its mark");
+            return Err(Stop::Failed(problem));
+        };
+        let seen = self.worker.seen();
+        forward::accept(&forwarded, &seen.view, self.worker.is_draining())
+            .map_err(Stop::Refused)?;
+        self.class = forwarded.class;
+        self.route = Route::Local;
+        let mut call = self.call_of(forwarded, head.extensions.remove::<OnUpgrade>());
+        call.method = head.method.clone();
+        let body = self.read_body(body).await.map_err(Stop::Failed)?;
+        let mut request = outgoing(head, body, call.upgrade.is_some(), |_| {});
+        tell_role(request.headers_mut(), &seen);
+        match self.worker.app.send(request, self.sending(&call)).await {
+            Ok(reply) => {
+                let outcome = Outcome { exchange: self, call: &mut call, view: &seen.view };
+                outcome.of_app(reply).await.map_err(Stop::Failed)
+            }
+            Err(Failure::Unreached(unsent, _)) if unsent.body().is_intact() => {
+                Err(Stop::Refused(Refusal::AppDown))
+            }
+            Err(failure) => Err(Stop::Failed(self.failed(&call, failure))),
+        }
+    }
+
+    fn call_of(&self, forwarded: Forwarded, upgrade: Option<OnUpgrade>) -> Call {
+        let Forwarded { class, consistency, token, malformed, .. } = forwarded;
+        Call {
+            ask: Ask { class, consistency, token },
+            malformed_token: malformed,
+            upgrade,
+            over_tls: false,
+            from_peer: true,
+            replay: None,
+            method: http::Method::GET,
+            read_wait: self.worker.shared.config.read_wait,
+            give_up: self.started,
+            insist: false,
+        }
+    }
+}
