@@ -88,8 +88,9 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, slot
         piece: config.body_timeout,
     };
     let trust = if config.trusted.contains(peer.ip()) { Trust::Proxy } else { Trust::Nobody };
-    let port = stream.local_addr().map_or(0, |a| a.port());
-    let headers = Some(ClientHeaders::new(trust, peer.ip(), port, false));
+    // Without its own address the socket is of no use any more; the next read will say so.
+    let local = stream.local_addr().unwrap_or_else(|_| ([0, 0, 0, 0], 0).into());
+    let headers = Some(ClientHeaders::new(trust, peer.ip(), local, false));
     let activity = Arc::new(Activity::new(limits));
     let client = Client { activity, headers, _place: Some(Place::new(slot, &worker)) };
     drive(worker, stream, client, |worker, client, request| async move {
