@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::net::{TcpSocket, TcpStream};
+
 use crate::support::node::{Launch, TestNode};
 use crate::support::recorder::{Port, Recorder, ok};
 
@@ -195,6 +197,31 @@ async fn passthrough_does_not_wait() {
     let answer = node.client().await.ask("GET /static/a.css", &[]).await;
     assert_eq!((answer.status(), answer.problem().as_str()), (502, "app-unreachable"));
     assert_eq!(answer.field("retry-after"), None);
+}
+
+#[tokio::test]
+async fn an_app_that_takes_no_connection_is_not_waited_for_longer_than_said() {
+    let (port, _full) = full_port().await;
+    let node = Launch::before(&port)
+        .proxy("connect_timeout: 100ms")
+        .rules("rules:\n  - match: {path: /static/**}\n    as: passthrough\n")
+        .start();
+    let answer = node.client().await.ask("GET /static/a.css", &[]).await;
+    assert_eq!((answer.status(), answer.problem().as_str()), (502, "app-unreachable"));
+}
+
+/// A port whose queue of connections is full, and what fills it.
+async fn full_port() -> (String, impl Sized) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let address = socket.local_addr().unwrap();
+    let listener = socket.listen(1).unwrap();
+    let mut queued = Vec::new();
+    let quiet = Duration::from_millis(300);
+    while let Ok(taken) = tokio::time::timeout(quiet, TcpStream::connect(address)).await {
+        queued.push(taken.unwrap());
+    }
+    (address.to_string(), (listener, queued))
 }
 
 #[tokio::test]

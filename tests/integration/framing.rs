@@ -564,6 +564,36 @@ async fn an_app_that_answers_with_two_framings_is_not_believed() {
 }
 
 #[tokio::test]
+async fn an_app_that_gives_its_body_two_lengths_is_read_as_we_say_it_is() {
+    for fields in [
+        "content-length: 1\r\ntransfer-encoding: chunked\r\n",
+        "transfer-encoding: chunked\r\ncontent-length: 1\r\n",
+    ] {
+        let app = Recorder::answering(move |_| {
+            format!("HTTP/1.1 200 OK\r\n{fields}\r\n{CHUNKS}").into_bytes()
+        })
+        .await;
+        let node = TestNode::before(&app);
+        let mut client = node.client().await;
+        for _ in 0..2 {
+            let answer = client.ask("GET /", &[]).await;
+            assert_eq!((answer.status(), answer.text()), (200, "abc"), "{fields}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_head_of_an_app_is_bounded_too() {
+    let app = Recorder::answering(|_| {
+        format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "x".repeat(1 << 20)).into_bytes()
+    })
+    .await;
+    let node = TestNode::before(&app);
+    let answer = node.client().await.ask("GET /", &[]).await;
+    assert_eq!((answer.status(), answer.problem().as_str()), (502, "app-unreachable"));
+}
+
+#[tokio::test]
 async fn what_an_app_sends_after_its_response_is_not_taken_for_the_next_one() {
     let app = Recorder::answering(|request| match request.target() {
         "/two" => [ok("first"), ok("smuggled")].concat(),

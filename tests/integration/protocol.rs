@@ -14,7 +14,10 @@ async fn an_http_1_0_client_is_answered_and_the_connection_ends() {
     let answer = client.response().await;
     assert_eq!((answer.status(), answer.text()), (200, "/a"));
     client.closed().await;
-    assert_eq!(app.only().start, "GET /a HTTP/1.1");
+    let request = app.only();
+    assert_eq!(request.start, "GET /a HTTP/1.1");
+    // HTTP/1.1 demands a Host, and the client gave none.
+    assert_eq!(request.field("host"), Some(format!("127.0.0.1:{}", node.port()).as_str()));
 }
 
 #[tokio::test]
