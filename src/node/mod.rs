@@ -52,6 +52,13 @@ pub struct Node {
     alive: watch::Receiver<()>,
 }
 
+/// What no configuration can set: for tests.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tuning {
+    /// The embedded engine of a replica applies what it receives this much later.
+    pub apply_delay: Duration,
+}
+
 /// Why a node cannot start.
 #[derive(Debug)]
 pub enum StartError {
@@ -82,6 +89,15 @@ impl Node {
     ///
     /// When a port, a directory or a file that the configuration names cannot be had.
     pub fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_with(config, Tuning::default())
+    }
+
+    /// Starts a node that behaves a little differently.
+    ///
+    /// # Errors
+    ///
+    /// See [`Node::start`].
+    pub fn start_with(config: Config, tuning: Tuning) -> Result<Self, StartError> {
         let rules = RuleSet::load(&config.proxy.rules).map_err(StartError::Config)?;
         make_data_dir(&config)?;
         let token =
@@ -112,7 +128,7 @@ impl Node {
                 Err(why) => return drop(report.send(Err(why))),
             };
             runtime.block_on(async {
-                let control = Control { config, token, events, rules: in_force, stopping };
+                let control = Control { config, tuning, token, events, rules: in_force, stopping };
                 match control.start(proxy, admin).await {
                     Ok(running) => {
                         let _ = report.send(Ok(()));
@@ -207,6 +223,7 @@ impl Drop for Node {
 /// What the control thread starts with.
 struct Control {
     config: Config,
+    tuning: Tuning,
     token: token::Token,
     events: Arc<Events>,
     rules: watch::Receiver<Arc<RuleSet>>,
@@ -231,7 +248,7 @@ struct Running {
 
 impl Control {
     async fn start(self, proxy: TcpListener, admin: TcpListener) -> io::Result<Running> {
-        let Self { config, token, events, rules, stopping } = self;
+        let Self { config, tuning, token, events, rules, stopping } = self;
         let beginning = match &config.cluster.election {
             Election::Single => None,
             Election::Static(primary) => Some(Beginning::new(&config, primary)?),
@@ -249,7 +266,8 @@ impl Control {
             }
         };
         let first = view.borrow().clone();
-        let engine = start_engine(&config, &first, beginning.as_ref().map(|b| b.epoch()))?;
+        let reign = beginning.as_ref().map(|b| b.epoch());
+        let engine = start_engine(&config, tuning, &first, reign)?;
 
         let (checker, health) = health::channel();
         let check = health::run(checker, config.proxy.target.clone(), config.app.health.clone());
@@ -352,6 +370,7 @@ fn app_environment(config: &Config) -> Vec<(String, String)> {
 
 fn start_engine(
     config: &Config,
+    tuning: Tuning,
     view: &ClusterView,
     reign: Option<Epoch>,
 ) -> io::Result<Arc<Embedded>> {
@@ -365,7 +384,7 @@ fn start_engine(
         data_dir: config.data_dir.clone(),
         duty,
         replicated: reign.is_some(),
-        apply_delay: Duration::ZERO,
+        apply_delay: tuning.apply_delay,
     })
 }
 
