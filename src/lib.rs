@@ -35,8 +35,7 @@
 //! * [`peer`] knows no protocol but its own gossip: [`node`] registers the others by name.
 //! * Classifying a request, `proxy::route` and the health checks of [`admin`] are pure: no I/O, no
 //!   clock.
-//! * The data plane and the control thread share channels, atomics and counters. No request waits for
-//!   the control thread, and no load on the data plane delays it.
+//! * Load on the data plane does not delay the control thread, which runs everything else.
 
 // A panic in a worker takes every connection of that worker with it.
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
