@@ -14,39 +14,30 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
+
+use super::alarm::Alarm;
 
 /// Gives each wait for the next piece of a body a limit of its own.
 struct PieceTimer {
     limit: Duration,
-    /// Made at the first wait: most bodies are there at once and never need it.
-    sleep: Option<Pin<Box<Sleep>>>,
-    waiting: bool,
+    alarm: Alarm,
+    waiting_since: Option<Instant>,
 }
 
 impl PieceTimer {
     fn new(limit: Duration) -> Self {
-        Self { limit, sleep: None, waiting: false }
+        Self { limit, alarm: Alarm::default(), waiting_since: None }
     }
 
     fn arrived(&mut self) {
-        self.waiting = false;
+        self.waiting_since = None;
     }
 
     /// Ready once the present wait has lasted too long.
     fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let deadline = || Instant::now() + self.limit;
-        let sleep = match &mut self.sleep {
-            Some(sleep) => {
-                if !self.waiting {
-                    sleep.as_mut().reset(deadline());
-                }
-                sleep
-            }
-            none => none.insert(Box::pin(sleep_until(deadline()))),
-        };
-        self.waiting = true;
-        sleep.as_mut().poll(cx)
+        let since = *self.waiting_since.get_or_insert_with(Instant::now);
+        self.alarm.poll_passed(since + self.limit, cx)
     }
 }
 
@@ -133,9 +124,6 @@ impl Outgoing {
         keep: usize,
         limit: Duration,
     ) -> Result<Self, ReadError> {
-        if body.is_end_stream() {
-            return Ok(Self::Empty);
-        }
         let mut read = BytesMut::new();
         let mut trailers = None;
         if body.size_hint().lower() <= keep as u64 {

@@ -4,10 +4,10 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use http::{HeaderMap, Request};
@@ -17,10 +17,11 @@ use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::timeout;
 
 use super::acceptor::Slot;
 use super::activity::{Activity, Limits, Phase};
+use super::alarm::Alarm;
 use super::client_io::ClientIo;
 use super::exchange::{self, ClientResponse};
 use super::headers::{ClientHeaders, Trust};
@@ -45,6 +46,11 @@ pub struct Client {
 }
 
 impl Client {
+    /// The client's address, for logs.
+    pub fn name(&self) -> &str {
+        self.headers.as_ref().map_or("peer", ClientHeaders::address)
+    }
+
     /// Says on a request who the client is.
     pub fn describe(&self, request: &mut HeaderMap) {
         if let Some(headers) = &self.headers {
@@ -71,10 +77,13 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, slot
     let headers = Some(ClientHeaders::new(trust, peer.ip(), port, false));
     let activity = Arc::new(Activity::new(limits));
     let client = Client { activity, headers, _slot: Some(slot) };
+    worker.metrics.connection_opened();
+    let metrics = worker.metrics.clone();
     drive(worker, stream, client, |worker, client, request| async move {
         exchange::serve(worker, client, request).await
     })
     .await;
+    metrics.connection_closed();
 }
 
 /// Serves a peer that passes requests on.
@@ -108,6 +117,9 @@ async fn drive<T, F>(
     });
     let mut connection = http1::Builder::new()
         .max_buf_size(MAX_HEAD)
+        // One buffer, one plain write: for the small responses of most applications that is cheaper
+        // than gathering, and large ones lose little by being copied once.
+        .writev(false)
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
     if watch(&worker, &activity, &mut connection).await == End::SlowHead
@@ -140,8 +152,7 @@ where
     S::ResBody: Body + 'static,
     <S::ResBody as Body>::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let mut alarm = pin!(sleep_until(Instant::now()));
-    let mut armed: Option<Instant> = None;
+    let mut alarm = Alarm::default();
     let mut finishing = false;
     let mut presence = None;
     poll_fn(|cx| {
@@ -155,23 +166,11 @@ where
             finishing = true;
             Pin::new(&mut *connection).graceful_shutdown();
         }
-        loop {
-            let deadline = activity.deadline(worker.impatient_since());
-            let Some(deadline) = deadline else { return Poll::Pending };
-            // An alarm that is set too early is harmless; most requests never touch it.
-            if armed.is_none_or(|armed| armed > deadline) {
-                alarm.as_mut().reset(deadline);
-                armed = Some(deadline);
-            }
-            if alarm.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            armed = None;
-            if deadline <= Instant::now() {
-                let slow = activity.phase() == Phase::Head && activity.is_between_messages();
-                return Poll::Ready(if slow { End::SlowHead } else { End::Done });
-            }
-        }
+        let deadline = activity.deadline(worker.impatient_since());
+        let Some(deadline) = deadline else { return Poll::Pending };
+        ready!(alarm.poll_passed(deadline, cx));
+        let slow = activity.phase() == Phase::Head && activity.is_between_messages();
+        Poll::Ready(if slow { End::SlowHead } else { End::Done })
     })
     .await
 }
