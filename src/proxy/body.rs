@@ -47,7 +47,7 @@ pub struct Progress {
     last: Cell<Instant>,
     sent: Cell<bool>,
     starved: Cell<bool>,
-    failed: Cell<bool>,
+    failed: Cell<Option<ReadError>>,
 }
 
 impl Progress {
@@ -66,8 +66,8 @@ impl Progress {
         self.starved.get()
     }
 
-    /// The client went away, took too long, or sent what is no body.
-    pub fn failed(&self) -> bool {
+    /// Why nothing more comes from the client, if so.
+    pub fn failed(&self) -> Option<ReadError> {
         self.failed.get()
     }
 
@@ -108,7 +108,7 @@ struct Source {
 }
 
 /// Why a client's body could not be read.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum ReadError {
     /// Nothing came for as long as allowed.
     Timeout,
@@ -145,7 +145,7 @@ impl Outgoing {
             last: Cell::new(Instant::now()),
             sent: Cell::new(false),
             starved: Cell::new(false),
-            failed: Cell::new(false),
+            failed: Cell::new(None),
         });
         let read = (!read.is_empty()).then(|| read.freeze());
         let source = Source { read, rest: body, timer: PieceTimer::new(limit), touched: false };
@@ -230,12 +230,14 @@ impl Streamed {
         let Poll::Ready(frame) = Pin::new(&mut source.rest).poll_frame(cx) else {
             progress.starved.set(true);
             ready!(source.timer.poll_expired(cx));
-            progress.failed.set(true);
+            progress.failed.set(Some(ReadError::Timeout));
             return Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())));
         };
         source.timer.arrived();
         progress.piece();
-        progress.failed.set(frame.as_ref().is_some_and(Result::is_err));
+        if frame.as_ref().is_some_and(Result::is_err) {
+            progress.failed.set(Some(ReadError::Broken));
+        }
         if frame.is_none() || source.rest.is_end_stream() {
             progress.sent.set(true);
         }

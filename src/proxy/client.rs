@@ -29,6 +29,7 @@ use super::problem::{Kind, Problem};
 use super::receive;
 use super::worker::Worker;
 use crate::peer;
+use crate::telemetry::metrics::WorkerMetrics;
 
 /// Bytes of a request's head, and of what is buffered of a connection at once.
 const MAX_HEAD: usize = 64 * 1024;
@@ -42,7 +43,7 @@ pub struct Client {
     pub activity: Arc<Activity>,
     /// What the application is told about the client; `None`: a peer, which has said so already.
     headers: Option<ClientHeaders>,
-    _slot: Option<Slot>,
+    _place: Option<Place>,
 }
 
 impl Client {
@@ -64,6 +65,25 @@ impl Client {
     }
 }
 
+/// A client's place among the connections, counted for as long as it is taken.
+struct Place {
+    metrics: Arc<WorkerMetrics>,
+    _slot: Slot,
+}
+
+impl Place {
+    fn new(slot: Slot, worker: &Worker) -> Self {
+        worker.metrics.connection_opened();
+        Self { metrics: worker.metrics.clone(), _slot: slot }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.metrics.connection_closed();
+    }
+}
+
 /// Serves a client until either side is done.
 pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, slot: Slot) {
     let config = &worker.shared.config;
@@ -73,17 +93,15 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, slot
         piece: config.body_timeout,
     };
     let trust = if config.trusted.contains(peer.ip()) { Trust::Proxy } else { Trust::Nobody };
-    let port = stream.local_addr().map_or(0, |a| a.port());
-    let headers = Some(ClientHeaders::new(trust, peer.ip(), port, false));
+    // Without its own address the socket is of no use any more; the next read will say so.
+    let local = stream.local_addr().unwrap_or_else(|_| ([0, 0, 0, 0], 0).into());
+    let headers = Some(ClientHeaders::new(trust, peer.ip(), local, false));
     let activity = Arc::new(Activity::new(limits));
-    let client = Client { activity, headers, _slot: Some(slot) };
-    worker.metrics.connection_opened();
-    let metrics = worker.metrics.clone();
+    let client = Client { activity, headers, _place: Some(Place::new(slot, &worker)) };
     drive(worker, stream, client, |worker, client, request| async move {
         exchange::serve(worker, client, request).await
     })
     .await;
-    metrics.connection_closed();
 }
 
 /// Serves a peer that passes requests on.
@@ -92,7 +110,7 @@ pub async fn serve_peer(worker: Rc<Worker>, stream: peer::Stream) {
     let limits =
         Limits { head: config.header_timeout, idle: PEER_IDLE, piece: config.body_timeout };
     let activity = Arc::new(Activity::new(limits));
-    let client = Client { activity, headers: None, _slot: None };
+    let client = Client { activity, headers: None, _place: None };
     drive(worker, stream, client, |worker, client, request| async move {
         receive::serve(worker, client, request).await
     })
@@ -156,16 +174,16 @@ where
     let mut finishing = false;
     let mut presence = None;
     poll_fn(|cx| {
-        if Pin::new(&mut *connection).poll(cx).is_ready() {
-            return Poll::Ready(End::Done);
-        }
-        presence.get_or_insert_with(|| worker.enter(cx.waker().clone()));
         // Told while a request is on, so that the client learns it from the response: a connection
-        // closed while idle might meet a request on its way.
+        // closed while idle might meet a request on its way. Before the poll, which may respond.
         if worker.is_draining() && !finishing && activity.phase() == Phase::Busy {
             finishing = true;
             Pin::new(&mut *connection).graceful_shutdown();
         }
+        if Pin::new(&mut *connection).poll(cx).is_ready() {
+            return Poll::Ready(End::Done);
+        }
+        presence.get_or_insert_with(|| worker.enter(cx.waker().clone()));
         let deadline = activity.deadline(worker.impatient_since());
         let Some(deadline) = deadline else { return Poll::Pending };
         ready!(alarm.poll_passed(deadline, cx));

@@ -190,7 +190,7 @@ impl Exchange {
                 Problem::new(Kind::AppTimeout, "the application did not answer in time")
                     .retry_safe(repeatable)
             }
-            Failure::Client => unread(&ReadError::Timeout).retry_safe(repeatable),
+            Failure::Client(why) => unread(&why).retry_safe(repeatable),
             Failure::Broken(why) if repeatable => {
                 tracing::debug!(%why, "no answer to a read");
                 Problem::new(

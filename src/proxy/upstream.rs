@@ -27,7 +27,7 @@ use tokio::net::UnixStream;
 use tokio::time::{Instant, timeout};
 
 use super::alarm::Alarm;
-use super::body::Outgoing;
+use super::body::{Outgoing, ReadError};
 use crate::cluster::NodeId;
 use crate::config::Target;
 use crate::net::Remote;
@@ -115,8 +115,8 @@ pub enum Failure {
     Broken(hyper::Error),
     /// The origin took too long; likewise.
     Timeout,
-    /// The client took too long to send its body, or stopped: the origin got half a request.
-    Client,
+    /// The client's body did not come whole: the origin got half a request.
+    Client(ReadError),
 }
 
 impl fmt::Debug for Failure {
@@ -125,7 +125,7 @@ impl fmt::Debug for Failure {
             Self::Unreached(_, why) => write!(f, "unreached: {why}"),
             Self::Broken(why) => write!(f, "broken: {why}"),
             Self::Timeout => f.write_str("timeout"),
-            Self::Client => f.write_str("client"),
+            Self::Client(why) => write!(f, "client: {why:?}"),
         }
     }
 }
@@ -266,7 +266,9 @@ impl Connection {
             };
             ready!(alarm.poll_passed(deadline, cx));
             Poll::Ready(Err(match &progress {
-                Some(progress) if progress.starved() && !progress.sent() => Failure::Client,
+                Some(progress) if progress.starved() && !progress.sent() => {
+                    Failure::Client(ReadError::Timeout)
+                }
                 _ => Failure::Timeout,
             }))
         });
@@ -277,8 +279,10 @@ impl Connection {
                     let why = io::Error::other(failed.into_error());
                     Failure::Unreached(Box::new(request), why)
                 }
-                None if progress.is_some_and(|p| p.failed()) => Failure::Client,
-                None => Failure::Broken(failed.into_error()),
+                None => match progress.and_then(|p| p.failed()) {
+                    Some(why) => Failure::Client(why),
+                    None => Failure::Broken(failed.into_error()),
+                },
             }),
         }
     }

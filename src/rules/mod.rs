@@ -19,7 +19,7 @@ mod file;
 mod glob;
 mod load;
 mod matching;
-mod path;
+pub(crate) mod path;
 #[cfg(test)]
 mod tests;
 
