@@ -16,6 +16,8 @@
 //! | [`process`] | the application as our child, its health, PID 1 |
 //! | [`admin`], [`status`] | the admin port: health, status, metrics |
 //! | [`telemetry`] | logs, metrics, events |
+//! | [`demo`] | a whole cluster on this machine, and the guestbook that it serves |
+//! | [`html`] | text in HTML |
 //! | [`shutdown`] | phases of stopping, in order, with a deadline |
 //!
 //! # What always holds
@@ -34,9 +36,11 @@ pub mod admin;
 pub mod cli;
 pub mod cluster;
 pub mod config;
+pub mod demo;
 pub mod embedded;
 pub mod engine;
 pub mod fixed;
+pub mod html;
 pub mod net;
 pub mod node;
 pub mod peer;

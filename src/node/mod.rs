@@ -16,11 +16,13 @@ use tokio::task::JoinSet;
 
 use crate::admin::{self, Admin, Hosts, token};
 use crate::cluster::{ClusterView, Epoch, Role};
-use crate::config::{Config, Election, EngineKind};
+use crate::config::{Ack, Config, Election, EngineKind};
 use crate::embedded::{self, Duty, Embedded};
 use crate::process::app;
 use crate::process::child::{self, ChildHandle};
 use crate::process::health;
+use crate::process::hook;
+use crate::process::spawn::Launch;
 use crate::proxy::DataPlane;
 use crate::proxy::acceptor::Slots;
 use crate::proxy::hold::Holds;
@@ -83,16 +85,13 @@ impl Node {
     /// When a port, a directory or a file that the configuration names cannot be had.
     pub fn start(config: Config) -> Result<Self, StartError> {
         let rules = RuleSet::load(&config.proxy.rules).map_err(StartError::Config)?;
+        refuse_unknown(&config, &rules)?;
         make_data_dir(&config)?;
         let token =
             token::load_or_create(&config).map_err(|why| StartError::Io(why.to_string()))?;
         let proxy = listen(config.proxy.listen, "proxy.listen")?;
         let admin = listen(config.admin.listen, "admin.listen")?;
         let addresses = (local(&proxy)?, local(&admin)?);
-        if config.litefs.engine != EngineKind::Embedded {
-            let detail = "this version runs with `litefs: {engine: embedded}` only";
-            return Err(StartError::Io(detail.to_owned()));
-        }
         tracing::info!(
             "node {} listens at http://{}, admin port at {}",
             config.node,
@@ -235,21 +234,21 @@ impl Control {
         let beginning = match &config.cluster.election {
             Election::Single => None,
             Election::Static(primary) => Some(Beginning::new(&config, primary)?),
-            Election::Raft => {
-                let detail = "this version knows `election: static` and `single` only";
-                return Err(io::Error::new(io::ErrorKind::Unsupported, detail));
-            }
+            // Refused before; see `refuse_unknown`.
+            Election::Raft => return Err(io::ErrorKind::Unsupported.into()),
         };
         let (single, view) = match &beginning {
             Some(beginning) => (None, beginning.view.clone()),
             None => {
-                let (sender, view) =
-                    watch::channel(ClusterView::single(config.node.clone(), SINGLE_EPOCH));
+                // No primary until `on_promote` has done its work.
+                let view = ClusterView::single(config.node.clone(), SINGLE_EPOCH);
+                let view = ClusterView { primary: None, writable: false, ..view };
+                let (sender, view) = watch::channel(view);
                 (Some(sender), view)
             }
         };
-        let first = view.borrow().clone();
-        let engine = start_engine(&config, &first, beginning.as_ref().map(|b| b.epoch()))?;
+        let role = view.borrow().role;
+        let engine = start_engine(&config, role, beginning.as_ref().map(|b| b.epoch()))?;
 
         let (checker, health) = health::channel();
         let check = health::run(checker, config.proxy.target.clone(), config.app.health.clone());
@@ -260,6 +259,7 @@ impl Control {
         let shared = Arc::new(Shared {
             config: config.proxy.clone(),
             node: config.node.as_str().into(),
+            access_log: config.log.access,
             rules,
             view: view.clone(),
             engine: engine.clone(),
@@ -279,13 +279,27 @@ impl Control {
             health: health.clone(),
             app: status::Parts::child(app.as_ref()),
         };
-        let mut tasks = match beginning {
-            Some(beginning) => {
-                beginning.run(&config, engine.clone(), health, data_plane.peer_door()).await?
-            }
-            None => JoinSet::new(),
-        };
+        let promoted = promote(&config, events.clone());
+        let mut tasks = JoinSet::new();
         tasks.spawn(check);
+        match beginning {
+            Some(beginning) => {
+                let door = data_plane.peer_door();
+                let part = beginning.run(&config, engine.clone(), health, door, promoted);
+                let part = part.await?;
+                tasks.spawn(async move { drop(part.join_all().await) });
+            }
+            None => {
+                let (node, view) = (config.node.clone(), single.clone());
+                tasks.spawn(async move {
+                    if promoted.await
+                        && let Some(view) = view
+                    {
+                        view.send_replace(ClusterView::single(node, SINGLE_EPOCH));
+                    }
+                });
+            }
+        }
         let (admin_stop, mut stop) = watch::channel(false);
         admin.set_nonblocking(true)?;
         let admin = admin::serve(
@@ -350,12 +364,71 @@ fn app_environment(config: &Config) -> Vec<(String, String)> {
     vec![("LITEPILOT_NODE".to_owned(), config.node.to_string())]
 }
 
-fn start_engine(
-    config: &Config,
-    view: &ClusterView,
-    reign: Option<Epoch>,
-) -> io::Result<Arc<Embedded>> {
-    let duty = match view.role {
+/// Runs `app.on_promote`; ready with whether this node may take writes.
+fn promote(config: &Config, events: Arc<Events>) -> impl Future<Output = bool> + Send + 'static {
+    let hook = Launch {
+        name: "on_promote",
+        key: "app.on_promote",
+        command: config.app.on_promote.clone(),
+        user: config.app.user.clone(),
+        env: app_environment(config),
+        log: app::log,
+    };
+    let limit = config.app.hook_timeout;
+    async move {
+        if hook.command.is_empty() {
+            return true;
+        }
+        match hook::run(&hook, limit).await {
+            Ok(()) => {
+                events.record("on-promote", "app.on_promote has run; this node takes writes");
+                true
+            }
+            Err(why) => {
+                let advice = "this node takes no writes; mend it and restart";
+                events.record("on-promote", format!("app.on_promote: {why}; {advice}"));
+                false
+            }
+        }
+    }
+}
+
+/// What the configuration may ask for and this version does not do. Starting without it would break
+/// a promise that the operator relies on.
+fn refuse_unknown(config: &Config, rules: &RuleSet) -> Result<(), StartError> {
+    let peers = config.cluster.peers.len();
+    let asks_for_acks = config.cluster.ack != Ack::Primary || rules.asks_for_acks();
+    let refusals = [
+        (
+            config.litefs.engine != EngineKind::Embedded,
+            "litefs.engine: this version runs `embedded` only",
+        ),
+        (
+            config.cluster.election == Election::Raft,
+            "cluster.election: this version knows `static` (with cluster.primary) and `single` only",
+        ),
+        (config.cluster.tls.is_some(), "cluster.tls: this version speaks plain TCP between nodes"),
+        (
+            config.proxy.tls.is_some(),
+            "proxy.tls: this version speaks plain HTTP; put nginx in front",
+        ),
+        (
+            !config.cluster.witnesses.is_empty(),
+            "cluster.witnesses: a fixed primary needs no witnesses; leave them out",
+        ),
+        (
+            asks_for_acks && peers > 1,
+            "ack: this version acknowledges by the primary only; `one` and `majority` need more",
+        ),
+    ];
+    match refusals.into_iter().find(|(refused, _)| *refused) {
+        Some((_, why)) => Err(StartError::Io(why.to_owned())),
+        None => Ok(()),
+    }
+}
+
+fn start_engine(config: &Config, role: Role, reign: Option<Epoch>) -> io::Result<Arc<Embedded>> {
+    let duty = match role {
         Role::Primary => Duty::Primary(reign.unwrap_or(SINGLE_EPOCH)),
         Role::Replica | Role::Witness => Duty::Replica,
     };

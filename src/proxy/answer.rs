@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::acceptor::Slot;
 use super::body::{Answer, Attached};
 use super::client::Client;
-use super::exchange::{Call, ClientResponse, Exchange};
+use super::exchange::{Call, ClientResponse, Exchange, Logged};
 use super::forward;
 use super::headers;
 use super::problem::{Kind, Problem};
@@ -41,6 +41,7 @@ pub struct Finish {
     route: Route,
     status: StatusCode,
     started: Instant,
+    logged: Option<Box<Logged>>,
     _slot: Option<Slot>,
 }
 
@@ -59,6 +60,7 @@ impl Finish {
             route: exchange.route,
             status,
             started: exchange.started,
+            logged: exchange.logged.take(),
             _slot: exchange.slot.take(),
         }
     }
@@ -75,7 +77,21 @@ impl Attached for Finish {
 impl Drop for Finish {
     fn drop(&mut self) {
         self.client.activity.idle();
-        self.metrics.request(self.class, self.route, self.status, self.started.elapsed());
+        let took = self.started.elapsed();
+        self.metrics.request(self.class, self.route, self.status, took);
+        if let Some(Logged { client, method, target }) = self.logged.as_deref() {
+            tracing::info!(
+                target: "access",
+                client,
+                %method,
+                %target,
+                status = self.status.as_u16(),
+                class = self.class.as_str(),
+                route = self.route.as_str(),
+                took_ms = took.as_secs_f64() * 1000.0,
+                "request"
+            );
+        }
     }
 }
 

@@ -47,6 +47,11 @@ pub struct Client {
 }
 
 impl Client {
+    /// The client's address, for logs.
+    pub fn name(&self) -> &str {
+        self.headers.as_ref().map_or("peer", ClientHeaders::address)
+    }
+
     /// Says on a request who the client is.
     pub fn describe(&self, request: &mut HeaderMap) {
         if let Some(headers) = &self.headers {
@@ -130,6 +135,9 @@ async fn drive<T, F>(
     });
     let mut connection = http1::Builder::new()
         .max_buf_size(MAX_HEAD)
+        // One buffer, one plain write: for the small responses of most applications that is cheaper
+        // than gathering, and large ones lose little by being copied once.
+        .writev(false)
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
     if watch(&worker, &activity, &mut connection).await == End::SlowHead

@@ -37,6 +37,7 @@ pub struct Delivery<'a> {
 }
 
 /// How an attempt ended.
+#[expect(clippy::large_enum_variant, reason = "the large one is what nearly always happens")]
 pub enum Attempt {
     /// With an answer.
     Answered(ClientResponse),

@@ -9,7 +9,7 @@ use http::header::{
     ACCEPT, CONNECTION, CONTENT_LENGTH, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response, Uri};
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
@@ -44,8 +44,17 @@ pub struct Exchange {
     pub(super) class: Class,
     pub(super) route: Route,
     pub(super) started: Instant,
+    /// What the access log says of it, if there is one.
+    pub(super) logged: Option<Box<Logged>>,
     /// Of a request that a peer has passed on: counted until its answer has gone.
     pub(super) slot: Option<Slot>,
+}
+
+/// What the access log says of a request, besides how it was answered.
+pub struct Logged {
+    pub(super) client: String,
+    pub(super) method: Method,
+    pub(super) target: Uri,
 }
 
 /// What the request's head says, apart from what is passed on.
@@ -83,11 +92,18 @@ impl Exchange {
     /// Begins now.
     pub(super) fn new(worker: Rc<Worker>, client: Rc<Client>) -> Self {
         let (class, route) = (Class::Read, Route::None);
-        Self { worker, client, class, route, started: Instant::now(), slot: None }
+        Self { worker, client, class, route, started: Instant::now(), logged: None, slot: None }
     }
 
     async fn run(&mut self, request: Request<Incoming>) -> Result<ClientResponse, Problem> {
         let (mut head, body) = request.into_parts();
+        if self.worker.shared.access_log {
+            self.logged = Some(Box::new(Logged {
+                client: self.client.name().to_owned(),
+                method: head.method.clone(),
+                target: head.uri.clone(),
+            }));
+        }
         let upgrade = request::check(&mut head)?;
         if health::is_asked(&head) {
             return Ok(self.own(health::answer(&self.worker)));

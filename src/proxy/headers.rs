@@ -103,6 +103,11 @@ impl ClientHeaders {
         }
     }
 
+    /// The address of the one who connected.
+    pub fn address(&self) -> &str {
+        self.address.to_str().unwrap_or("unknown")
+    }
+
     /// Whether the client came over TLS, here or at a trusted proxy.
     pub fn over_tls(&self, request: &HeaderMap) -> bool {
         let claimed =

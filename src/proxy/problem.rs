@@ -9,6 +9,8 @@ use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
 
+use crate::html::escaped;
+
 /// What kind of thing went wrong. The names are part of the contract with users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -234,14 +236,10 @@ impl Problem {
              small{{opacity:.6}}</style><h1>{title}</h1><p>{detail}</p><p>{advice}</p>\
              <small>{code} {name} &middot; {node}</small></html>\n",
             status = self.status,
-            detail = escape(&self.detail),
+            detail = escaped(&self.detail),
             code = self.status.as_u16(),
         )
     }
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 /// Whether `Accept` puts HTML before JSON. A client that takes anything (curl) gets JSON.

@@ -202,6 +202,8 @@ impl Origin {
     {
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(MAX_BUFFER)
+            // As towards clients.
+            .writev(false)
             .handshake(TokioIo::new(io))
             .await
             .map_err(io::Error::other)?;
