@@ -43,7 +43,8 @@ impl Read {
         let position = PositionCell::default();
         position.advance(Position { epoch: Epoch(3), txid: Txid(0x200) });
         let mut headers = HeaderMap::new();
-        let cookies = "sessionid=0123456789abcdef; __txid=00000000000001ff; __txid_epoch=3; theme=dark";
+        let cookies =
+            "sessionid=0123456789abcdef; __txid=00000000000001ff; __txid_epoch=3; theme=dark";
         headers.insert(COOKIE, HeaderValue::from_static(cookies));
         Self { rules, view, position, uri: Uri::from_static("/entries/17?page=2"), headers }
     }

@@ -106,8 +106,7 @@ impl Recorder {
                 });
             }
         });
-        let recorder =
-            Self { target, seen, connections: count, played: Mutex::new(played), tasks: tasks };
+        let recorder = Self { target, seen, connections: count, played: Mutex::new(played), tasks };
         (recorder, accepted)
     }
 
