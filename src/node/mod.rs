@@ -16,13 +16,11 @@ use tokio::task::JoinSet;
 
 use crate::admin::{self, Admin, Hosts, token};
 use crate::cluster::{ClusterView, Epoch, Role};
-use crate::config::{Ack, Config, Election, EngineKind};
+use crate::config::{Config, Election};
 use crate::embedded::{self, Duty, Embedded};
 use crate::process::app;
 use crate::process::child::{self, ChildHandle};
 use crate::process::health;
-use crate::process::hook;
-use crate::process::spawn::Launch;
 use crate::proxy::DataPlane;
 use crate::proxy::acceptor::Slots;
 use crate::proxy::hold::Holds;
@@ -34,6 +32,8 @@ use crate::telemetry::metrics::Metrics;
 use crate::yaml::Problem;
 
 mod peers;
+mod promotion;
+mod refusals;
 mod status;
 
 use peers::Beginning;
@@ -52,6 +52,13 @@ pub struct Node {
     control: Option<JoinHandle<()>>,
     /// Its sender goes when the control thread ends.
     alive: watch::Receiver<()>,
+}
+
+/// What no configuration can set: for tests.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tuning {
+    /// The embedded engine of a replica applies what it receives this much later.
+    pub apply_delay: Duration,
 }
 
 /// Why a node cannot start.
@@ -84,8 +91,17 @@ impl Node {
     ///
     /// When a port, a directory or a file that the configuration names cannot be had.
     pub fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_with(config, Tuning::default())
+    }
+
+    /// Starts a node that behaves a little differently.
+    ///
+    /// # Errors
+    ///
+    /// See [`Node::start`].
+    pub fn start_with(config: Config, tuning: Tuning) -> Result<Self, StartError> {
         let rules = RuleSet::load(&config.proxy.rules).map_err(StartError::Config)?;
-        refuse_unknown(&config, &rules)?;
+        refusals::check(&config, &rules).map_err(StartError::Io)?;
         make_data_dir(&config)?;
         let token =
             token::load_or_create(&config).map_err(|why| StartError::Io(why.to_string()))?;
@@ -111,7 +127,7 @@ impl Node {
                 Err(why) => return drop(report.send(Err(why))),
             };
             runtime.block_on(async {
-                let control = Control { config, token, events, rules: in_force, stopping };
+                let control = Control { config, tuning, token, events, rules: in_force, stopping };
                 match control.start(proxy, admin).await {
                     Ok(running) => {
                         let _ = report.send(Ok(()));
@@ -206,6 +222,7 @@ impl Drop for Node {
 /// What the control thread starts with.
 struct Control {
     config: Config,
+    tuning: Tuning,
     token: token::Token,
     events: Arc<Events>,
     rules: watch::Receiver<Arc<RuleSet>>,
@@ -230,11 +247,11 @@ struct Running {
 
 impl Control {
     async fn start(self, proxy: TcpListener, admin: TcpListener) -> io::Result<Running> {
-        let Self { config, token, events, rules, stopping } = self;
+        let Self { config, tuning, token, events, rules, stopping } = self;
         let beginning = match &config.cluster.election {
             Election::Single => None,
             Election::Static(primary) => Some(Beginning::new(&config, primary)?),
-            // Refused before; see `refuse_unknown`.
+            // Refused before; see `refusals`.
             Election::Raft => return Err(io::ErrorKind::Unsupported.into()),
         };
         let (single, view) = match &beginning {
@@ -248,7 +265,8 @@ impl Control {
             }
         };
         let role = view.borrow().role;
-        let engine = start_engine(&config, role, beginning.as_ref().map(|b| b.epoch()))?;
+        let reign = beginning.as_ref().map(|b| b.epoch());
+        let engine = start_engine(&config, tuning, role, reign)?;
 
         let (checker, health) = health::channel();
         let check = health::run(checker, config.proxy.target.clone(), config.app.health.clone());
@@ -279,7 +297,7 @@ impl Control {
             health: health.clone(),
             app: status::Parts::child(app.as_ref()),
         };
-        let promoted = promote(&config, events.clone());
+        let promoted = promotion::run(&config, app_environment(&config), events.clone());
         let mut tasks = JoinSet::new();
         tasks.spawn(check);
         match beginning {
@@ -364,70 +382,12 @@ fn app_environment(config: &Config) -> Vec<(String, String)> {
     vec![("LITEPILOT_NODE".to_owned(), config.node.to_string())]
 }
 
-/// Runs `app.on_promote`; ready with whether this node may take writes.
-fn promote(config: &Config, events: Arc<Events>) -> impl Future<Output = bool> + Send + 'static {
-    let hook = Launch {
-        name: "on_promote",
-        key: "app.on_promote",
-        command: config.app.on_promote.clone(),
-        user: config.app.user.clone(),
-        env: app_environment(config),
-        log: app::log,
-    };
-    let limit = config.app.hook_timeout;
-    async move {
-        if hook.command.is_empty() {
-            return true;
-        }
-        match hook::run(&hook, limit).await {
-            Ok(()) => {
-                events.record("on-promote", "app.on_promote has run; this node takes writes");
-                true
-            }
-            Err(why) => {
-                let advice = "this node takes no writes; mend it and restart";
-                events.record("on-promote", format!("app.on_promote: {why}; {advice}"));
-                false
-            }
-        }
-    }
-}
-
-/// What the configuration may ask for and this version does not do. Starting without it would break
-/// a promise that the operator relies on.
-fn refuse_unknown(config: &Config, rules: &RuleSet) -> Result<(), StartError> {
-    let peers = config.cluster.peers.len();
-    let asks_for_acks = config.cluster.ack != Ack::Primary || rules.asks_for_acks();
-    let refusals = [
-        (
-            config.litefs.engine != EngineKind::Embedded,
-            "litefs.engine: this version runs `embedded` only",
-        ),
-        (
-            config.cluster.election == Election::Raft,
-            "cluster.election: this version knows `static` (with cluster.primary) and `single` only",
-        ),
-        (config.cluster.tls.is_some(), "cluster.tls: this version speaks plain TCP between nodes"),
-        (
-            config.proxy.tls.is_some(),
-            "proxy.tls: this version speaks plain HTTP; put nginx in front",
-        ),
-        (
-            !config.cluster.witnesses.is_empty(),
-            "cluster.witnesses: a fixed primary needs no witnesses; leave them out",
-        ),
-        (
-            asks_for_acks && peers > 1,
-            "ack: this version acknowledges by the primary only; `one` and `majority` need more",
-        ),
-    ];
-    match refusals.into_iter().find(|(refused, _)| *refused) {
-        Some((_, why)) => Err(StartError::Io(why.to_owned())),
-        None => Ok(()),
-    }
-}
-
-fn start_engine(config: &Config, role: Role, reign: Option<Epoch>) -> io::Result<Arc<Embedded>> {
+fn start_engine(
+    config: &Config,
+    tuning: Tuning,
+    role: Role,
+    reign: Option<Epoch>,
+) -> io::Result<Arc<Embedded>> {
     let duty = match role {
         Role::Primary => Duty::Primary(reign.unwrap_or(SINGLE_EPOCH)),
         Role::Replica | Role::Witness => Duty::Replica,
@@ -438,7 +398,7 @@ fn start_engine(config: &Config, role: Role, reign: Option<Epoch>) -> io::Result
         data_dir: config.data_dir.clone(),
         duty,
         replicated: reign.is_some(),
-        apply_delay: Duration::ZERO,
+        apply_delay: tuning.apply_delay,
     })
 }
 
