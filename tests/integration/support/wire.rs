@@ -69,11 +69,6 @@ impl Message {
         std::str::from_utf8(&self.body).unwrap()
     }
 
-    /// The request's method.
-    pub fn method(&self) -> &str {
-        self.start.split(' ').next().unwrap()
-    }
-
     /// The request's target.
     pub fn target(&self) -> &str {
         self.start.split(' ').nth(1).unwrap()
