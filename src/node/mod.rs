@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::admin::{self, Admin, Hosts, token};
 use crate::cluster::{ClusterView, Epoch, Role};
-use crate::config::{Config, Election, EngineKind};
+use crate::config::{Config, Election};
 use crate::embedded::{self, Duty, Embedded};
 use crate::process::app;
 use crate::process::child::{self, ChildHandle};
@@ -32,6 +32,8 @@ use crate::telemetry::metrics::Metrics;
 use crate::yaml::Problem;
 
 mod peers;
+mod promotion;
+mod refusals;
 mod status;
 
 use peers::Beginning;
@@ -50,6 +52,13 @@ pub struct Node {
     control: Option<JoinHandle<()>>,
     /// Its sender goes when the control thread ends.
     alive: watch::Receiver<()>,
+}
+
+/// What no configuration can set: for tests.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tuning {
+    /// The embedded engine of a replica applies what it receives this much later.
+    pub apply_delay: Duration,
 }
 
 /// Why a node cannot start.
@@ -82,17 +91,23 @@ impl Node {
     ///
     /// When a port, a directory or a file that the configuration names cannot be had.
     pub fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_with(config, Tuning::default())
+    }
+
+    /// Starts a node that behaves a little differently.
+    ///
+    /// # Errors
+    ///
+    /// See [`Node::start`].
+    pub fn start_with(config: Config, tuning: Tuning) -> Result<Self, StartError> {
         let rules = RuleSet::load(&config.proxy.rules).map_err(StartError::Config)?;
+        refusals::check(&config, &rules).map_err(StartError::Io)?;
         make_data_dir(&config)?;
         let token =
             token::load_or_create(&config).map_err(|why| StartError::Io(why.to_string()))?;
         let proxy = listen(config.proxy.listen, "proxy.listen")?;
         let admin = listen(config.admin.listen, "admin.listen")?;
         let addresses = (local(&proxy)?, local(&admin)?);
-        if config.litefs.engine != EngineKind::Embedded {
-            let detail = "this version runs with `litefs: {engine: embedded}` only";
-            return Err(StartError::Io(detail.to_owned()));
-        }
         tracing::info!(
             "node {} listens at http://{}, admin port at {}",
             config.node,
@@ -112,7 +127,7 @@ impl Node {
                 Err(why) => return drop(report.send(Err(why))),
             };
             runtime.block_on(async {
-                let control = Control { config, token, events, rules: in_force, stopping };
+                let control = Control { config, tuning, token, events, rules: in_force, stopping };
                 match control.start(proxy, admin).await {
                     Ok(running) => {
                         let _ = report.send(Ok(()));
@@ -207,6 +222,7 @@ impl Drop for Node {
 /// What the control thread starts with.
 struct Control {
     config: Config,
+    tuning: Tuning,
     token: token::Token,
     events: Arc<Events>,
     rules: watch::Receiver<Arc<RuleSet>>,
@@ -231,25 +247,26 @@ struct Running {
 
 impl Control {
     async fn start(self, proxy: TcpListener, admin: TcpListener) -> io::Result<Running> {
-        let Self { config, token, events, rules, stopping } = self;
+        let Self { config, tuning, token, events, rules, stopping } = self;
         let beginning = match &config.cluster.election {
             Election::Single => None,
             Election::Static(primary) => Some(Beginning::new(&config, primary)?),
-            Election::Raft => {
-                let detail = "this version knows `election: static` and `single` only";
-                return Err(io::Error::new(io::ErrorKind::Unsupported, detail));
-            }
+            // Refused before; see `refusals`.
+            Election::Raft => return Err(io::ErrorKind::Unsupported.into()),
         };
         let (single, view) = match &beginning {
             Some(beginning) => (None, beginning.view.clone()),
             None => {
-                let (sender, view) =
-                    watch::channel(ClusterView::single(config.node.clone(), SINGLE_EPOCH));
+                // No primary until `on_promote` has done its work.
+                let view = ClusterView::single(config.node.clone(), SINGLE_EPOCH);
+                let view = ClusterView { primary: None, writable: false, ..view };
+                let (sender, view) = watch::channel(view);
                 (Some(sender), view)
             }
         };
-        let first = view.borrow().clone();
-        let engine = start_engine(&config, &first, beginning.as_ref().map(|b| b.epoch()))?;
+        let role = view.borrow().role;
+        let reign = beginning.as_ref().map(|b| b.epoch());
+        let engine = start_engine(&config, tuning, role, reign)?;
 
         let (checker, health) = health::channel();
         let check = health::run(checker, config.proxy.target.clone(), config.app.health.clone());
@@ -260,6 +277,7 @@ impl Control {
         let shared = Arc::new(Shared {
             config: config.proxy.clone(),
             node: config.node.as_str().into(),
+            access_log: config.log.access,
             rules,
             view: view.clone(),
             engine: engine.clone(),
@@ -279,13 +297,27 @@ impl Control {
             health: health.clone(),
             app: status::Parts::child(app.as_ref()),
         };
-        let mut tasks = match beginning {
-            Some(beginning) => {
-                beginning.run(&config, engine.clone(), health, data_plane.peer_door()).await?
-            }
-            None => JoinSet::new(),
-        };
+        let promoted = promotion::run(&config, app_environment(&config), events.clone());
+        let mut tasks = JoinSet::new();
         tasks.spawn(check);
+        match beginning {
+            Some(beginning) => {
+                let door = data_plane.peer_door();
+                let part = beginning.run(&config, engine.clone(), health, door, promoted);
+                let part = part.await?;
+                tasks.spawn(async move { drop(part.join_all().await) });
+            }
+            None => {
+                let (node, view) = (config.node.clone(), single.clone());
+                tasks.spawn(async move {
+                    if promoted.await
+                        && let Some(view) = view
+                    {
+                        view.send_replace(ClusterView::single(node, SINGLE_EPOCH));
+                    }
+                });
+            }
+        }
         let (admin_stop, mut stop) = watch::channel(false);
         admin.set_nonblocking(true)?;
         let admin = admin::serve(
@@ -352,10 +384,11 @@ fn app_environment(config: &Config) -> Vec<(String, String)> {
 
 fn start_engine(
     config: &Config,
-    view: &ClusterView,
+    tuning: Tuning,
+    role: Role,
     reign: Option<Epoch>,
 ) -> io::Result<Arc<Embedded>> {
-    let duty = match view.role {
+    let duty = match role {
         Role::Primary => Duty::Primary(reign.unwrap_or(SINGLE_EPOCH)),
         Role::Replica | Role::Witness => Duty::Replica,
     };
@@ -365,7 +398,7 @@ fn start_engine(
         data_dir: config.data_dir.clone(),
         duty,
         replicated: reign.is_some(),
-        apply_delay: Duration::ZERO,
+        apply_delay: tuning.apply_delay,
     })
 }
 

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
 
@@ -180,6 +180,10 @@ impl Problem {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        // What can be read in two ways may end in two places: what follows it is no request.
+        if self.kind == Kind::BadRequest {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if let Some(methods) = self.allow {
             headers.insert(http::header::ALLOW, HeaderValue::from_static(methods));

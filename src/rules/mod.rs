@@ -164,6 +164,11 @@ impl RuleSet {
         }))
     }
 
+    /// Whether a rule wants more than the primary to hold a write before its client is answered.
+    pub fn asks_for_acks(&self) -> bool {
+        self.rules.iter().any(|rule| rule.verdict.ack.is_some_and(|ack| ack != Ack::Primary))
+    }
+
     /// Where a rule stands, as `file:line`; of [`Verdict::rule`].
     pub fn place(&self, rule: usize) -> &str {
         self.rules.get(rule).map_or("", |rule| &rule.place)

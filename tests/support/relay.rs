@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 /// Which way bytes go.
@@ -40,6 +40,7 @@ pub enum Link {
 pub struct Relay {
     addr: SocketAddr,
     shared: Arc<Shared>,
+    adopted: mpsc::UnboundedSender<TcpStream>,
     _tasks: JoinSet<()>,
 }
 
@@ -67,8 +68,15 @@ impl Relay {
             connections: AtomicU64::new(0),
         });
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, target, shared.clone()));
-        Self { addr, shared, _tasks: tasks }
+        let (adopted, more) = mpsc::unbounded_channel();
+        tasks.spawn(accept(listener, more, target, shared.clone()));
+        Self { addr, shared, adopted, _tasks: tasks }
+    }
+
+    /// Relays a connection that was accepted elsewhere.
+    pub fn adopt(&self, client: TcpStream) {
+        // It ends with the relay.
+        let _ = self.adopted.send(client);
     }
 
     /// Where to connect.
@@ -126,17 +134,21 @@ impl Shared {
     }
 }
 
-async fn accept(listener: TcpListener, target: SocketAddr, shared: Arc<Shared>) {
+async fn accept(
+    listener: TcpListener,
+    mut adopted: mpsc::UnboundedReceiver<TcpStream>,
+    target: SocketAddr,
+    shared: Arc<Shared>,
+) {
     let mut connections = JoinSet::new();
     loop {
-        tokio::select! {
-            accepted = listener.accept() => {
-                let (client, _) = accepted.unwrap();
-                shared.connections.fetch_add(1, Ordering::SeqCst);
-                connections.spawn(relay(client, target, shared.clone()));
-            }
-            Some(_) = connections.join_next() => {}
-        }
+        let client = tokio::select! {
+            accepted = listener.accept() => accepted.unwrap().0,
+            Some(client) = adopted.recv() => client,
+            Some(_) = connections.join_next() => continue,
+        };
+        shared.connections.fetch_add(1, Ordering::SeqCst);
+        connections.spawn(relay(client, target, shared.clone()));
     }
 }
 

@@ -71,6 +71,12 @@ def list_entries():
     return jsonify(newest_entries())
 
 
+@pages.get("/api/entries/<int:number>")
+def show_entry(number):
+    found = database.rows("SELECT * FROM entries WHERE id = ?", number)
+    return (jsonify(found[0]), 200) if found else (jsonify(error="no such entry"), 404)
+
+
 @pages.post("/api/entries")
 def create_entry():
     body = request.get_json(silent=True)

@@ -1,0 +1,169 @@
+//! Writes on their way to the primary.
+
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+use crate::support::browser::{Browser, json};
+use crate::support::cluster::{Cluster, NAMES, PRIMARY, Plan, REPLICAS};
+use crate::support::wire::Message;
+use crate::support::{together, until};
+
+const REPLICA: usize = 1;
+
+#[tokio::test]
+async fn an_upload_of_100_mb_streams_through_a_replica_to_the_primary() {
+    const LENGTH: usize = 100_000_000;
+    // hashlib.sha256(bytes(i % 251 for i in range(100_000_000))).hexdigest()
+    const SHA256: &str = "b736eb4f696a0f5f7df764258137852674817095d20f2adb9aba29758540efce";
+    let cluster = Plan::flask().start().await;
+    let pattern: Vec<u8> = (0..251 * 1000).map(|i| (i % 251) as u8).collect();
+    for chunked in [false, true] {
+        let mut client = cluster.client(REPLICA).await;
+        let framing = match chunked {
+            true => "Transfer-Encoding: chunked".to_owned(),
+            false => format!("Content-Length: {LENGTH}"),
+        };
+        client.begin("POST /upload", &[&framing]).await;
+        let mut left = LENGTH;
+        while left > 0 {
+            let piece = &pattern[..left.min(pattern.len())];
+            if chunked {
+                client.send(format!("{:x}\r\n", piece.len())).await;
+            }
+            client.send(piece).await;
+            if chunked {
+                client.send("\r\n").await;
+            }
+            left -= piece.len();
+        }
+        if chunked {
+            client.send("0\r\n\r\n").await;
+        }
+        let answer = client.response().await;
+        assert_eq!(answer.status(), 200, "{answer:?}");
+        assert_eq!(answer.field("litepilot-node"), Some(NAMES[PRIMARY]));
+        let arrived = json(&answer);
+        assert_eq!((&arrived["bytes"], &arrived["sha256"]), (&LENGTH.into(), &SHA256.into()));
+    }
+}
+
+/// Counts a request with an id of its own; the answer.
+async fn count(cluster: &Cluster, node: usize, id: &str) -> Message {
+    let id = format!("X-Request-Id: {id}");
+    cluster.client(node).await.post("/api/count", &[&id], "").await
+}
+
+/// How often the application has seen each id.
+async fn seen(cluster: &Cluster) -> serde_json::Value {
+    let answer = cluster.client(PRIMARY).await.ask("GET /api/count", &[]).await;
+    json(&answer)["requests"].clone()
+}
+
+#[tokio::test]
+async fn while_the_primarys_application_is_away_writes_wait_and_none_is_sent_twice() {
+    let mut cluster = Plan::flask().proxy("write_hold: 25s").start().await;
+    const CLIENTS: usize = 50;
+    const EACH: usize = 8;
+    let answers = AtomicUsize::new(0);
+    let held = "litepilot_requests_held{class=\"write\"}";
+    // The application is not the cluster's business: it is killed beside it.
+    let mut app = cluster.members[PRIMARY].take_app();
+    let load = together((0..CLIENTS).map(|client| {
+        let (cluster, answers) = (&cluster, &answers);
+        async move {
+            let mut statuses = Vec::new();
+            for n in 0..EACH {
+                let id = format!("{client}-{n}");
+                let answer = count(cluster, (client + n) % 3, &id).await;
+                answers.fetch_add(1, SeqCst);
+                statuses.push((id, answer));
+            }
+            statuses
+        }
+    }));
+    let interruption = async {
+        until("some load", || async { answers.load(SeqCst) > 50 }).await;
+        app.kill_9();
+        for node in 0..3 {
+            until("writes to be held", || async { cluster.metric(node, held).await > 0 }).await;
+        }
+        app.restart();
+    };
+    let (answers, ()) = tokio::join!(load, interruption);
+    let seen = seen(&cluster).await;
+    let mut unknown = 0;
+    for (id, answer) in answers.into_iter().flatten() {
+        let times = seen[&id].as_u64().unwrap_or(0);
+        match answer.status() {
+            200 => assert_eq!(times, 1, "{id}"),
+            // It was on its way into the application when that was killed.
+            502 => {
+                assert_eq!(answer.problem(), "write-outcome-unknown");
+                assert!(!answer.retry_is_safe() && times <= 1, "{id}: {times}");
+                unknown += 1;
+            }
+            _ => panic!("{id}: {answer:?}"),
+        }
+    }
+    assert!(unknown <= CLIENTS, "only those that were inside when it was killed: {unknown}");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_frees_its_place_and_too_many_are_refused() {
+    let mut cluster = Plan::flask().proxy("write_hold: 1h").proxy("held_writes: 1").start().await;
+    cluster.stop(PRIMARY).await;
+    cluster.without_primary(REPLICA).await;
+    let held = "litepilot_requests_held{class=\"write\"}";
+    let mut waiting = cluster.client(REPLICA).await;
+    waiting.begin("POST /api/count", &["Content-Length: 0", "X-Request-Id: left"]).await;
+    until("it to wait", || async { cluster.metric(REPLICA, held).await == 1 }).await;
+    let answer = count(&cluster, REPLICA, "refused").await;
+    assert_eq!((answer.status(), answer.problem().as_str()), (503, "too-many-held"));
+    assert!(answer.retry_is_safe() && answer.field("retry-after").is_some());
+    drop(waiting);
+    until("its place to be free", || async { cluster.metric(REPLICA, held).await == 0 }).await;
+
+    let mut patient = cluster.client(REPLICA).await;
+    patient.begin("POST /api/count", &["Content-Length: 0", "X-Request-Id: patient"]).await;
+    until("it to wait", || async { cluster.metric(REPLICA, held).await == 1 }).await;
+    cluster.start(PRIMARY);
+    assert_eq!(patient.response().await.status(), 200);
+    assert_eq!(seen(&cluster).await, serde_json::json!({"patient": 1}));
+}
+
+#[tokio::test]
+async fn litepilots_that_take_each_other_for_their_applications_notice_it() {
+    let cluster = Plan::flask().in_a_circle().start().await;
+    for node in 0..3 {
+        for request in ["GET /", "POST /api/count"] {
+            let mut client = cluster.client(node).await;
+            let answer = client.ask(request, &["Content-Length: 0"]).await;
+            assert_eq!((answer.status(), answer.problem().as_str()), (508, "loop-detected"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_replicas_database_refuses_writes_whoever_asks() {
+    let cluster = Plan::flask().start().await;
+    let mut browser = Browser::new(&cluster);
+    browser.sign(PRIMARY, "text").await;
+    cluster.level().await;
+    for replica in REPLICAS {
+        let database = rusqlite::Connection::open(cluster.members[replica].database()).unwrap();
+        database.busy_timeout(Duration::from_secs(10)).unwrap();
+        let entries = "SELECT count(*) FROM entries";
+        assert_eq!(database.query_row(entries, [], |row| row.get::<_, i64>(0)).unwrap(), 1);
+        let refused = database.execute("DELETE FROM entries", []).unwrap_err();
+        let refused = refused.to_string();
+        assert!(refused.contains("attempt to write a readonly database"), "{refused}");
+        // In LiteFS' format, for applications that look.
+        let primary = std::fs::read_to_string(cluster.members[replica].beside(".primary"));
+        assert_eq!(primary.unwrap(), "n1\n");
+        let position = std::fs::read_to_string(cluster.members[replica].beside("db.sqlite3-pos"));
+        let position = position.unwrap();
+        let txid = cluster.status(replica).await["position"]["txid"].clone();
+        assert_eq!((position.len(), &position[..16]), (34, txid.as_str().unwrap()));
+    }
+    assert!(!cluster.members[PRIMARY].beside(".primary").exists());
+}

@@ -1,0 +1,314 @@
+//! Whole nodes that form a cluster, each in front of an application of its own. The first node is the
+//! primary.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use litepilot::config::Config;
+use litepilot::node::{Node, Tuning};
+use litepilot::shutdown::Urgency;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::link::PeerLink;
+use super::python::{App, Gunicorn, Launch, Uvicorn, Worker, django_migrate};
+use super::raw::Client;
+use super::until;
+use super::wire::{Message, soon};
+
+/// The nodes' names. Each is an index into a [`Cluster`] too.
+pub const NAMES: [&str; 3] = ["n1", "n2", "n3"];
+/// The node that takes writes.
+pub const PRIMARY: usize = 0;
+/// Nodes that do not.
+pub const REPLICAS: [usize; 2] = [1, 2];
+
+/// A cluster about to be started.
+pub struct Plan {
+    app: fn(&str, PathBuf) -> Launch,
+    proxy: String,
+    rules: Option<String>,
+    tuning: Tuning,
+    linked: bool,
+    /// Where each node listens, if that is fixed.
+    circle: Option<[u16; 3]>,
+}
+
+/// A running cluster. Dropping it stops everything.
+pub struct Cluster {
+    pub members: Vec<Member>,
+    /// From each replica to the primary, if the plan was [`Plan::linked`].
+    links: Vec<Option<PeerLink>>,
+}
+
+/// One node, running or not, and its application.
+pub struct Member {
+    node: Option<Node>,
+    /// Outlives the node.
+    app: Option<App>,
+    config: Config,
+    tuning: Tuning,
+    dir: TempDir,
+}
+
+impl Plan {
+    /// In front of the Flask guestbook.
+    pub fn flask() -> Self {
+        Self::of(|node, dir| Gunicorn::flask(Worker::Gthread, 1, &dir).env("LITEPILOT_NODE", node))
+    }
+
+    /// In front of the Django guestbook; the primary's tables are made.
+    pub fn django() -> Self {
+        Self::of(|node, dir| {
+            if node == NAMES[PRIMARY] {
+                django_migrate(&dir);
+            }
+            Gunicorn::django(Worker::Gthread, 1, &dir).env("LITEPILOT_NODE", node)
+        })
+    }
+
+    /// In front of the WebSocket echo.
+    pub fn ws_echo() -> Self {
+        Self::of(|_, _| Uvicorn::ws_echo())
+    }
+
+    fn of(app: fn(&str, PathBuf) -> Launch) -> Self {
+        let (proxy, rules, tuning) = (String::new(), None, Tuning::default());
+        Self { app, proxy, rules, tuning, linked: false, circle: None }
+    }
+
+    /// Sets a key of `proxy:` on all nodes, as YAML.
+    pub fn proxy(mut self, line: &str) -> Self {
+        self.proxy += &format!("  {line}\n");
+        self
+    }
+
+    /// Gives all nodes a rule file, as YAML.
+    pub fn rules(mut self, rules: &str) -> Self {
+        self.rules = Some(rules.to_owned());
+        self.proxy("rules: [rules.yml]")
+    }
+
+    /// Replicas apply what they receive this much later.
+    pub fn apply_delay(mut self, delay: Duration) -> Self {
+        self.tuning.apply_delay = delay;
+        self
+    }
+
+    /// Has the replicas reach the primary through [`Cluster::link`].
+    pub fn linked(mut self) -> Self {
+        self.linked = true;
+        self
+    }
+
+    /// Each node takes the next one for its application.
+    pub fn in_a_circle(mut self) -> Self {
+        self.circle = Some(NAMES.map(|_| reserve_port()));
+        self
+    }
+
+    /// Starts the applications and the nodes, and returns once all nodes hear the primary.
+    pub async fn start(self) -> Cluster {
+        let cluster = self.launch().await;
+        cluster.settled().await;
+        cluster
+    }
+
+    async fn launch(self) -> Cluster {
+        let dirs = NAMES.map(|_| {
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::create_dir(dir.path().join("mount")).unwrap();
+            if let Some(rules) = &self.rules {
+                std::fs::write(dir.path().join("rules.yml"), rules).unwrap();
+            }
+            dir
+        });
+        let apps = self.start_apps(&dirs);
+        let ports = NAMES.map(|_| reserve_port());
+        let mut cluster = Cluster { members: Vec::new(), links: Vec::new() };
+        for (i, (app, dir)) in apps.into_iter().zip(dirs).enumerate() {
+            let to_primary = SocketAddr::from((Ipv4Addr::LOCALHOST, ports[PRIMARY]));
+            let link = match self.linked && i != PRIMARY {
+                true => Some(PeerLink::to(to_primary).await),
+                false => None,
+            };
+            let primary = link.as_ref().map_or(to_primary, PeerLink::addr);
+            let config = self.config(i, &app, &dir, &ports, primary);
+            let node = Some(Node::start_with(config.clone(), self.tuning).unwrap());
+            cluster.members.push(Member { node, app: Some(app), config, tuning: self.tuning, dir });
+            cluster.links.push(link);
+        }
+        cluster
+    }
+
+    fn start_apps(&self, dirs: &[TempDir; 3]) -> Vec<App> {
+        let start = |i: usize| (self.app)(NAMES[i], dirs[i].path().join("mount")).start();
+        thread::scope(|scope| {
+            let starting: Vec<_> = (0..3).map(|i| scope.spawn(move || start(i))).collect();
+            starting.into_iter().map(|app| app.join().unwrap()).collect()
+        })
+    }
+
+    fn config(
+        &self,
+        own: usize,
+        app: &App,
+        dir: &TempDir,
+        ports: &[u16; 3],
+        primary: SocketAddr,
+    ) -> Config {
+        let peers = (0..3).map(|i| match i {
+            PRIMARY if own != PRIMARY => format!("{}: {primary}", NAMES[i]),
+            _ => format!("{}: 127.0.0.1:{}", NAMES[i], ports[i]),
+        });
+        let loopback = |port| format!("127.0.0.1:{port}");
+        let (listen, target) = match self.circle {
+            Some(ports) => (loopback(ports[own]), loopback(ports[(own + 1) % 3])),
+            None => (loopback(0), app.address().to_string()),
+        };
+        let yaml = format!(
+            "node: {}\ndata_dir: data\nshutdown_timeout: 10s\nadmin: {{listen: 127.0.0.1:0}}\n\
+             litefs: {{engine: embedded, mount: mount}}\n\
+             cluster:\n  election: static\n  primary: {}\n  listen: 127.0.0.1:{}\n  peers: {{{}}}\n\
+             proxy:\n  listen: {listen}\n  target: {target}\n  db: db.sqlite3\n{}",
+            NAMES[own],
+            NAMES[PRIMARY],
+            ports[own],
+            peers.collect::<Vec<_>>().join(", "),
+            self.proxy
+        );
+        let file = dir.path().join("litepilot.yml");
+        Config::from_yaml(&file.to_string_lossy(), yaml.as_bytes(), &|_| None).unwrap()
+    }
+}
+
+impl Cluster {
+    /// A new connection to a node.
+    pub async fn client(&self, node: usize) -> Client {
+        Client::connect(self.address(node)).await
+    }
+
+    /// Where clients connect to a node that runs.
+    pub fn address(&self, node: usize) -> SocketAddr {
+        self.members[node].running().proxy_address()
+    }
+
+    /// The way from a replica to the primary.
+    pub fn link(&self, from: usize) -> &PeerLink {
+        self.links[from].as_ref().unwrap()
+    }
+
+    /// An answer of a node's admin port.
+    pub async fn admin(&self, node: usize, path: &str) -> Message {
+        let mut admin = Client::connect(self.members[node].running().admin_address()).await;
+        admin
+            .send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
+            .await;
+        admin.response().await
+    }
+
+    /// What a node says of the cluster.
+    pub async fn status(&self, node: usize) -> Value {
+        serde_json::from_slice(&self.admin(node, "/status").await.body).unwrap()
+    }
+
+    /// The number behind a line of a node's `/metrics`; 0 if it is not there.
+    pub async fn metric(&self, node: usize, line: &str) -> u64 {
+        let metrics = self.admin(node, "/metrics").await;
+        let mut lines = metrics.text().lines();
+        let found = lines.find_map(|l| l.strip_prefix(line)?.strip_prefix(' '));
+        found.map_or(0, |number| number.parse().unwrap())
+    }
+
+    /// Returns once every node that runs hears a primary, and its application answers.
+    pub async fn settled(&self) {
+        for (i, member) in self.members.iter().enumerate() {
+            if member.node.is_some() {
+                until(&format!("{} to hear a primary", NAMES[i]), || async {
+                    let status = self.status(i).await;
+                    status["primary"].is_object() && status["app"]["state"] == "up"
+                })
+                .await;
+            }
+        }
+    }
+
+    /// Returns once a node hears no primary.
+    pub async fn without_primary(&self, node: usize) {
+        until("the primary to be missed", || async {
+            self.status(node).await["primary"].is_null()
+        })
+        .await;
+    }
+
+    /// Returns once every replica that runs holds what the primary holds.
+    pub async fn level(&self) {
+        let goal = self.status(PRIMARY).await["position"].clone();
+        for i in REPLICAS.into_iter().filter(|i| self.members[*i].node.is_some()) {
+            until(&format!("{} to hold {goal}", NAMES[i]), || async {
+                self.status(i).await["position"] == goal
+            })
+            .await;
+        }
+    }
+
+    /// Stops a node in good order. Its application stays.
+    pub async fn stop(&mut self, node: usize) {
+        let running = self.members[node].node.take().unwrap();
+        running.stop(Urgency::Graceful);
+        soon("the node to stop", running.stopped()).await;
+        running.wait();
+    }
+
+    /// Ends a node at once.
+    pub fn kill(&mut self, node: usize) {
+        drop(self.members[node].node.take().unwrap());
+    }
+
+    /// Starts a node that was stopped; its port for clients is another one.
+    pub fn start(&mut self, node: usize) {
+        let member = &mut self.members[node];
+        assert!(member.node.is_none());
+        member.node = Some(Node::start_with(member.config.clone(), member.tuning).unwrap());
+    }
+}
+
+impl Member {
+    /// The application, to be killed and restarted; dropped it ends.
+    pub fn take_app(&mut self) -> App {
+        self.app.take().unwrap()
+    }
+
+    fn running(&self) -> &Node {
+        self.node.as_ref().expect("the node was stopped")
+    }
+
+    /// Its copy of the database.
+    pub fn database(&self) -> PathBuf {
+        self.dir.path().join("mount/db.sqlite3")
+    }
+
+    /// A file beside the database.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.dir.path().join("mount").join(name)
+    }
+}
+
+/// A port of loopback that nobody has. Below those that systems give out by themselves, so that it is
+/// free again whenever a node restarts.
+fn reserve_port() -> u16 {
+    const FIRST: u16 = 12_000;
+    const COUNT: u16 = 18_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = (std::process::id() % u32::from(COUNT)) as u16;
+    loop {
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = FIRST + start.wrapping_add(next) % COUNT;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+}
