@@ -7,25 +7,37 @@
 //! | [`cli`] | one short file per subcommand |
 //! | [`node`] | builds one running node from a configuration; the only place that knows every part |
 //! | [`config`], [`yaml`] | the one file that users write: tree with places → checked [`config::Config`] |
-//! | [`rules`] | a request's class. Pure |
-//! | [`proxy`] | the data plane: one runtime per core, the life of a request |
-//! | [`cluster`], [`txid`], [`position`] | node names, epochs, transaction ids; waiting for a position |
+//! | [`rules`] | a request's class, and rule files |
+//! | [`proxy`] | the data plane: one runtime per core, the life of a request, its problems |
+//! | [`cluster`], [`txid`], [`position`] | plain data: node names, epochs, the view of the cluster, transaction ids; waiting for a position |
 //! | [`fixed`] | `election: static`: the view when the primary never changes |
 //! | [`peer`], [`net`] | the one port between nodes, gossip; dialing by name |
-//! | [`engine`], [`embedded`] | what keeps the database, and how far it is |
+//! | [`engine`], [`embedded`] | what keeps the database: the interface, and the engine over plain directories |
 //! | [`process`] | the application as our child, its health, PID 1 |
 //! | [`admin`], [`status`] | the admin port: health, status, metrics |
 //! | [`telemetry`] | logs, metrics, events |
+//! | [`demo`] | a whole cluster on this machine, and the guestbook that it serves |
+//! | [`html`] | text in HTML |
 //! | [`shutdown`] | phases of stopping, in order, with a deadline |
 //!
 //! # What always holds
 //!
 //! * A write reaches an application at most once, but for replay, which the application asks for.
-//! * A 2xx comes from an application, never from us in its stead.
+//! * A 2xx comes from an application, never from us in its stead. After a write it is passed on only
+//!   while this node is still the primary of the epoch in which the application was asked.
+//! * A token that a client was given is never satisfied by a copy that lacks its write.
 //! * A bad configuration or rule file never replaces a good one.
-//! * Whatever the network sends: no panic, no unbounded memory.
+//! * Whatever the network sends: no panic, no unbounded memory, no endless wait.
 //!
-//! `proxy` never sees who elects; `rules` and `proxy::route` do no I/O and read no clock.
+//! # Who may know whom
+//!
+//! * Only [`node`] sees everything; [`cli`] starts a node or asks one through its admin port.
+//! * [`proxy`] sees a [`cluster::ClusterView`], an [`engine::Engine`] and [`peer`]'s dialer, never who
+//!   elects, and never which engine it is.
+//! * [`peer`] knows no protocol but its own gossip: [`node`] registers the others by name.
+//! * Classifying a request, `proxy::route` and the health checks of [`admin`] are pure: no I/O, no
+//!   clock.
+//! * Load on the data plane does not delay the control thread, which runs everything else.
 
 // A panic in a worker takes every connection of that worker with it.
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -34,9 +46,11 @@ pub mod admin;
 pub mod cli;
 pub mod cluster;
 pub mod config;
+pub mod demo;
 pub mod embedded;
 pub mod engine;
 pub mod fixed;
+pub mod html;
 pub mod net;
 pub mod node;
 pub mod peer;

@@ -4,6 +4,10 @@
 
 use std::process::ExitCode;
 
+/// Measured: see `loadtests/results/`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     if let Some(code) = litepilot::process::init::run_if_pid1() {
         return code;

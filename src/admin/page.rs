@@ -7,6 +7,7 @@ use http::header::{CONTENT_SECURITY_POLICY, HeaderValue, REFERRER_POLICY};
 
 use super::reply::{self, Reply};
 use super::token::random_hex;
+use crate::html::escaped;
 use crate::status::{AppState, Member, Status};
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;\
@@ -79,14 +80,6 @@ fn row(member: &Member) -> String {
         member.lag_ms.map_or("unknown".to_owned(), |lag| format!("{lag} ms")),
     );
     row
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
-        .replace('\'', "&#39;")
 }
 
 #[cfg(test)]

@@ -10,9 +10,6 @@ use crate::config::{self, Ack, Consistency};
 use crate::rules::{RuleSet, Verdict};
 use crate::yaml::Problem;
 
-/// Exit code for wrong usage, clap's own.
-const EXIT_USAGE: u8 = 2;
-
 /// The arguments of `litepilot classify`.
 #[derive(Args)]
 pub struct ClassifyArgs {
@@ -43,7 +40,7 @@ pub fn main(args: ClassifyArgs) -> ExitCode {
         }
         Err(bad) => {
             eprintln!("error: {bad}; such a request is answered with 400");
-            ExitCode::from(EXIT_USAGE)
+            ExitCode::from(super::EXIT_USAGE)
         }
     }
 }

@@ -9,13 +9,16 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{self, Config};
 use crate::yaml::Problem;
 
-mod admin_client;
+pub(crate) mod admin_client;
 mod check;
 mod classify;
+mod demo;
 mod primary;
 mod run;
 mod status;
 
+/// Exit code for wrong usage, clap's own.
+pub const EXIT_USAGE: u8 = 2;
 /// Exit code for a bad configuration: `EX_CONFIG` of `sysexits.h`.
 pub const EXIT_CONFIG: u8 = 78;
 
@@ -31,6 +34,11 @@ struct Cli {
 enum Command {
     /// Run a node: the proxy, and the application if it is given here or as app.command
     Run(run::RunArgs),
+    /// Run a whole cluster on this machine, with a guestbook or in front of running applications
+    Demo(demo::DemoArgs),
+    /// The guestbook, as started by the nodes of a demo
+    #[command(hide = true)]
+    DemoApp(demo::DemoAppArgs),
     /// Validate configuration, rules and certificates, and print every problem
     Check(check::CheckArgs),
     /// Print what a request would be taken for, and the rule that says so
@@ -89,6 +97,8 @@ pub struct AdminArgs {
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run::main(args),
+        Command::Demo(args) => demo::main(args),
+        Command::DemoApp(args) => demo::app(&args),
         Command::Check(args) => check::main(args),
         Command::Classify(args) => classify::main(args),
         Command::Status(args) => status::main(args),

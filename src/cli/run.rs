@@ -8,6 +8,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Config;
+use crate::demo::lifeline;
 use crate::node::{Node, StartError};
 use crate::process::init;
 use crate::shutdown::Urgency;
@@ -21,6 +22,9 @@ pub struct RunArgs {
     /// The application, instead of app.command
     #[arg(last = true, value_name = "APP")]
     app: Vec<String>,
+    /// Stop, too, when standard input, a pipe, ends: whoever started this node is gone
+    #[arg(long, hide = true)]
+    until_stdin_ends: bool,
 }
 
 /// Runs it.
@@ -40,12 +44,12 @@ pub fn main(args: RunArgs) -> ExitCode {
         return ExitCode::FAILURE;
     }
     raise_file_limit();
-    let code = run(config);
+    let code = run(config, args.until_stdin_ends);
     log::flush(Duration::from_secs(1));
     code
 }
 
-fn run(config: Config) -> ExitCode {
+fn run(config: Config, until_stdin_ends: bool) -> ExitCode {
     let node = match Node::start(config) {
         Ok(node) => node,
         Err(StartError::Config(problems)) => return super::refuse(&problems, &mut io::stderr()),
@@ -54,7 +58,7 @@ fn run(config: Config) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    if let Err(why) = obey_signals(&node) {
+    if let Err(why) = obey_signals(&node, until_stdin_ends) {
         tracing::error!(%why, "cannot wait for signals");
         return ExitCode::FAILURE;
     }
@@ -62,19 +66,22 @@ fn run(config: Config) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// SIGTERM or SIGINT: stop, a second one: at once. SIGHUP: reload. Returns once the node stops.
-fn obey_signals(node: &Node) -> io::Result<()> {
+/// SIGTERM or SIGINT: stop, a second one: at once. SIGHUP: reload. Returns once the node stops. With
+/// `until_stdin_ends`, that end is as a SIGTERM.
+fn obey_signals(node: &Node, until_stdin_ends: bool) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hang_up = signal(SignalKind::hangup())?;
+        let mut alone = std::pin::pin!(left_alone(until_stdin_ends)?);
         let mut urgency = Urgency::Graceful;
         loop {
             tokio::select! {
                 () = node.stopped() => return Ok(()),
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
+                () = &mut alone => alone.set(left_alone(false)?),
                 _ = hang_up.recv() => {
                     node.reload();
                     continue;
@@ -82,6 +89,17 @@ fn obey_signals(node: &Node) -> io::Result<()> {
             }
             node.stop(urgency);
             urgency = Urgency::AtOnce;
+        }
+    })
+}
+
+/// Ready when standard input ends, if that is waited for.
+fn left_alone(wanted: bool) -> io::Result<impl Future<Output = ()>> {
+    let end = if wanted { Some(lifeline::stdin_ends()?) } else { None };
+    Ok(async move {
+        match end {
+            Some(end) => end.await,
+            None => std::future::pending().await,
         }
     })
 }

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use super::value;
-use crate::yaml::Node;
+use crate::yaml::{Node, Place, Value};
 
 /// The longest path of a Unix socket on Linux, in bytes.
 const LONGEST_SOCKET_PATH: usize = 107;
@@ -35,6 +36,15 @@ impl HostPort {
             Ok(address) => address.to_canonical().is_loopback(),
             Err(_) => self.host.eq_ignore_ascii_case("localhost"),
         }
+    }
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    /// As the value of a key.
+    fn from_str(text: &str) -> Result<Self, String> {
+        target(&Node { place: Place::START, value: Value::Text(text.to_owned()), plain: None })
     }
 }
 
@@ -167,7 +177,6 @@ fn is_host(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::yaml::{Place, Value};
 
     fn node(text: &str) -> Node {
         Node { place: Place::START, value: Value::Text(text.to_owned()), plain: None }

@@ -23,8 +23,9 @@ use rusqlite::{Connection, OpenFlags};
 use super::image::{READ_VERSION, Update, WRITE_VERSION, first_page};
 use super::observe::explain;
 
-/// How long one try waits for readers (in rollback mode) or for a writer.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long one try waits for readers (in rollback mode) or for a writer. New readers wait as long
+/// for us, so it is well below what applications allow (5 s is the usual).
+const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
 /// The write version that nobody may write. SQLite knows 1 and 2.
 const READ_ONLY: u8 = 3;
 /// The WAL is cut to this size, in bytes, when it begins anew.

@@ -16,8 +16,8 @@ use super::wire::{self, Frames, HEARTBEAT, Message, VERSION};
 use super::worker::Command;
 use super::{Duty, Embedded, lock};
 
-/// Between two tries to apply what readers hold up.
-const RETRY: Duration = Duration::from_millis(20);
+/// Between two tries to apply what readers hold up: others get their turn.
+const RETRY: Duration = Duration::from_millis(50);
 
 /// Follows the primary at the other end for as long as this node is a replica.
 ///

@@ -13,7 +13,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 /// How long one look waits for a writer that is in the middle of its commit.
@@ -109,7 +108,8 @@ fn id(file: &Metadata) -> FileId {
     (file.dev(), file.ino())
 }
 
-/// Opens the database so that nothing we do can alter it.
+/// Opens the database so that nothing we do can alter it: a read-only connection rolls back no
+/// journal, and when it is the last to close it neither writes the WAL back nor deletes it.
 ///
 /// In WAL mode SQLite needs `-wal` and `-shm` beside it, and makes them if nobody has it open. It
 /// gives them the database's permissions and, if we are root, its owner.
@@ -119,9 +119,6 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    // The last connection to close would otherwise write the WAL back and delete it.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    connection.pragma_update(None, "query_only", true)?;
     Ok(connection)
 }
 

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::admin::{self, Admin, Hosts, token};
 use crate::cluster::{ClusterView, Epoch, Role};
-use crate::config::{Config, Election, EngineKind};
+use crate::config::{Config, Election};
 use crate::embedded::{self, Duty, Embedded};
 use crate::process::app;
 use crate::process::child::{self, ChildHandle};
@@ -32,6 +32,8 @@ use crate::telemetry::metrics::Metrics;
 use crate::yaml::Problem;
 
 mod peers;
+mod promotion;
+mod refusals;
 mod status;
 
 use peers::Beginning;
@@ -99,16 +101,13 @@ impl Node {
     /// See [`Node::start`].
     pub fn start_with(config: Config, tuning: Tuning) -> Result<Self, StartError> {
         let rules = RuleSet::load(&config.proxy.rules).map_err(StartError::Config)?;
+        refusals::check(&config, &rules).map_err(StartError::Io)?;
         make_data_dir(&config)?;
         let token =
             token::load_or_create(&config).map_err(|why| StartError::Io(why.to_string()))?;
         let proxy = listen(config.proxy.listen, "proxy.listen")?;
         let admin = listen(config.admin.listen, "admin.listen")?;
         let addresses = (local(&proxy)?, local(&admin)?);
-        if config.litefs.engine != EngineKind::Embedded {
-            let detail = "this version runs with `litefs: {engine: embedded}` only";
-            return Err(StartError::Io(detail.to_owned()));
-        }
         tracing::info!(
             "node {} listens at http://{}, admin port at {}",
             config.node,
@@ -252,22 +251,22 @@ impl Control {
         let beginning = match &config.cluster.election {
             Election::Single => None,
             Election::Static(primary) => Some(Beginning::new(&config, primary)?),
-            Election::Raft => {
-                let detail = "this version knows `election: static` and `single` only";
-                return Err(io::Error::new(io::ErrorKind::Unsupported, detail));
-            }
+            // Refused before; see `refusals`.
+            Election::Raft => return Err(io::ErrorKind::Unsupported.into()),
         };
         let (single, view) = match &beginning {
             Some(beginning) => (None, beginning.view.clone()),
             None => {
-                let (sender, view) =
-                    watch::channel(ClusterView::single(config.node.clone(), SINGLE_EPOCH));
+                // No primary until `on_promote` has done its work.
+                let view = ClusterView::single(config.node.clone(), SINGLE_EPOCH);
+                let view = ClusterView { primary: None, writable: false, ..view };
+                let (sender, view) = watch::channel(view);
                 (Some(sender), view)
             }
         };
-        let first = view.borrow().clone();
+        let role = view.borrow().role;
         let reign = beginning.as_ref().map(|b| b.epoch());
-        let engine = start_engine(&config, tuning, &first, reign)?;
+        let engine = start_engine(&config, tuning, role, reign)?;
 
         let (checker, health) = health::channel();
         let check = health::run(checker, config.proxy.target.clone(), config.app.health.clone());
@@ -278,6 +277,7 @@ impl Control {
         let shared = Arc::new(Shared {
             config: config.proxy.clone(),
             node: config.node.as_str().into(),
+            access_log: config.log.access,
             rules,
             view: view.clone(),
             engine: engine.clone(),
@@ -297,13 +297,27 @@ impl Control {
             health: health.clone(),
             app: status::Parts::child(app.as_ref()),
         };
-        let mut tasks = match beginning {
-            Some(beginning) => {
-                beginning.run(&config, engine.clone(), health, data_plane.peer_door()).await?
-            }
-            None => JoinSet::new(),
-        };
+        let promoted = promotion::run(&config, app_environment(&config), events.clone());
+        let mut tasks = JoinSet::new();
         tasks.spawn(check);
+        match beginning {
+            Some(beginning) => {
+                let door = data_plane.peer_door();
+                let part = beginning.run(&config, engine.clone(), health, door, promoted);
+                let part = part.await?;
+                tasks.spawn(async move { drop(part.join_all().await) });
+            }
+            None => {
+                let (node, view) = (config.node.clone(), single.clone());
+                tasks.spawn(async move {
+                    if promoted.await
+                        && let Some(view) = view
+                    {
+                        view.send_replace(ClusterView::single(node, SINGLE_EPOCH));
+                    }
+                });
+            }
+        }
         let (admin_stop, mut stop) = watch::channel(false);
         admin.set_nonblocking(true)?;
         let admin = admin::serve(
@@ -371,10 +385,10 @@ fn app_environment(config: &Config) -> Vec<(String, String)> {
 fn start_engine(
     config: &Config,
     tuning: Tuning,
-    view: &ClusterView,
+    role: Role,
     reign: Option<Epoch>,
 ) -> io::Result<Arc<Embedded>> {
-    let duty = match view.role {
+    let duty = match role {
         Role::Primary => Duty::Primary(reign.unwrap_or(SINGLE_EPOCH)),
         Role::Replica | Role::Witness => Duty::Replica,
     };

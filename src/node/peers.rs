@@ -79,7 +79,8 @@ impl Beginning {
         self.fixed.epoch()
     }
 
-    /// Opens the peer port and takes part, in tasks that end when the answer is dropped.
+    /// Opens the peer port and takes part, in tasks that end when the answer is dropped. If this node
+    /// is the primary, it takes writes once `promoted` says so.
     ///
     /// # Errors
     ///
@@ -90,6 +91,7 @@ impl Beginning {
         engine: Arc<Embedded>,
         health: AppHealth,
         door: PeerDoor,
+        promoted: impl Future<Output = bool> + Send + 'static,
     ) -> io::Result<JoinSet<()>> {
         let Self { dialer, view, gossip, fixed, ready, report, times, .. } = self;
         let names: Vec<NodeId> =
@@ -113,9 +115,11 @@ impl Beginning {
         tasks.spawn(fixed.run());
         tasks.spawn(report);
         tasks.spawn(follow(view, engine, dialer));
-        // From now on writes can be taken; the task keeps the sender.
-        ready.send_replace(true);
-        tasks.spawn(async move { ready.closed().await });
+        tasks.spawn(async move {
+            ready.send_replace(promoted.await);
+            // The sender is kept for as long as anybody listens.
+            ready.closed().await;
+        });
         Ok(tasks)
     }
 }

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::acceptor::Slot;
 use super::body::{Answer, Attached};
 use super::client::Client;
-use super::exchange::{Call, ClientResponse, Exchange};
+use super::exchange::{Call, ClientResponse, Exchange, Logged};
 use super::forward;
 use super::headers;
 use super::problem::{Kind, Problem};
@@ -41,6 +41,7 @@ pub struct Finish {
     route: Route,
     status: StatusCode,
     started: Instant,
+    logged: Option<Box<Logged>>,
     _slot: Option<Slot>,
 }
 
@@ -59,6 +60,7 @@ impl Finish {
             route: exchange.route,
             status,
             started: exchange.started,
+            logged: exchange.logged.take(),
             _slot: exchange.slot.take(),
         }
     }
@@ -75,7 +77,21 @@ impl Attached for Finish {
 impl Drop for Finish {
     fn drop(&mut self) {
         self.client.activity.idle();
-        self.metrics.request(self.class, self.route, self.status, self.started.elapsed());
+        let took = self.started.elapsed();
+        self.metrics.request(self.class, self.route, self.status, took);
+        if let Some(Logged { client, method, target }) = self.logged.as_deref() {
+            tracing::info!(
+                target: "access",
+                client,
+                %method,
+                %target,
+                status = self.status.as_u16(),
+                class = self.class.as_str(),
+                route = self.route.as_str(),
+                took_ms = took.as_secs_f64() * 1000.0,
+                "request"
+            );
+        }
     }
 }
 
@@ -108,9 +124,11 @@ impl Outcome<'_> {
         headers::remove_ours(response.headers_mut());
         let (mut head, body) = response.into_parts();
         match self.exchange.class {
-            Class::Write => self.acknowledge(&mut head).await?,
-            Class::Read => self.tell_position(&mut head).await,
-            Class::Passthrough => {}
+            Class::Write => Box::pin(self.acknowledge(&mut head)).await?,
+            Class::Read if self.is_position_wanted() => {
+                Box::pin(self.tell_position(&mut head)).await
+            }
+            Class::Read | Class::Passthrough => {}
         }
         self.exchange.mark(&mut head.headers);
         Ok(self.pass_on(head, body, connection))
@@ -170,25 +188,30 @@ impl Outcome<'_> {
 
     /// Reads tell a position where the client asked for monotonic reads, or holds a token that only
     /// the primary may find impossible and replace.
-    async fn tell_position(&self, head: &mut Parts) {
-        let (engine, ask) = (&self.exchange.worker.shared.engine, &self.call.ask);
+    fn is_position_wanted(&self) -> bool {
+        self.call.ask.consistency == Consistency::Monotonic || self.is_token_suspicious()
+    }
+
+    fn is_token_suspicious(&self) -> bool {
         let unknown = |token| {
-            let position = engine.position();
+            let position = self.exchange.worker.shared.engine.position();
             !position.reached(route::with_epoch(token, position.get()))
         };
-        let suspicious =
-            self.view.writable && (self.call.malformed_token || ask.token.is_some_and(unknown));
-        let monotonic = ask.consistency == Consistency::Monotonic;
-        if !suspicious && !monotonic {
-            return;
-        }
-        let Ok(position) = engine.read_position().await else { return };
+        self.view.writable
+            && (self.call.malformed_token || self.call.ask.token.is_some_and(unknown))
+    }
+
+    async fn tell_position(&self, head: &mut Parts) {
+        let suspicious = self.is_token_suspicious();
+        let position = self.exchange.worker.shared.engine.read_position().await;
+        let Ok(position) = position else { return };
         let beyond = |token| route::with_epoch(token, position) > position;
-        let impossible = suspicious && (self.call.malformed_token || ask.token.is_some_and(beyond));
+        let impossible =
+            suspicious && (self.call.malformed_token || self.call.ask.token.is_some_and(beyond));
         if impossible {
             self.exchange.worker.metrics.read_wait(ReadWait::Impossible);
         }
-        if impossible || monotonic {
+        if impossible || self.call.ask.consistency == Consistency::Monotonic {
             self.set_token(position, head);
         }
     }

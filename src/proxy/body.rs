@@ -14,39 +14,30 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
+
+use super::alarm::Alarm;
 
 /// Gives each wait for the next piece of a body a limit of its own.
 struct PieceTimer {
     limit: Duration,
-    /// Made at the first wait: most bodies are there at once and never need it.
-    sleep: Option<Pin<Box<Sleep>>>,
-    waiting: bool,
+    alarm: Alarm,
+    waiting_since: Option<Instant>,
 }
 
 impl PieceTimer {
     fn new(limit: Duration) -> Self {
-        Self { limit, sleep: None, waiting: false }
+        Self { limit, alarm: Alarm::default(), waiting_since: None }
     }
 
     fn arrived(&mut self) {
-        self.waiting = false;
+        self.waiting_since = None;
     }
 
     /// Ready once the present wait has lasted too long.
     fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let deadline = || Instant::now() + self.limit;
-        let sleep = match &mut self.sleep {
-            Some(sleep) => {
-                if !self.waiting {
-                    sleep.as_mut().reset(deadline());
-                }
-                sleep
-            }
-            none => none.insert(Box::pin(sleep_until(deadline()))),
-        };
-        self.waiting = true;
-        sleep.as_mut().poll(cx)
+        let since = *self.waiting_since.get_or_insert_with(Instant::now);
+        self.alarm.poll_passed(since + self.limit, cx)
     }
 }
 
@@ -56,7 +47,7 @@ pub struct Progress {
     last: Cell<Instant>,
     sent: Cell<bool>,
     starved: Cell<bool>,
-    failed: Cell<bool>,
+    failed: Cell<Option<ReadError>>,
 }
 
 impl Progress {
@@ -75,8 +66,8 @@ impl Progress {
         self.starved.get()
     }
 
-    /// The client went away, took too long, or sent what is no body.
-    pub fn failed(&self) -> bool {
+    /// Why nothing more comes from the client, if so.
+    pub fn failed(&self) -> Option<ReadError> {
         self.failed.get()
     }
 
@@ -117,7 +108,7 @@ struct Source {
 }
 
 /// Why a client's body could not be read.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum ReadError {
     /// Nothing came for as long as allowed.
     Timeout,
@@ -133,9 +124,6 @@ impl Outgoing {
         keep: usize,
         limit: Duration,
     ) -> Result<Self, ReadError> {
-        if body.is_end_stream() {
-            return Ok(Self::Empty);
-        }
         let mut read = BytesMut::new();
         let mut trailers = None;
         if body.size_hint().lower() <= keep as u64 {
@@ -157,7 +145,7 @@ impl Outgoing {
             last: Cell::new(Instant::now()),
             sent: Cell::new(false),
             starved: Cell::new(false),
-            failed: Cell::new(false),
+            failed: Cell::new(None),
         });
         let read = (!read.is_empty()).then(|| read.freeze());
         let source = Source { read, rest: body, timer: PieceTimer::new(limit), touched: false };
@@ -242,12 +230,14 @@ impl Streamed {
         let Poll::Ready(frame) = Pin::new(&mut source.rest).poll_frame(cx) else {
             progress.starved.set(true);
             ready!(source.timer.poll_expired(cx));
-            progress.failed.set(true);
+            progress.failed.set(Some(ReadError::Timeout));
             return Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())));
         };
         source.timer.arrived();
         progress.piece();
-        progress.failed.set(frame.as_ref().is_some_and(Result::is_err));
+        if frame.as_ref().is_some_and(Result::is_err) {
+            progress.failed.set(Some(ReadError::Broken));
+        }
         if frame.is_none() || source.rest.is_end_stream() {
             progress.sent.set(true);
         }

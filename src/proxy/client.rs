@@ -4,10 +4,10 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use http::{HeaderMap, Request};
@@ -17,10 +17,11 @@ use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::timeout;
 
 use super::acceptor::Slot;
 use super::activity::{Activity, Limits, Phase};
+use super::alarm::Alarm;
 use super::client_io::ClientIo;
 use super::exchange::{self, ClientResponse};
 use super::headers::{ClientHeaders, Trust};
@@ -28,6 +29,7 @@ use super::problem::{Kind, Problem};
 use super::receive;
 use super::worker::Worker;
 use crate::peer;
+use crate::telemetry::metrics::WorkerMetrics;
 
 /// Bytes of a request's head, and of what is buffered of a connection at once.
 const MAX_HEAD: usize = 64 * 1024;
@@ -41,10 +43,15 @@ pub struct Client {
     pub activity: Arc<Activity>,
     /// What the application is told about the client; `None`: a peer, which has said so already.
     headers: Option<ClientHeaders>,
-    _slot: Option<Slot>,
+    _place: Option<Place>,
 }
 
 impl Client {
+    /// The client's address, for logs.
+    pub fn name(&self) -> &str {
+        self.headers.as_ref().map_or("peer", ClientHeaders::address)
+    }
+
     /// Says on a request who the client is.
     pub fn describe(&self, request: &mut HeaderMap) {
         if let Some(headers) = &self.headers {
@@ -58,6 +65,25 @@ impl Client {
     }
 }
 
+/// A client's place among the connections, counted for as long as it is taken.
+struct Place {
+    metrics: Arc<WorkerMetrics>,
+    _slot: Slot,
+}
+
+impl Place {
+    fn new(slot: Slot, worker: &Worker) -> Self {
+        worker.metrics.connection_opened();
+        Self { metrics: worker.metrics.clone(), _slot: slot }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.metrics.connection_closed();
+    }
+}
+
 /// Serves a client until either side is done.
 pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, slot: Slot) {
     let config = &worker.shared.config;
@@ -67,10 +93,11 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, slot
         piece: config.body_timeout,
     };
     let trust = if config.trusted.contains(peer.ip()) { Trust::Proxy } else { Trust::Nobody };
-    let port = stream.local_addr().map_or(0, |a| a.port());
-    let headers = Some(ClientHeaders::new(trust, peer.ip(), port, false));
+    // Without its own address the socket is of no use any more; the next read will say so.
+    let local = stream.local_addr().unwrap_or_else(|_| ([0, 0, 0, 0], 0).into());
+    let headers = Some(ClientHeaders::new(trust, peer.ip(), local, false));
     let activity = Arc::new(Activity::new(limits));
-    let client = Client { activity, headers, _slot: Some(slot) };
+    let client = Client { activity, headers, _place: Some(Place::new(slot, &worker)) };
     drive(worker, stream, client, |worker, client, request| async move {
         exchange::serve(worker, client, request).await
     })
@@ -83,7 +110,7 @@ pub async fn serve_peer(worker: Rc<Worker>, stream: peer::Stream) {
     let limits =
         Limits { head: config.header_timeout, idle: PEER_IDLE, piece: config.body_timeout };
     let activity = Arc::new(Activity::new(limits));
-    let client = Client { activity, headers: None, _slot: None };
+    let client = Client { activity, headers: None, _place: None };
     drive(worker, stream, client, |worker, client, request| async move {
         receive::serve(worker, client, request).await
     })
@@ -108,6 +135,9 @@ async fn drive<T, F>(
     });
     let mut connection = http1::Builder::new()
         .max_buf_size(MAX_HEAD)
+        // One buffer, one plain write: for the small responses of most applications that is cheaper
+        // than gathering, and large ones lose little by being copied once.
+        .writev(false)
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
     if watch(&worker, &activity, &mut connection).await == End::SlowHead
@@ -140,38 +170,25 @@ where
     S::ResBody: Body + 'static,
     <S::ResBody as Body>::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let mut alarm = pin!(sleep_until(Instant::now()));
-    let mut armed: Option<Instant> = None;
+    let mut alarm = Alarm::default();
     let mut finishing = false;
     let mut presence = None;
     poll_fn(|cx| {
-        if Pin::new(&mut *connection).poll(cx).is_ready() {
-            return Poll::Ready(End::Done);
-        }
-        presence.get_or_insert_with(|| worker.enter(cx.waker().clone()));
         // Told while a request is on, so that the client learns it from the response: a connection
-        // closed while idle might meet a request on its way.
+        // closed while idle might meet a request on its way. Before the poll, which may respond.
         if worker.is_draining() && !finishing && activity.phase() == Phase::Busy {
             finishing = true;
             Pin::new(&mut *connection).graceful_shutdown();
         }
-        loop {
-            let deadline = activity.deadline(worker.impatient_since());
-            let Some(deadline) = deadline else { return Poll::Pending };
-            // An alarm that is set too early is harmless; most requests never touch it.
-            if armed.is_none_or(|armed| armed > deadline) {
-                alarm.as_mut().reset(deadline);
-                armed = Some(deadline);
-            }
-            if alarm.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            armed = None;
-            if deadline <= Instant::now() {
-                let slow = activity.phase() == Phase::Head && activity.is_between_messages();
-                return Poll::Ready(if slow { End::SlowHead } else { End::Done });
-            }
+        if Pin::new(&mut *connection).poll(cx).is_ready() {
+            return Poll::Ready(End::Done);
         }
+        presence.get_or_insert_with(|| worker.enter(cx.waker().clone()));
+        let deadline = activity.deadline(worker.impatient_since());
+        let Some(deadline) = deadline else { return Poll::Pending };
+        ready!(alarm.poll_passed(deadline, cx));
+        let slow = activity.phase() == Phase::Head && activity.is_between_messages();
+        Poll::Ready(if slow { End::SlowHead } else { End::Done })
     })
     .await
 }

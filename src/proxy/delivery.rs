@@ -7,19 +7,18 @@ use std::io;
 use std::time::Duration;
 
 use http::header::{EXPECT, HeaderValue};
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, StatusCode};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout_at};
 
 use super::answer::{Outcome, ReplayRequest};
-use super::body::Outgoing;
 use super::exchange::{Call, ClientResponse, Exchange};
 use super::forward::{FLY_REPLAY_SRC, Forwarded, Refusal};
 use super::headers;
 use super::hold::Place;
 use super::problem::{Kind, Problem};
 use super::route::{self, Decision, Route};
-use super::upstream::{self, Failure};
+use super::upstream::{self, BoxedRequest, Failure};
 use super::worker::Seen;
 use crate::cluster::{ClusterView, Primary};
 use crate::rules::Class;
@@ -38,26 +37,28 @@ pub struct Delivery<'a> {
 }
 
 /// How an attempt ended.
+#[expect(clippy::large_enum_variant, reason = "the large one is what nearly always happens")]
 pub enum Attempt {
     /// With an answer.
     Answered(ClientResponse),
     /// Without the request having done anything.
-    Again(Request<Outgoing>),
+    Again(BoxedRequest),
 }
 
 impl Delivery<'_> {
-    /// Sends the request where it belongs now, or waits for that to change.
-    pub async fn attempt(&mut self, request: Request<Outgoing>) -> Result<Attempt, Problem> {
+    /// Sends the request where it belongs now, or waits for that to change. What is rarely done is
+    /// boxed: the future of a request is moved, and should be small.
+    pub async fn attempt(&mut self, request: BoxedRequest) -> Result<Attempt, Problem> {
         let seen = self.exchange.worker.seen();
         match self.decide(&seen.view) {
             Decision::Here => return self.here(request, &seen).await,
             Decision::ToPrimary => {
                 if let Some(primary) = &seen.view.primary {
-                    return self.at_primary(request, primary).await;
+                    return Box::pin(self.at_primary(request, primary)).await;
                 }
             }
-            Decision::HereAfter(token) => self.wait_for_token(token).await,
-            Decision::Hold => self.hold_for_primary(&seen.view).await?,
+            Decision::HereAfter(token) => Box::pin(self.wait_for_token(token)).await,
+            Decision::Hold => Box::pin(self.hold_for_primary(&seen.view)).await?,
         }
         Ok(Attempt::Again(request))
     }
@@ -82,11 +83,7 @@ impl Delivery<'_> {
             && !self.exchange.worker.shared.app.is_up()
     }
 
-    async fn here(
-        &mut self,
-        mut request: Request<Outgoing>,
-        seen: &Seen,
-    ) -> Result<Attempt, Problem> {
+    async fn here(&mut self, mut request: BoxedRequest, seen: &Seen) -> Result<Attempt, Problem> {
         tell_role(request.headers_mut(), seen);
         let exchange = &mut *self.exchange;
         let may_replay = exchange.class != Class::Passthrough && !seen.view.writable;
@@ -109,20 +106,16 @@ impl Delivery<'_> {
             Err(Failure::Unreached(unsent, why)) if exchange.class != Class::Passthrough => {
                 self.call.insist = true;
                 if !self.is_elsewhere(&seen.view) {
-                    self.hold_for_app(&why).await?;
+                    Box::pin(self.hold_for_app(&why)).await?;
                 }
-                Ok(Attempt::Again(*unsent))
+                Ok(Attempt::Again(unsent))
             }
             Err(failure) => Err(exchange.failed(&self.call, failure)),
         }
     }
 
     /// The application here says that it did nothing, and that the primary's has to.
-    fn replay(
-        &mut self,
-        replay: ReplayRequest,
-        spare: Request<Outgoing>,
-    ) -> Result<Attempt, Problem> {
+    fn replay(&mut self, replay: ReplayRequest, spare: BoxedRequest) -> Result<Attempt, Problem> {
         if !spare.body().is_intact() {
             return Err(Problem::new(
                 Kind::BodyTooLargeToReplay,
@@ -139,7 +132,7 @@ impl Delivery<'_> {
 
     async fn at_primary(
         &mut self,
-        mut request: Request<Outgoing>,
+        mut request: BoxedRequest,
         primary: &Primary,
     ) -> Result<Attempt, Problem> {
         let Some(origin) = self.exchange.worker.peer(&primary.node) else {
@@ -148,7 +141,7 @@ impl Delivery<'_> {
                 "this node knows no address of the primary",
             ));
         };
-        self.address_to(&mut request, primary);
+        self.address_to(request.headers_mut(), primary);
         let spare = upstream::copy(&request);
         let sending = self.exchange.sending(&self.call);
         let exchange = &mut *self.exchange;
@@ -174,7 +167,7 @@ impl Delivery<'_> {
                 let detail = format!("cannot connect to the primary, {}: {why}", primary.node);
                 let problem = Problem::new(Kind::PrimaryUnreachable, detail).retry_safe(true);
                 self.hold_briefly(problem).await?;
-                Ok(Attempt::Again(*unsent))
+                Ok(Attempt::Again(unsent))
             }
             Err(Failure::Broken(why)) if sending == upstream::Sending::Repeatable => {
                 let detail =
@@ -186,7 +179,7 @@ impl Delivery<'_> {
     }
 
     /// Tells the primary what was found out about the request.
-    fn address_to(&self, request: &mut Request<Outgoing>, primary: &Primary) {
+    fn address_to(&self, fields: &mut HeaderMap, primary: &Primary) {
         let forwarded = Forwarded {
             epoch: primary.epoch,
             class: self.exchange.class,
@@ -194,7 +187,6 @@ impl Delivery<'_> {
             token: self.call.ask.token,
             malformed: self.call.malformed_token,
         };
-        let fields = request.headers_mut();
         forwarded.set(fields);
         if let Some(replay) = &self.call.replay {
             fields.insert(FLY_REPLAY_SRC, replay.source(&self.exchange.worker.shared.node));
@@ -311,7 +303,7 @@ fn refused(refusal: Refusal) -> Problem {
 
 /// A body that is not kept waits until the primary has accepted the request (RFC 9110, 10.1.1), so
 /// that a refused one can still go elsewhere.
-fn with_go_ahead(mut request: Request<Outgoing>) -> Request<Outgoing> {
+fn with_go_ahead(mut request: BoxedRequest) -> BoxedRequest {
     if request.body().progress().is_none() {
         return request;
     }

@@ -9,8 +9,8 @@ use http::header::{
     ACCEPT, CONNECTION, CONTENT_LENGTH, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response};
-use hyper::body::Incoming;
+use http::{HeaderMap, Method, Request, Response, Uri};
+use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
@@ -25,7 +25,7 @@ use super::problem::{Kind, Problem};
 use super::request::{self, Upgrade};
 use super::route::{Ask, Route};
 use super::token::{self, Carried};
-use super::upstream::{Failure, Sending};
+use super::upstream::{BoxedRequest, Failure, Sending};
 use super::worker::Worker;
 use crate::config::Consistency;
 use crate::rules::Class;
@@ -44,8 +44,17 @@ pub struct Exchange {
     pub(super) class: Class,
     pub(super) route: Route,
     pub(super) started: Instant,
+    /// What the access log says of it, if there is one.
+    pub(super) logged: Option<Box<Logged>>,
     /// Of a request that a peer has passed on: counted until its answer has gone.
     pub(super) slot: Option<Slot>,
+}
+
+/// What the access log says of a request, besides how it was answered.
+pub struct Logged {
+    pub(super) client: String,
+    pub(super) method: Method,
+    pub(super) target: Uri,
 }
 
 /// What the request's head says, apart from what is passed on.
@@ -83,11 +92,18 @@ impl Exchange {
     /// Begins now.
     pub(super) fn new(worker: Rc<Worker>, client: Rc<Client>) -> Self {
         let (class, route) = (Class::Read, Route::None);
-        Self { worker, client, class, route, started: Instant::now(), slot: None }
+        Self { worker, client, class, route, started: Instant::now(), logged: None, slot: None }
     }
 
     async fn run(&mut self, request: Request<Incoming>) -> Result<ClientResponse, Problem> {
         let (mut head, body) = request.into_parts();
+        if self.worker.shared.access_log {
+            self.logged = Some(Box::new(Logged {
+                client: self.client.name().to_owned(),
+                method: head.method.clone(),
+                target: head.uri.clone(),
+            }));
+        }
         let upgrade = request::check(&mut head)?;
         if health::is_asked(&head) {
             return Ok(self.own(health::answer(&self.worker)));
@@ -142,10 +158,13 @@ impl Exchange {
     /// Reads a body that is small enough. What may have to be sent elsewhere later is kept up to a
     /// larger size than what is not.
     pub(super) async fn read_body(&self, body: Incoming) -> Result<Outgoing, Problem> {
+        if body.is_end_stream() {
+            return Ok(Outgoing::Empty);
+        }
         let config = &self.worker.shared.config;
         let settled = self.class == Class::Passthrough || self.worker.seen().view.writable;
         let keep = if settled { config.buffer_body } else { config.replay_body };
-        let body = Outgoing::prepare(body, keep, config.body_timeout).await;
+        let body = Box::pin(Outgoing::prepare(body, keep, config.body_timeout)).await;
         body.map_err(|why| unread(&why))
     }
 
@@ -171,7 +190,7 @@ impl Exchange {
                 Problem::new(Kind::AppTimeout, "the application did not answer in time")
                     .retry_safe(repeatable)
             }
-            Failure::Client => unread(&ReadError::Timeout).retry_safe(repeatable),
+            Failure::Client(why) => unread(&why).retry_safe(repeatable),
             Failure::Broken(why) if repeatable => {
                 tracing::debug!(%why, "no answer to a read");
                 Problem::new(
@@ -226,7 +245,7 @@ pub(super) fn outgoing(
     body: Outgoing,
     upgrade: bool,
     change: impl FnOnce(&mut HeaderMap),
-) -> Request<Outgoing> {
+) -> BoxedRequest {
     let mut fields = head.headers;
     let takes_trailers = fields.get(TE).is_some_and(|te| te.as_bytes() == b"trailers");
     let had_length = headers::remove_framing(&mut fields);
@@ -248,7 +267,7 @@ pub(super) fn outgoing(
             fields.insert(CONTENT_LENGTH, HeaderValue::from(length));
         }
     }
-    let mut request = Request::new(body);
+    let mut request = Box::new(Request::new(body));
     *request.method_mut() = head.method;
     *request.uri_mut() = head.uri;
     *request.headers_mut() = fields;

@@ -3,7 +3,7 @@
 //! Order matters: what `Connection` names goes first, then hop-by-hop fields, then whatever a client
 //! must not be able to say, and only then ours are set (else a client could have ours removed).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::header::{
@@ -53,16 +53,13 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-    for name in [
-        KEEP_ALIVE,
-        PROXY_CONNECTION,
-        PROXY_AUTHENTICATE,
-        PROXY_AUTHORIZATION,
-        TE,
-        TRANSFER_ENCODING,
-        UPGRADE,
-    ] {
+    for name in [KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, UPGRADE]
+    {
         headers.remove(name);
+    }
+    // Where there is a coding a length means nothing (RFC 9112, 6.3), and would now mean something.
+    if headers.remove(TRANSFER_ENCODING).is_some() {
+        headers.remove(CONTENT_LENGTH);
     }
 }
 
@@ -87,11 +84,13 @@ pub struct ClientHeaders {
     address: HeaderValue,
     proto: HeaderValue,
     port: HeaderValue,
+    /// Stands in for the `Host` that a client of HTTP/1.0 may leave out and HTTP/1.1 demands.
+    host: HeaderValue,
 }
 
 impl ClientHeaders {
-    /// For a client at `peer` that connected to our `port`.
-    pub fn new(trust: Trust, peer: IpAddr, port: u16, over_tls: bool) -> Self {
+    /// For a client at `peer` that connected to our address `local`.
+    pub fn new(trust: Trust, peer: IpAddr, local: SocketAddr, over_tls: bool) -> Self {
         let text = |text: String| {
             HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
         };
@@ -99,8 +98,14 @@ impl ClientHeaders {
             trust,
             address: text(peer.to_canonical().to_string()),
             proto: HeaderValue::from_static(if over_tls { "https" } else { "http" }),
-            port: text(port.to_string()),
+            port: text(local.port().to_string()),
+            host: text(SocketAddr::new(local.ip().to_canonical(), local.port()).to_string()),
         }
+    }
+
+    /// The address of the one who connected.
+    pub fn address(&self) -> &str {
+        self.address.to_str().unwrap_or("unknown")
     }
 
     /// Whether the client came over TLS, here or at a trusted proxy.
@@ -115,24 +120,20 @@ impl ClientHeaders {
     /// Removes what a client must not be able to say, and sets what the application is to believe.
     pub fn apply(&self, request: &mut HeaderMap) {
         remove_unwanted(request, self.trust);
-        let host = request.get(HOST).cloned();
+        let host = request.entry(HOST).or_insert_with(|| self.host.clone()).clone();
         match self.trust {
             Trust::Nobody => {
                 request.insert(X_REAL_IP, self.address.clone());
                 request.insert(X_FORWARDED_FOR, self.address.clone());
                 request.insert(X_FORWARDED_PROTO, self.proto.clone());
                 request.insert(X_FORWARDED_PORT, self.port.clone());
-                if let Some(host) = host {
-                    request.insert(X_FORWARDED_HOST, host);
-                }
+                request.insert(X_FORWARDED_HOST, host);
             }
             Trust::Proxy => {
                 append_address(request, &self.address);
                 request.entry(X_FORWARDED_PROTO).or_insert_with(|| self.proto.clone());
                 request.entry(X_FORWARDED_PORT).or_insert_with(|| self.port.clone());
-                if let Some(host) = host {
-                    request.entry(X_FORWARDED_HOST).or_insert(host);
-                }
+                request.entry(X_FORWARDED_HOST).or_insert(host);
             }
         }
     }
@@ -235,8 +236,10 @@ mod tests {
             .collect()
     }
 
+    const LOCAL: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
+
     fn client(trust: Trust) -> ClientHeaders {
-        ClientHeaders::new(trust, "::ffff:192.0.2.7".parse().unwrap(), 8080, false)
+        ClientHeaders::new(trust, "::ffff:192.0.2.7".parse().unwrap(), LOCAL, false)
     }
 
     #[test]
@@ -261,6 +264,16 @@ mod tests {
         remove_hop_by_hop(&mut h);
         client(Trust::Nobody).apply(&mut h);
         assert_eq!(h[X_FORWARDED_FOR], "192.0.2.7");
+    }
+
+    #[test]
+    fn a_length_goes_with_the_coding_that_overruled_it() {
+        let mut h = headers(&[("content-length", "3"), ("transfer-encoding", "chunked")]);
+        remove_hop_by_hop(&mut h);
+        assert!(h.is_empty(), "{h:?}");
+        let mut h = headers(&[("content-length", "3")]);
+        remove_hop_by_hop(&mut h);
+        assert_eq!(h[CONTENT_LENGTH], "3");
     }
 
     #[test]
@@ -320,6 +333,6 @@ mod tests {
     fn only_a_trusted_proxy_says_that_there_was_tls() {
         let h = headers(&[("x-forwarded-proto", "https")]);
         assert!(!client(Trust::Nobody).over_tls(&h));
-        assert!(ClientHeaders::new(Trust::Nobody, [127, 0, 0, 1].into(), 443, true).over_tls(&h));
+        assert!(ClientHeaders::new(Trust::Nobody, [127, 0, 0, 1].into(), LOCAL, true).over_tls(&h));
     }
 }

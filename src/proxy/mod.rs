@@ -5,6 +5,7 @@
 
 pub mod acceptor;
 pub mod activity;
+pub mod alarm;
 pub mod answer;
 pub mod body;
 pub mod client;

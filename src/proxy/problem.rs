@@ -5,9 +5,11 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
+
+use crate::html::escaped;
 
 /// What kind of thing went wrong. The names are part of the contract with users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,6 +181,10 @@ impl Problem {
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
+        // What can be read in two ways may end in two places: what follows it is no request.
+        if self.kind == Kind::BadRequest {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         if let Some(methods) = self.allow {
             headers.insert(http::header::ALLOW, HeaderValue::from_static(methods));
         }
@@ -230,14 +236,10 @@ impl Problem {
              small{{opacity:.6}}</style><h1>{title}</h1><p>{detail}</p><p>{advice}</p>\
              <small>{code} {name} &middot; {node}</small></html>\n",
             status = self.status,
-            detail = escape(&self.detail),
+            detail = escaped(&self.detail),
             code = self.status.as_u16(),
         )
     }
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 /// Whether `Accept` puts HTML before JSON. A client that takes anything (curl) gets JSON.

@@ -92,11 +92,19 @@ fn origin_form(head: &mut Parts) -> Result<(), Problem> {
         return Err(bad("the target \"*\" goes with OPTIONS only (RFC 9112, 3.2.4)"));
     }
     if head.uri.authority().is_some() {
-        let path = head.uri.path_and_query().cloned();
-        let path = path.filter(|p| p.as_str().starts_with('/'));
-        head.uri = Uri::from(path.unwrap_or(PathAndQuery::from_static("/")));
+        head.uri = Uri::from(path_of_absolute(&head.uri)?);
     }
     Ok(())
+}
+
+/// `http://host?query` asks for `/?query`.
+fn path_of_absolute(uri: &Uri) -> Result<PathAndQuery, Problem> {
+    match (uri.path_and_query(), uri.query()) {
+        (Some(path), _) if path.as_str().starts_with('/') => Ok(path.clone()),
+        (_, Some(query)) => PathAndQuery::try_from(format!("/?{query}"))
+            .map_err(|_| bad("the target's query is malformed")),
+        _ => Ok(PathAndQuery::from_static("/")),
+    }
 }
 
 fn adopt_authority(head: &mut Parts, authority: &Authority) -> Result<(), Problem> {
@@ -145,6 +153,9 @@ mod tests {
         let mut h = head("GET", "http://SHOP", &[("host", "shop")]);
         check(&mut h).unwrap();
         assert_eq!(h.uri, "/");
+        let mut h = head("GET", "http://shop?b", &[]);
+        check(&mut h).unwrap();
+        assert_eq!(h.uri, "/?b");
     }
 
     #[test]

@@ -9,10 +9,13 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -21,9 +24,10 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
-use super::body::Outgoing;
+use super::alarm::Alarm;
+use super::body::{Outgoing, ReadError};
 use crate::cluster::NodeId;
 use crate::config::Target;
 use crate::net::Remote;
@@ -81,8 +85,12 @@ pub struct Origin {
 
 struct Idle {
     sender: SendRequest<Outgoing>,
+    alarm: Alarm,
     since: Instant,
 }
+
+/// A request on its way. Boxed, because it passes through many hands.
+pub type BoxedRequest = Box<Request<Outgoing>>;
 
 /// A response, and the connection it is coming on.
 pub struct Reply {
@@ -95,19 +103,20 @@ pub struct Reply {
 /// A connection in use; dropping it closes it.
 pub struct Connection {
     sender: SendRequest<Outgoing>,
+    alarm: Alarm,
     origin: Rc<Origin>,
 }
 
 /// Why there is no response.
 pub enum Failure {
     /// The request provably never reached the origin; here it is.
-    Unreached(Box<Request<Outgoing>>, io::Error),
+    Unreached(BoxedRequest, io::Error),
     /// The connection ended, or what came is no HTTP: nobody knows whether the request was done.
     Broken(hyper::Error),
     /// The origin took too long; likewise.
     Timeout,
-    /// The client took too long to send its body, or stopped: the origin got half a request.
-    Client,
+    /// The client's body did not come whole: the origin got half a request.
+    Client(ReadError),
 }
 
 impl fmt::Debug for Failure {
@@ -116,7 +125,7 @@ impl fmt::Debug for Failure {
             Self::Unreached(_, why) => write!(f, "unreached: {why}"),
             Self::Broken(why) => write!(f, "broken: {why}"),
             Self::Timeout => f.write_str("timeout"),
-            Self::Client => f.write_str("client"),
+            Self::Client(why) => write!(f, "client: {why:?}"),
         }
     }
 }
@@ -141,7 +150,7 @@ impl Origin {
     /// Sends a request and waits for the head of its response.
     pub async fn send(
         self: &Rc<Self>,
-        mut request: Request<Outgoing>,
+        mut request: BoxedRequest,
         sending: Sending,
     ) -> Result<Reply, Failure> {
         let reuse = match sending {
@@ -156,14 +165,15 @@ impl Origin {
                 Err(failure) => failure,
             };
             request = match (failure, spare) {
-                (Failure::Unreached(unsent, _), _) => *unsent,
+                (Failure::Unreached(unsent, _), _) => unsent,
                 (Failure::Broken(_), Some(spare)) if spare.body().is_intact() => spare,
                 (failure, _) => return Err(failure),
             };
         }
-        match self.connect(sending).await {
+        // Boxed, as all that is rarely done: the future of a request is moved, and should be small.
+        match Box::pin(self.connect(sending)).await {
             Ok(connection) => connection.exchange(request).await,
-            Err(why) => Err(Failure::Unreached(Box::new(request), why)),
+            Err(why) => Err(Failure::Unreached(request, why)),
         }
     }
 
@@ -183,7 +193,7 @@ impl Origin {
                 self.handshake(stream, sending).await?
             }
         };
-        Ok(Connection { sender, origin: self.clone() })
+        Ok(Connection { sender, alarm: Alarm::default(), origin: self.clone() })
     }
 
     async fn handshake<T>(&self, io: T, sending: Sending) -> io::Result<SendRequest<Outgoing>>
@@ -192,6 +202,8 @@ impl Origin {
     {
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(MAX_BUFFER)
+            // As towards clients.
+            .writev(false)
             .handshake(TokioIo::new(io))
             .await
             .map_err(io::Error::other)?;
@@ -216,8 +228,8 @@ impl Origin {
             }
             // One that is not ready is still finishing its last exchange.
             if idle[i].sender.is_ready() {
-                let sender = idle.remove(i).sender;
-                return Some(Connection { sender, origin: self.clone() });
+                let Idle { sender, alarm, .. } = idle.remove(i);
+                return Some(Connection { sender, alarm, origin: self.clone() });
             }
             if idle[i].sender.is_closed() {
                 idle.remove(i);
@@ -234,55 +246,60 @@ impl Origin {
 }
 
 impl Connection {
-    async fn exchange(mut self, request: Request<Outgoing>) -> Result<Reply, Failure> {
+    async fn exchange(mut self, request: BoxedRequest) -> Result<Reply, Failure> {
         let progress = request.body().progress();
         if let Some(progress) = &progress {
             progress.begin();
         }
-        let limits = self.origin.limits;
-        let sent_at = Instant::now();
-        let response = self.sender.try_send_request(request);
-        tokio::pin!(response);
-        loop {
+        let (limits, sent_at) = (self.origin.limits, Instant::now());
+        let mut response = pin!(self.sender.try_send_request(*request));
+        let alarm = &mut self.alarm;
+        let answered = poll_fn(|cx| {
+            if let Poll::Ready(answered) = response.as_mut().poll(cx) {
+                return Poll::Ready(Ok(answered));
+            }
             // Until the body has gone out each piece has its limit, then the response has.
-            let sending = progress.as_ref().filter(|p| !p.sent());
-            let last = progress.as_ref().map_or(sent_at, |p| p.last());
-            let allowed = if sending.is_some() { limits.piece } else { limits.response };
-            match timeout_at(last + allowed, &mut response).await {
-                Ok(Ok(response)) => return Ok(Reply { response, connection: self }),
-                Ok(Err(mut failed)) => {
-                    return Err(match failed.take_message() {
-                        Some(request) => {
-                            let why = io::Error::other(failed.into_error());
-                            Failure::Unreached(Box::new(request), why)
-                        }
-                        None if progress.is_some_and(|p| p.failed()) => Failure::Client,
-                        None => Failure::Broken(failed.into_error()),
-                    });
+            let deadline = match &progress {
+                Some(progress) if !progress.sent() => progress.last() + limits.piece,
+                Some(progress) => progress.last() + limits.response,
+                None => sent_at + limits.response,
+            };
+            ready!(alarm.poll_passed(deadline, cx));
+            Poll::Ready(Err(match &progress {
+                Some(progress) if progress.starved() && !progress.sent() => {
+                    Failure::Client(ReadError::Timeout)
                 }
-                Err(_) => {}
-            }
-            match &progress {
-                Some(p) if p.last() > last || (p.sent() && sending.is_some()) => {}
-                Some(p) if p.starved() && !p.sent() => return Err(Failure::Client),
-                _ => return Err(Failure::Timeout),
-            }
+                _ => Failure::Timeout,
+            }))
+        });
+        match answered.await? {
+            Ok(response) => Ok(Reply { response, connection: self }),
+            Err(mut failed) => Err(match failed.take_message() {
+                Some(request) => {
+                    let why = io::Error::other(failed.into_error());
+                    Failure::Unreached(Box::new(request), why)
+                }
+                None => match progress.and_then(|p| p.failed()) {
+                    Some(why) => Failure::Client(why),
+                    None => Failure::Broken(failed.into_error()),
+                },
+            }),
         }
     }
 
     /// Keeps the connection for the next request.
     pub fn give_back(self) {
-        let Self { sender, origin } = self;
+        let Self { sender, alarm, origin } = self;
         let mut idle = origin.idle.borrow_mut();
         if !sender.is_closed() && idle.len() < MAX_IDLE {
-            idle.push(Idle { sender, since: Instant::now() });
+            idle.push(Idle { sender, alarm, since: Instant::now() });
         }
     }
 }
 
 /// A second request like this one; see [`Outgoing::copy`].
-pub fn copy(request: &Request<Outgoing>) -> Request<Outgoing> {
-    let mut copy = Request::new(request.body().copy());
+pub fn copy(request: &Request<Outgoing>) -> BoxedRequest {
+    let mut copy = Box::new(Request::new(request.body().copy()));
     copy.method_mut().clone_from(request.method());
     copy.uri_mut().clone_from(request.uri());
     copy.headers_mut().clone_from(request.headers());

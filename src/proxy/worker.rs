@@ -35,6 +35,8 @@ pub struct Shared {
     pub config: config::Proxy,
     /// This node's name.
     pub node: Arc<str>,
+    /// Whether each request is logged.
+    pub access_log: bool,
     /// The rules, replaced as a whole.
     pub rules: watch::Receiver<Arc<RuleSet>>,
     /// The cluster, replaced as a whole.

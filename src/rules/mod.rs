@@ -19,7 +19,7 @@ mod file;
 mod glob;
 mod load;
 mod matching;
-mod path;
+pub(crate) mod path;
 #[cfg(test)]
 mod tests;
 
@@ -162,6 +162,11 @@ impl RuleSet {
         Ok(others.fold(verdict, |one, other| {
             std::cmp::max_by_key(one, other, |verdict| (verdict.class, Reverse(verdict.rule)))
         }))
+    }
+
+    /// Whether a rule wants more than the primary to hold a write before its client is answered.
+    pub fn asks_for_acks(&self) -> bool {
+        self.rules.iter().any(|rule| rule.verdict.ack.is_some_and(|ack| ack != Ack::Primary))
     }
 
     /// Where a rule stands, as `file:line`; of [`Verdict::rule`].

@@ -300,7 +300,7 @@ proptest! {
     /// Any change of a good file is good or has a problem with a place in it.
     #[test]
     fn no_mangled_reference_panics(at in 0usize..5000, bytes in proptest::collection::vec(any::<u8>(), 0..9)) {
-        let mut text = include_bytes!("reference.yml").to_vec();
+        let mut text = super::reference().as_bytes().to_vec();
         let at = at.min(text.len());
         let end = (at + bytes.len()).min(text.len());
         text.splice(at..end, bytes);

@@ -7,7 +7,7 @@ use litepilot::config::{
     Ack, Config, Consistency, Election, EngineKind, HostPort, LogFormat, SameSite, Secure, Target,
 };
 
-use super::{minimal, parse};
+use super::{minimal, parse, reference};
 
 fn good(text: &str) -> Config {
     parse(text).unwrap_or_else(|problems| panic!("{problems:#?}"))
@@ -15,7 +15,7 @@ fn good(text: &str) -> Config {
 
 #[test]
 fn the_reference_gives_every_default() {
-    assert_eq!(good(include_str!("reference.yml")), good(&minimal("")));
+    assert_eq!(good(reference()), good(&minimal("")));
 }
 
 #[test]

@@ -27,3 +27,11 @@ fn parse(text: impl AsRef<[u8]>) -> Result<Config, Vec<Problem>> {
 fn minimal(more: &str) -> String {
     format!("proxy: {{target: '127.0.0.1:8000', db: db.sqlite3}}\n{more}")
 }
+
+/// The README's configuration reference: every key with its default.
+fn reference() -> &'static str {
+    let readme = include_str!("../../README.md");
+    let (_, section) = readme.split_once("\n## Configuration reference\n").unwrap();
+    let (_, block) = section.split_once("\n```yaml\n").unwrap();
+    block.split_once("```\n").unwrap().0
+}

@@ -1,4 +1,16 @@
 //! Whole nodes and real applications, in one test binary.
 
+// clippy.toml allows these in tests, but does not take a test binary's helpers for such.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod application;
 mod apps_selftest;
+mod bodies;
+mod drain;
+mod framing;
+mod limits;
+mod operation;
+mod protocol;
 mod support;
+mod tokens;
+mod websocket;

@@ -1,3 +1,7 @@
 //! What the tests share.
 
+pub mod node;
 pub mod python;
+pub mod raw;
+pub mod recorder;
+pub mod wire;

@@ -153,7 +153,7 @@ impl Wire {
     }
 
     async fn write_some(&mut self, most: usize) -> usize {
-        const PIECE: [u8; 64 * 1024] = [b'x'; 64 * 1024];
+        static PIECE: [u8; 64 * 1024] = [b'x'; 64 * 1024];
         self.stream.write(&PIECE[..most.min(PIECE.len())]).await.unwrap()
     }
 

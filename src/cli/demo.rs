@@ -1,0 +1,252 @@
+//! `litepilot demo`, and the guestbook that its nodes start.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use clap::builder::RangedU64ValueParser;
+use serde_json::json;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::config::Target;
+use crate::demo::cluster::{Cluster, Logs, Node};
+use crate::demo::plan::{self, ADMIN_OFFSET, App, HIGHEST_PORT, MOST_NODES, Plan};
+use crate::demo::reserve::{self, Reserved};
+use crate::demo::scratch::Scratch;
+use crate::demo::{guestbook, ready};
+
+/// How many nodes there are unless something says otherwise.
+const NODES: u16 = 3;
+
+/// The arguments of `litepilot demo`.
+#[derive(Args)]
+pub struct DemoArgs {
+    /// How many nodes [default: 3, or one for each --target]
+    #[arg(long, value_parser = up_to(MOST_NODES))]
+    nodes: Option<u16>,
+    /// The first node's port; the others follow, and the admin ports are 1000 higher
+    #[arg(long, default_value_t = 8080, value_parser = up_to(HIGHEST_PORT))]
+    port: u16,
+    /// Instead of the guestbook, an application that already runs; once for each node
+    #[arg(long, value_name = "HOST:PORT", num_args = 1..)]
+    target: Vec<Target>,
+    /// The directory of that application's database; once for each --target
+    #[arg(long, value_name = "DIR", num_args = 1.., value_parser = directory)]
+    mount: Vec<PathBuf>,
+    /// The name of the database in each --mount
+    #[arg(long, value_name = "NAME", default_value = "db.sqlite3", requires = "target")]
+    db: PathBuf,
+    /// Print the nodes as one line of JSON
+    #[arg(long)]
+    json: bool,
+    /// Print the nodes' logs on standard error
+    #[arg(long)]
+    verbose: bool,
+}
+
+/// The arguments of `litepilot demo-app`.
+#[derive(Args)]
+pub struct DemoAppArgs {
+    /// The Unix socket to serve at
+    #[arg(long)]
+    socket: PathBuf,
+    /// The database
+    #[arg(long)]
+    db: PathBuf,
+}
+
+fn up_to(most: u16) -> RangedU64ValueParser<u16> {
+    RangedU64ValueParser::new().range(1..=u64::from(most))
+}
+
+fn directory(text: &str) -> Result<PathBuf, String> {
+    let dir = Path::new(text).canonicalize().map_err(|why| why.to_string())?;
+    if dir.is_dir() { Ok(dir) } else { Err("name a directory, not a file".to_owned()) }
+}
+
+/// Runs it, until it is told to stop.
+pub fn main(args: DemoArgs) -> ExitCode {
+    let apps = match args.apps() {
+        Ok(apps) => apps,
+        Err(why) => {
+            eprintln!("error: {why}\n\nFor more information, try 'litepilot demo --help'.");
+            return ExitCode::from(super::EXIT_USAGE);
+        }
+    };
+    done(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.map_err(|why| format!("cannot start: {why}"))?.block_on(run(&args, apps))
+    })
+}
+
+/// Runs the guestbook.
+pub fn app(args: &DemoAppArgs) -> ExitCode {
+    done(|| guestbook::run(&args.socket, &args.db).map_err(|why| why.to_string()))
+}
+
+fn done(work: impl FnOnce() -> Result<(), String>) -> ExitCode {
+    match work() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl DemoArgs {
+    /// One application for each node, or what is wrong with the arguments together.
+    fn apps(&self) -> Result<Vec<App>, String> {
+        let (targets, mounts) = (self.target.len(), self.mount.len());
+        let nodes =
+            self.nodes.map_or(if targets > 0 { targets } else { NODES.into() }, usize::from);
+        if targets == 0 && mounts == 0 {
+            let program = std::env::current_exe().map_err(|why| why.to_string())?;
+            return Ok(vec![App::Guestbook(program); nodes]);
+        }
+        if nodes > usize::from(MOST_NODES) {
+            return Err(format!("{nodes} nodes are too many: {MOST_NODES} at most"));
+        }
+        for (option, given) in [("--target", targets), ("--mount", mounts)] {
+            if given != nodes {
+                return Err(format!(
+                    "{nodes} nodes need {option} {nodes} times, not {given} times"
+                ));
+            }
+        }
+        let mut shared = repeated(&self.target).map(|target| ("--target", target.to_string()));
+        shared = shared.or(repeated(&self.mount).map(|dir| ("--mount", dir.display().to_string())));
+        if let Some((option, value)) = shared {
+            return Err(format!("{option} {value} is given twice: each node needs its own"));
+        }
+        let pairs = self.target.iter().cloned().zip(self.mount.iter().cloned());
+        Ok(pairs
+            .map(|(target, mount)| App::Running { target, mount, db: self.db.clone() })
+            .collect())
+    }
+
+    /// Where each node listens. The ports are kept from others as long as the answer's second half.
+    fn plans(&self, apps: Vec<App>, dir: &Path) -> Result<(Vec<Plan>, Vec<Reserved>), String> {
+        let (mut plans, mut reserved) = (Vec::new(), Vec::new());
+        for (app, number) in apps.into_iter().zip(1..) {
+            let (node, port) = (plan::name(number), self.port + number - 1);
+            let (kept, proxy) = reserve::asked_for(port, &node)?;
+            reserved.push(kept);
+            let (kept, admin) =
+                reserve::asked_for(port + ADMIN_OFFSET, &format!("{node}'s admin port"))?;
+            reserved.push(kept);
+            let peer = reserve::port(0).map_err(|why| format!("there is no free port: {why}"))?;
+            reserved.push(peer.0);
+            let dir = dir.join(&node);
+            let node = node.parse().map_err(|why| format!("{why}"))?;
+            plans.push(Plan { node, proxy, admin, peer: peer.1, dir, app });
+        }
+        Ok((plans, reserved))
+    }
+}
+
+/// A value that is there twice.
+fn repeated<T: PartialEq>(values: &[T]) -> Option<&T> {
+    values.iter().enumerate().find_map(|(i, value)| values[..i].contains(value).then_some(value))
+}
+
+async fn run(args: &DemoArgs, apps: Vec<App>) -> Result<(), String> {
+    // First, so that nothing is left behind when a signal comes early.
+    let mut signals = Signals::new().map_err(|why| format!("cannot wait for signals: {why}"))?;
+    let scratch = Scratch::new()?;
+    let (plans, _reserved) = args.plans(apps, scratch.path())?;
+    let logs = if args.verbose { Logs::Stderr } else { Logs::Files };
+    let mut cluster = Cluster::start(&plans, logs)?;
+    print(&if args.json { as_json(cluster.nodes()) } else { for_people(cluster.nodes()) });
+    if logs == Logs::Files {
+        eprintln!("logs: {}/*/node.log; Ctrl-C stops everything", scratch.path().display());
+    }
+    let outcome = attend(&mut cluster, &plans, &mut signals).await;
+    cluster.stop(signals.next()).await;
+    let others = cluster.taken_over().await;
+    for plan in &others {
+        eprintln!(
+            "{} was started by somebody else and goes on in {}",
+            plan.node,
+            plan.dir.display()
+        );
+    }
+    if !others.is_empty() {
+        scratch.keep();
+    }
+    outcome
+}
+
+/// Says when the cluster serves and when a node ends, until told to stop.
+async fn attend(
+    cluster: &mut Cluster,
+    plans: &[Plan],
+    signals: &mut Signals,
+) -> Result<(), String> {
+    tokio::select! {
+        () = ready::wait(plans, |why| eprintln!("{why}")) => print("ready\n"),
+        end = cluster.next_end() => return Err(end.failure()),
+        () = signals.next() => return Ok(()),
+    }
+    loop {
+        tokio::select! {
+            end = cluster.next_end() => eprintln!("{}", end.report()),
+            () = signals.next() => return Ok(()),
+        }
+    }
+}
+
+fn for_people(nodes: &[Node]) -> String {
+    let mut text = String::new();
+    for Node { plan, pid, .. } in nodes {
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "{}  http://{}  admin http://{}  pid {pid}",
+            plan.node, plan.proxy, plan.admin
+        );
+    }
+    text
+}
+
+fn as_json(nodes: &[Node]) -> String {
+    let node = |Node { plan, token, pid, .. }: &Node| {
+        json!({
+            "node": plan.node,
+            "url": format!("http://{}", plan.proxy),
+            "admin": format!("http://{}", plan.admin),
+            "token": token,
+            "pid": pid,
+            "data_dir": plan.dir,
+        })
+    };
+    let nodes: Vec<_> = nodes.iter().map(node).collect();
+    format!("{}\n", json!({ "nodes": nodes }))
+}
+
+/// A reader that has gone away is no failure of the cluster.
+fn print(text: &str) {
+    let mut out = io::stdout();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// What tells us to stop: SIGTERM, Ctrl-C, or the end of the terminal.
+struct Signals([Signal; 3]);
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        use SignalKind as Kind;
+        Ok(Self([signal(Kind::terminate())?, signal(Kind::interrupt())?, signal(Kind::hangup())?]))
+    }
+
+    async fn next(&mut self) {
+        let [terminate, interrupt, hang_up] = &mut self.0;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = hang_up.recv() => {}
+        }
+    }
+}

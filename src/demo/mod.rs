@@ -1,0 +1,25 @@
+//! `litepilot demo`: a whole cluster on this machine, each node a process of its own, and the
+//! guestbook that it serves.
+//!
+//! | module | subject |
+//! | --- | --- |
+//! | [`plan`] | which node listens where, and its configuration. Pure |
+//! | [`reserve`] | ports that nobody else gets while the cluster runs |
+//! | [`scratch`] | the temporary directory with everything the nodes write |
+//! | [`cluster`] | the nodes' processes: started, watched, ended |
+//! | [`ready`] | whether the cluster serves |
+//! | [`lifeline`] | how a process notices that whoever started it is gone, however it went |
+//! | [`guestbook`] | the application |
+//!
+//! # What always holds
+//!
+//! * When the demo ends, told to or not, no process that it started goes on.
+//! * When it is told to end, its directory is gone too.
+
+pub mod cluster;
+pub mod guestbook;
+pub mod lifeline;
+pub mod plan;
+pub mod ready;
+pub mod reserve;
+pub mod scratch;

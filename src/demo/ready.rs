@@ -1,0 +1,61 @@
+//! Whether the cluster serves: every node answers its clients and knows the others, and one of them
+//! takes writes.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::plan::Plan;
+use crate::cli::admin_client;
+use crate::config::{HostPort, Target};
+use crate::process::probe::{Probe, ProbeError};
+use crate::status::Status;
+
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Whoever waits this long wants to know what for.
+const SAY_WHY_AFTER: Duration = Duration::from_secs(5);
+
+/// Returns when it does; tells `say` what is waited for if that takes long.
+pub async fn wait(plans: &[Plan], mut say: impl FnMut(&str)) {
+    let (begun, mut said) = (Instant::now(), String::new());
+    while let Err(why) = look(plans).await {
+        if begun.elapsed() >= SAY_WHY_AFTER && why != said {
+            say(&format!("still waiting: {why}"));
+            said = why;
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// `Ok`, or what is missing.
+async fn look(plans: &[Plan]) -> Result<(), String> {
+    let mut takes_writes = false;
+    for plan in plans {
+        let status = status(plan).await?;
+        if status.primary.is_none() {
+            return Err(format!("{} hears of no primary", plan.node));
+        }
+        if let Some(silent) = status.nodes.iter().find(|member| !member.reachable) {
+            return Err(format!("{} does not hear {}", plan.node, silent.node));
+        }
+        takes_writes |= status.writable;
+        serves(plan).await?;
+    }
+    if takes_writes { Ok(()) } else { Err("no node takes writes".to_owned()) }
+}
+
+async fn status(plan: &Plan) -> Result<Status, String> {
+    let node: admin_client::Node = format!("http://{}", plan.admin).parse()?;
+    node.status().await
+}
+
+/// Whether a GET reaches the application; an application without a front page has answered, too.
+async fn serves(plan: &Plan) -> Result<(), String> {
+    let proxy = HostPort { host: plan.proxy.ip().to_string(), port: plan.proxy.port() };
+    match Probe::new(Target::Tcp(proxy), Some("/".to_owned())).look().await {
+        Ok(()) => Ok(()),
+        Err(ProbeError::Status(status, ..)) if !status.is_server_error() => Ok(()),
+        Err(why) => Err(format!("{} does not serve its application: {why}", plan.node)),
+    }
+}

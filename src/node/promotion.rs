@@ -1,0 +1,42 @@
+//! What runs before a node takes writes for the first time in a reign: `app.on_promote`.
+
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::process::app;
+use crate::process::hook;
+use crate::process::spawn::Launch;
+use crate::telemetry::events::Events;
+
+/// Runs `app.on_promote`; ready with whether this node may take writes.
+pub fn run(
+    config: &Config,
+    env: Vec<(String, String)>,
+    events: Arc<Events>,
+) -> impl Future<Output = bool> + Send + use<> {
+    let hook = Launch {
+        name: "on_promote",
+        key: "app.on_promote",
+        command: config.app.on_promote.clone(),
+        user: config.app.user.clone(),
+        env,
+        log: app::log,
+    };
+    let limit = config.app.hook_timeout;
+    async move {
+        if hook.command.is_empty() {
+            return true;
+        }
+        match hook::run(&hook, limit).await {
+            Ok(()) => {
+                events.record("on-promote", "app.on_promote has run; this node takes writes");
+                true
+            }
+            Err(why) => {
+                let advice = "this node takes no writes; mend it and restart";
+                events.record("on-promote", format!("app.on_promote: {why}; {advice}"));
+                false
+            }
+        }
+    }
+}

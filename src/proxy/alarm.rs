@@ -1,0 +1,53 @@
+//! A timer for deadlines that nearly always move on before they pass.
+//!
+//! Setting a timer for each request and taking it back costs more than all else that is done about
+//! time. So a timer is left where it was once set, and only when it goes off it is looked whether
+//! the deadline has moved meanwhile.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// Goes off at a deadline that may be another one at each look.
+#[derive(Default)]
+pub struct Alarm(Option<Pin<Box<Sleep>>>);
+
+impl Alarm {
+    /// Ready once `deadline` has passed.
+    pub fn poll_passed(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if deadline < sleep.deadline() {
+            sleep.as_mut().reset(deadline);
+        }
+        loop {
+            ready!(sleep.as_mut().poll(cx));
+            if deadline <= Instant::now() {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(deadline);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+    use std::time::Duration;
+
+    #[tokio::test(start_paused = true)]
+    async fn goes_off_at_the_latest_deadline_asked_for() {
+        let mut alarm = Alarm::default();
+        let start = Instant::now();
+        let at = |s| start + Duration::from_secs(s);
+        for deadline in [at(5), at(9), at(7), at(8)] {
+            let polled = poll_fn(|cx| Poll::Ready(alarm.poll_passed(deadline, cx))).await;
+            assert!(polled.is_pending());
+        }
+        poll_fn(|cx| alarm.poll_passed(at(8), cx)).await;
+        assert_eq!(Instant::now(), at(8));
+        poll_fn(|cx| alarm.poll_passed(at(20), cx)).await;
+        assert_eq!(Instant::now(), at(20));
+    }
+}

@@ -1,0 +1,643 @@
+//! `litepilot demo` as a user meets it: the real program, its nodes, its guestbook, and its end.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// Far beyond what anything here takes: reached only by a failure.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn litepilot(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_litepilot"));
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn run(args: &[&str]) -> Output {
+    litepilot(args).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "in vain waited until {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A process counts as gone when it is a zombie, too: then only its parent has to notice.
+fn lives(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or("").starts_with(" Z"))
+}
+
+fn send(signal: Signal, pid: u32) {
+    kill_process(Pid::from_raw(pid.try_into().unwrap()).unwrap(), signal).unwrap();
+}
+
+/// A port below those that the system gives to others, where nobody listens at it and the next few,
+/// nor 1000 above them. Somebody may be faster, so whoever uses it has to be ready for that.
+fn free_ports() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let offset = (std::process::id() as u16).wrapping_mul(37).wrapping_add(step * 20) % 9_000;
+        let first = 20_000 + offset;
+        let mut ports = (first..first + 5).flat_map(|port| [port, port + 1000]);
+        if ports.all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
+            return first;
+        }
+    }
+}
+
+/// A running demo. Dropping it stops it.
+struct Demo {
+    process: Child,
+    stdout: Receiver<String>,
+    stderr: Arc<Mutex<String>>,
+    nodes: Vec<DemoNode>,
+    tmp: TempDir,
+}
+
+#[derive(Clone, Debug)]
+struct DemoNode {
+    name: String,
+    url: SocketAddr,
+    admin: String,
+    token: String,
+    pid: u32,
+    data_dir: PathBuf,
+}
+
+impl Demo {
+    /// With `--json`, ready.
+    fn start(args: &[&str]) -> Self {
+        let mut demo = Self::begin(&[&["--json"], args].concat());
+        let line: Value = serde_json::from_str(&demo.first_line()).unwrap();
+        demo.nodes = line["nodes"].as_array().unwrap().iter().map(DemoNode::read).collect();
+        demo.await_ready();
+        demo
+    }
+
+    /// On ports that are free; the first line is on its way.
+    fn begin(args: &[&str]) -> Self {
+        loop {
+            let tmp = tempfile::tempdir().unwrap();
+            let port = free_ports().to_string();
+            let mut process = litepilot(&[&["demo", "--port", &port], args].concat())
+                .env("TMPDIR", tmp.path())
+                .spawn()
+                .unwrap();
+            let (sender, stdout) = channel();
+            let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+            std::thread::spawn(move || {
+                lines.map_while(Result::ok).try_for_each(|l| sender.send(l))
+            });
+            let stderr = Arc::new(Mutex::new(String::new()));
+            let (lines, log) =
+                (BufReader::new(process.stderr.take().unwrap()).lines(), stderr.clone());
+            std::thread::spawn(move || {
+                for line in lines.map_while(Result::ok) {
+                    log.lock().unwrap().push_str(&(line + "\n"));
+                }
+            });
+            let demo = Self { process, stdout, stderr, nodes: Vec::new(), tmp };
+            if demo.lost_its_ports() {
+                continue;
+            }
+            return demo;
+        }
+    }
+
+    /// Somebody else took a port between our look and its start.
+    fn lost_its_ports(&self) -> bool {
+        // Whatever happens, its first words on standard error tell.
+        until("it says something", || !self.errors().is_empty());
+        self.said("in use")
+    }
+
+    fn first_line(&self) -> String {
+        self.stdout.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no line; {}", self.errors()))
+    }
+
+    fn await_ready(&self) {
+        assert_eq!(self.first_line(), "ready", "{}", self.errors());
+    }
+
+    fn errors(&self) -> String {
+        self.stderr.lock().unwrap().clone()
+    }
+
+    fn said(&self, words: &str) -> bool {
+        self.stderr.lock().unwrap().contains(words)
+    }
+
+    /// The processes of the nodes and of their applications.
+    fn pids(&self) -> Vec<u32> {
+        let app = |node: &DemoNode| node.status()["app"]["pid"].as_u64().unwrap() as u32;
+        self.nodes.iter().flat_map(|node| [node.pid, app(node)]).collect()
+    }
+
+    fn stop(&mut self, signal: Signal) -> ExitStatus {
+        send(signal, self.process.id());
+        let mut status = None;
+        until("the demo ends", || {
+            status = self.process.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+
+    fn left_behind(&self) -> Vec<PathBuf> {
+        fs::read_dir(self.tmp.path()).unwrap().map(|entry| entry.unwrap().path()).collect()
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        if self.process.try_wait().is_ok_and(|status| status.is_none()) {
+            send(Signal::TERM, self.process.id());
+            let _ = self.process.wait();
+        }
+    }
+}
+
+impl DemoNode {
+    fn read(value: &Value) -> Self {
+        let word = |key: &str| value[key].as_str().unwrap().to_owned();
+        Self {
+            name: word("node"),
+            url: word("url").strip_prefix("http://").unwrap().parse().unwrap(),
+            admin: word("admin"),
+            token: word("token"),
+            pid: value["pid"].as_u64().unwrap().try_into().unwrap(),
+            data_dir: word("data_dir").into(),
+        }
+    }
+
+    fn get(&self, path: &str) -> Answer {
+        exchange(self.url, "GET", path, "", b"")
+    }
+
+    fn post(&self, text: &str) -> Answer {
+        let body = json!({ "text": text }).to_string();
+        exchange(
+            self.url,
+            "POST",
+            "/api/entries",
+            "Content-Type: application/json\r\n",
+            body.as_bytes(),
+        )
+    }
+
+    fn status(&self) -> Value {
+        let found = run(&["status", "--json", "--admin", &self.admin]);
+        assert!(found.status.success(), "{}", text(&found.stderr));
+        serde_json::from_slice(&found.stdout).unwrap()
+    }
+
+    fn config(&self) -> PathBuf {
+        self.data_dir.join("litepilot.yml")
+    }
+}
+
+/// An HTTP answer.
+#[derive(Debug)]
+struct Answer {
+    code: u16,
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (found, value) = line.split_once(": ")?;
+            found.eq_ignore_ascii_case(name).then_some(value)
+        })
+    }
+
+    /// What a browser would send back.
+    fn cookies(&self) -> String {
+        let set = self.head.lines().filter_map(|line| line.strip_prefix("set-cookie: "));
+        let pairs: Vec<_> = set.filter_map(|cookie| cookie.split(';').next()).collect();
+        assert_eq!(pairs.len(), 2, "{}", self.head);
+        format!("Cookie: {}\r\n", pairs.join("; "))
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|why| panic!("{why}: {self:?}"))
+    }
+}
+
+fn exchange(at: SocketAddr, method: &str, path: &str, headers: &str, body: &[u8]) -> Answer {
+    let mut stream = TcpStream::connect(at).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let length = body.len();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n"
+    );
+    // A body that is refused early may not be read to its end.
+    let _ = stream.write_all(&[head.as_bytes(), body].concat());
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    let answer = String::from_utf8(answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{answer:?}"));
+    let code = head.split(' ').nth(1).unwrap().parse().unwrap();
+    Answer { code, head: head.to_owned(), body: body.to_owned() }
+}
+
+fn texts(answer: &Answer) -> Vec<String> {
+    let entries = answer.json();
+    entries.as_array().unwrap().iter().map(|e| e["text"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn the_nodes_are_printed_as_promised_and_are_there_once_it_is_ready() {
+    let demo = Demo::start(&[]);
+    let first = demo.nodes[0].url.port();
+    for (node, i) in demo.nodes.iter().zip(0..) {
+        assert_eq!(node.name, format!("node-{}", i + 1));
+        assert_eq!(node.url.port(), first + i);
+        assert_eq!(node.admin, format!("http://127.0.0.1:{}", first + 1000 + i));
+        assert!(node.token.len() >= 32 && lives(node.pid));
+        let token = fs::read_to_string(node.data_dir.join("admin.token")).unwrap();
+        assert_eq!(token.trim(), node.token);
+        let checked = run(&["check", "-c", node.config().to_str().unwrap()]);
+        assert!(checked.status.success(), "{}", text(&checked.stdout));
+
+        let role = if i == 0 { "primary" } else { "replica" };
+        assert_eq!(node.get("/api/node").json(), json!({"node": node.name, "role": role}));
+        let primary = run(&["primary", "--admin", &node.admin]);
+        assert_eq!((primary.status.code(), text(&primary.stdout)), (Some(0), "node-1\n"));
+
+        let status = node.status();
+        let roles: Vec<_> =
+            status["nodes"].as_array().unwrap().iter().map(|n| &n["role"]).collect();
+        assert_eq!(roles, ["primary", "replica", "replica"], "{status}");
+        for member in status["nodes"].as_array().unwrap() {
+            assert!(member["reachable"].as_bool().unwrap(), "{status}");
+            assert!(member["position"].is_object(), "{status}");
+        }
+    }
+    assert_eq!(demo.nodes.len(), 3);
+}
+
+#[test]
+fn people_get_a_line_per_node() {
+    let demo = Demo::begin(&["--nodes", "2", "--verbose"]);
+    for i in 1..=2 {
+        let line = demo.first_line();
+        let parts: Vec<_> = line.split_whitespace().collect();
+        assert_eq!(
+            (parts[0], parts[2], parts[4]),
+            (&*format!("node-{i}"), "admin", "pid"),
+            "{line}"
+        );
+        assert!(parts[1].starts_with("http://") && parts[3].starts_with("http://"), "{line}");
+        assert!(lives(parts[5].parse().unwrap()), "{line}");
+    }
+    demo.await_ready();
+    // Logs come under their node's name.
+    until("both nodes have logged", || demo.said("node-1: ") && demo.said("node-2: "));
+}
+
+#[test]
+fn what_is_written_through_any_node_is_read_through_every_other_at_once() {
+    let demo = Demo::start(&[]);
+    for round in 0..20 {
+        for writer in &demo.nodes {
+            let words = format!("{round} through {}", writer.name);
+            let written = writer.post(&words);
+            assert_eq!(written.code, 201, "{written:?}");
+            let entry = written.json();
+            assert_eq!(
+                (entry["text"].as_str(), entry["node"].as_str()),
+                (Some(&*words), Some("node-1"))
+            );
+            assert!(
+                entry["id"].is_i64() && entry["at"].as_str().unwrap().ends_with('Z'),
+                "{entry}"
+            );
+            for reader in &demo.nodes {
+                let list = exchange(reader.url, "GET", "/api/entries", &written.cookies(), b"");
+                assert_eq!(list.json()[0], entry, "{} reads after {}", reader.name, writer.name);
+            }
+        }
+    }
+    assert_eq!(texts(&demo.nodes[0].get("/api/entries")).len(), 60);
+}
+
+#[test]
+fn the_page_works_without_scripts_and_shows_no_text_as_markup() {
+    let demo = Demo::start(&["--nodes", "2"]);
+    let [primary, replica] = &demo.nodes[..] else { panic!() };
+    assert_eq!(replica.get("/api/entries").json(), json!([]), "no table yet");
+    assert!(replica.get("/").body.contains("Nobody has signed yet"));
+    let form = "Content-Type: application/x-www-form-urlencoded\r\n";
+    let body = b"text=%3Cscript%3Ealert(1)%3C%2Fscript%3E+%26+caf%C3%A9";
+    let signed = exchange(replica.url, "POST", "/", form, body);
+    assert_eq!((signed.code, signed.header("location")), (303, Some("/")), "{signed:?}");
+    for node in [primary, replica] {
+        let page = exchange(node.url, "GET", "/", &signed.cookies(), b"");
+        assert_eq!(page.code, 200);
+        assert!(page.header("content-type").unwrap().starts_with("text/html"));
+        assert!(page.header("content-security-policy").unwrap().contains("default-src 'none'"));
+        let shown = "&lt;script&gt;alert(1)&lt;/script&gt; &amp; café";
+        assert!(page.body.contains(shown) && !page.body.contains("<script"), "{}", page.body);
+        assert!(page.body.contains(&format!("<b>{}</b>", node.name)), "{}", page.body);
+        assert!(page.body.contains("method=\"post\""), "{}", page.body);
+    }
+}
+
+#[test]
+fn the_guestbook_refuses_what_it_cannot_take() {
+    let demo = Demo::start(&["--nodes", "1"]);
+    let node = &demo.nodes[0];
+    let long = "x".repeat(2001);
+    for bad in ["{}", "[]", "{\"text\": 1}", "{\"text\"", "", "{\"text\": \"  \"}"] {
+        let refused = exchange(node.url, "POST", "/api/entries", "", bad.as_bytes());
+        assert_eq!(refused.code, 400, "{bad}: {refused:?}");
+        assert!(refused.json()["error"].as_str().unwrap().contains("text"), "{refused:?}");
+    }
+    assert_eq!(node.post(&long).code, 400);
+    assert_eq!(exchange(node.url, "POST", "/", "", b"other=1").code, 400);
+    let huge = "x".repeat(65 * 1024);
+    assert_eq!(node.post(&huge).code, 413);
+    assert_eq!(node.get("/nowhere").code, 404);
+    let deleted = exchange(node.url, "DELETE", "/api/entries", "", b"");
+    assert_eq!((deleted.code, deleted.header("allow")), (405, Some("GET, HEAD, POST")));
+    assert_eq!(node.get("/api/entries").json(), json!([]));
+}
+
+#[test]
+fn a_signal_stops_everything_and_nothing_is_left_behind() {
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let mut demo = Demo::start(&[]);
+        assert_eq!(demo.nodes[1].post("hello").code, 201);
+        let pids = demo.pids();
+        assert!(pids.len() == 6 && pids.iter().all(|pid| lives(*pid)), "{pids:?}");
+        assert_eq!(demo.left_behind().len(), 1, "everything is in one directory");
+        assert_eq!(demo.stop(signal).code(), Some(0), "{}", demo.errors());
+        assert!(pids.iter().all(|pid| !lives(*pid)), "{pids:?}");
+        assert_eq!(demo.left_behind(), Vec::<PathBuf>::new());
+    }
+}
+
+#[test]
+fn a_signal_before_it_is_ready_is_obeyed_too() {
+    let mut demo = Demo::begin(&["--json"]);
+    let line: Value = serde_json::from_str(&demo.first_line()).unwrap();
+    assert_eq!(demo.stop(Signal::INT).code(), Some(0), "{}", demo.errors());
+    for node in line["nodes"].as_array().unwrap() {
+        assert!(!lives(node["pid"].as_u64().unwrap() as u32));
+    }
+    assert_eq!(demo.left_behind(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn no_process_outlives_a_demo_that_is_killed() {
+    let mut demo = Demo::start(&[]);
+    let pids = demo.pids();
+    assert!(pids.iter().all(|pid| lives(*pid)));
+    demo.stop(Signal::KILL);
+    until("every process has ended", || pids.iter().all(|pid| !lives(*pid)));
+}
+
+#[test]
+fn a_killed_replica_is_reported_and_can_be_started_again() {
+    let demo = Demo::start(&[]);
+    let [primary, replica, other] = &demo.nodes[..] else { panic!() };
+    let app = replica.status()["app"]["pid"].as_u64().unwrap() as u32;
+    send(Signal::KILL, replica.pid);
+    until("it is reported", || demo.said("node-2 ended (signal 9)"));
+    assert!(demo.said("the others go on"), "{}", demo.errors());
+    assert!(demo.said(&format!("litepilot run -c {}", replica.config().display())));
+    until("its application ends with it", || !lives(app));
+
+    let written = other.post("without node-2");
+    assert_eq!(written.code, 201, "{written:?}");
+    let read = exchange(primary.url, "GET", "/api/entries", &written.cookies(), b"");
+    assert_eq!(texts(&read), ["without node-2"]);
+
+    let mut again = start_again(replica);
+    let read = exchange(replica.url, "GET", "/api/entries", &written.cookies(), b"");
+    assert_eq!(texts(&read), ["without node-2"]);
+    send(Signal::TERM, again.id());
+    assert!(again.wait().unwrap().success());
+}
+
+/// As the demo says. Returns once it serves.
+fn start_again(node: &DemoNode) -> Child {
+    let mut command = litepilot(&["run", "-c", node.config().to_str().unwrap()]);
+    let again = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    until("it serves again", || {
+        TcpStream::connect(node.url).is_ok() && node.get("/api/entries").code == 200
+    });
+    again
+}
+
+#[test]
+fn without_its_primary_the_cluster_reads_and_writes_again_when_that_is_back() {
+    let mut demo = Demo::start(&[]);
+    let primary = demo.nodes[0].clone();
+    let replica = demo.nodes[2].clone();
+    let written = replica.post("before");
+    assert_eq!(exchange(replica.url, "GET", "/", &written.cookies(), b"").code, 200);
+    send(Signal::KILL, primary.pid);
+    until("it is reported", || demo.said("node-1 ended (signal 9)"));
+    assert!(demo.said("reads and no writes"), "{}", demo.errors());
+    assert_eq!(texts(&replica.get("/api/entries")), ["before"]);
+
+    let mut again = start_again(&primary);
+    until("writes are taken again", || replica.post("after").code == 201);
+    assert_eq!(texts(&replica.get("/api/entries")).last().unwrap(), "before");
+
+    // It is the user's now: the demo leaves it and what it needs.
+    assert_eq!(demo.stop(Signal::TERM).code(), Some(0));
+    assert!(demo.said("node-1 was started by somebody else"), "{}", demo.errors());
+    assert!(primary.config().exists());
+    assert_eq!(primary.get("/api/entries").code, 200);
+    send(Signal::TERM, again.id());
+    assert!(again.wait().unwrap().success());
+}
+
+#[test]
+fn a_port_in_use_is_named_and_nothing_is_left_behind() {
+    for offset in [1, 1002] {
+        let tmp = tempfile::tempdir().unwrap();
+        let first = free_ports();
+        let taken = first + offset;
+        let _other = TcpListener::bind(("127.0.0.1", taken)).unwrap();
+        let mut demo = litepilot(&["demo", "--json", "--port", &first.to_string()]);
+        let failed = demo.env("TMPDIR", tmp.path()).output().unwrap();
+        assert_eq!((failed.status.code(), text(&failed.stdout)), (Some(1), ""));
+        let why = text(&failed.stderr);
+        assert!(why.contains(&format!("port {taken} ")) && why.contains("--port"), "{why}");
+        assert_eq!(fs::read_dir(tmp.path()).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn a_directory_that_does_not_do_is_said_to_be_none() {
+    let tmp = tempfile::tempdir().unwrap();
+    let long = tmp.path().join("x".repeat(100));
+    fs::create_dir(&long).unwrap();
+    for (dir, words) in [(long.as_path(), "107 bytes"), (Path::new("/nonexistent"), "TMPDIR")] {
+        let port = free_ports().to_string();
+        let mut demo = litepilot(&["demo", "--port", &port]);
+        let failed = demo.env("TMPDIR", dir).output().unwrap();
+        assert_eq!((failed.status.code(), text(&failed.stdout)), (Some(1), ""));
+        assert!(text(&failed.stderr).contains(words), "{}", text(&failed.stderr));
+    }
+    assert_eq!(fs::read_dir(&long).unwrap().count(), 0);
+}
+
+/// A small application that says its name to a GET and counts what is posted.
+struct App {
+    address: SocketAddr,
+    posts: Arc<Mutex<Vec<String>>>,
+    mount: TempDir,
+}
+
+impl App {
+    fn start(name: &'static str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let posts = Arc::new(Mutex::new(Vec::new()));
+        let posted = posts.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let posted = posted.clone();
+                std::thread::spawn(move || serve(stream.unwrap(), name, &posted));
+            }
+        });
+        Self { address, posts, mount: tempfile::tempdir().unwrap() }
+    }
+
+    fn mount(&self) -> &str {
+        self.mount.path().to_str().unwrap()
+    }
+}
+
+/// One request, then the end. What only connects is a look at whether anybody is there.
+fn serve(stream: TcpStream, name: &str, posts: &Mutex<Vec<String>>) {
+    let mut reader = BufReader::new(stream);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if reader.read_line(&mut head).unwrap_or(0) == 0 {
+            return;
+        }
+    }
+    if head.starts_with("POST") {
+        let head = head.to_ascii_lowercase();
+        let length = head.split_once("content-length: ").unwrap().1;
+        let length = length.split_once("\r\n").unwrap().0.parse().unwrap();
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).unwrap();
+        posts.lock().unwrap().push(String::from_utf8(body).unwrap());
+    }
+    let length = name.len();
+    let answer =
+        format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{name}");
+    let _ = reader.get_mut().write_all(answer.as_bytes());
+}
+
+#[test]
+fn applications_that_already_run_get_a_node_each_and_run_on() {
+    let (one, two) = (App::start("one"), App::start("two"));
+    let targets = [one.address.to_string(), two.address.to_string()];
+    let mut demo = Demo::start(&[
+        "--target",
+        &targets[0],
+        "--mount",
+        one.mount(),
+        "--target",
+        &targets[1],
+        "--mount",
+        two.mount(),
+        "--db",
+        "app.db",
+    ]);
+    assert_eq!(demo.nodes.len(), 2);
+    assert_eq!(
+        (demo.nodes[0].get("/").body, demo.nodes[1].get("/").body),
+        ("one".into(), "two".into())
+    );
+    let written = exchange(demo.nodes[1].url, "POST", "/", "", b"hello");
+    assert_eq!((written.code, written.body.as_str()), (200, "one"), "the primary's application");
+    assert_eq!(*one.posts.lock().unwrap(), ["hello"]);
+    assert!(two.posts.lock().unwrap().is_empty());
+
+    // What its application writes beside it is shipped to the other one's directory.
+    let db = rusqlite::Connection::open(one.mount.path().join("app.db")).unwrap();
+    db.execute_batch("CREATE TABLE t (x); INSERT INTO t VALUES (42)").unwrap();
+    let copy = two.mount.path().join("app.db");
+    until("it is shipped", || {
+        let copy = rusqlite::Connection::open_with_flags(
+            &copy,
+            rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY,
+        );
+        copy.is_ok_and(|copy| copy.query_row("SELECT x FROM t", (), |row| row.get(0)) == Ok(42))
+    });
+
+    assert_eq!(demo.stop(Signal::INT).code(), Some(0));
+    assert_eq!(exchange(two.address, "GET", "/", "", b"").body, "two");
+    assert!(one.mount.path().join("app.db").exists());
+    assert_eq!(demo.left_behind(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn it_waits_for_an_application_that_is_not_there_yet() {
+    let late = TcpListener::bind("127.0.0.1:0").unwrap();
+    let target = late.local_addr().unwrap().to_string();
+    let mount = tempfile::tempdir().unwrap();
+    let mount = mount.path().to_str().unwrap();
+    drop(late);
+    let demo = Demo::begin(&["--target", &target, "--mount", mount]);
+    assert!(demo.first_line().starts_with("node-1  "));
+    until("it says what it waits for", || demo.said("still waiting: node-1"));
+    assert!(demo.stdout.try_recv().is_err(), "it is not ready");
+}
+
+#[test]
+fn wrong_usage_is_refused_with_what_would_be_right() {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [a, b] = dirs.each_ref().map(|dir| dir.path().to_str().unwrap());
+    let (one, two) = ("127.0.0.1:8001", "127.0.0.1:8002");
+    let cases: &[(&[&str], &str)] = &[
+        (&["--target", one], "--mount 1 times"),
+        (&["--mount", a], "--target"),
+        (&["--nodes", "3", "--target", one, two, "--mount", a, b], "--target 3 times, not 2"),
+        (&["--target", one, "--target", two, "--mount", a], "--mount 2 times, not 1"),
+        (&["--target", one, one, "--mount", a, b], "given twice"),
+        (&["--target", one, two, "--mount", a, a], "given twice"),
+        (&["--target", "http://127.0.0.1:8001", "--mount", a], "HOST:PORT"),
+        (&["--target", one, "--mount", "/nonexistent/dir"], "--mount"),
+        (&["--nodes", "0"], "1..=15"),
+        (&["--nodes", "16"], "1..=15"),
+        (&["--port", "0"], "--port"),
+        (&["--port", "64600"], "--port"),
+        (&["--db", "a.db"], "--target"),
+        (&["--what"], "--what"),
+    ];
+    for (args, words) in cases {
+        let refused = run(&[&["demo"], *args].concat());
+        assert_eq!((refused.status.code(), text(&refused.stdout)), (Some(2), ""), "{args:?}");
+        assert!(text(&refused.stderr).contains(words), "{args:?}: {}", text(&refused.stderr));
+    }
+}

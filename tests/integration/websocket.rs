@@ -1,0 +1,125 @@
+//! WebSockets: a handshake by its rule, then bytes both ways until one side ends.
+
+use crate::support::node::{Launch, TestNode};
+use crate::support::raw::Client;
+use crate::support::recorder::Recorder;
+use crate::support::wire::Wire;
+
+const HANDSHAKE: [&str; 4] = [
+    "Connection: Upgrade",
+    "Upgrade: websocket",
+    "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+];
+const ACCEPTED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
+    Upgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
+/// A socket open from end to end.
+pub async fn open(node: &TestNode, app: &Recorder, path: &str) -> (Client, Wire) {
+    let mut client = node.client().await;
+    client.begin(&format!("GET {path}"), &HANDSHAKE).await;
+    let mut upstream = app.connection().await;
+    let request = upstream.request().await.unwrap();
+    assert_eq!(request.field("connection"), Some("upgrade"));
+    assert_eq!(request.field("upgrade"), Some("websocket"));
+    assert_eq!(request.field("sec-websocket-key"), Some("dGhlIHNhbXBsZSBub25jZQ=="));
+    upstream.send(ACCEPTED).await;
+    let answer = client.head().await.unwrap();
+    assert_eq!((answer.status(), answer.field("upgrade")), (101, Some("websocket")));
+    assert_eq!(answer.field("connection"), Some("upgrade"));
+    assert_eq!(answer.field("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    assert_eq!(answer.field("litepilot-node"), Some("test"));
+    (client, upstream)
+}
+
+#[tokio::test]
+async fn bytes_flow_both_ways_until_one_side_ends() {
+    let app = Recorder::played().await;
+    let node = TestNode::before(&app);
+    let (mut client, mut upstream) = open(&node, &app, "/ws").await;
+    let payload: Vec<u8> = (0..200_000u32).map(|i| (i % 251) as u8).collect();
+    for _ in 0..3 {
+        client.send(b"\x81\x05Hello").await;
+        assert_eq!(upstream.bytes(7).await, b"\x81\x05Hello");
+        upstream.send(&payload).await;
+        assert!(client.bytes(payload.len()).await == payload);
+    }
+    drop(upstream);
+    client.closed().await;
+
+    let (client, mut upstream) = open(&node, &app, "/ws").await;
+    drop(client);
+    upstream.closed().await;
+}
+
+#[tokio::test]
+async fn what_is_sent_with_the_handshake_is_not_lost() {
+    let app = Recorder::played().await;
+    let node = TestNode::before(&app);
+    let mut client = node.client().await;
+    let handshake = HANDSHAKE.join("\r\n");
+    client.send(format!("GET /ws HTTP/1.1\r\nHost: shop\r\n{handshake}\r\n\r\nearly")).await;
+    let mut upstream = app.connection().await;
+    upstream.request().await.unwrap();
+    upstream.send(format!("{ACCEPTED}greeting")).await;
+    assert_eq!(client.head().await.unwrap().status(), 101);
+    assert_eq!(client.bytes(8).await, b"greeting");
+    assert_eq!(upstream.bytes(5).await, b"early");
+}
+
+#[tokio::test]
+async fn a_socket_outlives_every_limit_for_requests() {
+    let app = Recorder::played().await;
+    let node = Launch::before(app.target())
+        .proxy("keepalive_timeout: 50ms")
+        .proxy("header_timeout: 50ms")
+        .proxy("body_timeout: 50ms")
+        .proxy("response_timeout: 300ms")
+        .start();
+    let (mut client, mut upstream) = open(&node, &app, "/ws").await;
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    client.send("still here").await;
+    assert_eq!(upstream.bytes(10).await, b"still here");
+}
+
+#[tokio::test]
+async fn an_app_may_refuse_the_handshake() {
+    let app =
+        Recorder::answering(|_| crate::support::recorder::response("403 Forbidden", &[], "no"))
+            .await;
+    let node = TestNode::before(&app);
+    let mut client = node.client().await;
+    let answer = client.ask("GET /ws", &HANDSHAKE).await;
+    assert_eq!((answer.status(), answer.text()), (403, "no"));
+    assert_eq!(client.ask("GET /ws", &HANDSHAKE).await.status(), 403, "on the same connection");
+}
+
+#[tokio::test]
+async fn an_app_that_switches_unasked_is_not_followed() {
+    let app = Recorder::answering(|_| ACCEPTED.as_bytes().to_vec()).await;
+    let node = TestNode::before(&app);
+    let answer = node.client().await.ask("GET /", &[]).await;
+    assert_eq!((answer.status(), answer.problem().as_str()), (502, "app-unreachable"));
+}
+
+#[tokio::test]
+async fn a_handshake_is_of_the_class_that_its_rule_says() {
+    let app = Recorder::played().await;
+    let node = Launch::before(app.target())
+        .rules(
+            "rules:\n  - match: {upgrade: websocket, path: /live/**}\n    as: write\n  \
+             - match: {path: /static/**}\n    as: passthrough\n",
+        )
+        .start();
+    for (path, class, route) in [
+        ("/ws", "read", "local"),
+        ("/live/a", "write", "local"),
+        ("/static/a", "passthrough", "passthrough"),
+    ] {
+        let sockets = open(&node, &app, path).await;
+        let line =
+            format!(r#"litepilot_requests_total{{class="{class}",route="{route}",status="101"}}"#);
+        node.metric_becomes(&line, "1").await;
+        drop(sockets);
+    }
+}
