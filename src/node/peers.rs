@@ -52,6 +52,8 @@ impl Beginning {
     pub fn new(config: &Config, primary: &NodeId) -> io::Result<Self> {
         let times = Times {
             connect: config.proxy.connect_timeout,
+            // Whoever waits for a connection waits for both.
+            greeting: config.proxy.connect_timeout,
             // A peer that takes nothing because its client takes nothing is not dead.
             unacknowledged: config.proxy.body_timeout + Duration::from_secs(15),
             ..Times::default()

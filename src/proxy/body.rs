@@ -293,7 +293,12 @@ pub struct Answer<A> {
 
 enum Content {
     Whole(Option<Bytes>),
-    App { body: Incoming, timer: PieceTimer },
+    App {
+        body: Incoming,
+        timer: PieceTimer,
+    },
+    /// It broke off, and why.
+    Broken(Option<io::Error>),
 }
 
 /// What is told how a response's body ended.
@@ -343,8 +348,17 @@ impl<A: Attached> Body for Answer<A> {
                     return Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())));
                 };
                 timer.arrived();
+                if let Some(Err(why)) = frame {
+                    // hyper drops a connection whose body fails, with whatever it has not flushed:
+                    // a client that never sees the head may take the request for one not sent, and
+                    // send it again. Polled anew, it has flushed.
+                    self.content = Content::Broken(Some(io::Error::other(why)));
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 frame.map(|f| f.map_err(io::Error::other))
             }
+            Content::Broken(why) => why.take().map(Err),
         };
         let failed = frame.as_ref().is_some_and(Result::is_err);
         if !failed && (frame.is_none() || self.is_end_stream()) {
@@ -357,6 +371,7 @@ impl<A: Attached> Body for Answer<A> {
         match &self.content {
             Content::Whole(data) => data.as_ref().is_none_or(Bytes::is_empty),
             Content::App { body, .. } => body.is_end_stream(),
+            Content::Broken(why) => why.is_none(),
         }
     }
 
@@ -366,6 +381,7 @@ impl<A: Attached> Body for Answer<A> {
                 SizeHint::with_exact(data.as_ref().map_or(0, |d| d.len() as u64))
             }
             Content::App { body, .. } => body.size_hint(),
+            Content::Broken(_) => SizeHint::new(),
         }
     }
 }

@@ -132,13 +132,59 @@ async fn a_client_that_leaves_frees_its_place_and_too_many_are_refused() {
 }
 
 #[tokio::test]
+async fn a_body_that_streams_arrives_whole_or_not_at_all_however_often_it_is_refused() {
+    const LENGTH: usize = 3_000_000;
+    // hashlib.sha256(bytes(i % 251 for i in range(3_000_000))).hexdigest()
+    const SHA256: &str = "4d3870d4655ed773027a713ea136507d22e076248e0e9cc920a996039653b76f";
+    let pattern: Vec<u8> = (0..LENGTH).map(|i| (i % 251) as u8).collect();
+    let mut cluster = Plan::flask().proxy("write_hold: 25s").start().await;
+    let mut app = cluster.members[PRIMARY].take_app();
+    for chunked in [false, true] {
+        app.kill_9();
+        let mut client = cluster.client(REPLICA).await;
+        let held = "litepilot_requests_held{class=\"write\"}";
+        let upload = async {
+            let framing = match chunked {
+                true => "Transfer-Encoding: chunked".to_owned(),
+                false => format!("Content-Length: {LENGTH}"),
+            };
+            client.begin("POST /upload", &[&framing]).await;
+            for piece in pattern.chunks(100_000) {
+                let framed = match chunked {
+                    true => [format!("{:x}\r\n", piece.len()).as_bytes(), piece, b"\r\n"].concat(),
+                    false => piece.to_vec(),
+                };
+                client.send(framed).await;
+            }
+            if chunked {
+                client.send("0\r\n\r\n").await;
+            }
+            client.response().await
+        };
+        let repair = async {
+            until("it to be held", || async { cluster.metric(REPLICA, held).await == 1 }).await;
+            app.restart();
+        };
+        let (answer, ()) = tokio::join!(upload, repair);
+        assert_eq!(answer.status(), 200, "chunked {chunked}: {answer:?}");
+        let arrived = json(&answer);
+        assert_eq!((&arrived["bytes"], &arrived["sha256"]), (&LENGTH.into(), &SHA256.into()));
+    }
+}
+
+#[tokio::test]
 async fn litepilots_that_take_each_other_for_their_applications_notice_it() {
     let cluster = Plan::flask().in_a_circle().start().await;
     for node in 0..3 {
         for request in ["GET /", "POST /api/count"] {
             let mut client = cluster.client(node).await;
             let answer = client.ask(request, &["Content-Length: 0"]).await;
-            assert_eq!((answer.status(), answer.problem().as_str()), (508, "loop-detected"));
+            // Said by the last node of the way, and passed back by the others.
+            let kind = json(&answer)["type"].clone();
+            assert_eq!(
+                (answer.status(), kind),
+                (508, "urn:litepilot:problem:loop-detected".into())
+            );
         }
     }
 }

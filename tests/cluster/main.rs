@@ -5,6 +5,9 @@
 
 mod consistency;
 mod forwarding;
+mod links;
+mod primary_gone;
+mod replay;
 mod support;
 mod tokens;
 mod websocket;

@@ -48,6 +48,7 @@ struct Shared {
     plan: watch::Sender<Plan>,
     passed: [AtomicU64; 2],
     connections: AtomicU64,
+    open: watch::Sender<usize>,
 }
 
 #[derive(Clone, Copy)]
@@ -66,6 +67,7 @@ impl Relay {
             plan: watch::Sender::new(Plan { link: Link::Whole, trap: None }),
             passed: [AtomicU64::new(0), AtomicU64::new(0)],
             connections: AtomicU64::new(0),
+            open: watch::Sender::new(0),
         });
         let mut tasks = JoinSet::new();
         let (adopted, more) = mpsc::unbounded_channel();
@@ -94,6 +96,13 @@ impl Relay {
         let trap = Some((way, self.passed(way) + bytes, link));
         self.shared.plan.send_modify(|plan| plan.trap = trap);
         self.shared.spring(way);
+    }
+
+    /// Resets every connection; new ones pass.
+    pub async fn renew(&self) {
+        self.set(Link::Cut);
+        self.shared.open.subscribe().wait_for(|open| *open == 0).await.unwrap();
+        self.set(Link::Whole);
     }
 
     /// Bytes that have passed that way.
@@ -148,7 +157,12 @@ async fn accept(
             Some(_) = connections.join_next() => continue,
         };
         shared.connections.fetch_add(1, Ordering::SeqCst);
-        connections.spawn(relay(client, target, shared.clone()));
+        shared.open.send_modify(|open| *open += 1);
+        let shared = shared.clone();
+        connections.spawn(async move {
+            relay(client, target, shared.clone()).await;
+            shared.open.send_modify(|open| *open -= 1);
+        });
     }
 }
 

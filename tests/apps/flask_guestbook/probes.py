@@ -93,9 +93,12 @@ def echo_headers():
 def count():
     """POST counts itself, and its `X-Request-Id`, in the database; GET tells the counts.
 
-    A request that reached an application twice shows as an id that was seen twice.
+    A request that reached an application twice shows as an id that was seen twice. One of which the
+    body does not come whole counts nothing.
     """
     if request.method == "POST":
+        while request.stream.read(PIECE):
+            pass
         with database.write() as connection:
             increment(connection, "counters", "name", "value", "count")
             if "X-Request-Id" in request.headers:
@@ -126,8 +129,13 @@ def visits():
 
 @pages.route("/replay", methods=["GET", "POST"])
 def replay():
-    """Asks for a replay by itself: on a replica, or (`always=1`) even on the primary."""
+    """Asks for a replay by itself: on a replica, or (`always=1`) even on the primary.
+
+    With `fly=…` it does so as Fly.io's applications do, and with this in the header.
+    """
     if node.on_replica() or "always" in request.args:
+        if "fly" in request.args:
+            return Response("not for you", headers={"fly-replay": request.args["fly"]})
         return Response(status=409, headers={"Litepilot-Replay": "primary"})
     return jsonify(replayed_from=request.headers.get("fly-replay-src"), **node.describe())
 

@@ -66,7 +66,8 @@ impl Plan {
             if node == NAMES[PRIMARY] {
                 django_migrate(&dir);
             }
-            Gunicorn::django(Worker::Gthread, 1, &dir).env("LITEPILOT_NODE", node)
+            let app = Gunicorn::django(Worker::Gthread, 1, &dir).env("LITEPILOT_NODE", node);
+            app.env("DJANGO_ALLOWED_HOSTS", "shop")
         })
     }
 
@@ -289,6 +290,11 @@ impl Member {
     /// Its copy of the database.
     pub fn database(&self) -> PathBuf {
         self.dir.path().join("mount/db.sqlite3")
+    }
+
+    /// A file of the node's own directory.
+    pub fn data(&self, name: &str) -> PathBuf {
+        self.dir.path().join("data").join(name)
     }
 
     /// A file beside the database.
