@@ -213,11 +213,6 @@ impl Wire {
         Some(request)
     }
 
-    /// The rest of a request of which the head was read.
-    pub async fn request_body(&mut self, request: &mut Message) {
-        self.body(request, Framing::None).await;
-    }
-
     /// A whole response to a request with that method.
     pub async fn response_to(&mut self, method: &str) -> Message {
         let response = self.head().await.expect("a response, not the end of the connection");
