@@ -56,7 +56,6 @@ impl Beginning {
             greeting: config.proxy.connect_timeout,
             // A peer that takes nothing because its client takes nothing is not dead.
             unacknowledged: config.proxy.body_timeout + Duration::from_secs(15),
-            ..Times::default()
         };
         let dialer = Arc::new(Dialer::new(config.node.clone(), &config.cluster.peers, times));
         let role = if config.node == *primary { Role::Primary } else { Role::Replica };
