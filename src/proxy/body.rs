@@ -141,16 +141,26 @@ impl Outgoing {
                 }
             }
         }
+        Ok(Self::stream(read.freeze(), body, limit))
+    }
+
+    /// Reads nothing of a body before it is sent on, whatever its size: whoever sends it waits for a
+    /// `100 Continue`, and may send it elsewhere as long as there was none.
+    pub fn untouched(body: Incoming, limit: Duration) -> Self {
+        Self::stream(Bytes::new(), body, limit)
+    }
+
+    fn stream(read: Bytes, rest: Incoming, limit: Duration) -> Self {
         let progress = Rc::new(Progress {
             last: Cell::new(Instant::now()),
             sent: Cell::new(false),
             starved: Cell::new(false),
             failed: Cell::new(None),
         });
-        let read = (!read.is_empty()).then(|| read.freeze());
-        let source = Source { read, rest: body, timer: PieceTimer::new(limit), touched: false };
+        let read = (!read.is_empty()).then_some(read);
+        let source = Source { read, rest, timer: PieceTimer::new(limit), touched: false };
         let source = Rc::new(RefCell::new(source));
-        Ok(Self::Streamed(Streamed { source, progress, go_ahead: None }))
+        Self::Streamed(Streamed { source, progress, go_ahead: None })
     }
 
     /// A second body with the same content, good for as long as it [can be sent](Self::is_intact).

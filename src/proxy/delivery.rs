@@ -18,7 +18,7 @@ use super::headers;
 use super::hold::Place;
 use super::problem::{Kind, Problem};
 use super::route::{self, Decision, Route};
-use super::upstream::{self, BoxedRequest, Failure};
+use super::upstream::{self, BoxedRequest, Failure, Sending};
 use super::worker::Seen;
 use crate::cluster::{ClusterView, Primary};
 use crate::rules::Class;
@@ -150,6 +150,10 @@ impl Delivery<'_> {
                 Some(refusal) => {
                     reply.connection.give_back();
                     let problem = refused(refusal);
+                    if !spare.body().is_intact() {
+                        // A part of it has gone already: what is left must not pass for the whole.
+                        return Err(problem);
+                    }
                     self.hold_briefly(problem).await?;
                     Ok(Attempt::Again(spare))
                 }
@@ -169,10 +173,15 @@ impl Delivery<'_> {
                 self.hold_briefly(problem).await?;
                 Ok(Attempt::Again(unsent))
             }
-            Err(Failure::Broken(why)) if sending == upstream::Sending::Repeatable => {
+            Err(Failure::Broken(why)) => {
                 let detail =
                     format!("the connection to the primary, {}, broke: {why}", primary.node);
-                Err(Problem::new(Kind::PrimaryUnreachable, detail).retry_safe(true))
+                Err(match sending {
+                    Sending::Repeatable => {
+                        Problem::new(Kind::PrimaryUnreachable, detail).retry_safe(true)
+                    }
+                    _ => Problem::new(Kind::WriteOutcomeUnknown, detail),
+                })
             }
             Err(failure) => Err(exchange.failed(&self.call, failure)),
         }

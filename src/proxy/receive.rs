@@ -3,17 +3,19 @@
 use std::rc::Rc;
 
 use http::Request;
+use http::header::EXPECT;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use super::answer::Outcome;
+use super::body::Outgoing;
 use super::client::Client;
 use super::delivery::tell_role;
 use super::exchange::{Call, ClientResponse, Exchange, outgoing};
 use super::forward::{self, Forwarded, Refusal};
 use super::problem::{Kind, Problem};
 use super::route::{Ask, Route};
-use super::upstream::Failure;
+use super::upstream::{Failure, Sending};
 use super::worker::Worker;
 
 /// Why a forwarded request got no answer of the application.
@@ -56,7 +58,11 @@ impl Exchange {
         self.route = Route::Local;
         let mut call = self.call_of(forwarded, head.extensions.remove::<OnUpgrade>());
         call.method = head.method.clone();
-        let body = self.read_body(body).await.map_err(Stop::Failed)?;
+        let body = if head.headers.contains_key(EXPECT) {
+            Outgoing::untouched(body, self.worker.shared.config.body_timeout)
+        } else {
+            self.read_body(body).await.map_err(|_| Stop::Failed(cut_off(true)))?
+        };
         let mut request = outgoing(head, body, call.upgrade.is_some(), |_| {});
         tell_role(request.headers_mut(), &seen);
         match self.worker.app.send(request, self.sending(&call)).await {
@@ -66,6 +72,9 @@ impl Exchange {
             }
             Err(Failure::Unreached(unsent, _)) if unsent.body().is_intact() => {
                 Err(Stop::Refused(Refusal::AppDown))
+            }
+            Err(Failure::Client(_)) => {
+                Err(Stop::Failed(cut_off(self.sending(&call) == Sending::Repeatable)))
             }
             Err(failure) => Err(Stop::Failed(self.failed(&call, failure))),
         }
@@ -86,4 +95,12 @@ impl Exchange {
             insist: false,
         }
     }
+}
+
+/// The body has not come whole. It is not the client's fault: if it were, the entry would not be there
+/// to be told.
+fn cut_off(did_nothing: bool) -> Problem {
+    let kind = if did_nothing { Kind::PrimaryUnreachable } else { Kind::WriteOutcomeUnknown };
+    Problem::new(kind, "the connection between the nodes broke in the middle of the request")
+        .retry_safe(did_nothing)
 }

@@ -1,6 +1,9 @@
 //! A TCP relay between two nodes that a test can slow down, stall, half-close or cut, at once or
 //! after so many bytes.
 
+// Each test binary uses a part of it.
+#![allow(dead_code)]
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

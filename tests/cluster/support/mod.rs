@@ -11,7 +11,6 @@ pub mod python;
 #[allow(dead_code)]
 pub mod raw;
 #[path = "../../support/relay.rs"]
-#[allow(dead_code)]
 pub mod relay;
 #[path = "../../integration/support/wire.rs"]
 #[allow(dead_code)]
