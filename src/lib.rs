@@ -31,7 +31,8 @@
 //!
 //! # Who may know whom
 //!
-//! * Only [`node`] sees everything; [`cli`] starts a node or asks one through its admin port.
+//! * Only [`node`] sees every part. [`cli`] starts a node or asks one through its admin port; [`demo`]
+//!   knows its nodes only as processes with configurations and ports.
 //! * [`proxy`] sees a [`cluster::ClusterView`], an [`engine::Engine`] and [`peer`]'s dialer, never who
 //!   elects, and never which engine it is.
 //! * [`peer`] knows no protocol but its own gossip: [`node`] registers the others by name.

@@ -1,5 +1,6 @@
 //! The nodes' processes: started, watched, ended.
 
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::future::poll_fn;
 use std::io;
@@ -73,12 +74,12 @@ impl Cluster {
         let primary = plans.first().map(|plan| plan.node.clone());
         let primary = primary.ok_or("a cluster has at least one node")?;
         let program = this_program()?;
-        let start = |plan: &Plan| {
-            let failed = |why: &dyn std::fmt::Display| format!("cannot start {}: {why}", plan.node);
-            let token = prepare(plan, plans, &primary).map_err(|why| failed(&why))?;
-            spawn(&program, plan, token, logs).map_err(|why| failed(&why))
-        };
-        let nodes = plans.iter().map(start).collect::<Result<_, String>>()?;
+        let failed = |plan: &Plan, why: &dyn Display| format!("cannot start {}: {why}", plan.node);
+        let prepare = |plan| prepare(plan, plans, &primary).map_err(|why| failed(plan, &why));
+        let tokens = plans.iter().map(prepare).collect::<Result<Vec<_>, _>>()?;
+        let spawn =
+            |(plan, token)| spawn(&program, plan, token, logs).map_err(|why| failed(plan, &why));
+        let nodes = plans.iter().zip(tokens).map(spawn).collect::<Result<_, _>>()?;
         Ok(Self { nodes, primary })
     }
 

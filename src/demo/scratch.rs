@@ -5,6 +5,9 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+/// Bytes of its path: the sockets in it have to fit into the 107 that Linux takes.
+const LONGEST: usize = 85;
+
 /// A temporary directory for this user alone. Dropping it removes it.
 #[derive(Debug)]
 pub struct Scratch(PathBuf);
@@ -21,12 +24,16 @@ impl Scratch {
             let chance = getrandom::u32().map_err(io::Error::other)?;
             // Absolute: it is written into configurations.
             let dir = parent.canonicalize()?.join(format!("litepilot-demo-{chance:08x}"));
+            if dir.as_os_str().len() > LONGEST {
+                let detail = "its path is too long for the sockets in it";
+                return Err(io::Error::new(io::ErrorKind::InvalidFilename, detail));
+            }
             DirBuilder::new().mode(0o700).create(&dir)?;
             Ok(dir)
         };
         let failed = |why: io::Error| {
             format!(
-                "cannot make a directory in {}: {why}; set TMPDIR to one where this user may write",
+                "cannot make a directory in {}: {why}; set TMPDIR to a short path where this user may write",
                 parent.display()
             )
         };

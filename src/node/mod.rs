@@ -257,9 +257,11 @@ impl Control {
         let (single, view) = match &beginning {
             Some(beginning) => (None, beginning.view.clone()),
             None => {
-                // No primary until `on_promote` has done its work.
-                let view = ClusterView::single(config.node.clone(), SINGLE_EPOCH);
-                let view = ClusterView { primary: None, writable: false, ..view };
+                let mut view = ClusterView::single(config.node.clone(), SINGLE_EPOCH);
+                if !config.app.on_promote.is_empty() {
+                    // No primary until it has done its work.
+                    view = ClusterView { primary: None, writable: false, ..view };
+                }
                 let (sender, view) = watch::channel(view);
                 (Some(sender), view)
             }
@@ -311,7 +313,7 @@ impl Control {
                 let (node, view) = (config.node.clone(), single.clone());
                 tasks.spawn(async move {
                     if promoted.await
-                        && let Some(view) = view
+                        && let Some(view) = view.filter(|view| !view.borrow().writable)
                     {
                         view.send_replace(ClusterView::single(node, SINGLE_EPOCH));
                     }

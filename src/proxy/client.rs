@@ -134,6 +134,7 @@ async fn drive<T, F>(
         async move { Ok::<_, Infallible>(answered.await) }
     });
     let mut connection = http1::Builder::new()
+        .max_header_size(MAX_HEAD)
         .max_buf_size(MAX_HEAD)
         // One buffer, one plain write: for the small responses of most applications that is cheaper
         // than gathering, and large ones lose little by being copied once.

@@ -162,7 +162,8 @@ impl Exchange {
             return Ok(Outgoing::Empty);
         }
         let config = &self.worker.shared.config;
-        let settled = self.class == Class::Passthrough || self.worker.seen().view.writable;
+        let elsewhere = self.worker.shared.dialer.is_some() && !self.worker.seen().view.writable;
+        let settled = self.class == Class::Passthrough || !elsewhere;
         let keep = if settled { config.buffer_body } else { config.replay_body };
         let body = Box::pin(Outgoing::prepare(body, keep, config.body_timeout)).await;
         body.map_err(|why| unread(&why))

@@ -1,7 +1,7 @@
 //! Whether a request is one that everybody reads alike. What hyper lets pass and an application
 //! might take differently is refused here; what is passed on is serialised anew, never copied.
 
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::header::{HOST, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderValue, Method, Uri, Version};
@@ -40,16 +40,13 @@ fn bad(detail: &'static str) -> Problem {
     Problem::new(Kind::BadRequest, detail)
 }
 
-/// hyper has refused what has no single reading. This adds what it merely tolerates: codings that
+/// hyper has refused what has no single reading, and dropped a length beside a coding. This adds what it merely tolerates: codings that
 /// it does not undo, so that the application would get them unannounced.
 fn check_framing(headers: &HeaderMap) -> Result<(), Problem> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     if let Some(coding) = codings.next() {
         if !coding.as_bytes().eq_ignore_ascii_case(b"chunked") || codings.next().is_some() {
             return Err(bad("Transfer-Encoding may only be \"chunked\", once (RFC 9112, 6.1)"));
-        }
-        if headers.contains_key(CONTENT_LENGTH) {
-            return Err(bad("send Content-Length or Transfer-Encoding, not both (RFC 9112, 6.3)"));
         }
     }
     Ok(())

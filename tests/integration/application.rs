@@ -280,7 +280,7 @@ async fn an_app_that_does_not_answer_in_time() {
 #[tokio::test]
 async fn the_time_for_an_answer_begins_when_the_request_has_gone_out() {
     let app = Recorder::played().await;
-    let node = Launch::before(app.target()).proxy("response_timeout: 200ms").start();
+    let node = Launch::before(app.target()).proxy("response_timeout: 1s").start();
     let mut client = node.client().await;
     client.begin("POST /", &["Content-Length: 100003"]).await;
     client.send("x".repeat(100_000)).await;
@@ -288,7 +288,7 @@ async fn the_time_for_an_answer_begins_when_the_request_has_gone_out() {
     upstream.head().await.unwrap();
     for _ in 0..3 {
         // No answer is due while the client still sends.
-        tokio::time::sleep(Duration::from_millis(150)).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
         client.send("x").await;
     }
     upstream.bytes(100_003).await;

@@ -6,7 +6,7 @@ use crate::support::recorder::Recorder;
 #[tokio::test]
 async fn a_head_that_does_not_end_is_answered_408() {
     let app = Recorder::echoing().await;
-    let node = Launch::before(app.target()).proxy("header_timeout: 200ms").start();
+    let node = Launch::before(app.target()).proxy("header_timeout: 500ms").start();
     let mut client = node.client().await;
     client.send("GET / HTTP/1.1\r\nHost: sh").await;
     let answer = client.response().await;
@@ -21,7 +21,7 @@ async fn a_head_that_does_not_end_is_answered_408() {
 #[tokio::test]
 async fn a_second_head_that_does_not_end_is_answered_408_too() {
     let app = Recorder::echoing().await;
-    let node = Launch::before(app.target()).proxy("header_timeout: 200ms").start();
+    let node = Launch::before(app.target()).proxy("header_timeout: 500ms").start();
     let mut client = node.client().await;
     assert_eq!(client.ask("GET /", &[]).await.status(), 200);
     client.send("GET / HTTP/1.1\r\nHost: sh").await;
@@ -32,7 +32,7 @@ async fn a_second_head_that_does_not_end_is_answered_408_too() {
 #[tokio::test]
 async fn a_head_that_trickles_gets_no_more_time() {
     let app = Recorder::echoing().await;
-    let node = Launch::before(app.target()).proxy("header_timeout: 200ms").start();
+    let node = Launch::before(app.target()).proxy("header_timeout: 500ms").start();
     let mut client = node.client().await;
     client.send("GET / HTTP/1.1\r\n").await;
     // Until it is cut: each byte comes well within the limit.
@@ -115,8 +115,8 @@ async fn an_idle_connection_is_closed_without_a_word() {
 async fn a_huge_head_is_answered_431() {
     let app = Recorder::echoing().await;
     let node = TestNode::before(&app);
-    let huge = format!("GET / HTTP/1.1\r\nHost: shop\r\nX: {}\r\n\r\n", "x".repeat(300_000));
-    let long = format!("GET /{} HTTP/1.1\r\nHost: shop\r\n\r\n", "x".repeat(300_000));
+    let huge = format!("GET / HTTP/1.1\r\nHost: shop\r\nX: {}\r\n\r\n", "x".repeat(70_000));
+    let long = format!("GET /{} HTTP/1.1\r\nHost: shop\r\n\r\n", "x".repeat(70_000));
     let fields: String = (0..200).map(|i| format!("X-{i}: y\r\n")).collect();
     let many = format!("GET / HTTP/1.1\r\nHost: shop\r\n{fields}\r\n");
     for head in [huge, long, many] {

@@ -71,13 +71,13 @@ async fn what_is_sent_with_the_handshake_is_not_lost() {
 async fn a_socket_outlives_every_limit_for_requests() {
     let app = Recorder::played().await;
     let node = Launch::before(app.target())
-        .proxy("keepalive_timeout: 50ms")
-        .proxy("header_timeout: 50ms")
-        .proxy("body_timeout: 50ms")
-        .proxy("response_timeout: 300ms")
+        .proxy("keepalive_timeout: 500ms")
+        .proxy("header_timeout: 500ms")
+        .proxy("body_timeout: 500ms")
+        .proxy("response_timeout: 500ms")
         .start();
     let (mut client, mut upstream) = open(&node, &app, "/ws").await;
-    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    tokio::time::sleep(std::time::Duration::from_millis(1200)).await;
     client.send("still here").await;
     assert_eq!(upstream.bytes(10).await, b"still here");
 }

@@ -49,7 +49,7 @@ mod tests {
         let nasty = "</title></li><script>alert('1')</script>\"&";
         let entry = Entry { id: 1, text: nasty.into(), at: nasty.into(), node: nasty.into() };
         let page = render(&Place { node: nasty, role: nasty }, &[entry]);
-        assert!(!page.contains("<script") && !page.contains("\"&"), "{page}");
+        assert!(!page.contains("<script") && !page.contains("alert('"), "{page}");
         assert_eq!(page.matches("</title>").count(), 1);
         assert!(page.contains("&lt;script&gt;alert(&#39;1&#39;)"), "{page}");
     }

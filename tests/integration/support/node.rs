@@ -1,5 +1,6 @@
 //! A whole node, with ports of the system's choice and directories of its own.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -89,7 +90,12 @@ impl TestNode {
     }
 
     fn with(config: Config, dir: TempDir) -> Self {
-        Self { node: Node::start(config.clone()).unwrap(), config, dir }
+        let node = Node::start(config.clone()).unwrap();
+        // Until it takes writes it treats requests as ones that may have to go elsewhere.
+        while !is_primary(node.admin_address()) {
+            std::thread::sleep(PAUSE);
+        }
+        Self { node, config, dir }
     }
 
     /// A new connection to it.
@@ -174,4 +180,16 @@ impl TestNode {
         let lines = metrics.text().lines();
         lines.filter_map(|l| l.strip_prefix(line)?.strip_prefix(' ')).next().map(str::to_owned)
     }
+}
+
+/// Blocks, as starting a node does.
+fn is_primary(admin: SocketAddr) -> bool {
+    use std::io::{Read, Write};
+    let mut connection = std::net::TcpStream::connect(admin).unwrap();
+    connection.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let request = "GET /primary HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    connection.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).unwrap();
+    answer.starts_with("HTTP/1.1 200 ")
 }

@@ -29,7 +29,7 @@ pub struct Recorder {
     seen: watch::Sender<Vec<Seen>>,
     connections: watch::Sender<usize>,
     played: Mutex<mpsc::UnboundedReceiver<Wire>>,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Recorder {
@@ -106,13 +106,12 @@ impl Recorder {
                 });
             }
         });
-        let recorder =
-            Self { target, seen, connections: count, played: Mutex::new(played), _tasks: tasks };
+        let recorder = Self { target, seen, connections: count, played: Mutex::new(played), tasks };
         (recorder, accepted)
     }
 
     fn accepting(mut self, accept: impl Future<Output = ()> + Send + 'static) -> Self {
-        self._tasks.spawn(accept);
+        self.tasks.spawn(accept);
         self
     }
 

@@ -69,11 +69,6 @@ impl Message {
         std::str::from_utf8(&self.body).unwrap()
     }
 
-    /// The request's method.
-    pub fn method(&self) -> &str {
-        self.start.split(' ').next().unwrap()
-    }
-
     /// The request's target.
     pub fn target(&self) -> &str {
         self.start.split(' ').nth(1).unwrap()
@@ -216,11 +211,6 @@ impl Wire {
         let mut request = self.head().await?;
         self.body(&mut request, Framing::None).await;
         Some(request)
-    }
-
-    /// The rest of a request of which the head was read.
-    pub async fn request_body(&mut self, request: &mut Message) {
-        self.body(request, Framing::None).await;
     }
 
     /// A whole response to a request with that method.

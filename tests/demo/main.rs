@@ -1,270 +1,19 @@
 //! `litepilot demo` as a user meets it: the real program, its nodes, its guestbook, and its end.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-/// Far beyond what anything here takes: reached only by a failure.
-const PATIENCE: Duration = Duration::from_secs(60);
+use app::App;
+use harness::{
+    Demo, exchange, free_ports, litepilot, lives, run, send, start_again, text, texts, until,
+};
 
-fn litepilot(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_litepilot"));
-    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-fn run(args: &[&str]) -> Output {
-    litepilot(args).output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap()
-}
-
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < deadline, "in vain waited until {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// A process counts as gone when it is a zombie, too: then only its parent has to notice.
-fn lives(pid: u32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat"))
-        .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or("").starts_with(" Z"))
-}
-
-fn send(signal: Signal, pid: u32) {
-    kill_process(Pid::from_raw(pid.try_into().unwrap()).unwrap(), signal).unwrap();
-}
-
-/// A port below those that the system gives to others, where nobody listens at it and the next few,
-/// nor 1000 above them. Somebody may be faster, so whoever uses it has to be ready for that.
-fn free_ports() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    loop {
-        let step = NEXT.fetch_add(1, Ordering::Relaxed);
-        let offset = (std::process::id() as u16).wrapping_mul(37).wrapping_add(step * 20) % 9_000;
-        let first = 20_000 + offset;
-        let mut ports = (first..first + 5).flat_map(|port| [port, port + 1000]);
-        if ports.all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
-            return first;
-        }
-    }
-}
-
-/// A running demo. Dropping it stops it.
-struct Demo {
-    process: Child,
-    stdout: Receiver<String>,
-    stderr: Arc<Mutex<String>>,
-    nodes: Vec<DemoNode>,
-    tmp: TempDir,
-}
-
-#[derive(Clone, Debug)]
-struct DemoNode {
-    name: String,
-    url: SocketAddr,
-    admin: String,
-    token: String,
-    pid: u32,
-    data_dir: PathBuf,
-}
-
-impl Demo {
-    /// With `--json`, ready.
-    fn start(args: &[&str]) -> Self {
-        let mut demo = Self::begin(&[&["--json"], args].concat());
-        let line: Value = serde_json::from_str(&demo.first_line()).unwrap();
-        demo.nodes = line["nodes"].as_array().unwrap().iter().map(DemoNode::read).collect();
-        demo.await_ready();
-        demo
-    }
-
-    /// On ports that are free; the first line is on its way.
-    fn begin(args: &[&str]) -> Self {
-        loop {
-            let tmp = tempfile::tempdir().unwrap();
-            let port = free_ports().to_string();
-            let mut process = litepilot(&[&["demo", "--port", &port], args].concat())
-                .env("TMPDIR", tmp.path())
-                .spawn()
-                .unwrap();
-            let (sender, stdout) = channel();
-            let lines = BufReader::new(process.stdout.take().unwrap()).lines();
-            std::thread::spawn(move || {
-                lines.map_while(Result::ok).try_for_each(|l| sender.send(l))
-            });
-            let stderr = Arc::new(Mutex::new(String::new()));
-            let (lines, log) =
-                (BufReader::new(process.stderr.take().unwrap()).lines(), stderr.clone());
-            std::thread::spawn(move || {
-                for line in lines.map_while(Result::ok) {
-                    log.lock().unwrap().push_str(&(line + "\n"));
-                }
-            });
-            let demo = Self { process, stdout, stderr, nodes: Vec::new(), tmp };
-            if demo.lost_its_ports() {
-                continue;
-            }
-            return demo;
-        }
-    }
-
-    /// Somebody else took a port between our look and its start.
-    fn lost_its_ports(&self) -> bool {
-        // Whatever happens, its first words on standard error tell.
-        until("it says something", || !self.errors().is_empty());
-        self.said("in use")
-    }
-
-    fn first_line(&self) -> String {
-        self.stdout.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no line; {}", self.errors()))
-    }
-
-    fn await_ready(&self) {
-        assert_eq!(self.first_line(), "ready", "{}", self.errors());
-    }
-
-    fn errors(&self) -> String {
-        self.stderr.lock().unwrap().clone()
-    }
-
-    fn said(&self, words: &str) -> bool {
-        self.stderr.lock().unwrap().contains(words)
-    }
-
-    /// The processes of the nodes and of their applications.
-    fn pids(&self) -> Vec<u32> {
-        let app = |node: &DemoNode| node.status()["app"]["pid"].as_u64().unwrap() as u32;
-        self.nodes.iter().flat_map(|node| [node.pid, app(node)]).collect()
-    }
-
-    fn stop(&mut self, signal: Signal) -> ExitStatus {
-        send(signal, self.process.id());
-        let mut status = None;
-        until("the demo ends", || {
-            status = self.process.try_wait().unwrap();
-            status.is_some()
-        });
-        status.unwrap()
-    }
-
-    fn left_behind(&self) -> Vec<PathBuf> {
-        fs::read_dir(self.tmp.path()).unwrap().map(|entry| entry.unwrap().path()).collect()
-    }
-}
-
-impl Drop for Demo {
-    fn drop(&mut self) {
-        if self.process.try_wait().is_ok_and(|status| status.is_none()) {
-            send(Signal::TERM, self.process.id());
-            let _ = self.process.wait();
-        }
-    }
-}
-
-impl DemoNode {
-    fn read(value: &Value) -> Self {
-        let word = |key: &str| value[key].as_str().unwrap().to_owned();
-        Self {
-            name: word("node"),
-            url: word("url").strip_prefix("http://").unwrap().parse().unwrap(),
-            admin: word("admin"),
-            token: word("token"),
-            pid: value["pid"].as_u64().unwrap().try_into().unwrap(),
-            data_dir: word("data_dir").into(),
-        }
-    }
-
-    fn get(&self, path: &str) -> Answer {
-        exchange(self.url, "GET", path, "", b"")
-    }
-
-    fn post(&self, text: &str) -> Answer {
-        let body = json!({ "text": text }).to_string();
-        exchange(
-            self.url,
-            "POST",
-            "/api/entries",
-            "Content-Type: application/json\r\n",
-            body.as_bytes(),
-        )
-    }
-
-    fn status(&self) -> Value {
-        let found = run(&["status", "--json", "--admin", &self.admin]);
-        assert!(found.status.success(), "{}", text(&found.stderr));
-        serde_json::from_slice(&found.stdout).unwrap()
-    }
-
-    fn config(&self) -> PathBuf {
-        self.data_dir.join("litepilot.yml")
-    }
-}
-
-/// An HTTP answer.
-#[derive(Debug)]
-struct Answer {
-    code: u16,
-    head: String,
-    body: String,
-}
-
-impl Answer {
-    fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().find_map(|line| {
-            let (found, value) = line.split_once(": ")?;
-            found.eq_ignore_ascii_case(name).then_some(value)
-        })
-    }
-
-    /// What a browser would send back.
-    fn cookies(&self) -> String {
-        let set = self.head.lines().filter_map(|line| line.strip_prefix("set-cookie: "));
-        let pairs: Vec<_> = set.filter_map(|cookie| cookie.split(';').next()).collect();
-        assert_eq!(pairs.len(), 2, "{}", self.head);
-        format!("Cookie: {}\r\n", pairs.join("; "))
-    }
-
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|why| panic!("{why}: {self:?}"))
-    }
-}
-
-fn exchange(at: SocketAddr, method: &str, path: &str, headers: &str, body: &[u8]) -> Answer {
-    let mut stream = TcpStream::connect(at).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let length = body.len();
-    let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n"
-    );
-    // A body that is refused early may not be read to its end.
-    let _ = stream.write_all(&[head.as_bytes(), body].concat());
-    let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer);
-    let answer = String::from_utf8(answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{answer:?}"));
-    let code = head.split(' ').nth(1).unwrap().parse().unwrap();
-    Answer { code, head: head.to_owned(), body: body.to_owned() }
-}
-
-fn texts(answer: &Answer) -> Vec<String> {
-    let entries = answer.json();
-    entries.as_array().unwrap().iter().map(|e| e["text"].as_str().unwrap().to_owned()).collect()
-}
+mod app;
+mod harness;
 
 #[test]
 fn the_nodes_are_printed_as_promised_and_are_there_once_it_is_ready() {
@@ -282,17 +31,16 @@ fn the_nodes_are_printed_as_promised_and_are_there_once_it_is_ready() {
 
         let role = if i == 0 { "primary" } else { "replica" };
         assert_eq!(node.get("/api/node").json(), json!({"node": node.name, "role": role}));
-        let primary = run(&["primary", "--admin", &node.admin]);
+        let primary = run(&["primary", "--wait", "60s", "--admin", &node.admin]);
         assert_eq!((primary.status.code(), text(&primary.stdout)), (Some(0), "node-1\n"));
 
-        let status = node.status();
-        let roles: Vec<_> =
-            status["nodes"].as_array().unwrap().iter().map(|n| &n["role"]).collect();
-        assert_eq!(roles, ["primary", "replica", "replica"], "{status}");
-        for member in status["nodes"].as_array().unwrap() {
-            assert!(member["reachable"].as_bool().unwrap(), "{status}");
-            assert!(member["position"].is_object(), "{status}");
-        }
+        until("it sees all nodes", || {
+            let status = node.status();
+            let nodes = status["nodes"].as_array().unwrap();
+            let roles: Vec<_> = nodes.iter().map(|n| n["role"].clone()).collect();
+            assert_eq!(roles, ["primary", "replica", "replica"], "{status}");
+            nodes.iter().all(|n| n["reachable"] == true && n["position"].is_object())
+        });
     }
     assert_eq!(demo.nodes.len(), 3);
 }
@@ -355,11 +103,13 @@ fn the_page_works_without_scripts_and_shows_no_text_as_markup() {
     for node in [primary, replica] {
         let page = exchange(node.url, "GET", "/", &signed.cookies(), b"");
         assert_eq!(page.code, 200);
+        // The node that was asked, or the primary if that node was slow to follow.
+        let answered = page.header("litepilot-node").unwrap();
         assert!(page.header("content-type").unwrap().starts_with("text/html"));
         assert!(page.header("content-security-policy").unwrap().contains("default-src 'none'"));
         let shown = "&lt;script&gt;alert(1)&lt;/script&gt; &amp; café";
         assert!(page.body.contains(shown) && !page.body.contains("<script"), "{}", page.body);
-        assert!(page.body.contains(&format!("<b>{}</b>", node.name)), "{}", page.body);
+        assert!(page.body.contains(&format!("<b>{answered}</b>")), "{}", page.body);
         assert!(page.body.contains("method=\"post\""), "{}", page.body);
     }
 }
@@ -441,23 +191,13 @@ fn a_killed_replica_is_reported_and_can_be_started_again() {
     assert!(again.wait().unwrap().success());
 }
 
-/// As the demo says. Returns once it serves.
-fn start_again(node: &DemoNode) -> Child {
-    let mut command = litepilot(&["run", "-c", node.config().to_str().unwrap()]);
-    let again = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    until("it serves again", || {
-        TcpStream::connect(node.url).is_ok() && node.get("/api/entries").code == 200
-    });
-    again
-}
-
 #[test]
 fn without_its_primary_the_cluster_reads_and_writes_again_when_that_is_back() {
     let mut demo = Demo::start(&[]);
     let primary = demo.nodes[0].clone();
     let replica = demo.nodes[2].clone();
-    let written = replica.post("before");
-    assert_eq!(exchange(replica.url, "GET", "/", &written.cookies(), b"").code, 200);
+    assert_eq!(replica.post("before").code, 201);
+    until("the replica has it", || texts(&replica.get("/api/entries")) == ["before"]);
     send(Signal::KILL, primary.pid);
     until("it is reported", || demo.said("node-1 ended (signal 9)"));
     assert!(demo.said("reads and no writes"), "{}", demo.errors());
@@ -497,64 +237,16 @@ fn a_directory_that_does_not_do_is_said_to_be_none() {
     let tmp = tempfile::tempdir().unwrap();
     let long = tmp.path().join("x".repeat(100));
     fs::create_dir(&long).unwrap();
-    for (dir, words) in [(long.as_path(), "107 bytes"), (Path::new("/nonexistent"), "TMPDIR")] {
+    for (dir, words) in [(long.as_path(), "too long"), (Path::new("/nonexistent"), "No such file")]
+    {
         let port = free_ports().to_string();
         let mut demo = litepilot(&["demo", "--port", &port]);
         let failed = demo.env("TMPDIR", dir).output().unwrap();
         assert_eq!((failed.status.code(), text(&failed.stdout)), (Some(1), ""));
-        assert!(text(&failed.stderr).contains(words), "{}", text(&failed.stderr));
+        let why = text(&failed.stderr);
+        assert!(why.contains(words) && why.contains("TMPDIR"), "{why}");
     }
     assert_eq!(fs::read_dir(&long).unwrap().count(), 0);
-}
-
-/// A small application that says its name to a GET and counts what is posted.
-struct App {
-    address: SocketAddr,
-    posts: Arc<Mutex<Vec<String>>>,
-    mount: TempDir,
-}
-
-impl App {
-    fn start(name: &'static str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let posts = Arc::new(Mutex::new(Vec::new()));
-        let posted = posts.clone();
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let posted = posted.clone();
-                std::thread::spawn(move || serve(stream.unwrap(), name, &posted));
-            }
-        });
-        Self { address, posts, mount: tempfile::tempdir().unwrap() }
-    }
-
-    fn mount(&self) -> &str {
-        self.mount.path().to_str().unwrap()
-    }
-}
-
-/// One request, then the end. What only connects is a look at whether anybody is there.
-fn serve(stream: TcpStream, name: &str, posts: &Mutex<Vec<String>>) {
-    let mut reader = BufReader::new(stream);
-    let mut head = String::new();
-    while !head.ends_with("\r\n\r\n") {
-        if reader.read_line(&mut head).unwrap_or(0) == 0 {
-            return;
-        }
-    }
-    if head.starts_with("POST") {
-        let head = head.to_ascii_lowercase();
-        let length = head.split_once("content-length: ").unwrap().1;
-        let length = length.split_once("\r\n").unwrap().0.parse().unwrap();
-        let mut body = vec![0; length];
-        reader.read_exact(&mut body).unwrap();
-        posts.lock().unwrap().push(String::from_utf8(body).unwrap());
-    }
-    let length = name.len();
-    let answer =
-        format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{name}");
-    let _ = reader.get_mut().write_all(answer.as_bytes());
 }
 
 #[test]
