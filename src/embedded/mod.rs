@@ -237,7 +237,8 @@ impl Engine for Embedded {
 
     fn state(&self) -> EngineState {
         let state = match (&*lock(&self.shared.state), &*lock(&self.shared.refusal)) {
-            (State::Failed(reason), _) | (_, Some(reason)) => format!("failed: {reason}"),
+            (State::Failed(reason), _) => format!("failed: {reason}"),
+            (_, Some(reason)) => format!("not replicated: {reason}"),
             (State::Waiting, None) => "waiting".to_owned(),
             (State::Running, None) => "running".to_owned(),
         };
