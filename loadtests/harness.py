@@ -329,7 +329,9 @@ def table(samples, baseline):
 
 
 def machine():
-    """The machine in one line."""
+    """The machine in one line, and how much else it does at this moment."""
     cpuinfo = re.search(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
     model = cpuinfo.group(1) if cpuinfo else "unknown CPU"
-    return f"{model}, {len(os.sched_getaffinity(0))} cores, Linux {os.uname().release}"
+    cores = len(os.sched_getaffinity(0))
+    load = os.getloadavg()[0]
+    return f"{model}, {cores} cores, Linux {os.uname().release}, load average before {load:.1f}"
