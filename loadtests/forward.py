@@ -6,7 +6,8 @@ import statistics
 
 import command
 import servers
-from harness import Bench, Contestant, Generator, get, interleave, median, table
+from client import Client
+from harness import Bench, Contestant, get, interleave, median, table
 from pair import Pair, require
 
 DIRECT, FORWARDED = "to the primary's node", "to a replica's node"
@@ -38,8 +39,7 @@ def run(arguments):
     print(command.heading(arguments, cores, servers.version([binary, "--version"])))
     with Bench() as bench:
         sides = contestants(Pair(servers.Servers(bench, cores, binary)))
-        generator = Generator(cores.load, threads=1)
-        samples = interleave(generator, sides, 1, arguments.rounds, arguments.seconds)
+        samples = interleave(Client(cores.load), sides, arguments.rounds, arguments.seconds)
     print(f"\nWrites, one after the other on one connection; × {DIRECT}:\n")
     print(table(samples, DIRECT))
     rounds = added(samples)

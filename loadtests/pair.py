@@ -1,4 +1,4 @@
-"""A primary and a replica, each in front of an application of its own."""
+"""Starts a primary and a replica, each in front of an application of its own."""
 
 import sqlite3
 import time

@@ -120,13 +120,11 @@ def run(arguments):
     print(command.heading(arguments, cores, versions(arguments)))
     failures = []
     with Bench() as bench:
-        generator = Generator(cores.load, threads=min(2, len(cores.load)))
         setup = servers.Servers(bench, cores, arguments.litepilot.resolve())
         sides = contestants(setup, arguments.only)
         for connections in arguments.connections:
-            samples = interleave(
-                generator, sides, connections, arguments.rounds, arguments.seconds
-            )
+            generator = Generator(cores.load, min(2, len(cores.load)), connections)
+            samples = interleave(generator, sides, arguments.rounds, arguments.seconds)
             print(f"\n{connections} keep-alive connections; × {BASELINE}:\n")
             print(table(samples, BASELINE))
             if arguments.check:

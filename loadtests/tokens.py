@@ -58,8 +58,8 @@ def run(arguments):
         pair = Pair(servers.Servers(bench, cores, binary))
         sides = contestants(pair)
         elsewhere = reads_sent_to_primary(pair.replica)
-        generator = Generator(cores.load, threads=1)
-        samples = interleave(generator, sides, CONNECTIONS, arguments.rounds, arguments.seconds)
+        generator = Generator(cores.load, threads=1, connections=CONNECTIONS)
+        samples = interleave(generator, sides, arguments.rounds, arguments.seconds)
         if reads_sent_to_primary(pair.replica) != elsewhere:
             raise LoadTestError("the replica sent reads to the primary: their cost is another one")
     print(f"\nReads at a replica, {CONNECTIONS} keep-alive connections; × {WITHOUT}:\n")
@@ -72,4 +72,4 @@ def run(arguments):
 
 
 if __name__ == "__main__":
-    command.main(run, command.parser(__doc__, rounds=15, seconds=3).parse_args())
+    command.main(run, command.parser(__doc__, rounds=40, seconds=1).parse_args())
