@@ -126,8 +126,8 @@ impl Embedded {
     /// there later.
     pub fn start(options: Options) -> io::Result<Arc<Self>> {
         tracing::warn!(
-            "litefs.engine is `embedded`: FOR DEVELOPMENT, DEMOS AND TESTS ONLY. \
-             For production use `engine: litefs`"
+            "litefs.engine is `embedded`: FOR DEVELOPMENT, DEMOS AND TESTS ONLY. It ships whole \
+             databases, up to 64 MiB, and a write that was not shipped yet is lost with its node"
         );
         if options.replicated {
             apply::supported()?;

@@ -33,7 +33,7 @@ use crate::yaml::Problem;
 
 mod peers;
 mod promotion;
-mod refusals;
+pub mod refusals;
 mod status;
 
 use peers::Beginning;
