@@ -263,3 +263,33 @@ async fn a_replicas_database_refuses_writes_whoever_asks() {
     }
     assert!(!cluster.members[PRIMARY].beside(".primary").exists());
 }
+
+#[tokio::test]
+async fn when_the_wait_for_an_application_is_over_the_client_is_told_that_nothing_was_done() {
+    let mut cluster = Plan::flask().proxy("write_hold: 200ms").start().await;
+    cluster.members[PRIMARY].take_app().kill_9();
+    for node in 0..3 {
+        let answer = count(cluster.address(node), "refused").await;
+        assert_eq!((answer.status(), answer.problem().as_str()), (503, "app-unreachable"));
+        assert!(answer.retry_is_safe() && answer.field("retry-after").is_some());
+    }
+    let strong = ["Litepilot-Consistency: strong"];
+    let answer = cluster.client(REPLICA).await.ask("GET /api/entries", &strong).await;
+    assert_eq!((answer.status(), answer.problem().as_str()), (503, "app-unreachable"));
+    let answer = cluster.client(REPLICA).await.ask("GET /api/entries", &[]).await;
+    assert_eq!((answer.status(), answer.field("litepilot-node")), (200, Some(NAMES[REPLICA])));
+}
+
+#[tokio::test]
+async fn a_replica_without_its_application_has_the_primary_answer() {
+    let mut cluster = Plan::flask().start().await;
+    cluster.members[REPLICA].take_app().kill_9();
+    let answer = cluster.client(REPLICA).await.ask("GET /api/entries", &[]).await;
+    assert_eq!((answer.status(), answer.field("litepilot-node")), (200, Some(NAMES[PRIMARY])));
+    assert_eq!(count(cluster.address(REPLICA), "forwarded").await.status(), 200);
+    until("the loss to be noticed", || async {
+        let health = cluster.client(REPLICA).await.ask("GET /litefs/health", &[]).await;
+        health.status() == 503 && cluster.admin(REPLICA, "/replica").await.status() == 503
+    })
+    .await;
+}

@@ -98,6 +98,17 @@ async fn every_node_tells_of_all_nodes() {
         assert_eq!(status["nodes"].as_array().unwrap().len(), 3);
         assert_eq!(status["litefs"]["engine"], "embedded");
     }
+    // The command says the same.
+    let admin = format!("http://{}", cluster.admin_address(1));
+    let status = std::process::Command::new(env!("CARGO_BIN_EXE_litepilot"))
+        .args(["status", "--json", "--admin", &admin])
+        .output()
+        .unwrap();
+    assert!(status.status.success(), "{status:?}");
+    let status: Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!((&status["node"], status["nodes"].as_array().unwrap().len()), (&json!("n2"), 3));
+    assert_eq!(status["nodes"][0]["position"], position);
+
     cluster.stop(2).await;
     until("its loss to be told", || async {
         let members = cluster.status(PRIMARY).await["nodes"].clone();
