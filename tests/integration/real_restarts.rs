@@ -31,7 +31,9 @@ async fn while_gunicorn_is_dead_requests_wait_and_then_succeed() {
         let mut writers = Vec::new();
         for id in ["a", "b"] {
             let mut writer = node.client().await;
-            writer.begin("POST /api/count", &[&format!("X-Request-Id: {id}"), "Content-Length: 0"]).await;
+            writer
+                .begin("POST /api/count", &[&format!("X-Request-Id: {id}"), "Content-Length: 0"])
+                .await;
             writers.push(writer);
         }
         node.metric_becomes(r#"litepilot_requests_held{class="write"}"#, "2").await;
