@@ -63,7 +63,7 @@ pub struct PrimaryStatus {
 pub struct EngineStatus {
     /// `litefs`, `external` or `embedded`.
     pub engine: String,
-    /// `running`, `waiting` (no database yet) or `failed`.
+    /// `running`, `waiting` (no database yet), `failed: …` or `not replicated: …`.
     pub state: String,
     /// The process, if the engine is one of ours.
     pub pid: Option<u32>,
@@ -138,7 +138,7 @@ impl Status {
 
     /// The engine works, with or without a database so far.
     pub fn engine_works(&self) -> bool {
-        self.litefs.state != "failed"
+        !self.litefs.state.starts_with("failed")
     }
 }
 

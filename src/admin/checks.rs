@@ -21,7 +21,7 @@ pub fn ready(status: &Status, max_lag: Duration) -> Check {
         return Err("the application does not answer".into());
     }
     if !status.engine_works() {
-        return Err(format!("the engine ({}) does not work", status.litefs.engine));
+        return Err(format!("the engine ({}) {}", status.litefs.engine, status.litefs.state));
     }
     match status.lag() {
         Some(lag) if lag > max_lag && hears_primary(status) => Err(too_far_behind(lag, max_lag)),
@@ -105,8 +105,11 @@ mod tests {
         down.app.state = AppState::Down;
         assert!(ready(&down, MAX).is_err());
         let mut failed = example();
-        failed.litefs.state = "failed".into();
+        failed.litefs.state = "failed: file is not a database".into();
         assert!(ready(&failed, MAX).is_err());
+        let mut large = example();
+        large.litefs.state = "not replicated: too large".into();
+        assert_eq!(ready(&large, MAX), Ok(()), "it serves; the replicas' lag says the rest");
         let mut empty = example();
         empty.litefs.state = "waiting".into();
         assert_eq!(ready(&empty, MAX), Ok(()), "the application makes the database");

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::config::{Config, Source, environment};
+use crate::node::refusals;
 use crate::rules::RuleSet;
 use crate::yaml::{MAX_BYTES, Problem};
 
@@ -21,25 +22,41 @@ pub struct CheckArgs {
 /// Runs it. The problems are the product, so they go to standard output.
 pub fn main(args: CheckArgs) -> ExitCode {
     match check(args.config.config.as_deref()) {
-        Ok(file) => {
+        Ok(Fine { file, refusal }) => {
+            let mut out = io::stdout();
             // A reader that has gone away is no failure of the check.
-            let _ =
-                writeln!(io::stdout(), "{file}: configuration, rules and certificates are fine");
+            let _ = writeln!(out, "{file}: configuration, rules and certificates are fine");
+            if let Some(why) = refusal {
+                let _ = writeln!(out, "{file}: but this version does not start with it: {why}");
+            }
             ExitCode::SUCCESS
         }
         Err(problems) => super::refuse(&problems, &mut io::stdout()),
     }
 }
 
-/// The checked file's name, or everything that is wrong.
-fn check(path: Option<&Path>) -> Result<String, Vec<Problem>> {
+/// A configuration with nothing wrong.
+struct Fine {
+    file: String,
+    /// What it asks for and this version does not do yet.
+    refusal: Option<String>,
+}
+
+/// The checked file, or everything that is wrong.
+fn check(path: Option<&Path>) -> Result<Fine, Vec<Problem>> {
     let source = Source::open(path)?;
     let config = source.check(&environment)?;
     let mut problems = Vec::new();
     let files = Files { source: &source, problems: &mut problems };
     files.check(&config);
-    problems.extend(RuleSet::load(&config.proxy.rules).err().unwrap_or_default());
-    if problems.is_empty() { Ok(source.file) } else { Err(problems) }
+    let refusal = match RuleSet::load(&config.proxy.rules) {
+        Ok(rules) => refusals::check(&config, &rules).err(),
+        Err(found) => {
+            problems.extend(found);
+            None
+        }
+    };
+    if problems.is_empty() { Ok(Fine { file: source.file, refusal }) } else { Err(problems) }
 }
 
 /// Checks the files and directories that the configuration names.

@@ -126,8 +126,8 @@ impl Embedded {
     /// there later.
     pub fn start(options: Options) -> io::Result<Arc<Self>> {
         tracing::warn!(
-            "litefs.engine is `embedded`: FOR DEVELOPMENT, DEMOS AND TESTS ONLY. \
-             For production use `engine: litefs`"
+            "litefs.engine is `embedded`: FOR DEVELOPMENT, DEMOS AND TESTS ONLY. It ships whole \
+             databases, up to 64 MiB, and a write that was not shipped yet is lost with its node"
         );
         if options.replicated {
             apply::supported()?;
@@ -237,7 +237,8 @@ impl Engine for Embedded {
 
     fn state(&self) -> EngineState {
         let state = match (&*lock(&self.shared.state), &*lock(&self.shared.refusal)) {
-            (State::Failed(reason), _) | (_, Some(reason)) => format!("failed: {reason}"),
+            (State::Failed(reason), _) => format!("failed: {reason}"),
+            (_, Some(reason)) => format!("not replicated: {reason}"),
             (State::Waiting, None) => "waiting".to_owned(),
             (State::Running, None) => "running".to_owned(),
         };

@@ -33,7 +33,7 @@ use crate::yaml::Problem;
 
 mod peers;
 mod promotion;
-mod refusals;
+pub mod refusals;
 mod status;
 
 use peers::Beginning;
@@ -248,9 +248,10 @@ struct Running {
 impl Control {
     async fn start(self, proxy: TcpListener, admin: TcpListener) -> io::Result<Running> {
         let Self { config, tuning, token, events, rules, stopping } = self;
+        let (draining, drain) = watch::channel(false);
         let beginning = match &config.cluster.election {
             Election::Single => None,
-            Election::Static(primary) => Some(Beginning::new(&config, primary)?),
+            Election::Static(primary) => Some(Beginning::new(&config, primary, drain.clone())?),
             // Refused before; see `refusals`.
             Election::Raft => return Err(io::ErrorKind::Unsupported.into()),
         };
@@ -273,7 +274,6 @@ impl Control {
         let (checker, health) = health::channel();
         let check = health::run(checker, config.proxy.target.clone(), config.app.health.clone());
         let app = app::spec(&config.app, app_environment(&config)).map(child::start);
-        let (draining, drain) = watch::channel(false);
         let workers = thread::available_parallelism().map_or(1, usize::from);
         let metrics = Metrics::new(workers);
         let shared = Arc::new(Shared {

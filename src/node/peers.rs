@@ -40,16 +40,22 @@ pub struct Beginning {
     fixed: Fixed,
     ready: watch::Sender<bool>,
     report: watch::Sender<Report>,
+    draining: watch::Receiver<bool>,
     times: Times,
 }
 
 impl Beginning {
-    /// On the primary this begins a new epoch.
+    /// On the primary this begins a new epoch. Once `draining` it is told to the others, so that they
+    /// send nothing more.
     ///
     /// # Errors
     ///
     /// When the epoch can be neither read nor written.
-    pub fn new(config: &Config, primary: &NodeId) -> io::Result<Self> {
+    pub fn new(
+        config: &Config,
+        primary: &NodeId,
+        draining: watch::Receiver<bool>,
+    ) -> io::Result<Self> {
         let times = Times {
             connect: config.proxy.connect_timeout,
             // Whoever waits for a connection waits for both.
@@ -70,7 +76,7 @@ impl Beginning {
         let (ready, is_ready) = watch::channel(false);
         let fixed = Fixed::new(setup, &config.data_dir, is_ready, gossip.peers())?;
         let (view, heard) = (fixed.view(), gossip.peers());
-        Ok(Self { dialer, view, heard, gossip, fixed, ready, report, times })
+        Ok(Self { dialer, view, heard, gossip, fixed, ready, report, draining, times })
     }
 
     /// The epoch in which this node would reign.
@@ -92,7 +98,7 @@ impl Beginning {
         door: PeerDoor,
         promoted: impl Future<Output = bool> + Send + 'static,
     ) -> io::Result<JoinSet<()>> {
-        let Self { dialer, view, gossip, fixed, ready, report, times, .. } = self;
+        let Self { dialer, view, gossip, fixed, ready, report, draining, times, .. } = self;
         let names: Vec<NodeId> =
             config.cluster.peers.iter().map(|(name, _)| name.clone()).collect();
         let members = Arc::new(move |node: &NodeId| names.contains(node));
@@ -108,7 +114,7 @@ impl Beginning {
         listener.handle(peer::EMBEDDED, EMBEDDED_LIMITS, ship(engine.clone()));
 
         let mut tasks = JoinSet::new();
-        let report = tell(report, view.clone(), engine.clone(), health);
+        let report = tell(report, view.clone(), engine.clone(), health, draining);
         tasks.spawn(listener.run());
         tasks.spawn(gossip.run(dialer.clone()));
         tasks.spawn(fixed.run());
@@ -142,6 +148,7 @@ async fn tell(
     view: watch::Receiver<ClusterView>,
     engine: Arc<Embedded>,
     health: AppHealth,
+    mut draining: watch::Receiver<bool>,
 ) {
     let mut ticks = interval(REPORT_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -151,13 +158,16 @@ async fn tell(
         tokio::select! {
             _ = ticks.tick() => {}
             Ok(()) = views.changed() => {}
+            Ok(()) = draining.changed() => {}
         }
         let view = view.borrow().clone();
+        let stops = *draining.borrow_and_update();
         let state = engine.state();
         report.send_if_modified(|report| {
             let new = Report {
                 role: view.role,
-                writable: view.writable,
+                // Whoever stops finishes what it has taken; the others send nothing more.
+                writable: view.writable && !stops,
                 epoch: report.epoch.max(view.epoch()),
                 position: engine.position().get(),
                 lag_ms: engine.lag().map(|lag| lag.as_millis() as u64),

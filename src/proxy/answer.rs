@@ -12,7 +12,6 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
-use super::acceptor::Slot;
 use super::body::{Answer, Attached};
 use super::client::Client;
 use super::exchange::{Call, ClientResponse, Exchange, Logged};
@@ -42,7 +41,6 @@ pub struct Finish {
     status: StatusCode,
     started: Instant,
     logged: Option<Box<Logged>>,
-    _slot: Option<Slot>,
 }
 
 impl Finish {
@@ -61,7 +59,6 @@ impl Finish {
             status,
             started: exchange.started,
             logged: exchange.logged.take(),
-            _slot: exchange.slot.take(),
         }
     }
 }

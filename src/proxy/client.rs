@@ -104,14 +104,16 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, slot
     .await;
 }
 
-/// Serves a peer that passes requests on.
+/// Serves a peer that passes requests on. While this node stops, such connections end by themselves
+/// once nothing more comes: cutting one could lose an answer, or meet a request on its way.
 pub async fn serve_peer(worker: Rc<Worker>, stream: peer::Stream) {
     let config = &worker.shared.config;
     let limits =
         Limits { head: config.header_timeout, idle: PEER_IDLE, piece: config.body_timeout };
     let activity = Arc::new(Activity::new(limits));
     let client = Client { activity, headers: None, _place: None };
-    drive(worker, stream, client, |worker, client, request| async move {
+    let _counted = worker.shared.forwarded.enter();
+    drive(worker.clone(), stream, client, |worker, client, request| async move {
         receive::serve(worker, client, request).await
     })
     .await;

@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout_at};
 
 use super::answer::{Outcome, ReplayRequest};
 use super::exchange::{Call, ClientResponse, Exchange};
-use super::forward::{FLY_REPLAY_SRC, Forwarded, Refusal};
+use super::forward::{FLY_REPLAY_SRC, FORWARDED, Forwarded, Refusal};
 use super::headers;
 use super::hold::Place;
 use super::problem::{Kind, Problem};
@@ -77,13 +77,19 @@ impl Delivery<'_> {
         }
     }
 
+    /// The application here is down, and there is another.
     fn is_elsewhere(&self, view: &ClusterView) -> bool {
+        self.has_elsewhere(view) && !self.exchange.worker.shared.app.is_up()
+    }
+
+    fn has_elsewhere(&self, view: &ClusterView) -> bool {
         self.exchange.class == Class::Read
             && view.primary.as_ref().is_some_and(|p| p.node != view.node)
-            && !self.exchange.worker.shared.app.is_up()
     }
 
     async fn here(&mut self, mut request: BoxedRequest, seen: &Seen) -> Result<Attempt, Problem> {
+        // What an attempt at the primary told its Litepilot is not for an application.
+        request.headers_mut().remove(FORWARDED);
         tell_role(request.headers_mut(), seen);
         let exchange = &mut *self.exchange;
         let may_replay = exchange.class != Class::Passthrough && !seen.view.writable;
@@ -106,7 +112,7 @@ impl Delivery<'_> {
             Err(Failure::Unreached(unsent, why)) if exchange.class != Class::Passthrough => {
                 self.call.insist = true;
                 if !self.is_elsewhere(&seen.view) {
-                    Box::pin(self.hold_for_app(&why)).await?;
+                    Box::pin(self.hold_for_app(&why, &seen.view)).await?;
                 }
                 Ok(Attempt::Again(unsent))
             }
@@ -251,12 +257,19 @@ impl Delivery<'_> {
         Err(Problem::new(kind, detail).after_waiting())
     }
 
-    /// Waits until the application is found to answer again.
-    async fn hold_for_app(&self, why: &io::Error) -> Result<(), Problem> {
+    /// Waits until the application is found to answer again, or a read had better go elsewhere.
+    async fn hold_for_app(&self, why: &io::Error, view: &ClusterView) -> Result<(), Problem> {
         let _place = self.take_place()?;
         let _held = self.exchange.worker.metrics.held(self.exchange.class);
-        let recovered = self.exchange.worker.shared.app.recovered();
-        let waited = timeout_at(self.call.give_up, recovered).await;
+        let app = &self.exchange.worker.shared.app;
+        let mut reports = app.watch();
+        let found = async {
+            tokio::select! {
+                () = app.recovered() => {}
+                Ok(_) = reports.wait_for(|r| !r.up), if self.has_elsewhere(view) => {}
+            }
+        };
+        let waited = timeout_at(self.call.give_up, found).await;
         waited.map_err(|_| self.exchange.app_down(why).after_waiting())
     }
 

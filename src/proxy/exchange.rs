@@ -14,7 +14,6 @@ use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
-use super::acceptor::Slot;
 use super::answer::{Finish, ReplayRequest};
 use super::body::{Answer, Outgoing, ReadError};
 use super::client::Client;
@@ -46,8 +45,6 @@ pub struct Exchange {
     pub(super) started: Instant,
     /// What the access log says of it, if there is one.
     pub(super) logged: Option<Box<Logged>>,
-    /// Of a request that a peer has passed on: counted until its answer has gone.
-    pub(super) slot: Option<Slot>,
 }
 
 /// What the access log says of a request, besides how it was answered.
@@ -92,7 +89,7 @@ impl Exchange {
     /// Begins now.
     pub(super) fn new(worker: Rc<Worker>, client: Rc<Client>) -> Self {
         let (class, route) = (Class::Read, Route::None);
-        Self { worker, client, class, route, started: Instant::now(), logged: None, slot: None }
+        Self { worker, client, class, route, started: Instant::now(), logged: None }
     }
 
     async fn run(&mut self, request: Request<Incoming>) -> Result<ClientResponse, Problem> {

@@ -96,7 +96,7 @@ impl DataPlane {
         self.peers.clone()
     }
 
-    /// Returns once every client has gone and every request of a peer is answered.
+    /// Returns once every client and every peer has gone.
     pub async fn drained(&self) {
         self.slots.all_closed().await;
         self.forwarded.all_closed().await;

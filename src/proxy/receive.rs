@@ -34,9 +34,7 @@ pub async fn serve(
     request: Request<Incoming>,
 ) -> ClientResponse {
     client.activity.busy();
-    let slot = worker.shared.forwarded.enter();
     let mut exchange = Exchange::new(worker, client);
-    exchange.slot = Some(slot);
     match exchange.receive(request).await {
         Ok(response) => response,
         Err(Stop::Refused(refusal)) => exchange.own(refusal.respond()),

@@ -44,10 +44,12 @@ fn bad(detail: &'static str) -> Problem {
 /// it does not undo, so that the application would get them unannounced.
 fn check_framing(headers: &HeaderMap) -> Result<(), Problem> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    if let Some(coding) = codings.next() {
-        if !coding.as_bytes().eq_ignore_ascii_case(b"chunked") || codings.next().is_some() {
-            return Err(bad("Transfer-Encoding may only be \"chunked\", once (RFC 9112, 6.1)"));
-        }
+    let only_chunked = match codings.next() {
+        Some(coding) => coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        None => return Ok(()),
+    };
+    if !only_chunked || codings.next().is_some() {
+        return Err(bad("Transfer-Encoding may only be \"chunked\", once (RFC 9112, 6.1)"));
     }
     Ok(())
 }

@@ -47,7 +47,7 @@ pub struct Shared {
     pub app: AppHealth,
     /// Opens connections to the other nodes, if there are any.
     pub dialer: Option<Arc<Dialer>>,
-    /// Requests that peers have passed on and that are under way.
+    /// Connections on which peers pass requests on.
     pub forwarded: Arc<Slots>,
     /// How many requests wait.
     pub holds: Holds,

@@ -98,6 +98,17 @@ async fn every_node_tells_of_all_nodes() {
         assert_eq!(status["nodes"].as_array().unwrap().len(), 3);
         assert_eq!(status["litefs"]["engine"], "embedded");
     }
+    // The command says the same.
+    let admin = format!("http://{}", cluster.admin_address(1));
+    let status = std::process::Command::new(env!("CARGO_BIN_EXE_litepilot"))
+        .args(["status", "--json", "--admin", &admin])
+        .output()
+        .unwrap();
+    assert!(status.status.success(), "{status:?}");
+    let status: Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!((&status["node"], status["nodes"].as_array().unwrap().len()), (&json!("n2"), 3));
+    assert_eq!(status["nodes"][0]["position"], position);
+
     cluster.stop(2).await;
     until("its loss to be told", || async {
         let members = cluster.status(PRIMARY).await["nodes"].clone();
@@ -171,4 +182,44 @@ async fn a_replica_that_was_away_catches_up() {
     let entries = |answer: Message| serde_json::from_slice::<Value>(&answer.body).unwrap();
     let mut client = cluster.client(2).await;
     assert_eq!(entries(client.ask("GET /api/entries", &[]).await).as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn nodes_that_lost_what_they_remember_are_taken_back() {
+    let mut cluster = Plan::flask().proxy("write_hold: 25s").start().await;
+    let mut entries = Vec::new();
+    for lost in [vec![PRIMARY], vec![1], vec![PRIMARY, 1, 2]] {
+        entries.push(Browser::new(&cluster).sign(1, "before").await);
+        cluster.level().await;
+        for node in [0, 1, 2] {
+            cluster.stop(node).await;
+        }
+        for node in lost {
+            std::fs::remove_dir_all(cluster.members[node].data("")).unwrap();
+        }
+        for node in [2, 1, 0] {
+            cluster.start(node);
+        }
+        cluster.settled().await;
+        let mut browser = Browser::new(&cluster);
+        entries.push(browser.sign(2, "after").await);
+        for node in [1, 0, 2] {
+            for entry in &entries {
+                assert!(browser.sees(node, *entry).await, "{entry} at {node}");
+            }
+        }
+    }
+    // A copy that is taken away comes back from the primary.
+    cluster.stop(2).await;
+    let mount = cluster.members[2].beside("");
+    for name in ["db.sqlite3", "db.sqlite3-wal", "db.sqlite3-shm"] {
+        let _ = std::fs::remove_file(mount.join(name));
+    }
+    cluster.start(2);
+    cluster.settled().await;
+    cluster.level().await;
+    let mut client = cluster.client(2).await;
+    let path = format!("GET /api/entries/{}", entries[0]);
+    let answer = client.ask(&path, &[]).await;
+    assert_eq!((answer.status(), answer.field("litepilot-node")), (200, Some(NAMES[2])));
 }

@@ -197,6 +197,11 @@ impl Cluster {
         self.members[node].running().proxy_address()
     }
 
+    /// The admin port of a node that runs.
+    pub fn admin_address(&self, node: usize) -> SocketAddr {
+        self.members[node].running().admin_address()
+    }
+
     /// The way from a replica to the primary.
     pub fn link(&self, from: usize) -> &PeerLink {
         self.links[from].as_ref().unwrap()
@@ -204,7 +209,7 @@ impl Cluster {
 
     /// An answer of a node's admin port.
     pub async fn admin(&self, node: usize, path: &str) -> Message {
-        let mut admin = Client::connect(self.members[node].running().admin_address()).await;
+        let mut admin = Client::connect(self.admin_address(node)).await;
         admin
             .send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
             .await;
@@ -245,14 +250,15 @@ impl Cluster {
         .await;
     }
 
-    /// Returns once every replica that runs holds what the primary holds.
+    /// Returns once there is a database, and every replica that runs holds what the primary holds.
     pub async fn level(&self) {
-        let goal = self.status(PRIMARY).await["position"].clone();
-        for i in REPLICAS.into_iter().filter(|i| self.members[*i].node.is_some()) {
-            until(&format!("{} to hold {goal}", NAMES[i]), || async {
-                self.status(i).await["position"] == goal
-            })
+        let position = |node| async move { self.status(node).await["position"].clone() };
+        until("a database", || async { position(PRIMARY).await["txid"] != "0000000000000000" })
             .await;
+        let goal = position(PRIMARY).await;
+        for i in REPLICAS.into_iter().filter(|i| self.members[*i].node.is_some()) {
+            let what = format!("{} to hold {goal}", NAMES[i]);
+            until(&what, || async { position(i).await == goal }).await;
         }
     }
 
