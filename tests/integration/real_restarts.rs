@@ -1,12 +1,12 @@
 //! gunicorn killed and restarted behind a node: requests wait, none is lost and none done twice.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use crate::real_sites::node_before;
 use crate::support::node::{Launch, TestNode};
 use crate::support::python::{App, Gunicorn, Worker};
 use crate::support::raw::Client;
@@ -24,8 +24,7 @@ async fn while_gunicorn_is_dead_requests_wait_and_then_succeed() {
     for worker in [Worker::Sync, Worker::Gthread] {
         let dir = tempfile::tempdir().unwrap();
         let mut app = Gunicorn::flask(worker, WORKERS, dir.path()).start();
-        let target = app.address().to_string();
-        let node = Launch::before(&target).mount(dir.path()).proxy("write_hold: 25s").start();
+        let node = patient_node(&app, dir.path());
         // Its connection is kept, and the next request finds it dead.
         let mut reader = node.client().await;
         reader.ask("GET /pid", &[]).await;
@@ -57,7 +56,7 @@ async fn while_gunicorn_reloads_no_request_fails() {
     for worker in [Worker::Sync, Worker::Gthread] {
         let dir = tempfile::tempdir().unwrap();
         let app = Gunicorn::flask(worker, WORKERS, dir.path()).start();
-        let node = node_before(&app, dir.path());
+        let node = patient_node(&app, dir.path());
         let reloads = move |load: &Load| {
             for _ in 0..3 {
                 load.goes_on();
@@ -77,7 +76,7 @@ async fn while_gunicorn_restarts_at_a_socket_that_stays_open_no_request_fails() 
     for worker in [Worker::Sync, Worker::Gthread] {
         let dir = tempfile::tempdir().unwrap();
         let mut app = Gunicorn::flask(worker, WORKERS, dir.path()).at_an_open_socket().start();
-        let node = node_before(&app, dir.path());
+        let node = patient_node(&app, dir.path());
         let restarts = move |load: &Load| {
             load.goes_on();
             app.restart();
@@ -96,7 +95,7 @@ async fn while_gunicorn_restarts_only_what_had_reached_it_may_fail() {
         let dir = tempfile::tempdir().unwrap();
         let launch = Gunicorn::flask(worker, WORKERS, dir.path());
         let mut app = if unix { launch.unix() } else { launch }.start();
-        let node = node_before(&app, dir.path());
+        let node = patient_node(&app, dir.path());
         let restarts = move |load: &Load| {
             for _ in 0..2 {
                 load.goes_on();
@@ -115,6 +114,12 @@ async fn while_gunicorn_restarts_only_what_had_reached_it_may_fail() {
             }
         }
     }
+}
+
+/// A node whose requests wait for as long as a slow machine takes to start gunicorn.
+fn patient_node(app: &App, dir: &Path) -> TestNode {
+    let target = app.address().to_string();
+    Launch::before(&target).mount(dir).proxy("write_hold: 25s").start()
 }
 
 /// Has gunicorn replace its workers; returns once the old ones are gone.

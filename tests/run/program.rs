@@ -29,7 +29,7 @@ pub struct Setup {
     arguments: Vec<String>,
 }
 
-/// The program, running. Dropping it kills it; its application follows it.
+/// The program, running. Dropping it ends it at once, and its application with it.
 pub struct Program {
     process: Child,
     log: Arc<Mutex<String>>,
@@ -50,10 +50,17 @@ impl Setup {
 
     /// With the application of `app.py` as its child.
     pub fn with_app() -> Self {
+        // However slow the machine is, requests wait until it is up.
+        Self::with_app_and("").proxy("write_hold: 25s")
+    }
+
+    /// Likewise, with more keys of `app:`, as YAML.
+    pub fn with_app_and(keys: &str) -> Self {
         let setup = Self::new();
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/run/app.py");
         let socket = setup.file("app.sock");
-        setup.key(&format!("app: {{command: [python3, {script}, {}]}}", socket.display()))
+        let app = format!("command: [python3, {script}, {}]", socket.display());
+        setup.key(&format!("app: {{{app}, {keys}}}"))
     }
 
     /// In front of something else.
@@ -243,6 +250,12 @@ impl Drop for Program {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("the program said:\n{}", self.log());
+        }
+        // Not SIGKILL, if it can be helped: of that its application would learn nothing.
+        let deadline = Instant::now() + PATIENCE;
+        while matches!(self.process.try_wait(), Ok(None)) && Instant::now() < deadline {
+            let _ = kill_process(Pid::from_child(&self.process), Signal::TERM);
+            std::thread::sleep(PAUSE);
         }
         let _ = self.process.kill();
         let _ = self.process.wait();

@@ -2,13 +2,11 @@
 
 use super::program::Setup;
 
+/// Said of the application.
+const IS_UP: &str = "app.sock is up";
+
 fn with_hook(command: &str) -> Setup {
-    let setup = Setup::new();
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/run/app.py");
-    let socket = setup.file("app.sock").display().to_string();
-    setup.key(&format!(
-        "app: {{command: [python3, {script}, {socket}], on_promote: [sh, -c, '{command}']}}"
-    ))
+    Setup::with_app_and(&format!("on_promote: [sh, -c, '{command}']"))
 }
 
 #[tokio::test]
@@ -18,7 +16,8 @@ async fn writes_wait_until_it_has_run() {
         .start()
         .await;
     program.says("hook begun").await;
-    // Reads are served, so what the write waits for is not the application.
+    program.says(IS_UP).await;
+    // What the write waits for is not the application.
     assert_eq!(program.client().await.ask("GET /", &[]).await.status(), 200);
     let mut writer = program.client().await;
     writer.begin("POST /", &["Content-Length: 0"]).await;
@@ -38,6 +37,7 @@ async fn if_it_fails_the_node_takes_no_writes() {
     let mut program =
         with_hook("echo no tables >&2; exit 3").proxy("write_hold: 200ms").start().await;
     program.says("no tables").await;
+    program.says(IS_UP).await;
     program.says("app.on_promote: it failed").await;
     let mut events = program.ask_admin("/events").await;
     let event = events.until("mend it and restart").await;
