@@ -205,6 +205,12 @@ class Contestant:
     body: str = ""
     cookies: tuple = ("",)  # the requests rotate through them; "" means none
 
+    def cpu_seconds(self):
+        return sum(process.cpu_seconds() for process in self.processes)
+
+    def memory_kib(self):
+        return sum(process.memory_kib() for process in self.processes)
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -223,13 +229,14 @@ class Generator:
 
     cores: frozenset
     threads: int
+    connections: int
     wrk: str = field(default_factory=lambda: program("wrk", "apt install wrk"))
 
-    def round(self, contestant, connections, seconds):
+    def round(self, contestant, seconds):
         """Measures one contestant for `seconds`. A failed request fails the test."""
-        cpu_before = _cpu_seconds(contestant)
-        argv = [self.wrk, f"-t{self.threads}", f"-c{connections}", f"-d{seconds}s", "--timeout=10s"]
-        argv += ["-s", HERE / "load.lua", contestant.url]
+        cpu_before = contestant.cpu_seconds()
+        argv = [self.wrk, f"-t{self.threads}", f"-c{self.connections}", f"-d{seconds}s"]
+        argv += ["--timeout=10s", "-s", HERE / "load.lua", contestant.url]
         argv += ["--", contestant.method, contestant.body, *contestant.cookies]
         with subprocess.Popen(
             argv,
@@ -240,12 +247,12 @@ class Generator:
         ) as wrk:
             try:
                 time.sleep(seconds / 2)
-                memory = sum(process.memory_kib() for process in contestant.processes)
+                memory = contestant.memory_kib()
                 output, _ = wrk.communicate(timeout=seconds + 30)
             except BaseException:
                 wrk.kill()
                 raise
-        cpu = _cpu_seconds(contestant) - cpu_before
+        cpu = contestant.cpu_seconds() - cpu_before
         try:
             report = json.loads(output.splitlines()[-1])
         except (IndexError, ValueError):
@@ -261,22 +268,19 @@ class Generator:
         )
 
 
-def _cpu_seconds(contestant):
-    return sum(process.cpu_seconds() for process in contestant.processes)
-
-
-def interleave(generator, contestants, connections, rounds, seconds):
+def interleave(generator, contestants, rounds, seconds):
     """The samples of each contestant, by name. All see the same moments of the machine: they take
     turns, and who begins rotates. One short round each, not counted, opens the connections."""
     samples = {contestant.name: [] for contestant in contestants}
     for contestant in contestants:
-        generator.round(contestant, connections, 1)
+        generator.round(contestant, 1)
     for number in range(rounds):
         shift = number % len(contestants)
         for contestant in contestants[shift:] + contestants[:shift]:
-            sample = generator.round(contestant, connections, seconds)
+            sample = generator.round(contestant, seconds)
             samples[contestant.name].append(sample)
-        print(f"  {connections} connections: round {number + 1} of {rounds}", file=sys.stderr)
+        done = f"round {number + 1} of {rounds}"
+        print(f"  connections: {generator.connections}, {done}", file=sys.stderr)
     return samples
 
 
@@ -329,7 +333,9 @@ def table(samples, baseline):
 
 
 def machine():
-    """The machine in one line."""
+    """The machine in one line, and how much else it does at this moment."""
     cpuinfo = re.search(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
     model = cpuinfo.group(1) if cpuinfo else "unknown CPU"
-    return f"{model}, {len(os.sched_getaffinity(0))} cores, Linux {os.uname().release}"
+    cores = len(os.sched_getaffinity(0))
+    load = os.getloadavg()[0]
+    return f"{model}, {cores} cores, Linux {os.uname().release}, load average before {load:.1f}"

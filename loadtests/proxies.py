@@ -1,22 +1,16 @@
 #!/usr/bin/env python3
 """Compares Litepilot with nginx and HAProxy in front of the same backend. See README.md here."""
 
-import argparse
-import sys
-from pathlib import Path
-
+import command
 import servers
 from harness import (
-    HERE,
     Bench,
     Contestant,
-    Cores,
     Generator,
     LoadTestError,
     free_ports,
     get,
     interleave,
-    machine,
     ratio,
     table,
 )
@@ -66,21 +60,12 @@ def check_headers(name, address, port):
         raise LoadTestError(f"{name}: the client saw {added}")
 
 
-def token_cookies(address):
-    """The cookies of a client that has just written, so that its token can be satisfied."""
-    cookies = get(f"{address}/", method="POST").headers.get_all("Set-Cookie") or []
-    tokens = [cookie.split(";")[0] for cookie in cookies if cookie.startswith("__txid")]
-    if len(tokens) != 2:
-        raise LoadTestError(f"Litepilot set no token after a write: {cookies}")
-    return tokens
-
-
 def contestants(setup, names):
     """The started proxies; all of them get the same requests, half of them with cookies."""
     started = {name: start(setup, name) for name in names}
     tokens = ["__txid=0000000000000001", "__txid_epoch=1"]
     if "litepilot" in started:
-        tokens = token_cookies(started["litepilot"][1])
+        tokens = servers.token_cookies(started["litepilot"][1])
     cookies = ("", "; ".join([SESSION, *tokens]))
     return [
         Contestant(name, address + PATH, (process,), cookies=cookies)
@@ -101,12 +86,8 @@ def missed(samples, connections):
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--litepilot", type=Path, default=HERE.parent / "target/release/litepilot")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--seconds", type=int, default=5, help="length of a round")
-    parser.add_argument("--connections", type=int, nargs="+", default=[32, 256])
-    parser.add_argument("--workers", type=int, help="of each proxy: 2; with --apart 1")
+    parser = command.parser(__doc__, rounds=9, seconds=5)
+    parser.add_argument("--connections", type=command.positive, nargs="+", default=[32, 256])
     parser.add_argument(
         "--only",
         nargs="+",
@@ -115,14 +96,9 @@ def parse_arguments():
         metavar="PROXY",
         help=f"of {', '.join(PROXIES)}; control is a second nginx, to see the noise",
     )
-    parser.add_argument("--apart", action="store_true", help="the proxies on cores of their own")
-    parser.add_argument("--check", action="store_true", help="exit 1 if a limit is missed")
     arguments = parser.parse_args()
-    if min(arguments.rounds, arguments.seconds, *arguments.connections) < 1:
-        parser.error("rounds, seconds and connections start at 1")
     if arguments.check and not {BASELINE, "litepilot"} <= set(arguments.only):
         parser.error(f"--check compares litepilot with {BASELINE}: leave both in --only")
-    arguments.workers = arguments.workers or (1 if arguments.apart else 2)
     return arguments
 
 
@@ -140,37 +116,21 @@ def versions(arguments):
 
 def run(arguments):
     """Prints the tables; returns the limits that were missed."""
-    cores = (Cores.apart if arguments.apart else Cores.shared)(arguments.workers)
-    print(
-        f"{machine()}; {versions(arguments)}.\n"
-        f"Workers of each proxy: {arguments.workers}; {cores}.\n"
-        f"Medians of {arguments.rounds} interleaved rounds of {arguments.seconds} s; × {BASELINE}"
-        " is the median of the rounds' ratios (in brackets the lowest and the highest)."
-    )
+    cores = command.cores(arguments)
+    print(command.heading(arguments, cores, versions(arguments)))
     failures = []
     with Bench() as bench:
-        generator = Generator(cores.load, threads=min(2, len(cores.load)))
         setup = servers.Servers(bench, cores, arguments.litepilot.resolve())
         sides = contestants(setup, arguments.only)
         for connections in arguments.connections:
-            samples = interleave(
-                generator, sides, connections, arguments.rounds, arguments.seconds
-            )
-            print(f"\n{connections} keep-alive connections:\n\n{table(samples, BASELINE)}")
+            generator = Generator(cores.load, min(2, len(cores.load)), connections)
+            samples = interleave(generator, sides, arguments.rounds, arguments.seconds)
+            print(f"\n{connections} keep-alive connections; × {BASELINE}:\n")
+            print(table(samples, BASELINE))
             if arguments.check:
                 failures += missed(samples, connections)
     return failures
 
 
-def main():
-    try:
-        failures = run(parse_arguments())
-    except LoadTestError as error:
-        sys.exit(f"error: {error}")
-    for failure in failures:
-        print(f"missed: {failure}", file=sys.stderr)
-    sys.exit(1 if failures else 0)
-
-
 if __name__ == "__main__":
-    main()
+    command.main(run, parse_arguments())

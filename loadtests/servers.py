@@ -6,28 +6,37 @@ import re
 import sqlite3
 import subprocess
 from contextlib import closing
+from functools import cached_property
 
-from harness import HERE, LoadTestError, free_ports, program
+from harness import HERE, LoadTestError, free_ports, get, program
 
 # The backend's answer, about 1 KiB.
 BODY = '{"entries": [' + ", ".join(['{"author": "somebody", "text": "hello there"}'] * 22) + "]}"
 
 
 class Servers:
-    """One backend, started at once, and the proxies in front of it, each started by its method.
+    """Backends, and the proxies in front of one, each started by its method.
 
-    A method takes the port to listen on and returns the `Process`, which need not answer yet.
+    A proxy's method takes the port to listen on and returns the `Process`, which need not answer
+    yet.
     """
 
     def __init__(self, bench, cores, litepilot_binary):
         self.bench = bench
         self.cores = cores
         self.litepilot_binary = litepilot_binary
-        [self.backend_port] = free_ports(1)
-        backend = self.start_nginx(
-            "backend", "backend.conf", self.cores.load, LISTEN=self.backend_port, BODY=BODY
-        )
-        backend.wait_until_it_answers(f"http://127.0.0.1:{self.backend_port}/")
+
+    def backend(self, name):
+        """Starts an application; returns its port once it answers."""
+        [port] = free_ports(1)
+        process = self.start_nginx(name, "backend.conf", self.cores.load, LISTEN=port, BODY=BODY)
+        process.wait_until_it_answers(f"http://127.0.0.1:{port}/")
+        return port
+
+    @cached_property
+    def backend_port(self):
+        """The one backend of all proxies that are compared."""
+        return self.backend("backend")
 
     def nginx(self, port, name="nginx"):
         cores, backend = self.cores.proxies, self.backend_port
@@ -45,11 +54,9 @@ class Servers:
         return self.bench.start("haproxy", [haproxy(), "-db", "-f", configuration], cores)
 
     def litepilot(self, port):
-        # It starts one worker for each core that it may use, so it needs no number of workers.
         mount = self.bench.directory / "mount"
         mount.mkdir()
-        with closing(sqlite3.connect(mount / "db.sqlite3")) as database:
-            database.execute("CREATE TABLE entries (id INTEGER PRIMARY KEY, text TEXT)")
+        create_database(mount)
         [admin] = free_ports(1)
         environment = {
             "DIRECTORY": str(self.bench.directory),
@@ -57,8 +64,12 @@ class Servers:
             "BACKEND": str(self.backend_port),
             "ADMIN": str(admin),
         }
-        argv = [self.litepilot_binary, "run", "-c", HERE / "peers" / "litepilot.yml"]
-        return self.bench.start("litepilot", argv, self.cores.proxies, environment)
+        return self.start_litepilot("litepilot", "litepilot.yml", environment)
+
+    def start_litepilot(self, name, configuration, environment):
+        # It starts one worker for each core that it may use, so it needs no number of workers.
+        argv = [self.litepilot_binary, "run", "-c", HERE / "peers" / configuration]
+        return self.bench.start(name, argv, self.cores.proxies, environment)
 
     def start_nginx(self, name, template, cores, **values):
         configuration = self.render(name, template, WORKERS=len(cores), **values)
@@ -74,6 +85,21 @@ class Servers:
         path = self.bench.directory / f"{name}.conf"
         path.write_text(text)
         return path
+
+
+def create_database(mount):
+    """The application's database."""
+    with closing(sqlite3.connect(mount / "db.sqlite3")) as database:
+        database.execute("CREATE TABLE entries (id INTEGER PRIMARY KEY, text TEXT)")
+
+
+def token_cookies(address):
+    """The cookies of a client that has just written, so that its token can be satisfied."""
+    cookies = get(f"{address}/", method="POST").headers.get_all("Set-Cookie") or []
+    tokens = [cookie.split(";")[0] for cookie in cookies if cookie.startswith("__txid")]
+    if len(tokens) != 2:
+        raise LoadTestError(f"Litepilot set no token after a write: {cookies}")
+    return tokens
 
 
 def nginx():

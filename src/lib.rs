@@ -17,7 +17,7 @@
 //! | [`admin`], [`status`] | the admin port: health, status, metrics |
 //! | [`telemetry`] | logs, metrics, events |
 //! | [`demo`] | a whole cluster on this machine, and the guestbook that it serves |
-//! | [`html`] | text in HTML |
+//! | [`files`], [`html`] | files replaced whole; text in HTML |
 //! | [`shutdown`] | phases of stopping, in order, with a deadline |
 //!
 //! # What always holds
@@ -50,6 +50,7 @@ pub mod config;
 pub mod demo;
 pub mod embedded;
 pub mod engine;
+pub mod files;
 pub mod fixed;
 pub mod html;
 pub mod net;

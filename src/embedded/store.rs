@@ -4,7 +4,7 @@
 //! begins beyond whatever may have been given out. Nothing is written while nothing is committed.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::checksum::{Checksum, Stamp, crc64};
 use crate::cluster::Epoch;
+use crate::files;
 use crate::txid::{Position, Txid, hex16};
 
 /// The file's name in `data_dir`.
@@ -125,20 +126,7 @@ impl Store {
         text.push(b' ');
         text.extend_from_slice(&json);
         let path = self.dir.join(FILE);
-        replace(&path, &text).map_err(|e| at(&path, e))
-    }
-}
-
-/// Replaces a file so that after a crash there is the old one or the new one.
-fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
-    let new = path.with_extension("new");
-    let mut file = File::create(&new)?;
-    file.write_all(contents)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    match path.parent() {
-        Some(dir) => File::open(dir)?.sync_all(),
-        None => Ok(()),
+        files::replace(&path, &text).map_err(|e| at(&path, e))
     }
 }
 

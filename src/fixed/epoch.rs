@@ -1,10 +1,11 @@
 //! The epoch of the fixed primary, kept in `data_dir/epoch` as a decimal number.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 
 use crate::cluster::Epoch;
+use crate::files;
 
 const NAME: &str = "epoch";
 /// Bytes; a `u64` has at most 20 digits.
@@ -21,7 +22,7 @@ pub fn begin(data_dir: &Path, beyond: Epoch) -> io::Result<Epoch> {
     let last = read(&path).map_err(|e| at(&path, &e))?.max(beyond);
     let next = last.0.checked_add(1).map(Epoch);
     let next = next.ok_or_else(|| at(&path, &io::Error::other("there is no later epoch")))?;
-    write(data_dir, &path, next).map_err(|e| at(&path, &e))?;
+    files::replace(&path, format!("{next}\n").as_bytes()).map_err(|e| at(&path, &e))?;
     Ok(next)
 }
 
@@ -41,16 +42,6 @@ fn read(path: &Path) -> io::Result<Epoch> {
     })
 }
 
-/// Whole or not at all, also when the power fails.
-fn write(data_dir: &Path, path: &Path, epoch: Epoch) -> io::Result<()> {
-    let draft = path.with_extension("tmp");
-    let mut file = File::create(&draft)?;
-    writeln!(file, "{epoch}")?;
-    file.sync_all()?;
-    fs::rename(&draft, path)?;
-    File::open(data_dir)?.sync_all()
-}
-
 fn at(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
@@ -58,6 +49,7 @@ fn at(path: &Path, error: &io::Error) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn grows_each_time_and_beyond_what_others_know() {

@@ -110,7 +110,7 @@ impl Checker {
 /// Checks the application for as long as it is polled: each second while it is up, more often while
 /// it is down, and at once when doubted. `path` is `app.health`.
 pub async fn run(checker: Checker, target: Target, path: Option<String>) {
-    let mut probe = Probe::new(target, path);
+    let probe = Probe::new(target, path);
     let app = probe.place();
     let mut was_up = None;
     let mut pause = WHILE_DOWN;

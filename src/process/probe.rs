@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,11 +11,12 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::config::{HostPort, Target};
+use crate::net::{DialError, Remote};
 
 /// For everything up to the head of the answer.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -29,9 +30,9 @@ const MAX_ANSWER: usize = 16 * 1024;
 /// Why the application counts as down.
 #[derive(Debug)]
 pub enum ProbeError {
-    /// Its name does not resolve, and never did.
-    Resolve(String, io::Error),
-    /// It takes no connection.
+    /// It takes no connection over TCP, or its name does not resolve.
+    Dial(DialError),
+    /// It takes no connection over its Unix socket.
     Connect(io::Error),
     /// The configured path makes no request.
     Request(http::Error),
@@ -46,7 +47,7 @@ pub enum ProbeError {
 impl fmt::Display for ProbeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ProbeError::Resolve(host, error) => write!(f, "cannot resolve {host}: {error}"),
+            ProbeError::Dial(error) => write!(f, "it takes no connection: {error}"),
             ProbeError::Connect(error) => write!(f, "it takes no connection: {error}"),
             ProbeError::Request(error) => write!(f, "app.health makes no request: {error}"),
             ProbeError::Http(error) => write!(f, "no HTTP answer: {error}"),
@@ -63,54 +64,50 @@ impl std::error::Error for ProbeError {}
 /// Looks at one application, again and again.
 #[derive(Debug)]
 pub struct Probe {
-    target: Target,
+    target: Place,
     path: Option<String>,
-    /// What the name last resolved to, for when DNS fails.
-    addresses: Vec<SocketAddr>,
+}
+
+#[derive(Debug)]
+enum Place {
+    Tcp(Remote),
+    Unix(PathBuf),
 }
 
 impl Probe {
     /// With a path, a GET of it must be answered 2xx or 3xx; without, a connection is enough.
     pub fn new(target: Target, path: Option<String>) -> Probe {
-        Probe { target, path, addresses: Vec::new() }
+        let target = match target {
+            Target::Tcp(at) => Place::Tcp(Remote::new(at)),
+            Target::Unix(path) => Place::Unix(path),
+        };
+        Probe { target, path }
     }
 
     /// What is looked at, as users write it.
     pub fn place(&self) -> String {
         match &self.target {
-            Target::Tcp(address) => authority(address),
-            Target::Unix(path) => format!("unix:{}", path.display()),
+            Place::Tcp(remote) => authority(remote.at()),
+            Place::Unix(path) => format!("unix:{}", path.display()),
         }
     }
 
     /// Takes at most five seconds.
-    pub async fn look(&mut self) -> Result<(), ProbeError> {
+    pub async fn look(&self) -> Result<(), ProbeError> {
         timeout(LIMIT, self.connect_and_ask()).await.unwrap_or(Err(ProbeError::Timeout(LIMIT)))
     }
 
-    async fn connect_and_ask(&mut self) -> Result<(), ProbeError> {
-        match self.target.clone() {
-            Target::Tcp(address) => {
-                let stream = self.connect(&address).await?;
-                self.ask(stream, &authority(&address)).await
+    async fn connect_and_ask(&self) -> Result<(), ProbeError> {
+        match &self.target {
+            Place::Tcp(remote) => {
+                let stream = remote.dial(LIMIT).await.map_err(ProbeError::Dial)?;
+                self.ask(stream, &authority(remote.at())).await
             }
-            Target::Unix(path) => {
+            Place::Unix(path) => {
                 let stream = UnixStream::connect(path).await.map_err(ProbeError::Connect)?;
                 self.ask(stream, "localhost").await
             }
         }
-    }
-
-    /// Tries all addresses of a name, resolved anew each time.
-    async fn connect(&mut self, address: &HostPort) -> Result<TcpStream, ProbeError> {
-        match lookup_host((address.host.as_str(), address.port)).await {
-            Ok(found) => self.addresses = found.collect(),
-            Err(error) if self.addresses.is_empty() => {
-                return Err(ProbeError::Resolve(address.host.clone(), error));
-            }
-            Err(_) => {}
-        }
-        TcpStream::connect(&*self.addresses).await.map_err(ProbeError::Connect)
     }
 
     async fn ask<S>(&self, stream: S, host: &str) -> Result<(), ProbeError>
@@ -219,20 +216,18 @@ mod tests {
             stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
             String::from_utf8_lossy(&asked[..read]).into_owned()
         });
-        let mut probe = Probe::new(Target::Unix(path), Some("/".into()));
+        let probe = Probe::new(Target::Unix(path), Some("/".into()));
         probe.look().await.unwrap();
         assert!(server.await.unwrap().contains("host: localhost\r\n"));
         assert!(matches!(probe.look().await, Err(ProbeError::Connect(_))), "nobody listens now");
     }
 
     #[tokio::test]
-    async fn the_last_addresses_serve_while_the_name_does_not_resolve() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    async fn a_name_that_does_not_resolve_is_named() {
         let host = HostPort { host: "litepilot.invalid".into(), port: 1 };
-        let mut probe = Probe::new(Target::Tcp(host), None);
-        assert!(matches!(probe.look().await, Err(ProbeError::Resolve(..))));
-        probe.addresses = vec![listener.local_addr().unwrap()];
-        assert!(probe.look().await.is_ok());
+        let probe = Probe::new(Target::Tcp(host), None);
+        let why = probe.look().await.unwrap_err().to_string();
+        assert!(why.contains("litepilot.invalid cannot be resolved"), "{why}");
     }
 
     #[test]

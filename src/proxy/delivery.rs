@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout_at};
 
 use super::answer::{Outcome, ReplayRequest};
 use super::exchange::{Call, ClientResponse, Exchange};
-use super::forward::{FLY_REPLAY_SRC, Forwarded, Refusal};
+use super::forward::{FLY_REPLAY_SRC, FORWARDED, Forwarded, Refusal};
 use super::headers;
 use super::hold::Place;
 use super::problem::{Kind, Problem};
@@ -88,6 +88,8 @@ impl Delivery<'_> {
     }
 
     async fn here(&mut self, mut request: BoxedRequest, seen: &Seen) -> Result<Attempt, Problem> {
+        // What an attempt at the primary told its Litepilot is not for an application.
+        request.headers_mut().remove(FORWARDED);
         tell_role(request.headers_mut(), seen);
         let exchange = &mut *self.exchange;
         let may_replay = exchange.class != Class::Passthrough && !seen.view.writable;

@@ -4,4 +4,5 @@ pub mod node;
 pub mod python;
 pub mod raw;
 pub mod recorder;
+pub mod visitor;
 pub mod wire;
