@@ -81,7 +81,8 @@ impl Drop for Finish {
                 target: "access",
                 client,
                 %method,
-                %target,
+                // Not `target`: in JSON that is the log's own key.
+                uri = %target,
                 status = self.status.as_u16(),
                 class = self.class.as_str(),
                 route = self.route.as_str(),

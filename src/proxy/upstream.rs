@@ -147,10 +147,12 @@ impl Origin {
         Rc::new(Self { dial, limits, idle: RefCell::default() })
     }
 
-    /// Sends a request and waits for the head of its response.
+    /// Sends a request and waits for the head of its response. One that may be done twice is sent once
+    /// more if its connection breaks: a kept one that was closed just then, or a fresh one that still
+    /// waited to be accepted when the origin closed its port to restart.
     pub async fn send(
         self: &Rc<Self>,
-        mut request: BoxedRequest,
+        request: BoxedRequest,
         sending: Sending,
     ) -> Result<Reply, Failure> {
         let reuse = match sending {
@@ -158,19 +160,29 @@ impl Origin {
             Sending::Once => self.dial.is_peer(),
             Sending::Upgrade => false,
         };
-        if reuse && let Some(connection) = self.kept() {
-            let spare = (sending == Sending::Repeatable).then(|| copy(&request));
-            let failure = match connection.exchange(request).await {
-                Ok(reply) => return Ok(reply),
-                Err(failure) => failure,
-            };
-            request = match (failure, spare) {
-                (Failure::Unreached(unsent, _), _) => unsent,
-                (Failure::Broken(_), Some(spare)) if spare.body().is_intact() => spare,
-                (failure, _) => return Err(failure),
-            };
-        }
+        let spare = (sending == Sending::Repeatable).then(|| copy(&request));
+        let kept = if reuse { self.kept() } else { None };
+        let was_kept = kept.is_some();
+        let answered = match kept {
+            Some(connection) => connection.exchange(request).await,
+            None => self.send_anew(request, sending).await,
+        };
+        let request = match (answered, spare) {
+            (Ok(reply), _) => return Ok(reply),
+            (Err(Failure::Unreached(unsent, _)), _) if was_kept => unsent,
+            (Err(Failure::Broken(_)), Some(spare)) if spare.body().is_intact() => spare,
+            (Err(failure), _) => return Err(failure),
+        };
         // Boxed, as all that is rarely done: the future of a request is moved, and should be small.
+        Box::pin(self.send_anew(request, sending)).await
+    }
+
+    /// Sends a request on a connection of its own.
+    async fn send_anew(
+        self: &Rc<Self>,
+        request: BoxedRequest,
+        sending: Sending,
+    ) -> Result<Reply, Failure> {
         match Box::pin(self.connect(sending)).await {
             Ok(connection) => connection.exchange(request).await,
             Err(why) => Err(Failure::Unreached(request, why)),

@@ -97,6 +97,21 @@ async fn a_read_is_sent_again_only_once() {
 }
 
 #[tokio::test]
+async fn a_read_is_sent_again_when_its_fresh_connection_breaks() {
+    let app = Recorder::played().await;
+    let node = TestNode::before(&app);
+    let mut client = node.client().await;
+    client.begin("GET /", &[]).await;
+    let mut first = app.connection().await;
+    first.request().await.unwrap();
+    drop(first);
+    let mut second = app.connection().await;
+    second.request().await.unwrap();
+    second.send(ok("done")).await;
+    assert_eq!(client.response().await.text(), "done");
+}
+
+#[tokio::test]
 async fn a_write_is_never_sent_again() {
     let app = Recorder::played().await;
     let node = TestNode::before(&app);

@@ -5,7 +5,8 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -162,11 +163,13 @@ pub struct Launch {
     args: Vec<String>,
     env: Vec<(String, String)>,
     unix: bool,
+    /// What gunicorn finds open instead of opening it.
+    socket: Option<TcpListener>,
 }
 
 impl Launch {
     fn new(server: Server) -> Self {
-        Self { server, args: Vec::new(), env: Vec::new(), unix: false }
+        Self { server, args: Vec::new(), env: Vec::new(), unix: false, socket: None }
     }
 
     /// More arguments for the server.
@@ -184,6 +187,13 @@ impl Launch {
     /// Listens on a Unix socket instead of a TCP port.
     pub fn unix(mut self) -> Self {
         self.unix = true;
+        self
+    }
+
+    /// Is given a socket that stays open while it restarts, as systemd's socket activation does.
+    /// gunicorn only.
+    pub fn at_an_open_socket(mut self) -> Self {
+        self.socket = Some(TcpListener::bind("127.0.0.1:0").unwrap());
         self
     }
 
@@ -208,6 +218,7 @@ impl Launch {
             Server::Uvicorn => program("uvicorn"),
         };
         match (self.server, address) {
+            (Server::Gunicorn, _) if self.socket.is_some() => command.arg("--bind=fd://0"),
             (Server::Gunicorn, _) => command.arg(format!("--bind={address}")),
             (Server::Uvicorn, Address::Unix(path)) => command.arg("--uds").arg(path),
             (Server::Uvicorn, Address::Tcp(tcp)) => {
@@ -283,7 +294,11 @@ impl App {
     fn spawn(&mut self) {
         let log = OpenOptions::new().create(true).append(true).open(self.log_path()).unwrap();
         let mut command = self.launch.command(&self.address);
-        command.env("PYTHONUNBUFFERED", "1").stdin(File::open("/dev/null").unwrap());
+        let stdin = match &self.launch.socket {
+            Some(socket) => OwnedFd::from(socket.try_clone().unwrap()),
+            None => File::open("/dev/null").unwrap().into(),
+        };
+        command.env("PYTHONUNBUFFERED", "1").stdin(stdin);
         command.stdout(log.try_clone().unwrap()).stderr(log).process_group(0);
         self.child = Some(command.spawn().unwrap());
     }

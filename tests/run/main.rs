@@ -1,0 +1,19 @@
+//! `litepilot run` as a user runs it: a process of its own, with its files, signals and exit codes.
+
+// clippy.toml allows these in tests, but does not take a test binary's helpers for such.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod application;
+mod log;
+mod memory;
+mod pid1;
+mod program;
+mod promotion;
+#[path = "../integration/support/raw.rs"]
+#[allow(dead_code)]
+mod raw;
+mod signals;
+mod start;
+#[path = "../integration/support/wire.rs"]
+#[allow(dead_code)]
+mod wire;

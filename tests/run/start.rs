@@ -1,0 +1,85 @@
+//! What it does not start with: the message, and the exit code.
+
+use std::net::TcpListener;
+
+use super::program::Setup;
+
+/// Starts it; its exit code and all that it said.
+async fn refused(setup: Setup) -> (Option<i32>, String) {
+    let mut program = setup.begin();
+    let code = program.ended().await.code();
+    (code, program.log())
+}
+
+#[tokio::test]
+async fn a_port_that_another_has_is_named_with_its_key() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    for (setup, key) in [
+        (Setup::new().proxy(&format!("listen: {address}")), "proxy.listen"),
+        (Setup::new().key(&format!("admin: {{listen: {address}}}")), "admin.listen"),
+    ] {
+        let (code, said) = refused(setup).await;
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains(&format!("cannot listen at {key} {address}")), "{said}");
+        assert!(said.contains("stop that one, or choose another port"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_directory_that_cannot_be_made_is_named() {
+    let setup = Setup::new().key("data_dir: litepilot.yml/data");
+    let (code, said) = refused(setup).await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("cannot make data_dir") && said.contains("litepilot.yml/data"), "{said}");
+}
+
+#[tokio::test]
+async fn a_bad_configuration_is_refused_with_all_its_problems() {
+    let setup = Setup::new().key("shutdown_timeout: soon").proxy("listne: 127.0.0.1:0");
+    let (code, said) = refused(setup).await;
+    assert_eq!(code, Some(78), "{said}");
+    assert_eq!(said.lines().count(), 2, "{said}");
+    assert!(said.contains("litepilot.yml:1:19: ") && said.contains("listne"), "{said}");
+}
+
+#[tokio::test]
+async fn bad_rules_are_bad_configuration() {
+    let setup = Setup::new().proxy("rules: [rules.yml]");
+    std::fs::write(setup.file("rules.yml"), "rules:\n  - as: reed\n").unwrap();
+    let (code, said) = refused(setup).await;
+    assert_eq!(code, Some(78), "{said}");
+    assert!(said.contains("rules.yml:2:") && said.contains("reed"), "{said}");
+}
+
+#[tokio::test]
+async fn what_this_version_does_not_do_is_refused_with_what_it_does() {
+    let peers = "peers: {here: 127.0.0.1:4321, there: 127.0.0.1:4322}";
+    let fixed = format!("election: static, primary: here, {peers}");
+    let with_ack_rule = Setup::new().proxy("rules: [rules.yml]");
+    let rules = "rules:\n  - match: {path: /pay}\n    as: write\n    ack: one\n";
+    std::fs::write(with_ack_rule.file("rules.yml"), rules).unwrap();
+    let cases = [
+        (Setup::new().key(&format!("cluster: {{{peers}}}")), ["cluster.election", "static"]),
+        (Setup::new().key("litefs: {engine: litefs, mount: db}"), ["litefs.engine", "embedded"]),
+        (Setup::new().key("litefs: {engine: external, mount: db}"), ["litefs.engine", "embedded"]),
+        (Setup::new().proxy("tls: {cert: a.pem, key: b.pem}"), ["proxy.tls", "nginx"]),
+        (Setup::new().key(&format!("cluster: {{{fixed}, ack: majority}}")), ["ack", "primary"]),
+        (with_ack_rule.key(&format!("cluster: {{{fixed}}}")), ["ack", "primary"]),
+        (
+            Setup::new().key(&format!("cluster: {{{fixed}, witnesses: [there]}}")),
+            ["cluster.witnesses", "leave them out"],
+        ),
+        (
+            Setup::new().key(&format!("cluster: {{{fixed}, tls: {{ca: a, cert: b, key: c}}}}")),
+            ["cluster.tls", "plain TCP"],
+        ),
+    ];
+    for (setup, words) in cases {
+        let (code, said) = refused(setup).await;
+        assert_eq!(code, Some(1), "{said}");
+        for word in words {
+            assert!(said.contains(word), "no {word:?} in: {said}");
+        }
+    }
+}
