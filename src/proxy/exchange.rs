@@ -111,7 +111,7 @@ impl Exchange {
         let mut request = outgoing(head, body, call.upgrade.is_some(), |fields| {
             carried.strip(fields);
             self.client.describe(fields);
-            fields.insert(headers::HOPS, HeaderValue::from(hops + 1));
+            fields.insert(headers::HOPS, next_hop(hops));
         });
         // An endless wait is impossible: whatever is tried ends at `give_up` or with an answer.
         let mut delivery = Delivery { exchange: self, call, pause: FIRST_PAUSE };
@@ -283,6 +283,11 @@ fn hops(fields: &HeaderMap) -> Result<u64, Problem> {
         "the request has passed through Litepilot again and again: does proxy.target name a Litepilot \
          instead of the application?",
     ))
+}
+
+/// What the next Litepilot, should there be one, is told. Nearly always there is none.
+fn next_hop(hops: u64) -> HeaderValue {
+    if hops == 0 { HeaderValue::from_static("1") } else { HeaderValue::from(hops + 1) }
 }
 
 /// The level that a client asks for; what is none is ignored.

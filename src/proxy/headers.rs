@@ -53,13 +53,23 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-    for name in [KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, UPGRADE]
-    {
-        headers.remove(name);
-    }
+    // One pass, since most messages hold none of them, and looking up each costs more.
+    remove_where(headers, |name| {
+        [KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, UPGRADE]
+            .contains(name)
+    });
     // Where there is a coding a length means nothing (RFC 9112, 6.3), and would now mean something.
     if headers.remove(TRANSFER_ENCODING).is_some() {
         headers.remove(CONTENT_LENGTH);
+    }
+}
+
+/// Removes the fields with such names.
+fn remove_where(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
+    // Nothing is allocated as long as there are none.
+    let unwanted: Vec<HeaderName> = headers.keys().filter(|name| unwanted(name)).cloned().collect();
+    for name in &unwanted {
+        headers.remove(name);
     }
 }
 
@@ -141,6 +151,10 @@ impl ClientHeaders {
 
 /// One line `X-Forwarded-For`, whatever number of lines came in.
 fn append_address(request: &mut HeaderMap, address: &HeaderValue) {
+    if !request.contains_key(X_FORWARDED_FOR) {
+        request.insert(X_FORWARDED_FOR, address.clone());
+        return;
+    }
     let mut chain = Vec::new();
     for line in request.get_all(X_FORWARDED_FOR) {
         chain.extend_from_slice(line.as_bytes());
@@ -218,11 +232,7 @@ pub fn remove_framing(request: &mut HeaderMap) -> bool {
 
 /// Removes from an application's response what only Litepilot may say.
 pub fn remove_ours(response: &mut HeaderMap) {
-    let unwanted: Vec<HeaderName> =
-        response.keys().filter(|n| is_ours(n.as_str().as_bytes())).cloned().collect();
-    for name in &unwanted {
-        response.remove(name);
-    }
+    remove_where(response, |name| is_ours(name.as_str().as_bytes()));
 }
 
 #[cfg(test)]

@@ -70,6 +70,8 @@ pub struct Worker {
     pub node: HeaderValue,
     rules: Latest<Arc<RuleSet>, Arc<RuleSet>>,
     seen: Latest<ClusterView, Rc<Seen>>,
+    /// The node stops.
+    draining: Cell<bool>,
     /// Since when idle connections get only a short while: the node stops, or too many are open.
     impatient_since: Cell<Option<Instant>>,
     /// Those who drive connections here, to be told when that changes.
@@ -99,6 +101,7 @@ impl Worker {
             node: name_header(&shared.node),
             rules: Latest::new(shared.rules.clone(), Arc::clone),
             seen: Latest::new(shared.view.clone(), Seen::new),
+            draining: Cell::new(false),
             impatient_since: Cell::new(None),
             present: RefCell::default(),
             next_presence: Cell::new(0),
@@ -132,7 +135,7 @@ impl Worker {
 
     /// Whether the node is stopping.
     pub fn is_draining(&self) -> bool {
-        *self.shared.draining.borrow()
+        self.draining.get()
     }
 
     /// Since when idle connections get only a short while, if they do.
@@ -153,9 +156,11 @@ impl Worker {
         const EVERY: Duration = Duration::from_millis(250);
         let mut draining = self.shared.draining.clone();
         loop {
-            let waited = timeout(EVERY, draining.wait_for(|draining| *draining));
-            if waited.await.is_ok() {
+            if self.is_draining() {
                 tokio::time::sleep(EVERY).await;
+            } else {
+                let stops = timeout(EVERY, draining.wait_for(|draining| *draining)).await;
+                self.draining.set(stops.is_ok());
             }
             self.app.sweep();
             self.peers.borrow().values().for_each(|peer| peer.sweep());
