@@ -1,6 +1,9 @@
 //! `app.on_promote`: work that is done before writes are taken.
 
+use std::time::Duration;
+
 use super::program::Setup;
+use super::wire::soon;
 
 /// Said of the application.
 const IS_UP: &str = "app.sock is up";
@@ -22,9 +25,12 @@ async fn writes_wait_until_it_has_run() {
     let mut writer = program.client().await;
     writer.begin("POST /", &["Content-Length: 0"]).await;
     let held = "litepilot_requests_held{class=\"write\"} 1\n";
-    while !program.admin("/metrics").await.text().contains(held) {
-        tokio::task::yield_now().await;
-    }
+    let is_held = async {
+        while !program.admin("/metrics").await.text().contains(held) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon("the write to be held", is_held).await;
     assert_eq!(program.admin("/primary").await.status(), 503);
     std::fs::write(program.file("go"), "").unwrap();
     assert_eq!(writer.response().await.status(), 200);
