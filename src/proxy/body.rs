@@ -124,6 +124,9 @@ impl Outgoing {
         keep: usize,
         limit: Duration,
     ) -> Result<Self, ReadError> {
+        if body.is_end_stream() {
+            return Ok(Self::Empty);
+        }
         let mut read = BytesMut::new();
         let mut trailers = None;
         if body.size_hint().lower() <= keep as u64 {

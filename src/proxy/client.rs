@@ -1,6 +1,5 @@
 //! One client connection: hyper's state machine, and a watchdog beside it.
 
-use std::convert::Infallible;
 use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
@@ -23,7 +22,7 @@ use super::acceptor::Slot;
 use super::activity::{Activity, Limits, Phase};
 use super::alarm::Alarm;
 use super::client_io::ClientIo;
-use super::exchange::{self, ClientResponse};
+use super::exchange::{self, Served};
 use super::headers::{ClientHeaders, Trust};
 use super::problem::{Kind, Problem};
 use super::receive;
@@ -98,10 +97,7 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, slot
     let headers = Some(ClientHeaders::new(trust, peer.ip(), local, false));
     let activity = Arc::new(Activity::new(limits));
     let client = Client { activity, headers, _place: Some(Place::new(slot, &worker)) };
-    drive(worker, stream, client, |worker, client, request| async move {
-        exchange::serve(worker, client, request).await
-    })
-    .await;
+    drive(worker, stream, client, exchange::serve).await;
 }
 
 /// Serves a peer that passes requests on. While this node stops, such connections end by themselves
@@ -113,10 +109,7 @@ pub async fn serve_peer(worker: Rc<Worker>, stream: peer::Stream) {
     let activity = Arc::new(Activity::new(limits));
     let client = Client { activity, headers: None, _place: None };
     let _counted = worker.shared.forwarded.enter();
-    drive(worker.clone(), stream, client, |worker, client, request| async move {
-        receive::serve(worker, client, request).await
-    })
-    .await;
+    drive(worker.clone(), stream, client, receive::serve).await;
 }
 
 async fn drive<T, F>(
@@ -126,15 +119,12 @@ async fn drive<T, F>(
     answer: impl Fn(Rc<Worker>, Rc<Client>, Request<Incoming>) -> F,
 ) where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    F: Future<Output = ClientResponse>,
+    F: Future<Output = Served>,
 {
     let activity = client.activity.clone();
     let client = Rc::new(client);
     let io = ClientIo::new(stream, activity.clone(), worker.shared.node.clone());
-    let service = service_fn(|request| {
-        let answered = answer(worker.clone(), client.clone(), request);
-        async move { Ok::<_, Infallible>(answered.await) }
-    });
+    let service = service_fn(|request| answer(worker.clone(), client.clone(), request));
     let mut connection = http1::Builder::new()
         .max_header_size(MAX_HEAD)
         .max_buf_size(MAX_HEAD)

@@ -32,7 +32,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(160);
 /// A request on its way.
 pub struct Delivery<'a> {
     pub(super) exchange: &'a mut Exchange,
-    pub(super) call: Call,
+    pub(super) call: Box<Call>,
     pub(super) pause: Duration,
 }
 

@@ -1,6 +1,7 @@
 //! The life of a request: check → classify → decide → send → answer. The deciding and sending is in
 //! [`delivery`](super::delivery).
 
+use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -70,19 +71,48 @@ pub struct Call {
     pub(super) insist: bool,
 }
 
+/// What hyper is given: every request gets an answer.
+pub type Served = Result<ClientResponse, Infallible>;
+
 /// Serves one request of a client.
-pub async fn serve(
+///
+/// What needs no waiting is done before the future is made, and what it needs then is boxed: each
+/// connection keeps room for the future of its request, and with many connections small ones stay in
+/// the processor's cache.
+pub fn serve(
     worker: Rc<Worker>,
     client: Rc<Client>,
     request: Request<Incoming>,
-) -> ClientResponse {
+) -> impl Future<Output = Served> {
     client.activity.busy();
     let accept = request.headers().get(ACCEPT).cloned();
     let mut exchange = Exchange::new(worker, client);
-    match exchange.run(request).await {
-        Ok(response) => response,
-        Err(problem) => exchange.refuse(&problem, accept.as_ref()),
+    let begun = exchange.begin(request);
+    async move {
+        let answered = match begun {
+            Ok(Begun::Answered(response)) => return Ok(*response),
+            Ok(Begun::Accepted(accepted)) => exchange.carry_out(accepted).await,
+            Err(problem) => Err(problem),
+        };
+        Ok(answered.unwrap_or_else(|problem| exchange.refuse(&problem, accept.as_ref())))
     }
+}
+
+/// A request of which the head was looked at.
+enum Begun {
+    /// It was for us.
+    Answered(Box<ClientResponse>),
+    /// It is for an application.
+    Accepted(Box<Accepted>),
+}
+
+/// A request for an application.
+struct Accepted {
+    head: Parts,
+    body: Option<Incoming>,
+    call: Box<Call>,
+    carried: Carried,
+    hops: u64,
 }
 
 impl Exchange {
@@ -92,7 +122,7 @@ impl Exchange {
         Self { worker, client, class, route, started: Instant::now(), logged: None }
     }
 
-    async fn run(&mut self, request: Request<Incoming>) -> Result<ClientResponse, Problem> {
+    fn begin(&mut self, request: Request<Incoming>) -> Result<Begun, Problem> {
         let (mut head, body) = request.into_parts();
         if self.worker.shared.access_log {
             self.logged = Some(Box::new(Logged {
@@ -103,16 +133,19 @@ impl Exchange {
         }
         let upgrade = request::check(&mut head)?;
         if health::is_asked(&head) {
-            return Ok(self.own(health::answer(&self.worker)));
+            return Ok(Begun::Answered(Box::new(self.own(health::answer(&self.worker)))));
         }
         let hops = hops(&head.headers)?;
         let (call, carried) = self.call(&mut head, upgrade)?;
-        let body = self.read_body(body).await?;
-        let mut request = outgoing(head, body, call.upgrade.is_some(), |fields| {
-            carried.strip(fields);
-            self.client.describe(fields);
-            fields.insert(headers::HOPS, next_hop(hops));
-        });
+        Ok(Begun::Accepted(Box::new(Accepted { head, body: Some(body), call, carried, hops })))
+    }
+
+    async fn carry_out(&mut self, mut accepted: Box<Accepted>) -> Result<ClientResponse, Problem> {
+        let body = match accepted.body.take() {
+            Some(body) if !body.is_end_stream() => Box::pin(self.read_body(body)).await?,
+            _ => Outgoing::Empty,
+        };
+        let (mut request, call) = self.compose(*accepted, body);
         // An endless wait is impossible: whatever is tried ends at `give_up` or with an answer.
         let mut delivery = Delivery { exchange: self, call, pause: FIRST_PAUSE };
         loop {
@@ -123,8 +156,23 @@ impl Exchange {
         }
     }
 
+    /// Makes the request that an application gets.
+    fn compose(&self, accepted: Accepted, body: Outgoing) -> (BoxedRequest, Box<Call>) {
+        let Accepted { head, call, carried, hops, .. } = accepted;
+        let request = outgoing(head, body, call.upgrade.is_some(), |fields| {
+            carried.strip(fields);
+            self.client.describe(fields);
+            fields.insert(headers::HOPS, next_hop(hops));
+        });
+        (request, call)
+    }
+
     /// Reads what the head says about the request itself.
-    fn call(&mut self, head: &mut Parts, upgrade: Upgrade) -> Result<(Call, Carried), Problem> {
+    fn call(
+        &mut self,
+        head: &mut Parts,
+        upgrade: Upgrade,
+    ) -> Result<(Box<Call>, Carried), Problem> {
         let rules = self.worker.rules();
         let verdict = rules
             .classify(&head.method, &head.uri, &head.headers)
@@ -149,20 +197,17 @@ impl Exchange {
             give_up: self.started + verdict.write_hold.unwrap_or(config.write_hold),
             insist: false,
         };
-        Ok((call, carried))
+        Ok((Box::new(call), carried))
     }
 
     /// Reads a body that is small enough. What may have to be sent elsewhere later is kept up to a
     /// larger size than what is not.
     pub(super) async fn read_body(&self, body: Incoming) -> Result<Outgoing, Problem> {
-        if body.is_end_stream() {
-            return Ok(Outgoing::Empty);
-        }
         let config = &self.worker.shared.config;
         let elsewhere = self.worker.shared.dialer.is_some() && !self.worker.seen().view.writable;
         let settled = self.class == Class::Passthrough || !elsewhere;
         let keep = if settled { config.buffer_body } else { config.replay_body };
-        let body = Box::pin(Outgoing::prepare(body, keep, config.body_timeout)).await;
+        let body = Outgoing::prepare(body, keep, config.body_timeout).await;
         body.map_err(|why| unread(&why))
     }
 

@@ -11,7 +11,7 @@ use super::answer::Outcome;
 use super::body::Outgoing;
 use super::client::Client;
 use super::delivery::tell_role;
-use super::exchange::{Call, ClientResponse, Exchange, outgoing};
+use super::exchange::{Call, ClientResponse, Exchange, Served, outgoing};
 use super::forward::{self, Forwarded, Refusal};
 use super::problem::{Kind, Problem};
 use super::route::{Ask, Route};
@@ -28,18 +28,14 @@ enum Stop {
 
 /// Serves one request of a peer. Its client's own preferences are the peer's business: problems are
 /// told as JSON.
-pub async fn serve(
-    worker: Rc<Worker>,
-    client: Rc<Client>,
-    request: Request<Incoming>,
-) -> ClientResponse {
+pub async fn serve(worker: Rc<Worker>, client: Rc<Client>, request: Request<Incoming>) -> Served {
     client.activity.busy();
     let mut exchange = Exchange::new(worker, client);
-    match exchange.receive(request).await {
+    Ok(match exchange.receive(request).await {
         Ok(response) => response,
         Err(Stop::Refused(refusal)) => exchange.own(refusal.respond()),
         Err(Stop::Failed(problem)) => exchange.refuse(&problem, None),
-    }
+    })
 }
 
 impl Exchange {
