@@ -27,11 +27,13 @@ use super::observe::explain;
 /// for us, so it is well below what applications allow (5 s is the usual).
 const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
 /// The write version that nobody may write. SQLite knows 1 and 2.
-const READ_ONLY: u8 = 3;
+pub const READ_ONLY: u8 = 3;
 /// The WAL is cut to this size, in bytes, when it begins anew.
 const WAL_KEPT: i64 = 4 * 1024 * 1024;
 
 const PUT: &str = "INSERT INTO sqlite_dbpage (pgno, data) VALUES (?1, ?2)";
+const PUT_STAGED: &str =
+    "INSERT INTO sqlite_dbpage (pgno, data) SELECT pgno, data FROM staged ORDER BY pgno";
 
 /// Opens a database to write it past the mark.
 pub fn open(path: &Path) -> io::Result<Connection> {
@@ -86,12 +88,40 @@ pub fn apply(connection: &Connection, update: &Update) -> rusqlite::Result<()> {
             // A page without data cuts the database off before it; it has to come last.
             connection.execute("INSERT INTO staged (pgno) VALUES (?1)", [update.count + 1])?;
         }
-        let all =
-            "INSERT INTO sqlite_dbpage (pgno, data) SELECT pgno, data FROM staged ORDER BY pgno";
-        connection.execute(all, ())
+        connection.execute(PUT_STAGED, ())
     });
     connection.execute_batch("DROP TABLE temp.staged")?;
     applied.map(drop)
+}
+
+/// Applies `update` to a database in which nothing was ever written, whatever the size of its pages.
+/// `connection` has to be new, and to be closed afterwards: until then it is the only one.
+///
+/// # Errors
+///
+/// `SQLITE_BUSY` while anybody else has the database open in WAL mode, in which that size is fixed;
+/// then nothing was changed.
+pub fn replace(connection: &Connection, update: &Update) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "locking_mode", "exclusive")?;
+    // SQLite takes the database for empty, hence not for one in WAL mode, and makes it so.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_RESET_DATABASE, true)?;
+    connection.execute_batch("BEGIN EXCLUSIVE; ROLLBACK")?;
+    connection.pragma_update(None, "page_size", update.page_size)?;
+    connection.execute_batch("VACUUM")?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_RESET_DATABASE, false)?;
+    apply(connection, update)
+}
+
+/// Writes the first page of a database that has none; one that has any is left as it is.
+/// After an error `connection` is to be closed.
+pub fn fill(connection: &Connection, first: &[u8]) -> rusqlite::Result<()> {
+    connection.execute_batch("BEGIN")?;
+    // Whoever writes it meanwhile keeps us from writing: nothing can come in between.
+    let count: u32 = connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
+    if count == 0 {
+        connection.execute(PUT, (1, first))?;
+    }
+    connection.execute_batch("COMMIT")
 }
 
 /// Collects the pages in a table of their own, so that one statement can write them all: between
@@ -116,14 +146,31 @@ fn stage(connection: &Connection, update: &Update) -> rusqlite::Result<()> {
 /// writers, so that none is in the middle of a transaction when it is set. Returns whether it had
 /// to be changed.
 pub fn set_read_only(connection: &Connection, read_only: bool) -> rusqlite::Result<bool> {
-    let wanted = |first: &[u8]| if read_only { READ_ONLY } else { first[READ_VERSION] };
+    set_versions(connection, |first| match read_only {
+        true => [READ_ONLY, first[READ_VERSION]],
+        false => [first[READ_VERSION]; 2],
+    })
+}
+
+/// Removes the mark, and with it WAL mode, once everybody has closed the database. Returns whether
+/// it had to be changed.
+pub fn set_plain(connection: &Connection) -> rusqlite::Result<bool> {
+    set_versions(connection, |_| [1, 1])
+}
+
+fn set_versions(
+    connection: &Connection,
+    wanted: impl Fn(&[u8]) -> [u8; 2],
+) -> rusqlite::Result<bool> {
+    let versions = WRITE_VERSION..=READ_VERSION;
     match first_page(connection)? {
-        Some(first) if first[WRITE_VERSION] != wanted(&first) => {}
+        Some(first) if first[versions.clone()] != wanted(&first) => {}
         _ => return Ok(false),
     }
     transaction(connection, || {
         if let Some(mut first) = first_page(connection)? {
-            first[WRITE_VERSION] = wanted(&first);
+            let wanted = wanted(&first);
+            first[versions].copy_from_slice(&wanted);
             connection.execute(PUT, (1, first))?;
         }
         Ok(true)

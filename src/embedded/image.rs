@@ -66,6 +66,10 @@ impl Image {
             // A backup would make it a database with one page.
             return Ok(Self::default());
         }
+        let first = first_page(&snapshot).map_err(failed)?;
+        if count == 1 && first.as_deref().is_some_and(is_untouched) {
+            return Ok(Self::default());
+        }
         let size = u64::from(page_size) * u64::from(count);
         if size > MAX_SIZE {
             return Err(io::Error::new(
@@ -86,7 +90,7 @@ impl Image {
         let mut image = Self { page_size, ..Self::default() };
         image.take(&copy, previous).map_err(failed)?;
         // A backup counts schema changes anew; a reader would not notice that its schema is old.
-        if let Some(mut first) = first_page(&snapshot).map_err(failed)? {
+        if let Some(mut first) = first {
             neutralize(&mut first, count);
             image.set_first(&first, previous);
         }
@@ -120,7 +124,7 @@ impl Image {
         Some((page.clone(), *self.sums.get(at)?))
     }
 
-    /// Nothing was ever written.
+    /// Nothing was ever written: there is no database, or one that nobody has used yet.
     pub fn is_empty(&self) -> bool {
         self.pages.is_empty()
     }
@@ -166,6 +170,16 @@ pub fn first_page(connection: &Connection) -> rusqlite::Result<Option<Vec<u8>>> 
     connection
         .query_row("SELECT data FROM sqlite_dbpage WHERE pgno = 1", (), |row| row.get(0))
         .optional()
+}
+
+/// Whether nothing was ever written to a database of which this is the only page: it never had a
+/// table, and neither `user_version` nor `application_id` was set. It is as good as no database.
+fn is_untouched(first: &[u8]) -> bool {
+    let zero = |field: std::ops::Range<usize>| {
+        first.get(field).is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0))
+    };
+    // The schema's number of changes.
+    zero(40..44) && zero(60..64) && zero(68..72)
 }
 
 /// Sets those fields of the header that differ between copies of the same data to fixed values:

@@ -11,6 +11,8 @@
 //! An application's connection that was opened on a replica stays read-only: SQLite looks at the
 //! mark, but never unlearns it. After a promotion the application has to connect anew.
 //!
+//! A replica that has no copy yet has a [`placeholder`], which applications cannot write either.
+//!
 //! # What always holds
 //!
 //! * A position that was read contains every commit that was finished before.
@@ -23,6 +25,7 @@ pub mod checksum;
 pub mod follow;
 pub mod image;
 pub mod observe;
+mod placeholder;
 pub mod posfile;
 mod primary;
 mod replica;
@@ -287,5 +290,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod cluster_tests;
+#[cfg(test)]
+mod placeholder_tests;
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,7 @@ use super::apply;
 use super::checksum::Stamp;
 use super::image::{Image, READ_VERSION, WRITE_VERSION, first_page};
 use super::observe::{Observer, explain};
+use super::placeholder;
 use super::store::Store;
 use crate::cluster::Epoch;
 use crate::position::PositionCell;
@@ -98,9 +99,12 @@ impl Primary {
     ///
     /// When it cannot be read, or no number be reserved; nothing seen is forgotten by that.
     pub fn look(&mut self, store: &mut Store, cell: &PositionCell) -> io::Result<bool> {
-        let look = self.observer.look()?;
+        let mut look = self.observer.look()?;
         if look.exists && !self.writable {
+            // This look must not hide a change from the one that numbers it.
+            self.unnumbered |= look.changed;
             self.make_writable()?;
+            look = self.observer.look()?;
         }
         self.unnumbered |= look.changed;
         if self.unnumbered {
@@ -121,7 +125,17 @@ impl Primary {
         if apply::supported().is_ok() {
             let first = first_page(connection).map_err(failed)?;
             if first.is_some_and(|first| first[WRITE_VERSION] > first[READ_VERSION]) {
-                apply::set_read_only(&apply::open(&self.path)?, false).map_err(failed)?;
+                let empty = Image::read(connection, &self.path, &Image::default())
+                    .is_ok_and(|image| image.is_empty());
+                let writing = apply::open(&self.path)?;
+                if empty {
+                    // The placeholder. The application finds it as if it had just been made, and
+                    // sets the journal mode that it wants.
+                    apply::set_plain(&writing).map_err(failed)?;
+                    self.observer.close();
+                } else {
+                    apply::set_read_only(&writing, false).map_err(failed)?;
+                }
             }
         }
         self.writable = true;
@@ -161,11 +175,11 @@ impl Primary {
         let look = self.observer.look()?;
         // This look must not hide a change from the one that numbers it.
         self.unnumbered |= look.changed;
-        if look.exists {
-            let failed = |e| explain(&self.path, e);
-            apply::set_read_only(&apply::open(&self.path)?, true).map_err(failed)?;
+        if !look.exists {
+            placeholder::put(&self.path)?;
         }
-        Ok(())
+        let failed = |e| explain(&self.path, e);
+        apply::set_read_only(&apply::open(&self.path)?, true).map_err(failed).map(drop)
     }
 
     /// Lets the application write again, from the next look on.

@@ -13,6 +13,7 @@ use super::apply;
 use super::checksum::{Checksum, Stamp, page_sum};
 use super::image::{Image, Update, WRITE_VERSION};
 use super::observe::{FileId, explain, file_at};
+use super::placeholder;
 use super::store::Store;
 use crate::txid::Position;
 
@@ -35,6 +36,8 @@ pub struct Replica {
 struct Open {
     connection: Connection,
     file: FileId,
+    /// Nothing was ever written to it: the placeholder, until the first copy comes.
+    empty: bool,
 }
 
 impl Replica {
@@ -49,27 +52,29 @@ impl Replica {
         self.have
     }
 
-    /// Opens the copy if it is there and not open, keeps applications from writing it, and finds
-    /// out what it is. Returns whether it is there; an empty file is not, it cannot bear the mark.
+    /// Opens the copy if it is not open, keeps applications from writing it, and finds out what it
+    /// is. Returns whether there is one; otherwise there is the placeholder afterwards.
     ///
     /// # Errors
     ///
-    /// When it cannot be opened, or somebody writes it.
+    /// When it cannot be opened or made, or somebody writes it.
     pub fn look(&mut self, store: &Store) -> io::Result<bool> {
         let file = file_at(&self.path)?;
-        if self.open.as_ref().map(|open| open.file) == file {
-            return Ok(file.is_some());
+        if let Some(open) = self.open.as_ref().filter(|open| Some(open.file) == file) {
+            return Ok(!open.empty);
         }
         if self.open.is_some() {
             // What we know is about another file.
             *self = Self::new(self.path.clone(), self.data_dir.clone());
         }
-        let Some(file) = file else { return Ok(false) };
+        placeholder::put(&self.path)?;
+        let Some(file) = file_at(&self.path)? else { return Ok(false) };
         let connection = apply::open(&self.path)?;
         let failed = |e| explain(&self.path, e);
         apply::set_read_only(&connection, true).map_err(failed)?;
+        let mut empty = false;
         match Image::read(&connection, &self.path, &Image::default()) {
-            Ok(image) if image.is_empty() => return Ok(false),
+            Ok(image) if image.is_empty() => empty = true,
             Ok(image) => {
                 let known = store.recognize(image.checksum());
                 let unknown = Stamp { position: Position::default(), checksum: image.checksum() };
@@ -85,26 +90,8 @@ impl Replica {
             }
             Err(error) => return Err(error),
         }
-        self.open = Some(Open { connection, file });
-        Ok(true)
-    }
-
-    /// Opens an empty file to be filled, and makes it if need be.
-    fn begin(&mut self) -> io::Result<()> {
-        if file_at(&self.path)?.is_none() {
-            apply::create(&self.path).map_err(|e| explain_io(&self.path, e))?;
-        }
-        let connection = apply::open(&self.path)?;
-        let count: u32 = connection
-            .pragma_query_value(None, "page_count", |row| row.get(0))
-            .map_err(|e| explain(&self.path, e))?;
-        let file = file_at(&self.path)?.filter(|_| count == 0).ok_or_else(|| {
-            // The next look marks it.
-            let message = "an application is just creating the database";
-            explain_io(&self.path, io::Error::new(io::ErrorKind::ResourceBusy, message))
-        })?;
-        self.open = Some(Open { connection, file });
-        Ok(())
+        self.open = Some(Open { connection, file, empty });
+        Ok(!empty)
     }
 
     /// The primary is at `stamp`, and this copy equals its.
@@ -136,23 +123,14 @@ impl Replica {
         let exists = self.look(store)?;
         self.follows(update.stamp)?;
         let sums = self.sums_after(update)?;
-        if !exists {
-            self.begin()?;
+        if exists {
+            self.fits(update)?;
         }
-        self.fits(update)?;
         if update.base.is_none() && !self.shipped {
             self.archive()?;
         }
-        let Some(open) = &self.open else {
-            return Err(mismatch("sent an update while the database was taken away"));
-        };
         store.applying(self.have, update.stamp)?;
-        if let Err(error) = apply::apply(&open.connection, update) {
-            if !exists {
-                self.open = None;
-            }
-            return Err(explain(&self.path, error));
-        }
+        self.write(update)?;
         self.sums = sums;
         self.have = update.stamp;
         self.shipped = true;
@@ -191,12 +169,8 @@ impl Replica {
 
     /// SQLite cannot change the size of pages under readers.
     fn fits(&self, update: &Update) -> io::Result<()> {
-        let Some(open) = &self.open else { return Ok(()) };
-        let failed = |e| explain(&self.path, e);
-        let number = |pragma| open.connection.pragma_query_value(None, pragma, |row| row.get(0));
-        let count: u32 = number("page_count").map_err(failed)?;
-        let size: u32 = number("page_size").map_err(failed)?;
-        if count == 0 || size == update.page_size {
+        let size = self.page_size()?;
+        if size == update.page_size {
             return Ok(());
         }
         Err(io::Error::new(
@@ -208,6 +182,40 @@ impl Replica {
                 update.page_size
             ),
         ))
+    }
+
+    /// In bytes.
+    fn page_size(&self) -> io::Result<u32> {
+        let connection = &self.open.as_ref().ok_or_else(taken_away)?.connection;
+        connection
+            .pragma_query_value(None, "page_size", |row| row.get(0))
+            .map_err(|e| explain(&self.path, e))
+    }
+
+    fn write(&mut self, update: &Update) -> io::Result<()> {
+        let fits = self.page_size()? == update.page_size;
+        let mut open = self.open.take().ok_or_else(taken_away)?;
+        let failed = |e| explain(&self.path, e);
+        if fits {
+            let applied = apply::apply(&open.connection, update);
+            open.empty &= applied.is_err();
+            self.open = Some(open);
+            return applied.map_err(failed);
+        }
+        // Who closes it last ends WAL mode.
+        drop(open);
+        apply::replace(&apply::open(&self.path)?, update).map_err(failed).map_err(|error| {
+            let (kind, size) = (error.kind(), update.page_size);
+            let remedy = match kind {
+                io::ErrorKind::ResourceBusy => ", the application has to close it once: restart it",
+                _ => "",
+            };
+            io::Error::new(kind, format!("{error}; the primary's pages have {size} bytes{remedy}"))
+        })?;
+        let connection = apply::open(&self.path)?;
+        let file = file_at(&self.path)?.ok_or_else(taken_away)?;
+        self.open = Some(Open { connection, file, empty: false });
+        Ok(())
     }
 
     /// Saves the copy under `data_dir/diverged/`, the newest few of these.
@@ -247,6 +255,10 @@ fn prune(dir: &Path) -> io::Result<()> {
     names.sort();
     let old = names.len().saturating_sub(ARCHIVED);
     names.iter().take(old).try_for_each(fs::remove_file)
+}
+
+fn taken_away() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "the database was taken away")
 }
 
 fn mismatch(what: &str) -> io::Error {
