@@ -15,7 +15,7 @@ use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::config::{HostPort, Target};
+use crate::config::Target;
 use crate::net::{DialError, Remote};
 
 /// For everything up to the head of the answer.
@@ -87,7 +87,7 @@ impl Probe {
     /// What is looked at, as users write it.
     pub fn place(&self) -> String {
         match &self.target {
-            Place::Tcp(remote) => authority(remote.at()),
+            Place::Tcp(remote) => remote.at().to_string(),
             Place::Unix(path) => format!("unix:{}", path.display()),
         }
     }
@@ -101,7 +101,8 @@ impl Probe {
         match &self.target {
             Place::Tcp(remote) => {
                 let stream = remote.dial(LIMIT).await.map_err(ProbeError::Dial)?;
-                self.ask(stream, &authority(remote.at())).await
+                // An IPv6 address stands in brackets in a Host, too (RFC 9110, 4.2.1).
+                self.ask(stream, &remote.at().to_string()).await
             }
             Place::Unix(path) => {
                 let stream = UnixStream::connect(path).await.map_err(ProbeError::Connect)?;
@@ -138,15 +139,10 @@ impl Probe {
     }
 }
 
-/// The `Host` of a target: an IPv6 address in brackets, RFC 9110, 4.2.1.
-fn authority(address: &HostPort) -> String {
-    let HostPort { host, port } = address;
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::HostPort;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, UnixListener};
 
@@ -233,6 +229,6 @@ mod tests {
     #[test]
     fn an_ipv6_address_is_bracketed_in_the_host() {
         let host = HostPort { host: "::1".into(), port: 80 };
-        assert_eq!(authority(&host), "[::1]:80");
+        assert_eq!(host.to_string(), "[::1]:80");
     }
 }
