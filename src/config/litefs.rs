@@ -4,9 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::litefs_yml::{self, General};
 use super::reader::Section;
 use super::{address, value};
-use crate::yaml::{Node, Value};
+use crate::yaml::Node;
 
 const BINARY: &str = "litefs";
 const MOUNT: &str = "/litefs";
@@ -37,7 +38,7 @@ pub struct Litefs {
     /// FUSE's `allow_other`.
     pub allow_other: bool,
     /// Merged into the rendered `litefs.yml`.
-    pub extra: serde_json::Map<String, serde_json::Value>,
+    pub extra: General,
 }
 
 /// The engines.
@@ -66,7 +67,7 @@ pub(super) fn read(section: &Section<'_>) -> Litefs {
         lease_listen: section.get("lease_listen", loopback).unwrap_or(LEASE_LISTEN),
         retention: section.get("retention", value::duration).unwrap_or(RETENTION),
         allow_other: section.get("allow_other", value::boolean).unwrap_or(false),
-        extra: section.get("extra", extra).unwrap_or_default(),
+        extra: section.section("extra", extra),
     }
 }
 
@@ -89,35 +90,12 @@ fn loopback(node: &Node) -> Result<SocketAddr, String> {
     }
 }
 
-fn extra(node: &Node) -> Result<serde_json::Map<String, serde_json::Value>, String> {
-    for (key, _) in value::map(node)? {
-        if OURS.contains(&key.text.as_str()) {
-            return Err(format!(
-                "{} is written by Litepilot (not allowed here: {}): remove it",
-                key.text,
-                OURS.join(", ")
-            ));
-        }
+/// Only what LiteFS knows: it does not start with anything else.
+fn extra(section: &Section<'_>) -> General {
+    for key in OURS.into_iter().filter(|key| section.is_given(key)) {
+        let message =
+            format!("written by Litepilot (not allowed here: {}): remove it", OURS.join(", "));
+        section.wrong(key, message);
     }
-    match json(node) {
-        serde_json::Value::Object(map) => Ok(map),
-        _ => Err("a mapping is expected: write {name: value}".to_owned()),
-    }
-}
-
-fn json(node: &Node) -> serde_json::Value {
-    match &node.value {
-        Value::Null => serde_json::Value::Null,
-        Value::Bool(value) => (*value).into(),
-        Value::Int(value) => match i64::try_from(*value) {
-            Ok(value) => value.into(),
-            Err(_) => (*value as f64).into(),
-        },
-        Value::Float(value) => (*value).into(),
-        Value::Text(text) => text.as_str().into(),
-        Value::List(items) => items.iter().map(json).collect(),
-        Value::Map(entries) => {
-            entries.iter().map(|(key, node)| (key.text.clone(), json(node))).collect()
-        }
-    }
+    litefs_yml::general(section)
 }

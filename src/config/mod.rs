@@ -22,6 +22,7 @@ mod cluster;
 mod conflicts;
 mod cookie;
 mod litefs;
+pub mod litefs_yml;
 mod log;
 mod proxy;
 mod reader;

@@ -109,8 +109,20 @@ pub fn parse(
     text: &[u8],
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Node, Vec<Problem>> {
-    let text = decode(text).map_err(|(place, message)| vec![Problem::new(file, place, message)])?;
-    tree::build(file, text, env)
+    tree::build(file, decoded(file, text)?, Some(env))
+}
+
+/// As [`parse`], for a file in which `${VAR}` has no meaning of ours.
+///
+/// # Errors
+///
+/// As [`parse`].
+pub fn parse_literally(file: &str, text: &[u8]) -> Result<Node, Vec<Problem>> {
+    tree::build(file, decoded(file, text)?, None)
+}
+
+fn decoded<'a>(file: &str, text: &'a [u8]) -> Result<&'a str, Vec<Problem>> {
+    decode(text).map_err(|(place, message)| vec![Problem::new(file, place, message)])
 }
 
 /// The text, if it is short enough and UTF-8. A byte order mark is no part of it.

@@ -7,12 +7,11 @@ use serde_saphyr::granit_parser::{Event, Options, Parser, ScalarStyle, Span, Str
 
 use super::{Key, MAX_DEPTH, MAX_NODES, Node, Place, Problem, Value, scalar, syntax, variables};
 
-/// Builds the tree of the one document in `text`.
-pub fn build(
-    file: &str,
-    text: &str,
-    env: &dyn Fn(&str) -> Option<String>,
-) -> Result<Node, Vec<Problem>> {
+/// The value of a variable.
+type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Builds the tree of the one document in `text`; without `env`, variables are just text.
+pub fn build(file: &str, text: &str, env: Option<Env<'_>>) -> Result<Node, Vec<Problem>> {
     let mut options = Options::default();
     options.set_emit_comments(false);
     options.disallow_directives = true;
@@ -40,7 +39,7 @@ pub fn build(
 struct Builder<'a> {
     file: &'a str,
     text: &'a str,
-    env: &'a dyn Fn(&str) -> Option<String>,
+    env: Option<Env<'a>>,
     parser: Parser<'a, StrInput<'a>>,
     nodes: usize,
     /// Complete anchored nodes and how many nodes each holds, by the parser's number.
@@ -107,7 +106,11 @@ impl<'a> Builder<'a> {
         style: ScalarStyle,
         span: Span,
     ) -> (Value, Option<String>) {
-        let text = match variables::expand(&text, self.env) {
+        let expanded = match self.env {
+            Some(env) => variables::expand(&text, env),
+            None => Ok(text.into_owned()),
+        };
+        let text = match expanded {
             Ok(text) => text,
             Err(wrong) => {
                 let source = span.slice(self.text).unwrap_or_default();

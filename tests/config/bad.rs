@@ -103,7 +103,10 @@ const MORE: Table = &[
     // Directories
     ("litefs: {data: /litefs/data}", &[("2:16", "litefs.data: /litefs/data lies in litefs.mount")]),
     ("data_dir: /litefs", &[("2:11", "lies in litefs.mount")]),
-    ("litefs: {extra: {lease: {}}}", &[("2:17", "litefs.extra: lease is written by Litepilot")]),
+    ("litefs: {extra: {lease: {}}}", &[("2:25", "litefs.extra.lease: written by Litepilot")]),
+    ("litefs: {extra: {tracing: {paht: /t}}}", &[("2:28", "did you mean path?")]),
+    ("litefs: {extra: {backups: {}}}", &[("2:18", "unknown key: did you mean backup?")]),
+    ("litefs: {extra: {skip-sync: 1}}", &[("2:29", "where true or false is expected")]),
     ("litefs: {extra: [a]}", &[("2:17", "a list where a mapping is expected")]),
     ("litefs: {engine: consul}", &[("2:18", "not one of litefs, external, embedded")]),
     // The cluster

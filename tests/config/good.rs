@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use litepilot::config::litefs_yml::Setting;
 use litepilot::config::{
     Ack, Config, Consistency, Election, EngineKind, HostPort, LogFormat, SameSite, Secure, Target,
 };
@@ -166,8 +167,10 @@ fn the_name_comes_from_the_environment_if_not_from_the_file() {
 }
 
 #[test]
-fn extra_keys_reach_litefs_as_they_are() {
-    let config = good(&minimal("litefs: {extra: {log: {format: json}, exec: [1, 1.5, x, null]}}"));
-    let expected = serde_json::json!({"log": {"format": "json"}, "exec": [1, 1.5, "x", null]});
-    assert_eq!(serde_json::Value::Object(config.litefs.extra), expected);
+fn extra_keys_are_those_of_litefs() {
+    let text = "litefs: {extra: {strict-verify: yes, tracing: {path: /t, max-size: 8}}}";
+    let extra = good(&minimal(text)).litefs.extra;
+    assert_eq!(extra.strict_verify, Some(Setting::Is(true)));
+    assert_eq!(extra.tracing.path.as_deref(), Some("/t"));
+    assert_eq!(extra.tracing.max_size, Some(Setting::Is(8)));
 }
