@@ -18,7 +18,7 @@
 //! | [`admin`], [`status`] | the admin port: health, status, metrics |
 //! | [`telemetry`] | logs, metrics, events |
 //! | [`demo`] | a whole cluster on this machine, and the guestbook that it serves |
-//! | [`files`], [`html`] | files replaced whole; text in HTML |
+//! | [`files`], [`secret`], [`html`] | files replaced whole; secrets in files; text in HTML |
 //! | [`shutdown`] | phases of stopping, in order, with a deadline |
 //!
 //! # What always holds
@@ -56,6 +56,8 @@ pub mod engine;
 pub mod files;
 pub mod fixed;
 pub mod html;
+pub mod lease;
+pub mod litefs;
 pub mod net;
 pub mod node;
 pub mod peer;
@@ -63,6 +65,7 @@ pub mod position;
 pub mod process;
 pub mod proxy;
 pub mod rules;
+pub mod secret;
 pub mod shutdown;
 pub mod status;
 pub mod telemetry;

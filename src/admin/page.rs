@@ -6,8 +6,8 @@ use http::StatusCode;
 use http::header::{CONTENT_SECURITY_POLICY, HeaderValue, REFERRER_POLICY};
 
 use super::reply::{self, Reply};
-use super::token::random_hex;
 use crate::html::escaped;
+use crate::secret::random_hex;
 use crate::status::{AppState, Member, Status};
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;\

@@ -15,6 +15,7 @@ mod classify;
 mod demo;
 mod guard;
 mod primary;
+mod render_litefs;
 mod run;
 mod status;
 
@@ -48,6 +49,8 @@ enum Command {
     Guarded(guard::GuardedArgs),
     /// Validate configuration, rules and certificates, and print every problem
     Check(check::CheckArgs),
+    /// Print the litefs.yml that LiteFS runs with, its secret included
+    RenderLitefs(render_litefs::RenderArgs),
     /// Print what a request would be taken for, and the rule that says so
     Classify(classify::ClassifyArgs),
     /// Show every node's role, position, lag and health
@@ -109,6 +112,7 @@ pub fn main() -> ExitCode {
         Command::Guard(args) => guard::main(&args),
         Command::Guarded(args) => guard::become_program(&args),
         Command::Check(args) => check::main(args),
+        Command::RenderLitefs(args) => render_litefs::main(&args),
         Command::Classify(args) => classify::main(args),
         Command::Status(args) => status::main(args),
         Command::Primary(args) => primary::main(args),

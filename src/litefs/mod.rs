@@ -1,0 +1,11 @@
+//! The engine over LiteFS, a file system that replicates SQLite.
+//!
+//! An unmodified LiteFS gets a rendered configuration, is started and watched as our child, and takes its
+//! lease from [`crate::lease`]. What it does was observed, not read: where its documents say otherwise,
+//! the comments here are right.
+//!
+//! | module | subject |
+//! | --- | --- |
+//! | [`render`] | the `litefs.yml` that it runs with |
+
+pub mod render;
