@@ -7,5 +7,8 @@
 //! | module | subject |
 //! | --- | --- |
 //! | [`render`] | the `litefs.yml` that it runs with |
+//! | [`preflight`], [`mount`] | what keeps it from starting; its mount, dead or alive |
 
+pub mod mount;
+pub mod preflight;
 pub mod render;

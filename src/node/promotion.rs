@@ -23,7 +23,7 @@ pub fn run(
         command: config.app.on_promote.clone(),
         user: config.app.user.clone(),
         env,
-        log: app::log,
+        log: app::log.into(),
         guard,
     };
     let limit = config.app.hook_timeout;

@@ -25,7 +25,7 @@ pub fn spec(app: &config::App, env: Vec<(String, String)>, guard: Option<Guard>)
         command: app.command.clone(),
         user: app.user.clone(),
         env,
-        log,
+        log: log.into(),
         guard,
     };
     Some(Spec { launch, grace: app.grace, backoff: BACKOFF })

@@ -1,5 +1,7 @@
 //! A child's output in our log, line by line, in constant memory.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
@@ -13,8 +15,24 @@ pub const MAX_LINE: usize = 16 * 1024;
 /// group may hold the pipe open for ever.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// Writes one line of a child's output to the log: the child's name, `stdout` or `stderr`, the line.
-pub type LogLine = fn(name: &str, stream: &str, line: &str);
+/// Writes one line of a child's output to the log.
+#[derive(Clone)]
+pub struct LogLine(Arc<Write>);
+
+/// The child's name, `stdout` or `stderr`, the line.
+type Write = dyn Fn(&str, &str, &str) + Send + Sync;
+
+impl<F: Fn(&str, &str, &str) + Send + Sync + 'static> From<F> for LogLine {
+    fn from(write: F) -> Self {
+        Self(Arc::new(write))
+    }
+}
+
+impl fmt::Debug for LogLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LogLine")
+    }
+}
 
 /// The tasks that read a child's output. They always read, whatever the log does with it, so that
 /// no child ever waits for us.
@@ -32,7 +50,7 @@ impl Output {
     where
         R: AsyncRead + Unpin + Send + 'static,
     {
-        let each = move |line: &str| log(name, stream, line);
+        let each = move |line: &str| log.0(name, stream, line);
         self.0.push(tokio::spawn(lines(from, each)));
     }
 

@@ -227,10 +227,10 @@ fn adopt(mut child: Child, launch: &Launch) -> Result<Process, SpawnError> {
 fn read_output(child: &mut Child, launch: &Launch) -> Output {
     let mut output = Output::none();
     if let Some(stdout) = child.stdout.take() {
-        output.read(stdout, launch.name, "stdout", launch.log);
+        output.read(stdout, launch.name, "stdout", launch.log.clone());
     }
     if let Some(stderr) = child.stderr.take() {
-        output.read(stderr, launch.name, "stderr", launch.log);
+        output.read(stderr, launch.name, "stderr", launch.log.clone());
     }
     output
 }
@@ -260,7 +260,7 @@ mod tests {
             command: command.iter().map(|s| (*s).to_owned()).collect(),
             user: None,
             env: Vec::new(),
-            log: |_, _, line| SEEN.lock().unwrap().push(line.to_owned()),
+            log: (|_: &str, _: &str, line: &str| SEEN.lock().unwrap().push(line.to_owned())).into(),
             guard: None,
         }
     }

@@ -87,7 +87,7 @@ fn app(dir: &Path, leash: &Leash) -> Spec {
         command: command.iter().map(|part| (*part).to_owned()).collect(),
         user: None,
         env: Vec::new(),
-        log: |_, _, line| eprintln!("app: {line}"),
+        log: (|_: &str, _: &str, line: &str| eprintln!("app: {line}")).into(),
         guard: Some(Guard { program: LITEPILOT.into(), leash: leash.clone() }),
     };
     let quick = Duration::from_millis(5);
