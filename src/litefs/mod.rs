@@ -8,7 +8,13 @@
 //! | --- | --- |
 //! | [`render`] | the `litefs.yml` that it runs with |
 //! | [`preflight`], [`mount`] | what keeps it from starting; its mount, dead or alive |
+//! | [`api`], [`events`], [`position`] | what it is asked, what it tells, how far its database is |
+//! | [`fence`] | keeping writers out while it changes its role |
 
+pub mod api;
+pub mod events;
+pub mod fence;
 pub mod mount;
+pub mod position;
 pub mod preflight;
 pub mod render;

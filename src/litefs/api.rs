@@ -1,0 +1,163 @@
+//! What LiteFS' own HTTP port is asked. Each question has a connection and a time limit of its own.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::HOST;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// For everything but a handoff.
+const LIMIT: Duration = Duration::from_secs(2);
+/// Bytes of an answer.
+const MAX_ANSWER: usize = 64 * 1024;
+
+/// LiteFS' HTTP port.
+#[derive(Clone, Copy, Debug)]
+pub struct Api(pub SocketAddr);
+
+/// What LiteFS says about itself, `GET /info`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Info {
+    /// Empty until it was primary or has met one.
+    #[serde(rename = "clusterID")]
+    pub cluster_id: String,
+    /// It is the primary.
+    pub is_primary: bool,
+    /// It may become that.
+    pub candidate: bool,
+    /// Its data directory.
+    pub path: String,
+    /// Whom it follows, or itself.
+    pub primary: Named,
+}
+
+/// A node in [`Info`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Named {
+    /// Its name; empty if there is none.
+    pub hostname: String,
+}
+
+impl Info {
+    /// Whether it is the primary, or follows one: applications can work with it.
+    pub fn is_connected(&self) -> bool {
+        self.is_primary || !self.primary.hostname.is_empty()
+    }
+}
+
+/// Why LiteFS did not do what it was asked.
+#[derive(Debug)]
+pub enum ApiError {
+    /// Nobody answers, or not in time, or not in LiteFS' way.
+    Io(io::Error),
+    /// It said no.
+    Refused(StatusCode, String),
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => write!(f, "LiteFS does not answer: {error}"),
+            Self::Refused(status, why) => write!(f, "LiteFS answered {status}: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for ApiError {}
+
+impl From<io::Error> for ApiError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl Api {
+    /// What it says about itself.
+    ///
+    /// # Errors
+    ///
+    /// See [`ApiError`].
+    pub async fn info(self) -> Result<Info, ApiError> {
+        let body = self.ask(Method::GET, "/info", LIMIT).await?;
+        serde_json::from_slice(&body).map_err(|error| ApiError::Io(error.into()))
+    }
+
+    /// Asks for a handoff from the primary that it follows. Done once that has let go; this one then
+    /// still has to take over.
+    ///
+    /// # Errors
+    ///
+    /// 409 if it is no candidate, 500 if it follows nobody, or the primary refused.
+    pub async fn promote(self, limit: Duration) -> Result<(), ApiError> {
+        self.ask(Method::POST, "/promote", limit).await.map(drop)
+    }
+
+    async fn ask(self, method: Method, path: &str, limit: Duration) -> Result<Bytes, ApiError> {
+        let asked = async {
+            let (status, body, _connection) = self.open(method, path).await?;
+            let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(io::Error::other)?;
+            let body = body.to_bytes();
+            if status.is_success() {
+                return Ok(body);
+            }
+            let why = String::from_utf8_lossy(&body).trim().to_owned();
+            Err(ApiError::Refused(status, crate::yaml::shorten(&why)))
+        };
+        let late = |_| Err(io::Error::from(io::ErrorKind::TimedOut).into());
+        timeout(limit, asked).await.unwrap_or_else(late)
+    }
+
+    /// Sends a request. The connection ends with the set.
+    pub(super) async fn open(
+        self,
+        method: Method,
+        path: &str,
+    ) -> io::Result<(StatusCode, Incoming, JoinSet<hyper::Result<()>>)> {
+        let stream = TcpStream::connect(self.0).await?;
+        stream.set_nodelay(true)?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+        let mut driver = JoinSet::new();
+        driver.spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, self.0.to_string())
+            .body(Empty::<Bytes>::new())
+            .map_err(io::Error::other)?;
+        let answer = sender.send_request(request).await.map_err(io::Error::other)?;
+        Ok((answer.status(), answer.into_body(), driver))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_real_one_says_is_understood() {
+        let primary = include_str!("../../tests/litefs-contract/info-primary.json");
+        let info: Info = serde_json::from_str(primary).unwrap();
+        assert!(info.is_primary && info.candidate && info.is_connected());
+        assert_eq!(info.cluster_id, "LFSC46A2B733FF7320D1");
+        let replica = include_str!("../../tests/litefs-contract/info-replica.json");
+        let info: Info = serde_json::from_str(replica).unwrap();
+        assert!(!info.is_primary && info.is_connected());
+        assert_eq!(info.primary.hostname, "node1");
+        let alone: Info = serde_json::from_str(r#"{"isPrimary":false,"primary":{}}"#).unwrap();
+        assert!(!alone.is_connected());
+    }
+}

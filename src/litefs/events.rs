@@ -1,0 +1,198 @@
+//! LiteFS' `GET /events`: who is primary, and each transaction once it is applied.
+//!
+//! A reader that falls 1,024 events behind is cut off, and what happens while nobody listens is not
+//! told later. So whoever listens is told of each new beginning and then reads the position itself: the
+//! stream was subscribed to before that, hence nothing is missed.
+//!
+//! An event arrives shortly after the commit: it is a lower bound for reads on this node, never the
+//! position of a write just made.
+
+use std::io;
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use http_body_util::BodyExt;
+use serde::Deserialize;
+use tokio::time::timeout;
+
+use super::api::Api;
+use crate::txid::{Checksum, Txid};
+
+/// For the connection and the first line.
+const BEGIN: Duration = Duration::from_secs(2);
+/// Between two tries to connect.
+const PAUSE: Duration = Duration::from_millis(20);
+/// Bytes; LiteFS' lines have less than 300.
+const MAX_LINE: usize = 64 * 1024;
+
+/// Something that happened in LiteFS.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(tag = "type", rename_all = "camelCase")]
+pub enum Event {
+    /// The stream begins; so it is now.
+    Init {
+        /// See there.
+        data: Role,
+    },
+    /// It has become primary, or follows somebody, or nobody.
+    PrimaryChange {
+        /// See there.
+        data: Role,
+    },
+    /// A transaction was committed here, or a primary's applied.
+    Tx {
+        /// The database.
+        db: String,
+        /// See there.
+        data: Applied,
+    },
+    /// Of later versions.
+    #[serde(other)]
+    Other,
+}
+
+/// What LiteFS is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Role {
+    /// It is the primary.
+    pub is_primary: bool,
+    /// The node that it follows.
+    #[serde(default)]
+    pub hostname: Option<String>,
+}
+
+/// What a database holds after a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Applied {
+    /// The transaction.
+    #[serde(rename = "txID")]
+    pub txid: Txid,
+    /// Of the whole database.
+    pub post_apply_checksum: Checksum,
+}
+
+/// Who is told.
+pub trait Listener {
+    /// The next event. [`Event::Init`] comes first, and again after each break: what happened in
+    /// between has to be found out otherwise.
+    fn event(&self, event: Event);
+
+    /// There is no stream any more: LiteFS has ended, or never began.
+    fn silence(&self);
+}
+
+/// Listens for ever.
+pub async fn follow(api: Api, listener: &impl Listener) {
+    loop {
+        if let Err(error) = listen(api, listener).await {
+            tracing::debug!(%error, "no events from LiteFS");
+        }
+        listener.silence();
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Listens until the stream ends.
+async fn listen(api: Api, listener: &impl Listener) -> io::Result<()> {
+    let (status, mut body, _connection) =
+        timeout(BEGIN, api.open(Method::GET, "/events")).await??;
+    if status != StatusCode::OK {
+        return Err(io::Error::other(format!("answered {status}")));
+    }
+    let mut lines = Lines::default();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(io::Error::other)?;
+        let Ok(data) = frame.into_data() else { continue };
+        lines.push(&data, |line| {
+            let event = serde_json::from_slice(line)?;
+            listener.event(event);
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// Puts lines together that come in pieces.
+#[derive(Default)]
+struct Lines(Vec<u8>);
+
+impl Lines {
+    fn push(
+        &mut self,
+        mut data: &[u8],
+        mut each: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        while let Some(end) = data.iter().position(|byte| *byte == b'\n') {
+            self.add(&data[..end])?;
+            data = &data[end + 1..];
+            let line = std::mem::take(&mut self.0);
+            if !line.is_empty() {
+                each(&line)?;
+            }
+        }
+        self.add(data)
+    }
+
+    fn add(&mut self, piece: &[u8]) -> io::Result<()> {
+        if self.0.len() + piece.len() > MAX_LINE {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a line without end"));
+        }
+        self.0.extend_from_slice(piece);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn events(text: &str) -> Vec<Event> {
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    #[test]
+    fn what_a_real_one_says_is_understood() {
+        let primary = events(include_str!("../../tests/litefs-contract/events-node1.ndjson"));
+        let role = |is_primary, hostname: Option<&str>| Role {
+            is_primary,
+            hostname: hostname.map(str::to_owned),
+        };
+        assert_eq!(primary[0], Event::Init { data: role(true, None) });
+        let data = Applied { txid: Txid(3), post_apply_checksum: Checksum(0xa7dd_8f28_ea1b_904d) };
+        assert_eq!(primary[3], Event::Tx { db: "app.db".to_owned(), data });
+        assert_eq!(primary[11], Event::PrimaryChange { data: role(false, Some("node2")) });
+        let replica = events(include_str!("../../tests/litefs-contract/events-node2.ndjson"));
+        assert_eq!(replica[0], Event::Init { data: role(false, Some("node1")) });
+        assert_eq!(events("{\"type\":\"new\",\"data\":{\"x\":1}}"), [Event::Other]);
+    }
+
+    #[test]
+    fn a_line_without_end_is_refused() {
+        let mut lines = Lines::default();
+        assert!(lines.push(&[b'x'; MAX_LINE], |_| Ok(())).is_ok());
+        assert!(lines.push(b"x", |_| Ok(())).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn lines_come_in_any_pieces(
+            texts in proptest::collection::vec("[a-z]{0,9}", 0..9),
+            cut in 1usize..9,
+        ) {
+            let text: String = texts.iter().map(|line| format!("{line}\n")).collect();
+            let mut found = Vec::new();
+            let mut lines = Lines::default();
+            for piece in text.as_bytes().chunks(cut) {
+                lines.push(piece, |line| {
+                    found.push(String::from_utf8(line.to_vec()).unwrap());
+                    Ok(())
+                }).unwrap();
+            }
+            let expected: Vec<_> = texts.into_iter().filter(|line| !line.is_empty()).collect();
+            prop_assert_eq!(found, expected);
+        }
+    }
+}
