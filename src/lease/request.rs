@@ -70,12 +70,14 @@ impl Ask {
             (&Method::GET, true) => Some(Self::ClusterId),
             (&Method::PUT, true) => cluster_id(body).map(Self::SetClusterId),
             (&Method::PUT, false) => {
-                let (verb, id) = query?.split_once('=')?;
-                match verb {
-                    "acquire" => session(id).map(Self::Acquire),
-                    "release" => session(id).map(Self::Release),
-                    _ => None,
-                }
+                // Consul's client may add others, such as a namespace.
+                query?.split('&').filter_map(|pair| pair.split_once('=')).find_map(
+                    |pair| match pair {
+                        ("acquire", id) => session(id).map(Self::Acquire),
+                        ("release", id) => session(id).map(Self::Release),
+                        _ => None,
+                    },
+                )
             }
             _ => None,
         }
@@ -90,7 +92,7 @@ impl Default for Terms {
 
 /// Ours are plain words, so there is nothing to decode.
 fn session(id: &str) -> Option<Session> {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
     let fits = (1..=LONGEST).contains(&id.len()) && id.bytes().all(plain);
     fits.then(|| Session(id.to_owned()))
 }
@@ -124,6 +126,7 @@ mod tests {
             ("PUT /v1/kv/litefs/primary/clusterid", Ask::SetClusterId("X".to_owned())),
             ("PUT /v1/kv/litefs/primary?acquire=a.1-b", Ask::Acquire(id())),
             ("PUT /v1/kv/litefs/primary?release=a.1-b", Ask::Release(id())),
+            ("PUT /v1/kv/litefs/primary?ns=x&release=a.1-b", Ask::Release(id())),
             ("PUT /v1/session/renew/a.1-b", Ask::Renew(id())),
             ("PUT /v1/session/destroy/a.1-b", Ask::Destroy(id())),
         ] {

@@ -187,11 +187,11 @@ mod tests {
             let error = positions.read(Duration::from_millis(10)).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         }
-        // It lives again: the thread goes on, and those who gave up are passed over.
-        let text = "0000000000000007/8000000000000001\n";
-        let writer = thread::spawn(move || {
-            for _ in 0..2 {
-                fs::write(&fifo, text).unwrap();
+        // It lives again: the thread goes on, and those who gave up are passed over. The writer is left
+        // behind in the end, waiting for a reader.
+        thread::spawn(move || {
+            loop {
+                let _ = fs::write(&fifo, "0000000000000007/8000000000000001\n");
             }
         });
         let found = loop {
@@ -200,7 +200,5 @@ mod tests {
             }
         };
         assert_eq!(found, at(7, 0x8000_0000_0000_0001));
-        drop(positions);
-        drop(writer);
     }
 }

@@ -18,6 +18,10 @@ const HELPER: &str = "fusermount3";
 /// The bit of CAP_SYS_ADMIN, capabilities(7).
 const SYS_ADMIN: u32 = 21;
 
+/// What to do if a mount is refused although nothing was found that would keep LiteFS from it.
+pub const MAY_NOT_MOUNT: &str = "FUSE could not mount. For another user than root, litefs.allow_other needs user_allow_other in \
+     /etc/fuse.conf, and litefs.mount has to be that user's; in a container add: --device /dev/fuse \
+     --cap-add SYS_ADMIN --security-opt apparmor=unconfined (or --privileged)";
 /// What a container needs.
 const CONTAINER: &str = "in a container add: --device /dev/fuse --cap-add SYS_ADMIN \
                          --security-opt apparmor=unconfined (or --privileged)";

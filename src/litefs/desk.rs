@@ -1,0 +1,318 @@
+//! What this node's LiteFS is told about the lease: whether it is the primary, and if not, whom it
+//! follows. Answers from memory, at once.
+//!
+//! A reign of ours is one session of LiteFS. Whatever ends that session ends the reign: a LiteFS that was
+//! demoted, even for a moment, may have lost what it had told SQLite was committed, so it does not get
+//! the lease again in the same epoch. A refused renewal is never followed by a successful one.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::cluster::Cluster;
+use crate::claim::Claim;
+use crate::cluster::{Epoch, NodeId};
+use crate::engine::BoxFuture;
+use crate::lease::{LeaseSource, PrimaryInfo, Session};
+use crate::secret::random_hex;
+
+/// Between a session's node and its number; no node's name has it.
+const OF: char = '~';
+
+/// What LiteFS is told. Shared between the lease's server and the engine.
+pub struct Desk {
+    node: NodeId,
+    cluster: Arc<dyn Cluster>,
+    state: Mutex<State>,
+    /// The last epoch whose reign LiteFS itself has ended: by giving its lease back.
+    given_back: watch::Sender<Epoch>,
+}
+
+#[derive(Default)]
+struct State {
+    grant: Option<Grant>,
+    primary: Option<PrimaryInfo>,
+    /// When LiteFS last asked for the lease.
+    asked: Option<Instant>,
+    /// For session names: all of them different even without a source of randomness.
+    sessions: u64,
+}
+
+/// This node may be primary.
+struct Grant {
+    epoch: Epoch,
+    claim: Claim,
+    /// LiteFS has taken it, with this session.
+    session: Option<Session>,
+    /// Since when LiteFS has not renewed it.
+    renewed: Instant,
+    /// The database is fenced, so LiteFS may stay primary until then although the claim is over: it
+    /// hands over to the next.
+    yielding: Option<Instant>,
+    over: bool,
+}
+
+impl Grant {
+    fn is_valid(&self) -> bool {
+        let yields = self.yielding.is_some_and(|until| Instant::now() < until);
+        !self.over && (yields || self.claim.is_valid())
+    }
+
+    fn is_of(&self, session: &Session) -> bool {
+        self.session.as_ref() == Some(session)
+    }
+}
+
+impl Desk {
+    /// LiteFS is told that there is no primary.
+    pub fn new(node: NodeId, cluster: Arc<dyn Cluster>) -> Self {
+        let given_back = watch::Sender::new(Epoch(0));
+        Self { node, cluster, state: Mutex::default(), given_back }
+    }
+
+    /// LiteFS gets the lease when it asks next, while `claim` is valid.
+    pub fn grant(&self, epoch: Epoch, claim: Claim) {
+        let renewed = Instant::now();
+        let grant = Grant { epoch, claim, session: None, renewed, yielding: None, over: false };
+        self.state().grant = Some(grant);
+    }
+
+    /// LiteFS is the primary no more from its next renewal on.
+    pub fn revoke(&self) {
+        self.state().grant = None;
+    }
+
+    /// LiteFS, whose database is fenced, may stay primary for so long, whatever becomes of the claim.
+    pub fn yielding(&self, time: Duration) {
+        if let Some(grant) = &mut self.state().grant {
+            grant.yielding = Some(Instant::now() + time);
+        }
+    }
+
+    /// The fence was taken away: only the claim counts again.
+    pub fn not_yielding(&self) {
+        if let Some(grant) = &mut self.state().grant {
+            grant.yielding = None;
+        }
+    }
+
+    /// Whom LiteFS is to follow when it is not the primary.
+    pub fn follow(&self, primary: Option<PrimaryInfo>) {
+        self.state().primary = primary;
+    }
+
+    /// Whether LiteFS has asked for the lease within `time`: it is alive and follows nobody.
+    pub fn has_asked_within(&self, time: Duration) -> bool {
+        self.state().asked.is_some_and(|at| at.elapsed() <= time)
+    }
+
+    /// How long LiteFS, which has the lease, has not renewed it; `None` if it does not have it.
+    pub fn silent_for(&self) -> Option<Duration> {
+        let state = self.state();
+        let grant = state.grant.as_ref().filter(|grant| grant.session.is_some() && !grant.over)?;
+        Some(grant.renewed.elapsed())
+    }
+
+    /// The last epoch whose reign was ended by LiteFS itself.
+    pub fn given_back(&self) -> watch::Receiver<Epoch> {
+        self.given_back.subscribe()
+    }
+
+    /// LiteFS has ended, and its reign with it.
+    pub fn litefs_ended(&self) {
+        let mut state = self.state();
+        state.asked = None;
+        if let Some(grant) = state.grant.as_mut().filter(|grant| grant.session.is_some()) {
+            self.end(grant);
+        }
+    }
+
+    fn end(&self, grant: &mut Grant) {
+        grant.over = true;
+        self.given_back.send_if_modified(|epoch| {
+            let news = grant.epoch > *epoch;
+            *epoch = grant.epoch.max(*epoch);
+            news
+        });
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LeaseSource for Desk {
+    fn cluster_id(&self) -> Option<String> {
+        self.cluster.litefs_id()
+    }
+
+    fn set_cluster_id(&self, id: String) -> BoxFuture<'_, Result<(), String>> {
+        self.cluster.set_litefs_id(id)
+    }
+
+    fn primary(&self) -> Option<PrimaryInfo> {
+        let state = self.state();
+        // A LiteFS that is named itself connects to itself, and one that is to be primary must ask.
+        if state.grant.is_some() { None } else { state.primary.clone() }
+    }
+
+    fn create(&self) -> Session {
+        let mut state = self.state();
+        state.asked = Some(Instant::now());
+        state.sessions += 1;
+        let random = random_hex::<8>().unwrap_or_default();
+        Session(format!("{}{OF}{}.{random}", self.node, state.sessions))
+    }
+
+    fn acquire(&self, session: &Session) -> bool {
+        let mut state = self.state();
+        let Some(grant) = state.grant.as_mut().filter(|grant| grant.is_valid()) else {
+            return false;
+        };
+        if grant.session.is_none() {
+            grant.session = Some(session.clone());
+            grant.renewed = Instant::now();
+        }
+        grant.is_of(session)
+    }
+
+    fn renew(&self, session: &Session) -> bool {
+        let mut state = self.state();
+        let Some(grant) = &mut state.grant else { return false };
+        let own = session.0.split_once(OF).is_some_and(|(node, _)| node == self.node.as_str());
+        if grant.session.is_none() && !own && grant.is_valid() {
+            // Another node's, which was handed to our LiteFS: it acquires with it next.
+            grant.session = Some(session.clone());
+        }
+        if !grant.is_of(session) {
+            return false;
+        }
+        if !grant.is_valid() {
+            self.end(grant);
+            return false;
+        }
+        grant.renewed = Instant::now();
+        true
+    }
+
+    fn release(&self, session: &Session) -> bool {
+        let mut state = self.state();
+        let Some(grant) = state.grant.as_mut().filter(|grant| grant.is_of(session)) else {
+            return false;
+        };
+        let was_primary = !grant.over;
+        self.end(grant);
+        was_primary
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::claim::BootTime;
+    use crate::litefs::cluster::tests::Alone;
+
+    const LONG: Duration = Duration::from_secs(3600);
+
+    fn desk() -> Desk {
+        Desk::new("node-1".parse().unwrap(), Arc::new(Alone::default()))
+    }
+
+    fn other() -> PrimaryInfo {
+        PrimaryInfo {
+            hostname: "node-2".to_owned(),
+            advertise_url: "http://127.0.0.1:1".to_owned(),
+        }
+    }
+
+    #[test]
+    fn only_a_grant_makes_it_primary() {
+        let desk = desk();
+        assert!(!desk.has_asked_within(LONG));
+        let early = desk.create();
+        assert!(!desk.acquire(&early) && !desk.renew(&early));
+        assert!(desk.has_asked_within(LONG));
+        desk.grant(Epoch(1), Claim::unlimited());
+        let session = desk.create();
+        assert_ne!(session, early);
+        assert!(!desk.renew(&session), "it has not acquired yet");
+        assert!(desk.acquire(&session) && desk.renew(&session));
+        assert!(!desk.acquire(&desk.create()), "there is one primary");
+        assert!(desk.silent_for().is_some());
+    }
+
+    #[test]
+    fn a_claim_that_is_over_is_over_for_good() {
+        let desk = desk();
+        let claim = Claim::until(BootTime::now().after(LONG));
+        desk.grant(Epoch(1), claim.clone());
+        let session = desk.create();
+        assert!(desk.acquire(&session) && desk.renew(&session));
+        claim.end();
+        assert!(!desk.renew(&session));
+        assert_eq!(*desk.given_back().borrow(), Epoch(1));
+        desk.grant(Epoch(2), Claim::unlimited());
+        assert!(!desk.renew(&session), "of another epoch");
+        assert!(desk.acquire(&desk.create()));
+    }
+
+    #[test]
+    fn a_litefs_that_gave_up_does_not_get_the_same_reign_again() {
+        for dies in [false, true] {
+            let desk = desk();
+            desk.grant(Epoch(3), Claim::unlimited());
+            let session = desk.create();
+            assert!(desk.acquire(&session));
+            if dies {
+                desk.litefs_ended();
+            } else {
+                assert!(desk.release(&session));
+            }
+            assert!(!desk.release(&session) && !desk.renew(&session));
+            assert!(!desk.acquire(&desk.create()) && !desk.acquire(&session));
+            assert_eq!(*desk.given_back().borrow(), Epoch(3));
+            assert_eq!(desk.silent_for(), None);
+        }
+    }
+
+    #[test]
+    fn a_session_of_another_node_is_honored_only_where_it_was_granted() {
+        let desk = desk();
+        let handed = Session("node-2~7.abc".to_owned());
+        assert!(!desk.renew(&handed), "nobody has handed over");
+        desk.grant(Epoch(2), Claim::unlimited());
+        assert!(!desk.renew(&Session("node-1~7.abc".to_owned())), "ours, of a former life");
+        assert!(desk.renew(&handed) && desk.acquire(&handed) && desk.renew(&handed));
+        assert!(!desk.renew(&Session("node-3~1.abc".to_owned())));
+    }
+
+    #[test]
+    fn a_fenced_primary_stays_until_it_has_handed_over() {
+        let desk = desk();
+        let claim = Claim::until(BootTime::now().after(LONG));
+        desk.grant(Epoch(1), claim.clone());
+        let session = desk.create();
+        assert!(desk.acquire(&session));
+        desk.yielding(LONG);
+        claim.end();
+        assert!(desk.renew(&session));
+        desk.not_yielding();
+        assert!(!desk.renew(&session));
+        desk.yielding(LONG);
+        assert!(!desk.renew(&session), "refused once is refused for good");
+    }
+
+    #[test]
+    fn it_is_never_told_to_follow_itself() {
+        let desk = desk();
+        desk.follow(Some(other()));
+        assert_eq!(desk.primary(), Some(other()));
+        desk.grant(Epoch(1), Claim::unlimited());
+        assert_eq!(desk.primary(), None);
+        desk.revoke();
+        assert_eq!(desk.primary(), Some(other()));
+        desk.follow(None);
+        assert_eq!(desk.primary(), None);
+    }
+}

@@ -1,0 +1,148 @@
+//! LiteFS' output in our log: with its level, and without the secret of the lease's URL.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Deserialize;
+
+use crate::process::output::LogLine;
+
+/// What LiteFS says again and again, each 50 ms, while there is no primary. Its reasons are ours.
+const CHATTER: [&str; 5] = [
+    "cannot acquire lease or find primary",
+    "cannot find primary",
+    "cannot fetch cluster ID",
+    "cannot release consul key",
+    "disconnected from primary with error, retrying",
+];
+
+/// The last error that LiteFS printed, for whoever has to explain its end.
+#[derive(Clone, Debug, Default)]
+pub struct LastError(Arc<Mutex<Option<String>>>);
+
+impl LastError {
+    /// Takes it.
+    pub fn take(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn note(&self, line: &str) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(line.to_owned());
+    }
+}
+
+/// A line of LiteFS', understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Said {
+    level: Level,
+    text: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Level {
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+/// Go's `slog` in JSON.
+#[derive(Deserialize)]
+struct Line {
+    level: String,
+    msg: String,
+}
+
+/// Writes LiteFS' lines to our log.
+pub fn log(last: LastError) -> LogLine {
+    let write = move |_: &str, _: &str, line: &str| {
+        let Said { level, text } = understand(line);
+        match level {
+            Level::Debug => tracing::debug!(target: "litefs", "{text}"),
+            Level::Info => tracing::info!(target: "litefs", "{text}"),
+            Level::Warn => tracing::warn!(target: "litefs", "{text}"),
+            Level::Error => {
+                last.note(&text);
+                tracing::error!(target: "litefs", "{text}");
+            }
+        }
+    };
+    write.into()
+}
+
+fn understand(line: &str) -> Said {
+    let said = |level, text: &str| Said { level, text: without_secrets(text) };
+    // What it prints before it exits.
+    if let Some(text) = line.strip_prefix("ERROR: ") {
+        return said(Level::Error, text);
+    }
+    match serde_json::from_str::<Line>(line) {
+        Ok(Line { msg, .. }) if CHATTER.iter().any(|known| msg.contains(known)) => {
+            said(Level::Debug, &msg)
+        }
+        Ok(Line { level, msg }) => {
+            let level = match level.as_str() {
+                "DEBUG" => Level::Debug,
+                "WARN" => Level::Warn,
+                "ERROR" => Level::Error,
+                _ => Level::Info,
+            };
+            said(level, &msg)
+        }
+        Err(_) => said(Level::Info, line),
+    }
+}
+
+/// The text with `***` for user and password of each URL.
+fn without_secrets(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, url) = rest.split_at(at + 3);
+        out.push_str(before);
+        let end =
+            url.find(|c: char| c.is_whitespace() || matches!(c, '/' | '"')).unwrap_or(url.len());
+        let (authority, behind) = url.split_at(end);
+        match authority.rsplit_once('@') {
+            Some((_, host)) => out.extend(["***@", host]),
+            None => out.push_str(authority),
+        }
+        rest = behind;
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_secret_of_the_lease_does_not_get_into_the_log() {
+        let line = r#"{"level":"INFO","msg":"initializing consul: key=litefs/primary url=http://litefs:s3cret@127.0.0.1:20203 hostname=a advertise-url=http://127.0.0.1:20202"}"#;
+        let said = understand(line);
+        assert_eq!(
+            said.text,
+            "initializing consul: key=litefs/primary url=http://***@127.0.0.1:20203 hostname=a \
+             advertise-url=http://127.0.0.1:20202"
+        );
+        for (text, expected) in [
+            ("Get \"http://u:p@w@h:1/x@y\": no", "Get \"http://***@h:1/x@y\": no"),
+            ("a://b", "a://b"),
+            ("://@", "://***@"),
+            ("none", "none"),
+        ] {
+            assert_eq!(without_secrets(text), expected);
+        }
+    }
+
+    #[test]
+    fn lines_have_their_level() {
+        let level = |line: &str| understand(line).level;
+        assert_eq!(level(r#"{"level":"INFO","msg":"x"}"#), Level::Info);
+        assert_eq!(level(r#"{"level":"WARN","msg":"x"}"#), Level::Warn);
+        assert_eq!(level("ERROR: cannot open store"), Level::Error);
+        assert_eq!(level("waiting for signal or subprocess to exit"), Level::Info);
+        let chatter = r#"{"level":"INFO","msg":"A: cannot acquire lease or find primary, retrying: no primary"}"#;
+        assert_eq!(level(chatter), Level::Debug);
+    }
+}
