@@ -48,6 +48,7 @@ pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod demo;
+pub mod election;
 pub mod embedded;
 pub mod engine;
 pub mod files;
