@@ -8,8 +8,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::{Epoch, NodeId};
-use crate::txid::Stamp;
+use crate::cluster::{Epoch, NodeId, Start};
 
 /// The starts of so many reigns are kept.
 const STARTS: usize = 64;
@@ -41,15 +40,6 @@ pub struct Holder {
     pub advertise: String,
     /// The number of the reign.
     pub epoch: Epoch,
-}
-
-/// Where a reign began.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Start {
-    /// The reign.
-    pub epoch: Epoch,
-    /// What its primary held, in terms of the history before: what others hold beyond is lost.
-    pub held: Stamp,
 }
 
 /// The replicated state.
@@ -248,6 +238,7 @@ impl fmt::Display for Holder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::txid::Stamp;
     use proptest::prelude::*;
 
     fn holder(node: &str, epoch: u64) -> Holder {
