@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::raft;
-use super::table::{Command, Outcome, Session};
+use super::table::{Command, Holder, Outcome, Session};
 use crate::cluster::{Epoch, NodeId};
 use crate::engine::BoxFuture;
 use crate::txid::Stamp;
@@ -31,6 +31,8 @@ pub enum Request {
         /// The epoch that will be granted.
         epoch: Epoch,
     },
+    /// From the Raft leader to the one that was chosen, so that it need not wait until Raft tells it.
+    Granted(Holder),
     /// From the holder to its chosen successor: everything is fenced and `at` is the last state.
     TakeOver {
         /// The reign that ends.
@@ -45,15 +47,15 @@ pub enum Request {
     },
     /// Are you fit to be primary?
     Fitness,
-    /// To the Raft leader: change who votes.
+    /// To the holder: have the membership changed, with care for what was acknowledged.
     Members(MemberChange),
-    /// To the holder: hand the lease over, to the named node or to the one asked.
-    Promote {
-        /// The successor.
-        to: NodeId,
-        /// There is no primary: make it one although it may lack data that others have.
-        force: bool,
-    },
+    /// From the holder to the Raft leader: change the membership now.
+    Reconfigure(MemberChange),
+    /// To the holder: hand the lease over to this node.
+    Promote(NodeId),
+    /// To the Raft leader: the lease is vacant; give it to this node although it may lack data that
+    /// others have.
+    Force(NodeId),
 }
 
 /// A change of the membership.
@@ -118,6 +120,14 @@ pub struct Fitness {
     pub hostname: String,
     /// What LiteFS is told as the primary's `advertise-url`.
     pub advertise: String,
+}
+
+impl Fitness {
+    /// Whoever has this, as the holder of `epoch`.
+    pub fn holder(&self, node: NodeId, epoch: Epoch) -> Holder {
+        let Self { session, hostname, advertise, .. } = self.clone();
+        Holder { node, session, hostname, advertise, epoch }
+    }
 }
 
 /// Why there is no answer. Whether the other side got the question is unknown.
