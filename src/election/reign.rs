@@ -36,6 +36,8 @@ pub struct Own {
     pub claim: Claim,
     /// Nothing but the end of the claim keeps it from taking writes.
     pub open: bool,
+    /// From the grant until the engine is a replica's again: nobody else tells it whom to follow.
+    pub reigning: bool,
 }
 
 /// A wish to hand the lease over.
@@ -79,7 +81,7 @@ impl Reign {
     /// Nothing happens before [`Reign::run`].
     pub fn new(common: Arc<Common>) -> Self {
         let (orders, incoming) = mpsc::channel(ORDERS);
-        let own = Own { epoch: Epoch(0), claim: Claim::none(), open: false };
+        let own = Own { epoch: Epoch(0), claim: Claim::none(), open: false, reigning: false };
         Self {
             common,
             own: watch::Sender::new(own),
@@ -186,7 +188,12 @@ impl Reign {
         if own.epoch < epoch {
             own.claim.end();
             let last = Epoch(epoch.0.saturating_sub(1));
-            self.ended.send_if_modified(|ended| last > *ended && { *ended = last; true });
+            self.ended.send_if_modified(|ended| {
+                last > *ended && {
+                    *ended = last;
+                    true
+                }
+            });
         }
     }
 
@@ -242,6 +249,7 @@ impl Reign {
         steward: &Arc<Steward>,
         orders: &mut mpsc::Receiver<Order>,
     ) -> End {
+        self.own.send_modify(|own| own.reigning = true);
         let mut keeper = Keeper::new(self.common.clone(), steward.clone(), holder.clone());
         let claim = tokio::select! {
             claim = keeper.begin() => match claim {
@@ -250,7 +258,7 @@ impl Reign {
             },
             () = self.superseded(holder) => return End::Superseded,
         };
-        self.own.send_replace(Own { epoch: holder.epoch, claim, open: false });
+        self.own.send_replace(Own { epoch: holder.epoch, claim, open: false, reigning: true });
         let opened = tokio::select! {
             opened = self.open(holder, steward) => opened,
             over = keeper.keep() => return End::Over(over),
@@ -302,7 +310,8 @@ impl Reign {
             return Err(End::Failed(why));
         }
         if !self.common.ground.promoted(epoch).await {
-            let (until, why) = (self.common.clock.now().after(AFTER_A_FAILURE), "app.on_promote failed");
+            let (until, why) =
+                (self.common.clock.now().after(AFTER_A_FAILURE), "app.on_promote failed");
             *self.unfit_until.lock().unwrap_or_else(PoisonError::into_inner) =
                 Some((until, why.to_owned()));
             return Err(End::Failed(why.to_owned()));
@@ -325,9 +334,8 @@ impl Reign {
             table.last_epoch >= holder.epoch && table.holds(holder.epoch, &holder.session).is_none()
         };
         tokio::select! {
-            Ok(_) = tables.wait_for(gone) => {}
-            Ok(_) = ended.wait_for(|ended| *ended >= holder.epoch) => {}
-            else => std::future::pending().await,
+            () = come(&mut tables, gone) => {}
+            () = come(&mut ended, |ended| *ended >= holder.epoch) => {}
         }
     }
 
@@ -337,7 +345,9 @@ impl Reign {
         own.claim.end();
         self.own.send_modify(|own| own.open = false);
         let why = match end {
-            End::Over(Over::Gone) | End::Superseded => "the lease is not this node's any more".into(),
+            End::Over(Over::Gone) | End::Superseded => {
+                "the lease is not this node's any more".into()
+            }
             End::Over(Over::Lapsed) => "it could not renew its lease in time".into(),
             End::Failed(why) => why,
         };
@@ -346,6 +356,7 @@ impl Reign {
             tracing::error!(%why, "the engine cannot be fenced; trying again");
             self.common.pause().await;
         }
+        self.own.send_modify(|own| own.reigning = false);
         self.common.ground.deadline(None);
         self.common.ground.demoted(holder.epoch);
         self.release(holder.epoch, steward).await;
@@ -355,8 +366,7 @@ impl Reign {
     async fn release(&self, epoch: Epoch, steward: &Steward) {
         let mut tables = self.common.raft.table();
         let gone = |table: &Arc<Table>| {
-            table.last_epoch > epoch
-                || table.last_epoch == epoch && table.holder.is_none()
+            table.last_epoch > epoch || table.last_epoch == epoch && table.holder.is_none()
         };
         let giving_back = async {
             loop {
@@ -369,13 +379,20 @@ impl Reign {
         };
         tokio::select! {
             () = giving_back => {}
-            Ok(_) = tables.wait_for(gone) => {}
+            () = come(&mut tables, gone) => {}
         }
     }
 
     /// Whether writes are open; for the duration of a handover they are not.
     pub(super) fn set_open(&self, open: bool) {
         self.own.send_modify(|own| own.open = open);
+    }
+}
+
+/// Returns once `value` is as wanted. Never, if it will not change any more.
+async fn come<T>(value: &mut watch::Receiver<T>, wanted: impl FnMut(&T) -> bool) {
+    if value.wait_for(wanted).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -13,11 +13,11 @@ use tokio::task::JoinSet;
 
 use super::choice::{self, Situation, Verdict, Why};
 use super::clock::until;
+use super::common::Common;
 use super::raft::Leadership;
+use super::reign::Reign;
 use super::rpc::{Answer, Fitness, Request};
 use super::table::{Command, Holder, Outcome, Session, Table, Term};
-use super::common::Common;
-use super::reign::Reign;
 use crate::claim::BootTime;
 use crate::cluster::{Epoch, NodeId};
 
@@ -273,7 +273,8 @@ impl Steward {
                 }
                 // Raft tells it as well, a little later.
                 let limit = self.common.times.renew;
-                let told = self.common.transport.call(node.clone(), Request::Granted(holder), limit);
+                let told =
+                    self.common.transport.call(node.clone(), Request::Granted(holder), limit);
                 drop(told.await);
             }
             Ok(Outcome::Void(why)) => tracing::info!(%node, why, "was not granted the lease"),

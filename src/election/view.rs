@@ -126,15 +126,10 @@ mod tests {
     }
 
     fn idle() -> Own {
-        Own { epoch: Epoch(0), claim: Claim::none(), open: false }
+        Own { epoch: Epoch(0), claim: Claim::none(), open: false, reigning: false }
     }
 
-    fn known<'a>(
-        name: &'a NodeId,
-        table: &'a Table,
-        own: &'a Own,
-        peers: &'a Peers,
-    ) -> Known<'a> {
+    fn known<'a>(name: &'a NodeId, table: &'a Table, own: &'a Own, peers: &'a Peers) -> Known<'a> {
         Known { node: name, witness: false, table, own, peers, quorum: true }
     }
 
@@ -144,7 +139,10 @@ mod tests {
         let (old, new) = (table("a", 3), table("b", 4));
         let says = heard("a", 3, true);
         let seen = view(&known(&me, &old, &own, &says), None, SystemTime::now());
-        assert_eq!(seen.primary.as_ref().map(|p| (p.node.clone(), p.epoch)), Some((node("a"), Epoch(3))));
+        assert_eq!(
+            seen.primary.as_ref().map(|p| (p.node.clone(), p.epoch)),
+            Some((node("a"), Epoch(3)))
+        );
         assert!(!seen.writable && seen.role == Role::Replica);
         let outdated = view(&known(&me, &new, &own, &says), None, SystemTime::now());
         assert_eq!(outdated.primary, None);
@@ -165,7 +163,7 @@ mod tests {
     #[test]
     fn an_open_reign_of_ones_own_takes_writes_while_its_claim_lasts() {
         let (me, table, nobody) = (node("me"), table("me", 3), Peers::new());
-        let own = Own { epoch: Epoch(3), claim: Claim::unlimited(), open: true };
+        let own = Own { epoch: Epoch(3), claim: Claim::unlimited(), open: true, reigning: true };
         let before = view(&known(&me, &table, &own, &nobody), None, SystemTime::now());
         assert!(before.takes_writes() && before.role == Role::Primary);
         let later = SystemTime::now() + Duration::from_secs(9);
@@ -182,7 +180,7 @@ mod tests {
     #[test]
     fn two_claims_of_one_epoch_are_noticed() {
         let (me, table) = (node("me"), table("me", 3));
-        let own = Own { epoch: Epoch(3), claim: Claim::unlimited(), open: true };
+        let own = Own { epoch: Epoch(3), claim: Claim::unlimited(), open: true, reigning: true };
         let other = heard("a", 3, true);
         assert_eq!(split_brain(&known(&me, &table, &own, &other)), Some(Epoch(3)));
         let replaced = heard("a", 4, true);
