@@ -211,7 +211,9 @@ impl Reign {
                 }
             };
             last = holder.epoch;
-            if holder.session == self.session() && *self.ended.borrow() < holder.epoch {
+            // A grant to the old session that is still on its way would be of no use.
+            let session = self.begin_session();
+            if holder.session == session && *self.ended.borrow() < holder.epoch {
                 let end = self.reign(&holder, &steward, &mut orders).await;
                 self.step_down(&holder, &steward, end).await;
             } else {
@@ -219,8 +221,13 @@ impl Reign {
                 tracing::info!(%holder, "this node holds a lease that it knows nothing of");
                 self.release(holder.epoch, &steward).await;
             }
-            *self.session.lock().unwrap_or_else(PoisonError::into_inner) = new_session();
         }
+    }
+
+    /// Begins a new life, and returns the old one.
+    fn begin_session(&self) -> Session {
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *session, new_session())
     }
 
     /// The next lease that is this node's, by the table or by word of mouth.

@@ -1,0 +1,265 @@
+//! A node's part in a cluster that elects its primary: what the election needs of the node around it,
+//! and the view that requests are routed by.
+
+use std::io;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::peers::Peering;
+use crate::acks::Acks;
+use crate::claim::BootTime;
+use crate::cluster::{ClusterView, Epoch, NodeId, Role};
+use crate::config::{Ack, Config, EngineKind};
+use crate::election::clock::SystemClock;
+use crate::election::common::{Common, Ground};
+use crate::election::raft::{Member, Raft, Setup, Store};
+use crate::election::table::Table;
+use crate::election::times::Times;
+use crate::election::transport::Network;
+use crate::election::view::{self, Known};
+use crate::election::{Election, PATIENCE};
+use crate::embedded::Embedded;
+use crate::engine::{BoxFuture, Engine};
+use crate::peer;
+use crate::peer::gossip::Peers;
+use crate::process::health::AppHealth;
+use crate::telemetry::events::Events;
+use crate::telemetry::metrics::Metrics;
+
+/// How often the view is made anew when nothing is known to have changed: claims lapse and contact is
+/// lost without a word.
+const LOOK: Duration = Duration::from_millis(50);
+/// A LiteFS that somebody else runs notices so much later that it has lost its lease.
+const UNFENCED: Duration = Duration::from_secs(1);
+/// How often the application's health is looked at for `down_after`.
+const WATCH_APP: Duration = Duration::from_millis(100);
+
+/// What the election asks of this node.
+pub struct Surroundings {
+    /// Whether the application answers.
+    pub health: AppHealth,
+    /// The node stops.
+    pub draining: watch::Receiver<bool>,
+    /// Keeps the database.
+    pub engine: Arc<dyn Engine>,
+    /// What happened.
+    pub events: Arc<Events>,
+    /// Writes under way.
+    pub writes: Arc<Writes>,
+    /// Commands that are run when the role changes.
+    pub hooks: Arc<Hooks>,
+    /// For the guard.
+    pub deadline: watch::Sender<Deadline>,
+}
+
+impl Ground for Surroundings {
+    fn unfit(&self) -> Option<String> {
+        if *self.draining.borrow() {
+            return Some("it is stopping".to_owned());
+        }
+        if !self.health.is_up() {
+            return Some("its application does not answer".to_owned());
+        }
+        let state = self.engine.state().state;
+        state.starts_with("failed").then_some(state)
+    }
+
+    fn promoted(&self, epoch: Epoch) -> BoxFuture<'static, bool> {
+        let hooks = self.hooks.clone();
+        Box::pin(async move { hooks.promoted(epoch).await })
+    }
+
+    fn demoted(&self, epoch: Epoch) {
+        self.hooks.demoted(epoch);
+    }
+
+    fn writes_done(&self) -> BoxFuture<'static, ()> {
+        let writes = self.writes.clone();
+        Box::pin(async move { writes.none_under_way().await })
+    }
+
+    fn deadline(&self, deadline: Option<BootTime>) {
+        self.deadline.send_replace(deadline.map_or(Deadline::None, |at| Deadline::At(at)));
+    }
+
+    fn event(&self, kind: &'static str, text: String) {
+        self.events.record(kind, text);
+    }
+}
+
+/// A running part in an election.
+pub struct Part {
+    /// For operators, and for stopping in good order.
+    pub election: Election,
+    raft: Raft,
+    tasks: JoinSet<()>,
+}
+
+/// What is known before the engine and the data plane are there.
+pub struct Beginning {
+    /// To the other nodes.
+    pub peering: Peering,
+    view: watch::Sender<ClusterView>,
+}
+
+impl Beginning {
+    /// Nobody is primary yet.
+    pub fn new(config: &Config, peering: Peering) -> Self {
+        let witness = config.is_witness();
+        let view = ClusterView {
+            role: if witness { Role::Witness } else { Role::Replica },
+            primary: None,
+            writable: false,
+            claim: crate::claim::Claim::none(),
+            quorum: false,
+            ..ClusterView::single(config.node.clone(), Epoch(0))
+        };
+        Self { peering, view: watch::Sender::new(view) }
+    }
+
+    /// The view that requests are routed by.
+    pub fn view(&self) -> watch::Receiver<ClusterView> {
+        self.view.subscribe()
+    }
+}
+
+fn setup(config: &Config) -> Setup {
+    let member = |(name, address): &(NodeId, crate::config::HostPort)| Member {
+        name: name.clone(),
+        generation: 0,
+        address: address.to_string(),
+        witness: config.cluster.witnesses.contains(name),
+    };
+    Setup {
+        own: config.node.clone(),
+        seeds: config.cluster.peers.iter().map(member).collect(),
+        ttl: config.cluster.lease_ttl,
+    }
+}
+
+fn times(config: &Config) -> Times {
+    let unfenced = match config.litefs.engine {
+        EngineKind::External => UNFENCED,
+        EngineKind::Embedded | EngineKind::Litefs => Duration::ZERO,
+    };
+    Times::of(config.cluster.lease_ttl, unfenced)
+}
+
+/// Publishes what this node knows, and tells operators what has changed.
+pub struct Publisher {
+    node: NodeId,
+    witness: bool,
+    ttl: Duration,
+    election: Election,
+    raft: Raft,
+    heard: watch::Receiver<Peers>,
+    view: watch::Sender<ClusterView>,
+    source: watch::Sender<Option<(NodeId, Epoch)>>,
+    metrics: Arc<Metrics>,
+    events: Arc<Events>,
+    hooks: Arc<Hooks>,
+    /// Since when nobody takes writes.
+    without: Option<Instant>,
+    /// The epoch of which a split brain was told.
+    split: Option<Epoch>,
+}
+
+impl Publisher {
+    async fn run(mut self) {
+        let (mut table, mut own) = (self.election.table(), self.election.own());
+        loop {
+            self.publish(&table.borrow_and_update().clone(), &own.borrow_and_update().clone());
+            tokio::select! {
+                _ = table.changed() => {}
+                _ = own.changed() => {}
+                _ = self.heard.changed() => {}
+                () = sleep(LOOK) => {}
+            }
+        }
+    }
+
+    fn publish(&mut self, table: &Table, own: &crate::election::reign::Own) {
+        let peers = self.heard.borrow_and_update().clone();
+        let known = Known {
+            node: &self.node,
+            witness: self.witness,
+            table,
+            own,
+            peers: &peers,
+            quorum: self.raft.in_contact(self.ttl),
+        };
+        let before = self.view.borrow().clone();
+        let now = view::view(&known, Some(&before), SystemTime::now());
+        let source = view::source(&known).filter(|_| !own.reigning);
+        if let Some(epoch) = view::split_brain(&known).filter(|epoch| self.split != Some(*epoch)) {
+            self.split = Some(epoch);
+            self.metrics.node().split_brain.inc();
+            let text = format!("two nodes claim to be primary in epoch {epoch}");
+            self.events.record("split-brain", text);
+        }
+        self.note_changes(&before, &now);
+        self.source.send_if_modified(|known| {
+            let modified = *known != source;
+            *known = source;
+            modified
+        });
+        self.view.send_if_modified(|view| {
+            let modified = *view != now;
+            *view = now;
+            modified
+        });
+    }
+
+    fn note_changes(&mut self, before: &ClusterView, now: &ClusterView) {
+        if before.quorum != now.quorum {
+            let (kind, text) = match now.quorum {
+                true => ("quorum", "a majority of the voters is in contact"),
+                false => ("no-quorum", "contact with a majority of the voters was lost"),
+            };
+            self.events.record(kind, text);
+            if !now.quorum {
+                self.metrics.node().quorum_losses.inc();
+                self.hooks.quorum_lost();
+            }
+        }
+        match (&before.primary, &now.primary) {
+            (Some(_), None) => self.without = Some(Instant::now()),
+            (_, Some(primary)) if before.primary.as_ref() != Some(primary) => {
+                self.metrics.node().elections.inc();
+                if let Some(since) = self.without.take() {
+                    self.metrics.node().failover(since.elapsed());
+                }
+                let text = format!("{} is primary in epoch {}", primary.node, primary.epoch);
+                self.events.record("primary-changed", text);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Hands over when this node's application has been down for `down_after` while it is the primary.
+async fn watch_app(
+    election: Election,
+    health: AppHealth,
+    view: watch::Receiver<ClusterView>,
+    events: Arc<Events>,
+    down_after: Duration,
+) {
+    loop {
+        sleep(WATCH_APP).await;
+        let down = health.down_since().map(|since| since.elapsed());
+        let reigns = view.borrow().takes_writes();
+        if !reigns || down.is_none_or(|down| down < down_after) {
+            continue;
+        }
+        events.record("app-down", "this primary's application is down: another node takes over");
+        if let Err(why) = election.resign(PATIENCE).await {
+            tracing::warn!(%why, "cannot hand over; trying again");
+            sleep(down_after).await;
+        }
+    }
+}
