@@ -63,6 +63,7 @@ pub mod rules;
 pub mod shutdown;
 pub mod status;
 pub mod telemetry;
+pub mod tls;
 pub mod txid;
 pub mod yaml;
 
