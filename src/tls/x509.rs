@@ -7,6 +7,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::Validity;
 use crate::cluster::NodeId;
+use crate::yaml::shorten;
 
 /// The name of the node to which a certificate was issued.
 ///
@@ -20,7 +21,8 @@ pub fn node_name(certificate: &CertificateDer<'_>) -> Result<NodeId, String> {
         return Err("its subject has not one common name (CN), which is the node's name".to_owned());
     };
     let name = name.as_str().map_err(|_| "its common name (CN) is no text".to_owned())?;
-    name.parse().map_err(|error| format!("its common name (CN): {error}"))
+    name.parse()
+        .map_err(|_| format!("its common name (CN), {:?}, can be no node's name", shorten(name)))
 }
 
 /// Whether it may sign others.
