@@ -67,6 +67,7 @@ pub mod rules;
 pub mod shutdown;
 pub mod status;
 pub mod telemetry;
+pub mod tls;
 pub mod txid;
 pub mod yaml;
 

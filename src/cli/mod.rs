@@ -10,6 +10,7 @@ use crate::config::{self, Config};
 use crate::yaml::Problem;
 
 pub(crate) mod admin_client;
+mod certs;
 mod check;
 mod classify;
 mod demo;
@@ -47,6 +48,8 @@ enum Command {
     Status(status::StatusArgs),
     /// Print the primary's name; exit 1 if there is none
     Primary(primary::PrimaryArgs),
+    /// Make the cluster's certificates
+    Certs(certs::CertsArgs),
 }
 
 /// Where the configuration is.
@@ -103,5 +106,6 @@ pub fn main() -> ExitCode {
         Command::Classify(args) => classify::main(args),
         Command::Status(args) => status::main(args),
         Command::Primary(args) => primary::main(args),
+        Command::Certs(args) => certs::main(&args),
     }
 }

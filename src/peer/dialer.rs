@@ -13,7 +13,8 @@ use tokio::time::timeout;
 
 use super::backoff::Backoff;
 use super::greeting::{self, Hello, Refusal};
-use super::{Stream, Times};
+use super::secure::Credentials;
+use super::{Stream, Times, distrust};
 use crate::cluster::NodeId;
 use crate::config::HostPort;
 use crate::net::{self, Remote};
@@ -22,6 +23,8 @@ use crate::net::{self, Remote};
 /// that dialed it.
 pub struct Dialer {
     own: NodeId,
+    /// Without them it speaks plain TCP.
+    credentials: Option<Arc<Credentials>>,
     times: Times,
     peers: HashMap<NodeId, Peer>,
 }
@@ -56,7 +59,10 @@ pub enum DialError {
     Net(net::DialError),
     /// The connection broke in the greeting, or somebody else than a Litepilot answered.
     Greeting(io::Error),
-    /// The peer is there and does not want this connection.
+    /// The peer shows a certificate that is not believed here, and why: goes on after "its
+    /// certificate".
+    Untrusted(String),
+    /// Somebody is there and does not want this connection, or is not who is meant.
     Refused(Refusal, String),
 }
 
@@ -65,7 +71,12 @@ impl Dialer {
     pub fn new(own: NodeId, peers: &[(NodeId, HostPort)], times: Times) -> Self {
         let others = peers.iter().filter(|(node, _)| *node != own);
         let peers = others.map(|(node, at)| (node.clone(), Peer::new(at.clone()))).collect();
-        Self { own, times, peers }
+        Self { own, credentials: None, times, peers }
+    }
+
+    /// Speaks TLS only.
+    pub fn secure(&mut self, credentials: Arc<Credentials>) {
+        self.credentials = Some(credentials);
     }
 
     /// Every peer, this node left out, in no order.
@@ -114,23 +125,33 @@ impl Dialer {
     }
 
     async fn attempt(&self, peer: &Peer, hello: &Hello) -> Result<Stream, DialError> {
-        let mut socket = peer.remote.dial(self.times.connect).await.map_err(DialError::Net)?;
+        let socket = peer.remote.dial(self.times.connect).await.map_err(DialError::Net)?;
         net::tune(&socket, self.times.unacknowledged).map_err(DialError::Greeting)?;
-        match timeout(self.times.greeting, exchange(&mut socket, hello)).await {
-            Ok(Ok(Ok(()))) => Ok(Stream::new(socket, None)),
-            Ok(Ok(Err((refusal, detail)))) => Err(DialError::Refused(refusal, detail)),
-            Ok(Err(error)) => Err(DialError::Greeting(error)),
+        match timeout(self.times.greeting, self.greet(socket, hello)).await {
+            Ok(Ok((stream, Ok(())))) => Ok(stream),
+            Ok(Ok((_, Err((refusal, detail))))) => Err(DialError::Refused(refusal, detail)),
+            Ok(Err(error)) => Err(distrust::of_dialer(error)),
             Err(_) => Err(DialError::Net(net::DialError::TimedOut(peer.remote.at().clone()))),
         }
     }
-}
 
-async fn exchange(
-    socket: &mut TcpStream,
-    hello: &Hello,
-) -> io::Result<Result<(), (Refusal, String)>> {
-    socket.write_all(&hello.to_line()).await?;
-    greeting::read_answer(socket).await
+    /// Says who it is and whom it means, by a line or by TLS, and gets the answer.
+    async fn greet(
+        &self,
+        socket: TcpStream,
+        hello: &Hello,
+    ) -> io::Result<(Stream, Result<(), (Refusal, String)>)> {
+        let mut stream = match &self.credentials {
+            None => {
+                let mut stream = Stream::plain(socket);
+                stream.write_all(&hello.to_line()).await?;
+                stream
+            }
+            Some(credentials) => credentials.connect(socket, hello).await?,
+        };
+        let answer = greeting::read_answer(&mut stream).await?;
+        Ok((stream, answer))
+    }
 }
 
 impl Peer {
@@ -177,9 +198,8 @@ impl fmt::Display for DialError {
             }
             Self::Net(error) => error.fmt(f),
             Self::Greeting(error) => write!(f, "the greeting failed: {error}"),
-            Self::Refused(refusal, detail) => {
-                write!(f, "refused by the peer ({refusal}): {detail}")
-            }
+            Self::Untrusted(why) => write!(f, "its certificate {why}"),
+            Self::Refused(refusal, detail) => write!(f, "refused ({refusal}): {detail}"),
         }
     }
 }
@@ -189,7 +209,9 @@ impl std::error::Error for DialError {
         match self {
             Self::Net(error) => Some(error),
             Self::Greeting(error) => Some(error),
-            Self::Unknown(_) | Self::BackOff { .. } | Self::Refused(..) => None,
+            Self::Unknown(_) | Self::BackOff { .. } | Self::Untrusted(_) | Self::Refused(..) => {
+                None
+            }
         }
     }
 }
