@@ -14,6 +14,7 @@ mod certs;
 mod check;
 mod classify;
 mod demo;
+mod guard;
 mod primary;
 mod run;
 mod status;
@@ -40,6 +41,12 @@ enum Command {
     /// The guestbook, as started by the nodes of a demo
     #[command(hide = true)]
     DemoApp(demo::DemoAppArgs),
+    /// What runs the application for a node, and kills it when the node cannot
+    #[command(hide = true)]
+    Guard(guard::GuardArgs),
+    /// What a guard starts, and what becomes the application
+    #[command(hide = true)]
+    Guarded(guard::GuardedArgs),
     /// Validate configuration, rules and certificates, and print every problem
     Check(check::CheckArgs),
     /// Print what a request would be taken for, and the rule that says so
@@ -102,6 +109,8 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::main(args),
         Command::Demo(args) => demo::main(args),
         Command::DemoApp(args) => demo::app(&args),
+        Command::Guard(args) => guard::main(&args),
+        Command::Guarded(args) => guard::become_program(&args),
         Command::Check(args) => check::main(args),
         Command::Classify(args) => classify::main(args),
         Command::Status(args) => status::main(args),

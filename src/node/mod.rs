@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -20,6 +21,7 @@ use crate::config::{Config, Election};
 use crate::embedded::{self, Duty, Embedded};
 use crate::process::app;
 use crate::process::child::{self, ChildHandle};
+use crate::process::guard::{Guard, Leash};
 use crate::process::health;
 use crate::proxy::DataPlane;
 use crate::proxy::acceptor::Slots;
@@ -54,10 +56,13 @@ pub struct Node {
     alive: watch::Receiver<()>,
 }
 
-/// What no configuration can set: for tests.
-#[derive(Clone, Copy, Debug, Default)]
+/// What no configuration can set.
+#[derive(Clone, Debug, Default)]
 pub struct Tuning {
-    /// The embedded engine of a replica applies what it receives this much later.
+    /// The `litepilot` that guards what this node starts ([`crate::process::guard`]): the program
+    /// itself, if we run in it. `None`: what a killed node has started runs on.
+    pub guard: Option<PathBuf>,
+    /// The embedded engine of a replica applies what it receives this much later. For tests.
     pub apply_delay: Duration,
 }
 
@@ -269,11 +274,15 @@ impl Control {
         };
         let role = view.borrow().role;
         let reign = beginning.as_ref().map(|b| b.epoch());
-        let engine = start_engine(&config, tuning, role, reign)?;
+        let engine = start_engine(&config, &tuning, role, reign)?;
+        // Nobody can take this node's place, so it may write for as long as it lives.
+        let leash = Leash::default();
+        let guard = tuning.guard.map(|program| Guard { program, leash: leash.clone() });
 
         let (checker, health) = health::channel();
         let check = health::run(checker, config.proxy.target.clone(), config.app.health.clone());
-        let app = app::spec(&config.app, app_environment(&config)).map(child::start);
+        let app = app::spec(&config.app, app_environment(&config), guard.clone());
+        let app = app.map(child::start);
         let workers = thread::available_parallelism().map_or(1, usize::from);
         let metrics = Metrics::new(workers);
         let shared = Arc::new(Shared {
@@ -299,7 +308,7 @@ impl Control {
             health: health.clone(),
             app: status::Parts::child(app.as_ref()),
         };
-        let promoted = promotion::run(&config, app_environment(&config), events.clone());
+        let promoted = promotion::run(&config, app_environment(&config), guard, events.clone());
         let mut tasks = JoinSet::new();
         tasks.spawn(check);
         match beginning {
@@ -386,7 +395,7 @@ fn app_environment(config: &Config) -> Vec<(String, String)> {
 
 fn start_engine(
     config: &Config,
-    tuning: Tuning,
+    tuning: &Tuning,
     role: Role,
     reign: Option<Epoch>,
 ) -> io::Result<Arc<Embedded>> {

@@ -4,14 +4,17 @@ use std::sync::Arc;
 
 use crate::config::Config;
 use crate::process::app;
+use crate::process::guard::Guard;
 use crate::process::hook;
 use crate::process::spawn::Launch;
 use crate::telemetry::events::Events;
 
-/// Runs `app.on_promote`; ready with whether this node may take writes.
+/// Runs `app.on_promote`; ready with whether this node may take writes. It may write to the
+/// database, hence `guard` is the application's.
 pub fn run(
     config: &Config,
     env: Vec<(String, String)>,
+    guard: Option<Guard>,
     events: Arc<Events>,
 ) -> impl Future<Output = bool> + Send + use<> {
     let hook = Launch {
@@ -21,6 +24,7 @@ pub fn run(
         user: config.app.user.clone(),
         env,
         log: app::log,
+        guard,
     };
     let limit = config.app.hook_timeout;
     async move {
