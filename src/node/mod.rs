@@ -261,7 +261,7 @@ impl Control {
             Election::Raft => return Err(io::ErrorKind::Unsupported.into()),
         };
         let (single, view) = match &beginning {
-            Some(beginning) => (None, beginning.view.clone()),
+            Some(beginning) => (None, beginning.view()),
             None => {
                 let mut view = ClusterView::single(config.node.clone(), SINGLE_EPOCH);
                 if !config.app.on_promote.is_empty() {
@@ -293,7 +293,7 @@ impl Control {
             view: view.clone(),
             engine: engine.clone(),
             app: health.clone(),
-            dialer: beginning.as_ref().map(|b| b.dialer.clone()),
+            dialer: beginning.as_ref().map(|b| b.peering.dialer.clone()),
             forwarded: Slots::new(usize::MAX),
             holds: Holds::new(config.proxy.held_writes, config.proxy.held_reads),
             draining: drain,
@@ -303,7 +303,7 @@ impl Control {
             node: config.node.clone(),
             members: status::Parts::members(&config),
             view,
-            heard: beginning.as_ref().map(|b| b.heard.clone()),
+            heard: beginning.as_ref().map(|b| b.peering.heard.clone()),
             engine: engine.clone(),
             health: health.clone(),
             app: status::Parts::child(app.as_ref()),

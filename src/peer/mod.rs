@@ -25,7 +25,7 @@ mod tests;
 
 pub use dialer::{DialError, Dialer};
 pub use greeting::Refusal;
-pub use listener::{Handler, Incoming, Limits, Listener};
+pub use listener::{Handler, Incoming, Limits, Listener, Members};
 pub use secure::Credentials;
 pub use stream::Stream;
 
