@@ -132,6 +132,19 @@ impl Election {
         self.hand_over(to, patience).await
     }
 
+    /// If this node leads Raft: has another voter lead. For a node that stops.
+    pub async fn pass_leadership_on(&self) {
+        if !self.common.raft.leadership().borrow().ours {
+            return;
+        }
+        let others = self.common.raft.members().borrow().other_voters(&self.common.own);
+        for other in others {
+            if self.common.raft.transfer_leadership(&other).await.is_ok() {
+                return;
+            }
+        }
+    }
+
     async fn hand_over(&self, to: NodeId, patience: Duration) -> Result<(), String> {
         let (reply, answer) = oneshot::channel();
         let order = Order { to, patience, reply };

@@ -2,16 +2,16 @@
 //! and the view that requests are routed by.
 
 use std::io;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::peers::Peering;
+use super::peers::{Peering, Told, data_protocols, follow_primary};
 use crate::acks::Acks;
-use crate::claim::BootTime;
+use crate::claim::{BootTime, Claim};
 use crate::cluster::{ClusterView, Epoch, NodeId, Role};
 use crate::config::{Ack, Config, EngineKind};
 use crate::election::clock::SystemClock;
@@ -19,14 +19,17 @@ use crate::election::common::{Common, Ground};
 use crate::election::raft::{Member, Raft, Setup, Store};
 use crate::election::table::Table;
 use crate::election::times::Times;
-use crate::election::transport::Network;
+use crate::election::transport::{self, Network};
 use crate::election::view::{self, Known};
 use crate::election::{Election, PATIENCE};
 use crate::embedded::Embedded;
 use crate::engine::{BoxFuture, Engine};
-use crate::peer;
+use crate::peer::{self, Dialer};
 use crate::peer::gossip::Peers;
+use crate::process::guard::{Deadline, Leash};
 use crate::process::health::AppHealth;
+use crate::proxy::PeerDoor;
+use crate::proxy::writes::Writes;
 use crate::telemetry::events::Events;
 use crate::telemetry::metrics::Metrics;
 
@@ -39,6 +42,7 @@ const UNFENCED: Duration = Duration::from_secs(1);
 const WATCH_APP: Duration = Duration::from_millis(100);
 
 /// What the election asks of this node.
+#[derive(Clone)]
 pub struct Surroundings {
     /// Whether the application answers.
     pub health: AppHealth,
@@ -50,10 +54,12 @@ pub struct Surroundings {
     pub events: Arc<Events>,
     /// Writes under way.
     pub writes: Arc<Writes>,
+    /// What the workers act on.
+    pub view: watch::Receiver<ClusterView>,
     /// Commands that are run when the role changes.
     pub hooks: Arc<Hooks>,
-    /// For the guard.
-    pub deadline: watch::Sender<Deadline>,
+    /// Of the guards.
+    pub leash: Leash,
 }
 
 impl Ground for Surroundings {
@@ -78,25 +84,22 @@ impl Ground for Surroundings {
     }
 
     fn writes_done(&self) -> BoxFuture<'static, ()> {
-        let writes = self.writes.clone();
-        Box::pin(async move { writes.none_under_way().await })
+        let (writes, mut view) = (self.writes.clone(), self.view.clone());
+        Box::pin(async move {
+            // Before the workers know that they may take no more, none under way means nothing.
+            if view.wait_for(|view| !view.writable).await.is_ok() {
+                writes.none_under_way().await;
+            }
+        })
     }
 
     fn deadline(&self, deadline: Option<BootTime>) {
-        self.deadline.send_replace(deadline.map_or(Deadline::None, |at| Deadline::At(at)));
+        self.leash.set(deadline.map_or(Deadline::None, |at| Deadline::At(Duration::from_nanos(at.0))));
     }
 
     fn event(&self, kind: &'static str, text: String) {
         self.events.record(kind, text);
     }
-}
-
-/// A running part in an election.
-pub struct Part {
-    /// For operators, and for stopping in good order.
-    pub election: Election,
-    raft: Raft,
-    tasks: JoinSet<()>,
 }
 
 /// What is known before the engine and the data plane are there.
@@ -106,24 +109,158 @@ pub struct Beginning {
     view: watch::Sender<ClusterView>,
 }
 
+/// What the election works with on this node.
+pub struct Means {
+    /// Keeps the database.
+    pub engine: Arc<Embedded>,
+    /// Where peers' requests go.
+    pub door: PeerDoor,
+    /// What replicas hold.
+    pub acks: Arc<Acks>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// What it asks of the rest of the node.
+    pub surroundings: Surroundings,
+}
+
+/// A running part in an election. It ends when this is dropped.
+pub struct Part {
+    /// For operators, and for stopping in good order.
+    pub election: Election,
+    raft: Raft,
+    tasks: JoinSet<()>,
+}
+
 impl Beginning {
     /// Nobody is primary yet.
-    pub fn new(config: &Config, peering: Peering) -> Self {
-        let witness = config.is_witness();
+    pub fn new(config: &Config, draining: watch::Receiver<bool>) -> Self {
+        let role = if config.is_witness() { Role::Witness } else { Role::Replica };
         let view = ClusterView {
-            role: if witness { Role::Witness } else { Role::Replica },
+            role,
             primary: None,
             writable: false,
-            claim: crate::claim::Claim::none(),
+            claim: Claim::none(),
             quorum: false,
             ..ClusterView::single(config.node.clone(), Epoch(0))
         };
-        Self { peering, view: watch::Sender::new(view) }
+        Self { peering: Peering::new(config, role, draining), view: watch::Sender::new(view) }
     }
 
     /// The view that requests are routed by.
     pub fn view(&self) -> watch::Receiver<ClusterView> {
         self.view.subscribe()
+    }
+
+    /// Opens the peer port and takes part.
+    ///
+    /// # Errors
+    ///
+    /// When the port cannot be had, or what is on disk cannot be used.
+    pub async fn run(self, config: &Config, means: Means) -> io::Result<Part> {
+        let Self { peering, view } = self;
+        let Means { engine, door, acks, metrics, surroundings } = means;
+        let Surroundings { health, events, hooks, .. } = surroundings.clone();
+        let network = Network::new(peering.dialer.clone());
+        let store = Store::open(&config.data_dir)?;
+        let raft = Raft::start(setup(config), store, network.clone()).await?;
+        let election = Election::new(Common {
+            own: config.node.clone(),
+            candidate: config.cluster.candidate,
+            witness: config.is_witness(),
+            advertise: String::new(),
+            strict: config.cluster.ack == Ack::Majority,
+            times: times(config),
+            raft: raft.clone(),
+            transport: network,
+            clock: Arc::new(SystemClock),
+            engine: engine.clone(),
+            acks: acks.clone(),
+            ground: Arc::new(surroundings),
+        });
+        let mut protocols = data_protocols(&engine, &acks, door);
+        protocols.push((peer::RAFT, transport::LIMITS, transport::handler(election.clone())));
+        let told = Told { view: view.subscribe(), engine: engine.clone(), health: health.clone() };
+        let (heard, dialer) = (peering.heard.clone(), peering.dialer.clone());
+        let mut tasks = peering.open(config, members(config, &raft), protocols, told).await?;
+        let (source, sources) = watch::channel(None);
+        let watching = view.subscribe();
+        let publisher = Publisher {
+            node: config.node.clone(),
+            witness: config.is_witness(),
+            ttl: config.cluster.lease_ttl,
+            election: election.clone(),
+            raft: raft.clone(),
+            heard,
+            view,
+            source,
+            metrics,
+            events: events.clone(),
+            hooks,
+            without: None,
+            split: None,
+        };
+        tasks.spawn(publisher.run());
+        tasks.spawn(follow(sources, engine, dialer));
+        tasks.spawn(election.clone().run());
+        let down_after = config.app.down_after;
+        tasks.spawn(watch_app(election.clone(), health, watching, events, down_after));
+        Ok(Part { election, raft, tasks })
+    }
+}
+
+impl Part {
+    /// Hands over, if this node is the primary and another can be; and has another voter lead Raft.
+    pub async fn resign(&self, patience: Duration) {
+        if self.election.own().borrow().reigning
+            && let Err(why) = self.election.resign(patience).await
+        {
+            tracing::warn!(%why, "this primary stops without a successor");
+        }
+        self.election.pass_leadership_on().await;
+    }
+
+    /// Ends this node's part.
+    pub async fn stop(mut self) {
+        self.tasks.shutdown().await;
+        self.raft.stop().await;
+    }
+}
+
+/// Who may connect: the members, and before there are any, the peers of the configuration.
+fn members(config: &Config, raft: &Raft) -> peer::Members {
+    let seeds: Vec<NodeId> = config.cluster.peers.iter().map(|(name, _)| name.clone()).collect();
+    let members = raft.members();
+    Arc::new(move |node: &NodeId| {
+        let members = members.borrow();
+        if members.is_empty() { seeds.contains(node) } else { members.contains(node) }
+    })
+}
+
+/// Has the engine follow whoever is the primary, unless this node reigns: then the election tells it
+/// what to do.
+async fn follow(
+    mut source: watch::Receiver<Option<(NodeId, Epoch)>>,
+    engine: Arc<Embedded>,
+    dialer: Arc<Dialer>,
+) {
+    loop {
+        let now = source.borrow_and_update().clone();
+        let follows = async {
+            let Some((primary, _)) = now else { return std::future::pending().await };
+            if let Err(why) = engine.become_replica(Some(primary.clone())).await {
+                tracing::error!(%why, "the engine cannot follow; trying again");
+                return sleep(LOOK).await;
+            }
+            follow_primary(&engine, &dialer, &primary).await;
+        };
+        tokio::select! {
+            () = follows => {}
+            changed = source.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+        }
     }
 }
 
