@@ -17,7 +17,7 @@ pub mod gossip;
 mod greeting;
 pub mod listener;
 mod secure;
-mod seldom;
+pub(crate) mod seldom;
 mod stream;
 
 #[cfg(test)]
