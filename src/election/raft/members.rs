@@ -107,7 +107,9 @@ impl Changer<'_> {
             return Err(refused(format!("{name} is no member: add it instead")));
         };
         let mut generation = self.shared.table().generation(&name);
-        if known.voter && known.member.generation >= generation {
+        let newest = RaftId::of(&name, known.member.generation);
+        let votes = self.membership().voter_ids().any(|id| id == newest);
+        if votes && known.member.generation >= generation {
             generation = known.member.generation;
             self.outdate(name, generation).await?;
             generation += 1;

@@ -86,7 +86,7 @@ pub struct Members(BTreeMap<NodeId, Listed>);
 pub struct Listed {
     /// It.
     pub member: Member,
-    /// It votes; one that does not is being added or replaced.
+    /// It votes, under this generation or the one that it replaces. If not, it is being added.
     pub voter: bool,
 }
 
@@ -280,6 +280,25 @@ impl Members {
     /// One of them.
     pub fn get(&self, node: &NodeId) -> Option<&Listed> {
         self.0.get(node)
+    }
+
+    /// Whether a node is one of them.
+    pub fn contains(&self, node: &NodeId) -> bool {
+        self.0.contains_key(node)
+    }
+
+    /// Those that vote and hold data, by name.
+    pub fn data_nodes(&self) -> Vec<NodeId> {
+        self.voters().filter(|member| !member.witness).map(|member| member.name.clone()).collect()
+    }
+
+    /// Those that vote, but for `own`, by name.
+    pub fn other_voters(&self, own: &NodeId) -> Vec<NodeId> {
+        self.voters().map(|member| member.name.clone()).filter(|name| name != own).collect()
+    }
+
+    fn voters(&self) -> impl Iterator<Item = &Member> {
+        self.0.values().filter(|listed| listed.voter).map(|listed| &listed.member)
     }
 }
 

@@ -245,15 +245,18 @@ impl Members {
         Self::new(membership.nodes().map(|(id, node)| (node.clone(), voters.contains(id))))
     }
 
-    /// Of one name, the newest generation.
+    /// Of one name, the newest generation; while it is being replaced, the older one votes.
     fn new(members: impl Iterator<Item = (Member, bool)>) -> Self {
         let mut by_name: BTreeMap<NodeId, Listed> = BTreeMap::new();
         for (member, voter) in members {
-            let older = by_name
-                .get(&member.name)
-                .is_some_and(|known| known.member.generation > member.generation);
-            if !older {
-                by_name.insert(member.name.clone(), Listed { member, voter });
+            match by_name.get_mut(&member.name) {
+                Some(known) => {
+                    known.voter |= voter;
+                    if known.member.generation < member.generation {
+                        known.member = member;
+                    }
+                }
+                None => drop(by_name.insert(member.name.clone(), Listed { member, voter })),
             }
         }
         Self(by_name)
