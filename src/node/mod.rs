@@ -296,6 +296,7 @@ impl Control {
             dialer: beginning.as_ref().map(|b| b.peering.dialer.clone()),
             forwarded: Slots::new(usize::MAX),
             holds: Holds::new(config.proxy.held_writes, config.proxy.held_reads),
+            writes: Arc::default(),
             draining: drain,
         });
         let data_plane = DataPlane::start(proxy, shared, &metrics, workers)?;

@@ -161,10 +161,8 @@ impl Outcome<'_> {
     /// node is still the primary of the same epoch. Then that position is the client's token.
     async fn acknowledge(&self, head: &mut Parts) -> Result<(), Problem> {
         let position = self.exchange.worker.shared.engine.read_position().await;
-        let now = self.exchange.worker.seen();
-        let same_reign = now.view.writable && now.view.epoch() == self.view.epoch();
         match position {
-            Ok(position) if same_reign => {
+            Ok(position) if self.still_reigns() => {
                 self.set_token(position, head);
                 Ok(())
             }
@@ -184,6 +182,11 @@ impl Outcome<'_> {
         }
     }
 
+    /// Whether this node still is the primary of the reign in which the application was asked.
+    fn still_reigns(&self) -> bool {
+        self.exchange.worker.seen().view.reigns_in(self.view.epoch())
+    }
+
     /// Reads tell a position where the client asked for monotonic reads, or holds a token that only
     /// the primary may find impossible and replace.
     fn is_position_wanted(&self) -> bool {
@@ -195,17 +198,17 @@ impl Outcome<'_> {
             let position = self.exchange.worker.shared.engine.position();
             !position.reached(route::with_epoch(token, position.get()))
         };
-        self.view.writable
-            && (self.call.malformed_token || self.call.ask.token.is_some_and(unknown))
+        (self.call.malformed_token || self.call.ask.token.is_some_and(unknown))
+            && self.still_reigns()
     }
 
     async fn tell_position(&self, head: &mut Parts) {
-        let suspicious = self.is_token_suspicious();
         let position = self.exchange.worker.shared.engine.read_position().await;
         let Ok(position) = position else { return };
         let beyond = |token| route::with_epoch(token, position) > position;
-        let impossible =
-            suspicious && (self.call.malformed_token || self.call.ask.token.is_some_and(beyond));
+        // A later primary may have given what this node would find impossible.
+        let impossible = self.still_reigns()
+            && (self.call.malformed_token || self.call.ask.token.is_some_and(beyond));
         if impossible {
             self.exchange.worker.metrics.read_wait(ReadWait::Impossible);
         }

@@ -50,11 +50,12 @@ impl Delivery<'_> {
     /// boxed: the future of a request is moved, and should be small.
     pub async fn attempt(&mut self, request: BoxedRequest) -> Result<Attempt, Problem> {
         let seen = self.exchange.worker.seen();
-        match self.decide(&seen.view) {
-            Decision::Here => return self.here(request, &seen).await,
+        let takes_writes = seen.view.takes_writes();
+        match self.decide(&seen.view, takes_writes) {
+            Decision::Here => return self.here(request, &seen, takes_writes).await,
             Decision::ToPrimary => {
                 if let Some(primary) = &seen.view.primary {
-                    return Box::pin(self.at_primary(request, primary)).await;
+                    return Box::pin(self.at_primary(request, &seen.view, primary)).await;
                 }
             }
             Decision::HereAfter(token) => Box::pin(self.wait_for_token(token)).await,
@@ -63,14 +64,11 @@ impl Delivery<'_> {
         Ok(Attempt::Again(request))
     }
 
-    fn decide(&self, view: &ClusterView) -> Decision {
+    fn decide(&self, view: &ClusterView, takes_writes: bool) -> Decision {
         let position = self.exchange.worker.shared.engine.position().get();
-        let decision = route::decide(&self.call.ask, view, position);
+        let decision = route::decide(&self.call.ask, view, takes_writes, position);
         match decision {
             Decision::HereAfter(_) if self.call.insist => route::to_primary(view),
-            Decision::Here if self.call.replay.is_some() && !view.writable => {
-                route::to_primary(view)
-            }
             // Its application is down; the primary's is better than none.
             Decision::Here if self.call.insist && self.is_elsewhere(view) => Decision::ToPrimary,
             decision => decision,
@@ -87,16 +85,30 @@ impl Delivery<'_> {
             && view.primary.as_ref().is_some_and(|p| p.node != view.node)
     }
 
-    async fn here(&mut self, mut request: BoxedRequest, seen: &Seen) -> Result<Attempt, Problem> {
+    /// `takes_writes`: this node did when that was decided.
+    async fn here(
+        &mut self,
+        mut request: BoxedRequest,
+        seen: &Seen,
+        takes_writes: bool,
+    ) -> Result<Attempt, Problem> {
+        let exchange = &mut *self.exchange;
+        let is_write = exchange.class == Class::Write;
+        let under_way = if is_write { exchange.enter(&seen.view) } else { None };
+        if is_write && under_way.is_none() {
+            return Ok(Attempt::Again(request));
+        }
         // What an attempt at the primary told its Litepilot is not for an application.
         request.headers_mut().remove(FORWARDED);
         tell_role(request.headers_mut(), seen);
-        let exchange = &mut *self.exchange;
-        let may_replay = exchange.class != Class::Passthrough && !seen.view.writable;
+        // On the primary too: it may cease to be it before the application answers.
+        let may_replay =
+            exchange.class != Class::Passthrough && exchange.worker.shared.dialer.is_some();
         let spare = may_replay.then(|| upstream::copy(&request));
         match exchange.worker.app.send(request, exchange.sending(&self.call)).await {
             Ok(mut reply) => {
                 if let Some(spare) = spare
+                    && !(takes_writes && exchange.worker.seen().view.takes_writes())
                     && let Some(replay) = ReplayRequest::take(reply.response.headers_mut())
                 {
                     return self.replay(replay, spare);
@@ -110,6 +122,7 @@ impl Delivery<'_> {
                 outcome.of_app(reply).await.map(Attempt::Answered)
             }
             Err(Failure::Unreached(unsent, why)) if exchange.class != Class::Passthrough => {
+                drop(under_way);
                 self.call.insist = true;
                 if !self.is_elsewhere(&seen.view) {
                     Box::pin(self.hold_for_app(&why, &seen.view)).await?;
@@ -139,6 +152,7 @@ impl Delivery<'_> {
     async fn at_primary(
         &mut self,
         mut request: BoxedRequest,
+        view: &ClusterView,
         primary: &Primary,
     ) -> Result<Attempt, Problem> {
         let Some(origin) = self.exchange.worker.peer(&primary.node) else {
@@ -160,7 +174,7 @@ impl Delivery<'_> {
                         // A part of it has gone already: what is left must not pass for the whole.
                         return Err(problem);
                     }
-                    self.hold_briefly(problem).await?;
+                    self.hold_briefly(problem, view).await?;
                     Ok(Attempt::Again(spare))
                 }
                 None => {
@@ -176,7 +190,7 @@ impl Delivery<'_> {
             Err(Failure::Unreached(unsent, why)) => {
                 let detail = format!("cannot connect to the primary, {}: {why}", primary.node);
                 let problem = Problem::new(Kind::PrimaryUnreachable, detail).retry_safe(true);
-                self.hold_briefly(problem).await?;
+                self.hold_briefly(problem, view).await?;
                 Ok(Attempt::Again(unsent))
             }
             Err(Failure::Broken(why)) => {
@@ -232,11 +246,9 @@ impl Delivery<'_> {
         let worker = &self.exchange.worker;
         let _held = worker.metrics.held(self.exchange.class);
         let caught_up = async {
-            match self.call.ask.token {
-                Some(token) if self.exchange.class == Class::Read => {
-                    let position = worker.shared.engine.position();
-                    position.wait(route::with_epoch(token, position.get())).await;
-                }
+            let position = worker.shared.engine.position();
+            match route::needed(&self.call.ask, view, position.get()) {
+                Some(needed) if self.exchange.class == Class::Read => position.wait(needed).await,
                 _ => std::future::pending().await,
             }
         };
@@ -249,12 +261,11 @@ impl Delivery<'_> {
         if timeout_at(self.call.give_up, change).await.is_ok() {
             return Ok(());
         }
-        let (kind, detail) = if view.quorum {
-            (Kind::NoPrimary, "no node has become primary in time; the request was not passed on")
-        } else {
-            (Kind::NoQuorum, "this node cannot reach a majority of the cluster's nodes")
-        };
-        Err(Problem::new(kind, detail).after_waiting())
+        let problem = Problem::new(
+            Kind::NoPrimary,
+            "no node has become primary in time; the request was not passed on",
+        );
+        Err(if view.quorum { problem.after_waiting() } else { no_quorum() })
     }
 
     /// Waits until the application is found to answer again, or a read had better go elsewhere.
@@ -273,21 +284,21 @@ impl Delivery<'_> {
         waited.map_err(|_| self.exchange.app_down(why).after_waiting())
     }
 
-    /// Waits a little before the primary is tried again, or until the view changes. Once the time is
-    /// up the client is told `problem`.
-    async fn hold_briefly(&mut self, problem: Problem) -> Result<(), Problem> {
+    /// Waits a little before the primary is tried again, or until the view is another one than that
+    /// under which it was tried. Once the time is up the client is told `problem`.
+    async fn hold_briefly(&mut self, problem: Problem, view: &ClusterView) -> Result<(), Problem> {
         let _place = self.take_place()?;
         let worker = &self.exchange.worker;
         let _held = worker.metrics.held(self.exchange.class);
-        let view = worker.seen();
-        let change = async {
+        let next_pause = async {
             tokio::select! {
-                () = sleep(self.pause) => {}
-                () = changed(worker.shared.view.clone(), &view.view) => {}
+                () = sleep(self.pause) => (self.pause * 2).min(LONGEST_PAUSE),
+                // Another primary, which may need a moment more before it takes writes.
+                () = changed(worker.shared.view.clone(), view) => FIRST_PAUSE,
             }
         };
-        timeout_at(self.call.give_up, change).await.map_err(|_| problem)?;
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        let next_pause = timeout_at(self.call.give_up, next_pause).await;
+        self.pause = next_pause.map_err(|_| if view.quorum { problem } else { no_quorum() })?;
         Ok(())
     }
 
@@ -307,6 +318,11 @@ async fn changed(mut views: watch::Receiver<ClusterView>, from: &ClusterView) {
     if views.wait_for(|now| now != from).await.is_err() {
         std::future::pending::<()>().await;
     }
+}
+
+fn no_quorum() -> Problem {
+    let detail = "this node cannot reach a majority of the cluster's nodes";
+    Problem::new(Kind::NoQuorum, detail).after_waiting()
 }
 
 fn refused(refusal: Refusal) -> Problem {

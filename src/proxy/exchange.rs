@@ -27,6 +27,8 @@ use super::route::{Ask, Route};
 use super::token::{self, Carried};
 use super::upstream::{BoxedRequest, Failure, Sending};
 use super::worker::Worker;
+use super::writes::UnderWay;
+use crate::cluster::ClusterView;
 use crate::config::Consistency;
 use crate::rules::Class;
 
@@ -204,11 +206,19 @@ impl Exchange {
     /// larger size than what is not.
     pub(super) async fn read_body(&self, body: Incoming) -> Result<Outgoing, Problem> {
         let config = &self.worker.shared.config;
-        let elsewhere = self.worker.shared.dialer.is_some() && !self.worker.seen().view.writable;
+        let shared = &self.worker.shared;
+        let elsewhere = shared.dialer.is_some() && !self.worker.seen().view.takes_writes();
         let settled = self.class == Class::Passthrough || !elsewhere;
         let keep = if settled { config.buffer_body } else { config.replay_body };
         let body = Outgoing::prepare(body, keep, config.body_timeout).await;
         body.map_err(|why| unread(&why))
+    }
+
+    /// Counts a write that is about to go to the application here as under way; `None` if this node
+    /// has ceased to take writes in the reign that `view` tells of.
+    pub(super) fn enter(&self, view: &ClusterView) -> Option<UnderWay> {
+        let shared = &self.worker.shared;
+        shared.writes.enter(&shared.view, view.epoch())
     }
 
     /// A safe method is repeatable whatever it does here; a read is by its rule.

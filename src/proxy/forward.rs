@@ -94,9 +94,14 @@ impl Refusal {
     }
 }
 
-/// Whether this node takes a forwarded request.
-pub fn accept(forwarded: &Forwarded, view: &ClusterView, stopping: bool) -> Result<(), Refusal> {
-    if !view.writable || view.epoch() != forwarded.epoch {
+/// Whether this node takes a forwarded request; `takes_writes`: it may take one at this moment.
+pub fn accept(
+    forwarded: &Forwarded,
+    view: &ClusterView,
+    takes_writes: bool,
+    stopping: bool,
+) -> Result<(), Refusal> {
+    if !takes_writes || view.epoch() != forwarded.epoch {
         Err(Refusal::NotPrimary)
     } else if stopping {
         Err(Refusal::Stopping)
@@ -139,12 +144,12 @@ mod tests {
     #[test]
     fn only_the_primary_of_that_epoch_accepts() {
         let view = ClusterView::single("me".parse().unwrap(), Epoch(3));
-        assert_eq!(accept(&forwarded(3), &view, false), Ok(()));
-        assert_eq!(accept(&forwarded(2), &view, false), Err(Refusal::NotPrimary));
-        assert_eq!(accept(&forwarded(4), &view, false), Err(Refusal::NotPrimary));
-        assert_eq!(accept(&forwarded(3), &view, true), Err(Refusal::Stopping));
-        let fenced = ClusterView { writable: false, ..view };
-        assert_eq!(accept(&forwarded(3), &fenced, false), Err(Refusal::NotPrimary));
+        let accepts = |epoch, takes, stops| accept(&forwarded(epoch), &view, takes, stops);
+        assert_eq!(accepts(3, true, false), Ok(()));
+        assert_eq!(accepts(2, true, false), Err(Refusal::NotPrimary));
+        assert_eq!(accepts(4, true, false), Err(Refusal::NotPrimary));
+        assert_eq!(accepts(3, false, false), Err(Refusal::NotPrimary));
+        assert_eq!(accepts(3, true, true), Err(Refusal::Stopping));
     }
 
     #[test]

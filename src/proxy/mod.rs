@@ -18,12 +18,14 @@ pub mod health;
 pub mod hold;
 pub mod problem;
 pub mod receive;
+pub mod reign;
 pub mod request;
 pub mod route;
 pub mod token;
 pub mod tunnel;
 pub mod upstream;
 pub mod worker;
+pub mod writes;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};

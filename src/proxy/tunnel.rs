@@ -8,10 +8,12 @@ use hyper_util::rt::TokioIo;
 use tokio::io::copy_bidirectional;
 
 use super::client::Client;
+use super::reign;
 use super::worker::Worker;
 use crate::cluster::Epoch;
 
 /// Ties the two connections together. `client` keeps its place among the connections meanwhile.
+/// `tied`: only for as long as this node takes writes in that epoch.
 pub fn spawn(
     worker: &Rc<Worker>,
     client: Rc<Client>,
@@ -19,7 +21,7 @@ pub fn spawn(
     app_side: OnUpgrade,
     tied: Option<Epoch>,
 ) {
-    let mut views = worker.shared.view.clone();
+    let views = worker.shared.view.clone();
     let mut draining = worker.shared.draining.clone();
     tokio::task::spawn_local(async move {
         let _place = client;
@@ -32,7 +34,7 @@ pub fn spawn(
         };
         let over = async {
             match tied {
-                Some(epoch) => drop(views.wait_for(|v| !v.writable || v.epoch() != epoch).await),
+                Some(epoch) => reign::closed(views, epoch).await,
                 None => std::future::pending().await,
             }
         };

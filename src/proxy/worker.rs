@@ -18,6 +18,7 @@ use super::acceptor::Slots;
 use super::hold::Holds;
 use super::token;
 use super::upstream::{Dial, Limits, Origin};
+use super::writes::Writes;
 use crate::cluster::{ClusterView, NodeId};
 use crate::config;
 use crate::engine::Engine;
@@ -51,6 +52,8 @@ pub struct Shared {
     pub forwarded: Arc<Slots>,
     /// How many requests wait.
     pub holds: Holds,
+    /// How many writes are under way.
+    pub writes: Arc<Writes>,
     /// Set once, when the node begins to stop.
     pub draining: watch::Receiver<bool>,
 }

@@ -120,6 +120,26 @@ fn of_all_that_waits_only_the_newest_deadline_counts() {
     assert_eq!(guard.report(), "ended 15", "it was not killed");
 }
 
+/// In a namespace where that clock alone is ahead, as it is after the machine has slept.
+#[test]
+fn time_that_the_machine_slept_counts() {
+    let slept = Duration::from_secs(10_000_000);
+    let seconds = slept.as_secs().to_string();
+    let namespace = ["unshare", "--time", "--boottime", &seconds, "--fork", "--kill-child"];
+    let permitted = Command::new("unshare").args(&namespace[1..]).arg("true").output();
+    if !permitted.is_ok_and(|output| output.status.success()) {
+        return eprintln!("skipped: time namespaces need root and unshare");
+    }
+    let mut guard = Guard::wrapped(&namespace, &["--", "sleep", "1000"]);
+    let deadline = boottime() + slept + Duration::from_secs(1);
+    guard.tell(Deadline::At(deadline));
+    let mut report = guard.report();
+    if report.starts_with("started") {
+        report = guard.report();
+    }
+    assert_eq!(report, "late");
+}
+
 #[test]
 fn half_a_line_changes_nothing() {
     let (mut guard, family) = family();
@@ -188,6 +208,19 @@ fn the_program_inherits_nothing_else_than_a_child_of_ours_would() {
     let ours = Command::new("sh").args(["-c", script]).stdin(Stdio::null()).output().unwrap();
     assert_eq!(said, String::from_utf8(ours.stdout).unwrap());
     assert!(said.contains("/dev/null"));
+}
+
+#[test]
+fn arguments_arrive_as_they_are() {
+    let script = r#"for argument; do echo "<$argument>"; done"#;
+    let mut guard = Guard::with(&["--", "sh", "-c", script, "sh", "--as", "", "-h", "--", "a b"]);
+    guard.tell(Deadline::None);
+    guard.started();
+    assert_eq!(guard.report(), "ended 0");
+    guard.leave();
+    let mut said = String::new();
+    guard.process.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(said, "<--as>\n<>\n<-h>\n<-->\n<a b>\n");
 }
 
 /// The second belt, also after a change of user, which would undo it.

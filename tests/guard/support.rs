@@ -30,10 +30,15 @@ impl Guard {
     }
 
     pub fn with(arguments: &[&str]) -> Guard {
+        Guard::wrapped(&[], arguments)
+    }
+
+    /// Started by another program.
+    pub fn wrapped(wrapper: &[&str], arguments: &[&str]) -> Guard {
         let (control, theirs) = UnixStream::pair().unwrap();
-        let process = Command::new(LITEPILOT)
-            .arg("guard")
-            .args(arguments)
+        let command = [wrapper, &[LITEPILOT, "guard"], arguments].concat();
+        let process = Command::new(command[0])
+            .args(&command[1..])
             .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -72,8 +72,11 @@ impl Link {
     pub async fn end(mut self) -> io::Result<End> {
         let silent = |_| Err(io::Error::other("its guard does not say how it ended"));
         let end = timeout(LAST_REPORT, self.ended()).await.unwrap_or_else(silent);
-        // It would end by itself, unless it hangs.
-        let _ = self.guard.kill().await;
+        let Link { socket, mut guard, .. } = self;
+        // The leash is not to miss a guard that we end.
+        drop(socket);
+        // By itself it would end, too, unless it hangs.
+        let _ = guard.kill().await;
         end
     }
 

@@ -25,6 +25,9 @@ const MAX_REFUSAL: usize = 64;
 pub fn main(identity: Option<&Identity>, command: &[String]) -> ExitCode {
     // How it is listed; else it would be `exe`.
     let _ = rustix::thread::set_name(c"litepilot-guard");
+    // A panic would kill the program all the same, but only after its message has been written, for
+    // which a Litepilot that is stopped may leave no room.
+    std::panic::set_hook(Box::new(|_| {}));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let guarded =
         runtime.and_then(|runtime| runtime.block_on(async { guard(identity, command).await }));
