@@ -43,7 +43,7 @@ pub trait Engine: Send + Sync {
     /// # Errors
     ///
     /// When the engine could not; it then is what it was, and may be asked again.
-    fn become_primary(&self, epoch: Epoch) -> BoxFuture<'_, io::Result<Position>> {
+    fn become_primary(&self, epoch: Epoch) -> BoxFuture<'_, io::Result<Stamp>> {
         Box::pin(async move {
             Err(io::Error::new(
                 io::ErrorKind::Unsupported,

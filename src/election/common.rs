@@ -58,8 +58,9 @@ pub trait Ground: Send + Sync + 'static {
     /// Ready once no write is under way here. New ones are held meanwhile.
     fn writes_done(&self) -> BoxFuture<'static, ()>;
 
-    /// What runs under the guard is killed at `deadline`, unless a later one is given before.
-    fn deadline(&self, deadline: Option<BootTime>);
+    /// What runs under the guard is killed at `deadline`, unless another one is given before. Whether
+    /// the guard knows: without one that does a reign must not begin.
+    fn deadline(&self, deadline: Option<BootTime>) -> bool;
 
     /// Something happened that operators want to know.
     fn event(&self, kind: &'static str, text: String);

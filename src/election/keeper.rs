@@ -114,15 +114,18 @@ impl Keeper {
         match answer {
             Ok(Answer::Renewed) => {
                 let (end, now) = (sent.after(common.times.claim), common.clock.now());
-                if self.renewed.is_none() {
+                let first = self.renewed.is_none();
+                // Past T − m whatever still runs is killed.
+                let renewed = self.renewed.max(Some(sent));
+                let guarded =
+                    common.ground.deadline(renewed.map(|at| at.after(common.times.fence)));
+                if first {
                     self.claim = Claim::until(end);
                 }
-                if !self.claim.extend(end, now) {
+                if (first && !guarded) || !self.claim.extend(end, now) {
                     return Some(Over::Lapsed);
                 }
-                self.renewed = self.renewed.max(Some(sent));
-                // Not past T − m: whatever hangs then is killed.
-                common.ground.deadline(self.renewed.map(|at| at.after(common.times.fence)));
+                self.renewed = renewed;
                 None
             }
             Ok(Answer::Gone) => Some(Over::Gone),

@@ -40,7 +40,6 @@ use self::reign::{Order, Own, Reign};
 use self::rpc::{Answer, MemberChange, Request, Service};
 use self::steward::Steward;
 use self::table::{Command, Outcome, Table};
-use crate::acks::Electorate;
 use crate::cluster::NodeId;
 use crate::engine::BoxFuture;
 
@@ -48,6 +47,8 @@ use crate::engine::BoxFuture;
 pub const PATIENCE: Duration = Duration::from_secs(2);
 /// How long a wish may travel to whoever can fulfil it, and take there.
 const WISH: Duration = Duration::from_secs(10);
+/// How long a change of the members may take: a new node has to be brought level first.
+const MEMBERS: Duration = Duration::from_secs(60);
 
 /// A node's part in the election. Cheap to copy.
 #[derive(Clone)]
@@ -159,35 +160,9 @@ impl Election {
     ///
     /// Why not.
     pub async fn change_members(&self, change: MemberChange) -> Result<(), String> {
-        let holder = self.table().borrow().primary().cloned();
-        let Some(holder) = holder else {
-            return Err("there is no primary; members are changed while there is one".to_owned());
-        };
-        if holder.node == self.common.own {
-            return self.change_as_holder(change).await;
-        }
-        let asked = self.common.transport.call(holder.node, Request::Members(change), WISH * 3);
-        granted(asked.await.map_err(|why| why.to_string())?)
-    }
-
-    /// A majority of the new members has to hold what a majority of the old ones has acknowledged,
-    /// before only the new ones count.
-    async fn change_as_holder(&self, change: MemberChange) -> Result<(), String> {
-        let old = self.common.raft.members().borrow().data_nodes();
-        let new = electorate_after(&old, &change);
-        let others = |nodes: &[NodeId]| {
-            let others = nodes.iter().filter(|node| **node != self.common.own).cloned();
-            Electorate { others: others.collect() }
-        };
-        if matches!(&change, MemberChange::Remove { node } if *node == self.common.own) {
-            return Err("the primary cannot remove itself: promote another node first".to_owned());
-        }
-        self.common.acks.require(vec![others(&old), others(&new)]);
-        let request = Request::Reconfigure(change);
-        let changed = self.common.ask_leader(&self.steward, request, WISH * 3).await;
-        let now = self.common.raft.members().borrow().data_nodes();
-        self.common.acks.require(vec![others(&now)]);
-        granted(changed.map_err(|why| why.to_string())?)
+        let request = Request::Members(change);
+        let asked = self.common.ask_leader(&self.steward, request, MEMBERS).await;
+        granted(asked.map_err(|why| why.to_string())?)
     }
 
     /// Has a command agreed upon.
@@ -220,7 +195,7 @@ impl Election {
             }
             Request::Yield { epoch } => self.reign.yield_to(&from, epoch),
             Request::Promote(to) => done(self.hand_over(to, PATIENCE).await),
-            Request::Members(change) => done(self.change_as_holder(change).await),
+            Request::Electorate(next) => self.reign.expect(next).await,
             to_leader => self.steward.answer(&from, to_leader).await,
         }
     }
@@ -243,14 +218,4 @@ fn granted(answer: Answer) -> Result<(), String> {
         Answer::Elsewhere(_) => Err("the cluster's leader has just changed: try again".to_owned()),
         _ => Err("the answer makes no sense: do all nodes run the same version?".to_owned()),
     }
-}
-
-fn electorate_after(old: &[NodeId], change: &MemberChange) -> Vec<NodeId> {
-    let mut new = old.to_vec();
-    match change {
-        MemberChange::Add { node, .. } if !new.contains(node) => new.push(node.clone()),
-        MemberChange::Remove { node } => new.retain(|known| known != node),
-        MemberChange::Add { .. } | MemberChange::Replace { .. } => {}
-    }
-    new
 }

@@ -15,7 +15,7 @@ use super::common::Common;
 use super::handover::HandOver;
 use super::keeper::{Keeper, Over};
 use super::rpc::{Answer, Fitness, Request};
-use super::steward::Steward;
+use super::steward::{EVERYTHING, Steward};
 use super::table::{Command, Holder, Outcome, Session, Table};
 use crate::acks::Electorate;
 use crate::claim::{BootTime, Claim};
@@ -276,15 +276,10 @@ impl Reign {
         }
         self.own.send_modify(|own| own.open = true);
         self.common.ground.event("primary", format!("{holder} takes writes"));
-        let mut members = self.common.raft.members();
         loop {
             let order = tokio::select! {
                 over = keeper.keep() => return End::Over(over),
                 () = self.superseded(holder) => return End::Superseded,
-                Ok(()) = members.changed() => {
-                    self.common.acks.require(self.electorates());
-                    continue;
-                }
                 Some(order) = orders.recv() => order,
             };
             if self.hand_over(holder, order, &mut keeper, steward).await {
@@ -328,9 +323,33 @@ impl Reign {
     }
 
     fn electorates(&self) -> Vec<Electorate> {
-        let others = self.common.raft.members().borrow().data_nodes();
-        let others = others.into_iter().filter(|node| *node != self.common.own).collect();
-        vec![Electorate { others }]
+        vec![self.electorate(self.common.raft.members().borrow().data_nodes())]
+    }
+
+    fn electorate(&self, nodes: Vec<NodeId>) -> Electorate {
+        Electorate { others: nodes.into_iter().filter(|node| *node != self.common.own).collect() }
+    }
+
+    /// As the holder: from now on a majority of `next` has to hold a write, too. Answers once it holds
+    /// everything that was committed until now. `None`: only the members count again.
+    pub async fn expect(&self, next: Option<Vec<NodeId>>) -> Answer {
+        let mut electorates = self.electorates();
+        let Some(next) = next else {
+            self.common.acks.require(electorates);
+            return Answer::Done;
+        };
+        electorates.push(self.electorate(next));
+        self.common.acks.require(electorates);
+        let held = match self.common.engine.read_position().await {
+            Ok(position) => {
+                tokio::time::timeout(EVERYTHING, self.common.acks.majority(position)).await.is_ok()
+            }
+            Err(_) => false,
+        };
+        match held && self.own.borrow().open {
+            true => Answer::Done,
+            false => Answer::Refused("too few of the new members hold all of the data".to_owned()),
+        }
     }
 
     /// Ready once the lease is not this holder's any more.

@@ -47,10 +47,11 @@ pub enum Request {
     },
     /// Are you fit to be primary?
     Fitness,
-    /// To the holder: have the membership changed, with care for what was acknowledged.
+    /// To the Raft leader: change who votes.
     Members(MemberChange),
-    /// From the holder to the Raft leader: change the membership now.
-    Reconfigure(MemberChange),
+    /// From the Raft leader to the holder: from now on a majority of these has to hold a write, too;
+    /// say when it holds everything. `None`: the membership is what it is.
+    Electorate(Option<Vec<NodeId>>),
     /// To the holder: hand the lease over to this node.
     Promote(NodeId),
     /// To the Raft leader: the lease is vacant; give it to this node although it may lack data that

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -14,15 +15,16 @@ use tokio::task::JoinSet;
 use super::choice::{self, Situation, Verdict, Why};
 use super::clock::until;
 use super::common::Common;
-use super::raft::Leadership;
+use super::raft::{ChangeError, Leadership};
 use super::reign::Reign;
-use super::rpc::{Answer, Fitness, Request};
+use super::rpc::{Answer, Fitness, MemberChange, Request};
 use super::table::{Command, Holder, Outcome, Session, Table, Term};
 use crate::claim::BootTime;
 use crate::cluster::{Epoch, NodeId};
+use crate::engine::BoxFuture;
 
 /// An answer to `Prepare` says for so long whether a node is fit; what it holds it says for good.
-const FRESH: std::time::Duration = std::time::Duration::from_secs(1);
+const FRESH: Duration = Duration::from_secs(1);
 
 /// The timers of one node, in use while it leads Raft.
 pub struct Steward {
@@ -32,6 +34,9 @@ pub struct Steward {
     /// Whom the operator wants, in the epoch that is vacant.
     forced: watch::Sender<Option<(Epoch, NodeId)>>,
 }
+
+/// How long it may take until a majority of the new members holds everything.
+pub(super) const EVERYTHING: Duration = Duration::from_secs(20);
 
 /// Of one term.
 #[derive(Default)]
@@ -77,10 +82,7 @@ impl Steward {
             Request::Renew { epoch, session } => self.renew(from, epoch, &session).await,
             Request::Propose(command) => self.propose(command).await,
             Request::Force(node) => self.force(node).await,
-            Request::Reconfigure(change) => match self.common.raft.change_members(change).await {
-                Ok(()) => Answer::Done,
-                Err(why) => Answer::Refused(why),
-            },
+            Request::Members(change) => self.change_members(change).await,
             _ => Answer::Refused("that is not asked of a Raft leader".to_owned()),
         }
     }
@@ -150,6 +152,42 @@ impl Steward {
             Ok(Some(holder)) if holder.node == node => Answer::Done,
             Ok(_) => Answer::Refused("another node was faster".to_owned()),
             Err(_) => Answer::Elsewhere(None),
+        }
+    }
+
+    /// What a majority of the old members has acknowledged a majority of the new ones has to hold,
+    /// before only these count: the holder is asked to see to it.
+    async fn change_members(&self, change: MemberChange) -> Answer {
+        let holder = self.common.raft.table().borrow().primary().map(|holder| holder.node.clone());
+        let Some(holder) = holder else {
+            let why = "there is no primary; members are changed while there is one";
+            return Answer::Refused(why.to_owned());
+        };
+        let ask = |next| self.ask_holder(holder.clone(), next);
+        let gate = |next| -> BoxFuture<'_, Result<(), String>> { Box::pin(ask(Some(next))) };
+        let changed = self.common.raft.change_members(change, &gate).await;
+        if let Err(why) = ask(None).await {
+            tracing::warn!(%holder, %why, "the primary does not know yet who counts");
+        }
+        match changed {
+            Ok(()) => Answer::Done,
+            Err(ChangeError::NotLeader(leader)) => Answer::Elsewhere(leader),
+            Err(ChangeError::Refused(why)) => Answer::Refused(why),
+        }
+    }
+
+    async fn ask_holder(&self, holder: NodeId, next: Option<Vec<NodeId>>) -> Result<(), String> {
+        let answer = match holder == self.common.own {
+            true => Ok(self.reign.expect(next).await),
+            false => {
+                self.common.transport.call(holder, Request::Electorate(next), EVERYTHING).await
+            }
+        };
+        match answer {
+            Ok(Answer::Done) => Ok(()),
+            Ok(Answer::Refused(why)) => Err(why),
+            Ok(_) => Err("the primary's answer makes no sense".to_owned()),
+            Err(why) => Err(format!("the primary did not answer: {why}")),
         }
     }
 

@@ -229,8 +229,9 @@ impl Engine for Embedded {
         lock(&self.shared.level_at).map(|at| at.elapsed())
     }
 
-    fn become_primary(&self, epoch: Epoch) -> BoxFuture<'_, io::Result<Position>> {
-        Box::pin(self.ask(move |reply| Command::Become(Duty::Primary(epoch), None, reply)))
+    fn become_primary(&self, epoch: Epoch) -> BoxFuture<'_, io::Result<Stamp>> {
+        let asked = self.ask(move |reply| Command::Become(Duty::Primary(epoch), None, reply));
+        Box::pin(async { asked.await.map(|position| Stamp { position, ..Stamp::default() }) })
     }
 
     fn become_replica(&self, primary: Option<NodeId>) -> BoxFuture<'_, io::Result<()>> {

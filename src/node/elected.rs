@@ -93,8 +93,9 @@ impl Ground for Surroundings {
         })
     }
 
-    fn deadline(&self, deadline: Option<BootTime>) {
-        self.leash.set(deadline.map_or(Deadline::None, |at| Deadline::At(Duration::from_nanos(at.0))));
+    fn deadline(&self, deadline: Option<BootTime>) -> bool {
+        let at = |at: BootTime| Deadline::At(Duration::from_nanos(at.0));
+        self.leash.set(deadline.map_or(Deadline::None, at))
     }
 
     fn event(&self, kind: &'static str, text: String) {

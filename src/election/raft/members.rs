@@ -19,6 +19,7 @@ use crate::cluster::NodeId;
 use crate::config::Target;
 use crate::election::rpc::MemberChange;
 use crate::election::table::Command;
+use crate::engine::BoxFuture;
 
 /// For a node that was added to be level.
 const LEVEL_WITHIN: Duration = Duration::from_secs(20);
@@ -34,8 +35,16 @@ pub enum ChangeError {
     Refused(String),
 }
 
+/// Asked before a change takes effect, with the names of those who vote and hold data then: whoever
+/// waits for acknowledgements has to be told, and to have enough of them.
+pub type Gate<'a> = &'a (dyn Fn(Vec<NodeId>) -> BoxFuture<'a, Result<(), String>> + Send + Sync);
+
 /// Makes one change.
-pub async fn change(shared: &Arc<Shared>, change: MemberChange) -> Result<(), ChangeError> {
+pub async fn change<'a>(
+    shared: &'a Arc<Shared>,
+    change: MemberChange,
+    gate: Gate<'a>,
+) -> Result<(), ChangeError> {
     let Some(core) = shared.core() else { return Err(ChangeError::NotLeader(None)) };
     let leadership = shared.leadership.borrow().clone();
     if !leadership.ours {
@@ -44,7 +53,7 @@ pub async fn change(shared: &Arc<Shared>, change: MemberChange) -> Result<(), Ch
     let Ok(_one_at_a_time) = shared.changing.try_lock() else {
         return Err(refused("another change of the members is under way: wait for its end"));
     };
-    let changer = Changer { shared, core };
+    let changer = Changer { shared, core, gate };
     match change {
         MemberChange::Add { node, address } => changer.add(node, &address).await,
         MemberChange::Remove { node } => changer.remove(node).await,
@@ -55,6 +64,7 @@ pub async fn change(shared: &Arc<Shared>, change: MemberChange) -> Result<(), Ch
 struct Changer<'a> {
     shared: &'a Arc<Shared>,
     core: Openraft,
+    gate: Gate<'a>,
 }
 
 impl Changer<'_> {
@@ -93,6 +103,7 @@ impl Changer<'_> {
             return Err(refused(format!("{name} is the last member that votes")));
         }
         if left != voters {
+            self.pass(&left).await?;
             self.step(ChangeMembers::ReplaceAllVoters(left)).await?;
         } else if !ids.is_empty() {
             self.step(ChangeMembers::RemoveNodes(ids)).await?;
@@ -139,7 +150,23 @@ impl Changer<'_> {
         let mut voters: BTreeSet<_> = self.membership().voter_ids().collect();
         voters = &voters - &self.ids(&name);
         voters.insert(id);
+        self.pass(&voters).await?;
         self.step(ChangeMembers::ReplaceAllVoters(voters)).await
+    }
+
+    /// Asks the gate, unless those who hold data stay the same.
+    async fn pass(&self, voters: &BTreeSet<RaftId>) -> Result<(), ChangeError> {
+        let membership = self.membership();
+        let data = |ids: &BTreeSet<RaftId>| -> BTreeSet<NodeId> {
+            let members = ids.iter().filter_map(|id| membership.get_node(id));
+            members.filter(|member| !member.witness).map(|member| member.name.clone()).collect()
+        };
+        let now = data(&membership.voter_ids().collect());
+        let then = data(voters);
+        if now == then {
+            return Ok(());
+        }
+        (self.gate)(then.into_iter().collect()).await.map_err(refused)
     }
 
     /// Waits until a node's log holds all that ours does now.

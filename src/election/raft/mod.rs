@@ -28,7 +28,7 @@ mod store;
 mod timers;
 mod types;
 
-pub use members::ChangeError;
+pub use members::{ChangeError, Gate};
 pub use message::{Message, Reply};
 pub use runtime::seed;
 pub use store::Store;
@@ -238,13 +238,18 @@ impl Raft {
 
     /// Changes who votes, one change at a time, and waits until it is done. A node that is added or
     /// comes back with an empty disk gets its vote once its log is level; if that takes too long,
-    /// the same call goes on from there.
+    /// the same call goes on from there. Before another set of nodes votes and holds data, `gate` is
+    /// asked.
     ///
     /// # Errors
     ///
     /// When this node does not lead, or it cannot be done, and why.
-    pub async fn change_members(&self, change: MemberChange) -> Result<(), ChangeError> {
-        members::change(&self.0, change).await
+    pub async fn change_members<'a>(
+        &'a self,
+        change: MemberChange,
+        gate: Gate<'a>,
+    ) -> Result<(), ChangeError> {
+        members::change(&self.0, change, gate).await
     }
 
     /// Whether this node was in contact with a majority within that time: as leader, with all of
