@@ -11,7 +11,7 @@
 //! | [`handover`] | a planned change of primary |
 //! | [`view`] | what a node knows of the cluster. Pure |
 //! | [`table`], [`times`] | what is agreed upon, without a clock; the lease in time. Pure |
-//! | [`rpc`] | what nodes ask each other |
+//! | [`rpc`], [`transport`] | what nodes ask each other; how, over the peer port |
 //! | [`raft`] | the only user of openraft |
 //!
 //! Nothing here knows requests, processes or sockets: [`common::Ground`] is the node around it.
@@ -27,6 +27,7 @@ pub mod rpc;
 pub mod steward;
 pub mod table;
 pub mod times;
+pub mod transport;
 pub mod view;
 
 use std::sync::Arc;

@@ -9,6 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::{Epoch, NodeId, Start};
+use crate::txid::Position;
 
 /// The starts of so many reigns are kept.
 const STARTS: usize = 64;
@@ -56,8 +57,8 @@ pub struct Table {
     pub starts: VecDeque<Start>,
     /// LiteFS' own cluster ID.
     pub litefs_id: Option<String>,
-    /// What was done once, the newest last.
-    pub once: VecDeque<String>,
+    /// What was done once, and what the database held then; the newest last.
+    pub once: VecDeque<(String, Position)>,
     /// The newest generation of each name that was replaced or removed; 0 if it is not listed.
     pub generations: BTreeMap<NodeId, u64>,
 }
@@ -101,6 +102,8 @@ pub enum Command {
     Once {
         /// Its name.
         key: String,
+        /// What the primary held then: void in another reign than this.
+        at: Position,
     },
     /// A name's former disk is void; the next node of that name is another one.
     Outdate {
@@ -146,7 +149,10 @@ impl Table {
                 _ => done(self.litefs_id = Some(id)),
             },
             Command::ResetLitefsId => done(self.litefs_id = None),
-            Command::Once { key } => done(self.remember(key)),
+            Command::Once { key, at } => match &self.holder {
+                Some(holder) if holder.epoch == at.epoch => done(self.remember(key, at)),
+                _ => void("that reign is over"),
+            },
             Command::Outdate { node, generation } => {
                 let newest = self.generations.entry(node).or_default();
                 done(*newest = (*newest).max(generation + 1))
@@ -169,9 +175,13 @@ impl Table {
         self.holder.as_ref().filter(|holder| self.start_of(holder.epoch).is_some())
     }
 
-    /// Whether something was done that is to be done once.
+    /// Whether something was done that is to be done once. What a failover has lost was not done.
     pub fn was_done(&self, key: &str) -> bool {
-        self.once.iter().any(|done| done == key)
+        let lost = |at: Position| {
+            let next = self.starts.iter().find(|start| start.epoch > at.epoch);
+            next.is_some_and(|start| at > start.held.position)
+        };
+        self.once.iter().any(|(done, at)| done == key && !lost(*at))
     }
 
     /// The generation that a node of this name has now, or would have.
@@ -210,14 +220,15 @@ impl Table {
         }
     }
 
-    fn remember(&mut self, key: String) {
+    fn remember(&mut self, key: String, at: Position) {
         if self.was_done(&key) {
             return;
         }
+        self.once.retain(|(done, _)| *done != key);
         if self.once.len() == KEYS {
             self.once.pop_front();
         }
-        self.once.push_back(key);
+        self.once.push_back((key, at));
     }
 }
 
@@ -238,7 +249,7 @@ impl fmt::Display for Holder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::txid::Stamp;
+    use crate::txid::{Stamp, Txid};
     use proptest::prelude::*;
 
     fn holder(node: &str, epoch: u64) -> Holder {
@@ -293,16 +304,37 @@ mod tests {
         assert_eq!(table.holder, Some(holder("b", 2)));
     }
 
+    fn at(epoch: u64, txid: u64) -> Position {
+        Position { epoch: Epoch(epoch), txid: Txid(txid) }
+    }
+
     #[test]
     fn what_was_done_once_is_kept_and_bounded() {
         let table = &mut Table::default();
-        for i in 0..2 * KEYS {
-            assert!(is_done(table, Command::Once { key: i.to_string() }));
+        let once = |key: usize| Command::Once { key: key.to_string(), at: at(1, 5) };
+        assert!(!is_done(table, once(0)), "nobody reigns");
+        assert!(is_done(table, Command::Acquire(holder("a", 1))));
+        for key in 0..2 * KEYS {
+            assert!(is_done(table, once(key)));
         }
         assert!(!table.was_done("0") && table.was_done(&(2 * KEYS - 1).to_string()));
         assert_eq!(table.once.len(), KEYS);
-        assert!(is_done(table, Command::Once { key: (KEYS + 1).to_string() }));
+        assert!(is_done(table, once(KEYS + 1)));
         assert_eq!(table.once.len(), KEYS);
+    }
+
+    #[test]
+    fn what_a_failover_has_lost_was_not_done() {
+        let table = &mut Table::default();
+        let once = |key: &str, at| Command::Once { key: key.to_owned(), at };
+        assert!(is_done(table, Command::Acquire(holder("a", 1))));
+        assert!(is_done(table, once("kept", at(1, 5))) && is_done(table, once("lost", at(1, 6))));
+        assert!(is_done(table, Command::HandOver(holder("b", 2))));
+        let held = Stamp { position: at(1, 5), ..Stamp::default() };
+        assert!(is_done(table, Command::Opened(Start { epoch: Epoch(2), held })));
+        assert!(table.was_done("kept") && !table.was_done("lost"));
+        assert!(is_done(table, once("lost", at(2, 7))));
+        assert!(table.was_done("lost"));
     }
 
     #[test]

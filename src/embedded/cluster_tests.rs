@@ -542,7 +542,7 @@ async fn txids_go_on_after_a_promotion() {
     let before = replica.now().await;
     drop(link);
     let start = replica.engine.become_primary(Epoch(2)).await.unwrap();
-    assert_eq!(start, Position { epoch: Epoch(2), txid: before.txid });
+    assert_eq!(start.position, Position { epoch: Epoch(2), txid: before.txid });
     let after = replica.now().await;
     assert!(after.txid > before.txid && after.txid > Txid(5), "{before} then {after}");
     let error = replica.engine.become_primary(Epoch(1)).await.unwrap_err();

@@ -24,8 +24,8 @@ use crate::election::view::{self, Known};
 use crate::election::{Election, PATIENCE};
 use crate::embedded::Embedded;
 use crate::engine::{BoxFuture, Engine};
-use crate::peer::{self, Dialer};
 use crate::peer::gossip::Peers;
+use crate::peer::{self, Dialer};
 use crate::process::guard::{Deadline, Leash};
 use crate::process::health::AppHealth;
 use crate::proxy::PeerDoor;
@@ -56,8 +56,8 @@ pub struct Surroundings {
     pub writes: Arc<Writes>,
     /// What the workers act on.
     pub view: watch::Receiver<ClusterView>,
-    /// Commands that are run when the role changes.
-    pub hooks: Arc<Hooks>,
+    /// Runs `on_promote`.
+    pub promotion: Arc<dyn Fn() -> BoxFuture<'static, bool> + Send + Sync>,
     /// Of the guards.
     pub leash: Leash,
 }
@@ -74,14 +74,11 @@ impl Ground for Surroundings {
         state.starts_with("failed").then_some(state)
     }
 
-    fn promoted(&self, epoch: Epoch) -> BoxFuture<'static, bool> {
-        let hooks = self.hooks.clone();
-        Box::pin(async move { hooks.promoted(epoch).await })
+    fn promoted(&self, _epoch: Epoch) -> BoxFuture<'static, bool> {
+        (self.promotion)()
     }
 
-    fn demoted(&self, epoch: Epoch) {
-        self.hooks.demoted(epoch);
-    }
+    fn demoted(&self, _epoch: Epoch) {}
 
     fn writes_done(&self) -> BoxFuture<'static, ()> {
         let (writes, mut view) = (self.writes.clone(), self.view.clone());
@@ -160,7 +157,7 @@ impl Beginning {
     pub async fn run(self, config: &Config, means: Means) -> io::Result<Part> {
         let Self { peering, view } = self;
         let Means { engine, door, acks, metrics, surroundings } = means;
-        let Surroundings { health, events, hooks, .. } = surroundings.clone();
+        let Surroundings { health, events, .. } = surroundings.clone();
         let network = Network::new(peering.dialer.clone());
         let store = Store::open(&config.data_dir)?;
         let raft = Raft::start(setup(config), store, network.clone()).await?;
@@ -178,11 +175,11 @@ impl Beginning {
             acks: acks.clone(),
             ground: Arc::new(surroundings),
         });
-        let mut protocols = data_protocols(&engine, &acks, door);
+        let mut protocols = data_protocols(&engine, door);
         protocols.push((peer::RAFT, transport::LIMITS, transport::handler(election.clone())));
         let told = Told { view: view.subscribe(), engine: engine.clone(), health: health.clone() };
         let (heard, dialer) = (peering.heard.clone(), peering.dialer.clone());
-        let mut tasks = peering.open(config, members(config, &raft), protocols, told).await?;
+        let mut tasks = peering.open(config, members(&raft), protocols, told).await?;
         let (source, sources) = watch::channel(None);
         let watching = view.subscribe();
         let publisher = Publisher {
@@ -196,7 +193,6 @@ impl Beginning {
             source,
             metrics,
             events: events.clone(),
-            hooks,
             without: None,
             split: None,
         };
@@ -227,14 +223,10 @@ impl Part {
     }
 }
 
-/// Who may connect: the members, and before there are any, the peers of the configuration.
-fn members(config: &Config, raft: &Raft) -> peer::Members {
-    let seeds: Vec<NodeId> = config.cluster.peers.iter().map(|(name, _)| name.clone()).collect();
+/// Who may connect: the members, and before this node knows them, the peers of the configuration.
+fn members(raft: &Raft) -> peer::Members {
     let members = raft.members();
-    Arc::new(move |node: &NodeId| {
-        let members = members.borrow();
-        if members.is_empty() { seeds.contains(node) } else { members.contains(node) }
-    })
+    Arc::new(move |node: &NodeId| members.borrow().contains(node))
 }
 
 /// Has the engine follow whoever is the primary, unless this node reigns: then the election tells it
@@ -299,7 +291,6 @@ pub struct Publisher {
     source: watch::Sender<Option<(NodeId, Epoch)>>,
     metrics: Arc<Metrics>,
     events: Arc<Events>,
-    hooks: Arc<Hooks>,
     /// Since when nobody takes writes.
     without: Option<Instant>,
     /// The epoch of which a split brain was told.
@@ -361,7 +352,6 @@ impl Publisher {
             self.events.record(kind, text);
             if !now.quorum {
                 self.metrics.node().quorum_losses.inc();
-                self.hooks.quorum_lost();
             }
         }
         match (&before.primary, &now.primary) {

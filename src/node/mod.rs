@@ -33,6 +33,7 @@ use crate::telemetry::events::Events;
 use crate::telemetry::metrics::Metrics;
 use crate::yaml::Problem;
 
+mod elected;
 mod peers;
 mod promotion;
 pub mod refusals;
