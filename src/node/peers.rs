@@ -188,7 +188,7 @@ fn ship(engine: Arc<Embedded>) -> peer::Handler {
         let engine = engine.clone();
         tokio::spawn(async move {
             let replica = incoming.node;
-            if let Err(why) = engine.serve(incoming.stream).await {
+            if let Err(why) = engine.serve(incoming.stream, |_| {}).await {
                 tracing::debug!(%replica, %why, "a replica is no longer served");
             }
         });

@@ -20,7 +20,7 @@ use super::headers;
 use super::problem::{Kind, Problem};
 use super::route::{self, Route};
 use super::token;
-use super::tunnel;
+use super::tunnel::{self, Tied};
 use super::upstream::{Connection, Reply};
 use crate::cluster::{ClusterView, Epoch};
 use crate::config::Consistency;
@@ -107,7 +107,7 @@ impl Outcome<'_> {
         let Reply { mut response, connection } = reply;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             headers::remove_ours(response.headers_mut());
-            let tied = (self.exchange.class == Class::Write).then(|| self.view.epoch());
+            let tied = self.tied(Tied::ToClaim);
             return self.switch(response, tied);
         }
         let asks_for_replay = ReplayRequest::take(response.headers_mut()).is_some();
@@ -137,7 +137,8 @@ impl Outcome<'_> {
     pub fn of_peer(self, reply: Reply) -> Result<ClientResponse, Problem> {
         let Reply { mut response, connection } = reply;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return self.switch(response, None);
+            let tied = self.tied(Tied::ToReign);
+            return self.switch(response, tied);
         }
         headers::remove_hop_by_hop(response.headers_mut());
         let (mut head, body) = response.into_parts();
@@ -225,11 +226,16 @@ impl Outcome<'_> {
         }
     }
 
+    /// What a socket is tied to if it writes.
+    fn tied(&self, to: fn(Epoch) -> Tied) -> Tied {
+        if self.exchange.class == Class::Write { to(self.view.epoch()) } else { Tied::Freely }
+    }
+
     /// 101: from here on bytes flow both ways.
     fn switch(
         self,
         mut response: Response<Incoming>,
-        tied: Option<Epoch>,
+        tied: Tied,
     ) -> Result<ClientResponse, Problem> {
         let Some(client_side) = self.call.upgrade.take() else {
             return Err(Problem::new(

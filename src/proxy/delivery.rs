@@ -17,8 +17,9 @@ use super::forward::{FLY_REPLAY_SRC, FORWARDED, Forwarded, Refusal};
 use super::headers;
 use super::hold::Place;
 use super::problem::{Kind, Problem};
+use super::reign;
 use super::route::{self, Decision, Route};
-use super::upstream::{self, BoxedRequest, Failure, Sending};
+use super::upstream::{self, BoxedRequest, Failure, Reply, Sending};
 use super::worker::Seen;
 use crate::cluster::{ClusterView, Primary};
 use crate::rules::Class;
@@ -164,29 +165,14 @@ impl Delivery<'_> {
         self.address_to(request.headers_mut(), primary);
         let spare = upstream::copy(&request);
         let sending = self.exchange.sending(&self.call);
-        let exchange = &mut *self.exchange;
-        match origin.send(with_go_ahead(request), sending).await {
-            Ok(reply) => match Refusal::of(&reply.response) {
-                Some(refusal) => {
-                    reply.connection.give_back();
-                    let problem = refused(refusal);
-                    if !spare.body().is_intact() {
-                        // A part of it has gone already: what is left must not pass for the whole.
-                        return Err(problem);
-                    }
-                    self.hold_briefly(problem, view).await?;
-                    Ok(Attempt::Again(spare))
-                }
-                None => {
-                    exchange.route = match self.call.replay {
-                        Some(_) => Route::Replayed,
-                        None => Route::Primary,
-                    };
-                    let view = exchange.worker.seen();
-                    let outcome = Outcome { exchange, call: &mut self.call, view: &view.view };
-                    outcome.of_peer(reply).map(Attempt::Answered)
-                }
-            },
+        let views = self.exchange.worker.shared.view.clone();
+        let answered = tokio::select! {
+            biased;
+            answered = origin.send(with_go_ahead(request), sending) => answered,
+            () = reign::superseded(views, primary.epoch) => return unanswered(spare, sending),
+        };
+        match answered {
+            Ok(reply) => self.peer_answered(reply, spare, view).await,
             Err(Failure::Unreached(unsent, why)) => {
                 let detail = format!("cannot connect to the primary, {}: {why}", primary.node);
                 let problem = Problem::new(Kind::PrimaryUnreachable, detail).retry_safe(true);
@@ -203,8 +189,33 @@ impl Delivery<'_> {
                     _ => Problem::new(Kind::WriteOutcomeUnknown, detail),
                 })
             }
-            Err(failure) => Err(exchange.failed(&self.call, failure)),
+            Err(failure) => Err(self.exchange.failed(&self.call, failure)),
         }
+    }
+
+    async fn peer_answered(
+        &mut self,
+        reply: Reply,
+        spare: BoxedRequest,
+        view: &ClusterView,
+    ) -> Result<Attempt, Problem> {
+        let Some(refusal) = Refusal::of(&reply.response) else {
+            let exchange = &mut *self.exchange;
+            exchange.route = match self.call.replay {
+                Some(_) => Route::Replayed,
+                None => Route::Primary,
+            };
+            let outcome = Outcome { exchange, call: &mut self.call, view };
+            return outcome.of_peer(reply).map(Attempt::Answered);
+        };
+        reply.connection.give_back();
+        let problem = refused(refusal);
+        if !spare.body().is_intact() {
+            // A part of it has gone already: what is left must not pass for the whole.
+            return Err(problem);
+        }
+        self.hold_briefly(problem, view).await?;
+        Ok(Attempt::Again(spare))
     }
 
     /// Tells the primary what was found out about the request.
@@ -268,7 +279,7 @@ impl Delivery<'_> {
         Err(if view.quorum { problem.after_waiting() } else { no_quorum() })
     }
 
-    /// Waits until the application is found to answer again, or a read had better go elsewhere.
+    /// Waits until the application is found to answer again, or the request had better go elsewhere.
     async fn hold_for_app(&self, why: &io::Error, view: &ClusterView) -> Result<(), Problem> {
         let _place = self.take_place()?;
         let _held = self.exchange.worker.metrics.held(self.exchange.class);
@@ -277,6 +288,7 @@ impl Delivery<'_> {
         let found = async {
             tokio::select! {
                 () = app.recovered() => {}
+                () = changed(self.exchange.worker.shared.view.clone(), view) => {}
                 Ok(_) = reports.wait_for(|r| !r.up), if self.has_elsewhere(view) => {}
             }
         };
@@ -317,6 +329,16 @@ impl Delivery<'_> {
 async fn changed(mut views: watch::Receiver<ClusterView>, from: &ClusterView) {
     if views.wait_for(|now| now != from).await.is_err() {
         std::future::pending::<()>().await;
+    }
+}
+
+/// There is a later primary, and no answer of the one that was asked: it may be cut off.
+fn unanswered(spare: BoxedRequest, sending: Sending) -> Result<Attempt, Problem> {
+    let detail = "another node became the primary before the former one had answered";
+    match sending {
+        Sending::Repeatable if spare.body().is_intact() => Ok(Attempt::Again(spare)),
+        Sending::Repeatable => Err(Problem::new(Kind::PrimaryUnreachable, detail).retry_safe(true)),
+        _ => Err(Problem::new(Kind::WriteOutcomeUnknown, detail)),
     }
 }
 

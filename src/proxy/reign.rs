@@ -2,12 +2,16 @@
 //! lapses although nobody says so.
 
 use std::future::pending;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::claim::{BootTime, Claim};
 use crate::cluster::{ClusterView, Epoch};
+
+/// Answers given at the end of a reign may be overtaken by the news of the next one.
+const LATE_ANSWERS: Duration = Duration::from_secs(1);
 
 /// Returns once this node takes no more writes in `epoch`.
 pub async fn closed(views: watch::Receiver<ClusterView>, epoch: Epoch) {
@@ -17,6 +21,15 @@ pub async fn closed(views: watch::Receiver<ClusterView>, epoch: Epoch) {
 /// Returns once this node may not acknowledge any more what was written here in `epoch`.
 pub async fn over(views: watch::Receiver<ClusterView>, epoch: Epoch) {
     while_it_holds(views, |view| view.reigns_in(epoch)).await;
+}
+
+/// Returns once this node has known of a later reign than that of `epoch` for so long that an answer
+/// from then must have come.
+pub async fn superseded(mut views: watch::Receiver<ClusterView>, epoch: Epoch) {
+    if views.wait_for(|view| view.newest_epoch() > epoch).await.is_err() {
+        pending().await
+    }
+    sleep(LATE_ANSWERS).await;
 }
 
 /// Returns once something that takes a valid claim is no longer so. Also if nobody publishes views any
@@ -57,7 +70,6 @@ async fn lapse(claim: &Claim) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
     use tokio::time::timeout;
 
     const EPOCH: Epoch = Epoch(3);

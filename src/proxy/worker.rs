@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout};
 use super::acceptor::Slots;
 use super::hold::Holds;
 use super::token;
-use super::upstream::{Dial, Limits, Origin};
+use super::upstream::{Dial, Limits, Origin, PrimaryDial};
 use super::writes::Writes;
 use crate::cluster::{ClusterView, NodeId};
 use crate::config;
@@ -121,7 +121,8 @@ impl Worker {
         let dialer = self.shared.dialer.as_ref()?;
         dialer.peers().find(|known| *known == node)?;
         let limits = limits(&self.shared.config, PEER_KEEP);
-        let origin = Origin::new(Dial::Peer(dialer.clone(), node.clone()), limits);
+        let way = PrimaryDial::new(dialer.clone(), node.clone(), self.shared.view.clone());
+        let origin = Origin::new(Dial::Peer(way), limits);
         self.peers.borrow_mut().insert(node.clone(), origin.clone());
         Some(origin)
     }
