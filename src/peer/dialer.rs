@@ -130,7 +130,7 @@ impl Dialer {
         match timeout(self.times.greeting, self.greet(socket, hello)).await {
             Ok(Ok((stream, Ok(())))) => Ok(stream),
             Ok(Ok((_, Err((refusal, detail))))) => Err(DialError::Refused(refusal, detail)),
-            Ok(Err(error)) => Err(distrust::of_dialer(error)),
+            Ok(Err(error)) => Err(distrust::of_dialer(error, &hello.protocol)),
             Err(_) => Err(DialError::Net(net::DialError::TimedOut(peer.remote.at().clone()))),
         }
     }

@@ -38,13 +38,13 @@ pub fn of_listener(error: &io::Error) -> Option<(Refusal, String)> {
 }
 
 /// Why the dialing end has no connection, for whatever went wrong up to the listener's answer.
-pub fn of_dialer(error: io::Error) -> DialError {
+pub fn of_dialer(error: io::Error, protocol: &str) -> DialError {
     match tls(&error) {
         Some(Error::InvalidCertificate(why)) => match wrong_name(why) {
             Some(wrong) => DialError::Refused(Refusal::WrongNode, wrong.to_string()),
             None => DialError::Untrusted(explain(why)),
         },
-        Some(Error::AlertReceived(alert)) => of_alert(*alert),
+        Some(Error::AlertReceived(alert)) => of_alert(*alert, protocol),
         Some(Error::InvalidMessage(_)) => {
             let hint = "no TLS is spoken there: has that node no cluster.tls?";
             DialError::Greeting(io::Error::new(io::ErrorKind::InvalidData, hint))
@@ -53,12 +53,12 @@ pub fn of_dialer(error: io::Error) -> DialError {
     }
 }
 
-fn of_alert(alert: Alert) -> DialError {
+fn of_alert(alert: Alert, protocol: &str) -> DialError {
     let bad = |why: &str| DialError::Refused(Refusal::BadCertificate, why.to_owned());
     match alert {
         Alert::NoApplicationProtocol => {
-            let why = "this protocol is not spoken there";
-            DialError::Refused(Refusal::UnknownProtocol, why.to_owned())
+            let why = format!("{protocol} is not spoken there");
+            DialError::Refused(Refusal::UnknownProtocol, why)
         }
         Alert::UnknownCA | Alert::DecryptError => {
             bad("this node's certificate was not issued by the authority that is believed there")

@@ -13,7 +13,8 @@ use super::listener::Slot;
 
 /// A connection to a peer, after the greeting: the protocol's own bytes, whether over TLS or not.
 ///
-/// Whoever has written all there is flushes: TLS may keep back what a full socket did not take.
+/// Whoever has written all there is for now must flush: TLS keeps back what the socket does not take
+/// at once, and nothing else sends it on, not even a read.
 ///
 /// Concrete rather than boxed, so that vectored writes reach the socket.
 #[derive(Debug)]
