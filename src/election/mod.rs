@@ -27,6 +27,7 @@ pub mod rpc;
 pub mod steward;
 pub mod table;
 pub mod times;
+pub mod transport;
 pub mod view;
 
 use std::sync::Arc;
