@@ -26,8 +26,12 @@ pub struct Dialer {
     /// Without them it speaks plain TCP.
     credentials: Option<Arc<Credentials>>,
     times: Times,
-    peers: HashMap<NodeId, Peer>,
+    peers: watch::Sender<Peers>,
 }
+
+/// Those whose addresses are known, but for this node itself.
+#[derive(Clone, Default)]
+pub struct Peers(Arc<HashMap<NodeId, Arc<Peer>>>);
 
 struct Peer {
     remote: Remote,
@@ -69,9 +73,20 @@ pub enum DialError {
 impl Dialer {
     /// Nothing is dialed yet. This node's own entry among `peers` is left out.
     pub fn new(own: NodeId, peers: &[(NodeId, HostPort)], times: Times) -> Self {
-        let others = peers.iter().filter(|(node, _)| *node != own);
-        let peers = others.map(|(node, at)| (node.clone(), Peer::new(at.clone()))).collect();
-        Self { own, credentials: None, times, peers }
+        let dialer = Self { own, credentials: None, times, peers: watch::Sender::default() };
+        dialer.set_peers(peers);
+        dialer
+    }
+
+    /// From now on, these are the peers. Those whose address stays are not forgotten meanwhile.
+    pub fn set_peers(&self, peers: &[(NodeId, HostPort)]) {
+        let known = self.peers.borrow().clone();
+        let others = peers.iter().filter(|(node, _)| *node != self.own);
+        let peers = others.map(|(node, at)| {
+            let same = known.0.get(node).filter(|peer| peer.remote.at() == at);
+            (node.clone(), same.cloned().unwrap_or_else(|| Arc::new(Peer::new(at.clone()))))
+        });
+        self.peers.send_replace(Peers(Arc::new(peers.collect())));
     }
 
     /// Speaks TLS only.
@@ -79,15 +94,15 @@ impl Dialer {
         self.credentials = Some(credentials);
     }
 
-    /// Every peer, this node left out, in no order.
-    pub fn peers(&self) -> impl Iterator<Item = &NodeId> {
-        self.peers.keys()
+    /// Every peer, as they change.
+    pub fn peers(&self) -> watch::Receiver<Peers> {
+        self.peers.subscribe()
     }
 
     /// Whether the last dial to a peer reached it; `None` for a stranger. Starts with `false`. Those
     /// who met [`DialError::BackOff`] or [`DialError::Net`] wait here: gossip dials all the time.
     pub fn reachable(&self, node: &NodeId) -> Option<watch::Receiver<bool>> {
-        self.peers.get(node).map(|peer| peer.reachable.subscribe())
+        self.peer(node).map(|peer| peer.reachable.subscribe())
     }
 
     /// Opens a connection, unless the last attempt failed a moment ago.
@@ -96,7 +111,7 @@ impl Dialer {
     ///
     /// See [`DialError`].
     pub async fn dial(&self, node: &NodeId, protocol: &str) -> Result<Stream, DialError> {
-        if let Some(peer) = self.peers.get(node) {
+        if let Some(peer) = self.peer(node) {
             let trouble = peer.trouble();
             if let Some(retry_in) = trouble.backoff.wait(Instant::now()) {
                 let last_error = trouble.last_error.clone();
@@ -112,16 +127,20 @@ impl Dialer {
     ///
     /// See [`DialError`], but for [`DialError::BackOff`].
     pub async fn dial_now(&self, node: &NodeId, protocol: &str) -> Result<Stream, DialError> {
-        let peer = self.peers.get(node).ok_or_else(|| DialError::Unknown(node.clone()))?;
+        let peer = self.peer(node).ok_or_else(|| DialError::Unknown(node.clone()))?;
         let hello =
             Hello { protocol: protocol.to_owned(), from: self.own.clone(), to: node.clone() };
         let began = Instant::now();
-        let result = self.attempt(peer, &hello).await;
+        let result = self.attempt(&peer, &hello).await;
         match &result {
             Err(error) if error.is_of_the_peer() => peer.failed(began, error),
             _ => peer.answered(),
         }
         result
+    }
+
+    fn peer(&self, node: &NodeId) -> Option<Arc<Peer>> {
+        self.peers.borrow().0.get(node).cloned()
     }
 
     async fn attempt(&self, peer: &Peer, hello: &Hello) -> Result<Stream, DialError> {
@@ -151,6 +170,18 @@ impl Dialer {
         };
         let answer = greeting::read_answer(&mut stream).await?;
         Ok((stream, answer))
+    }
+}
+
+impl Peers {
+    /// Their names, in no order.
+    pub fn names(&self) -> impl Iterator<Item = &NodeId> {
+        self.0.keys()
+    }
+
+    /// Whether a node is one of them.
+    pub fn contains(&self, node: &NodeId) -> bool {
+        self.0.contains_key(node)
     }
 }
 

@@ -23,7 +23,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-pub use dialer::{DialError, Dialer};
+pub use dialer::{DialError, Dialer, Peers};
 pub use greeting::Refusal;
 pub use listener::{Handler, Incoming, Limits, Listener, Members};
 pub use secure::Credentials;
