@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::peers::{Peering, Told, data_protocols, follow_primary};
+use super::promotion::Promotion;
 use crate::acks::Acks;
 use crate::claim::{BootTime, Claim};
 use crate::cluster::{ClusterView, Epoch, NodeId, Role};
@@ -19,7 +20,7 @@ use crate::election::common::{Common, Ground};
 use crate::election::raft::{Member, Raft, Setup, Store};
 use crate::election::table::Table;
 use crate::election::times::Times;
-use crate::election::transport::{self, Network};
+use crate::election::transport::{self, PeerTransport};
 use crate::election::view::{self, Known};
 use crate::election::{Election, PATIENCE};
 use crate::embedded::Embedded;
@@ -57,7 +58,7 @@ pub struct Surroundings {
     /// What the workers act on.
     pub view: watch::Receiver<ClusterView>,
     /// Runs `on_promote`.
-    pub promotion: Arc<dyn Fn() -> BoxFuture<'static, bool> + Send + Sync>,
+    pub promotion: Promotion,
     /// Of the guards.
     pub leash: Leash,
 }
@@ -158,7 +159,7 @@ impl Beginning {
         let Self { peering, view } = self;
         let Means { engine, door, acks, metrics, surroundings } = means;
         let Surroundings { health, events, .. } = surroundings.clone();
-        let network = Network::new(peering.dialer.clone());
+        let network = Arc::new(PeerTransport::new(peering.dialer.clone()));
         let store = Store::open(&config.data_dir)?;
         let raft = Raft::start(setup(config), store, network.clone()).await?;
         let election = Election::new(Common {
@@ -175,8 +176,12 @@ impl Beginning {
             acks: acks.clone(),
             ground: Arc::new(surroundings),
         });
-        let mut protocols = data_protocols(&engine, door);
-        protocols.push((peer::RAFT, transport::LIMITS, transport::handler(election.clone())));
+        let mut protocols = data_protocols(&engine, &acks, door);
+        protocols.push((
+            peer::RAFT,
+            transport::LIMITS,
+            transport::handler(Arc::new(election.clone())),
+        ));
         let told = Told { view: view.subscribe(), engine: engine.clone(), health: health.clone() };
         let (heard, dialer) = (peering.heard.clone(), peering.dialer.clone());
         let mut tasks = peering.open(config, members(&raft), protocols, told).await?;

@@ -15,9 +15,10 @@ use tokio::runtime::Builder;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::acks::Acks;
 use crate::admin::{self, Admin, Hosts, token};
-use crate::cluster::{ClusterView, Epoch, Role};
-use crate::config::{Config, Election};
+use crate::cluster::{Epoch, Role};
+use crate::config::Config;
 use crate::embedded::{self, Duty, Embedded};
 use crate::process::app;
 use crate::process::child::{self, ChildHandle};
@@ -27,6 +28,7 @@ use crate::proxy::DataPlane;
 use crate::proxy::acceptor::Slots;
 use crate::proxy::hold::Holds;
 use crate::proxy::worker::Shared;
+use crate::proxy::writes::Writes;
 use crate::rules::RuleSet;
 use crate::shutdown::{self, Urgency};
 use crate::telemetry::events::Events;
@@ -34,12 +36,14 @@ use crate::telemetry::metrics::Metrics;
 use crate::yaml::Problem;
 
 mod elected;
+mod part;
 mod peers;
 mod promotion;
 pub mod refusals;
 mod status;
 
-use peers::Beginning;
+use elected::{Means, Surroundings};
+use part::Beginning;
 
 /// The epoch of a node on its own: its reign never ends.
 const SINGLE_EPOCH: Epoch = Epoch(1);
@@ -247,36 +251,19 @@ struct Running {
     stopping: watch::Receiver<Urgency>,
     /// Health checks, and this node's part in the cluster.
     tasks: JoinSet<()>,
-    /// Of a node on its own: keeps the view's channel open.
-    _view: Option<watch::Sender<ClusterView>>,
+    /// Its part in an election.
+    elected: Option<elected::Part>,
 }
 
 impl Control {
     async fn start(self, proxy: TcpListener, admin: TcpListener) -> io::Result<Running> {
         let Self { config, tuning, token, events, rules, stopping } = self;
         let (draining, drain) = watch::channel(false);
-        let beginning = match &config.cluster.election {
-            Election::Single => None,
-            Election::Static(primary) => Some(Beginning::new(&config, primary, drain.clone())?),
-            // Refused before; see `refusals`.
-            Election::Raft => return Err(io::ErrorKind::Unsupported.into()),
-        };
-        let (single, view) = match &beginning {
-            Some(beginning) => (None, beginning.view()),
-            None => {
-                let mut view = ClusterView::single(config.node.clone(), SINGLE_EPOCH);
-                if !config.app.on_promote.is_empty() {
-                    // No primary until it has done its work.
-                    view = ClusterView { primary: None, writable: false, ..view };
-                }
-                let (sender, view) = watch::channel(view);
-                (Some(sender), view)
-            }
-        };
+        let beginning = Beginning::new(&config, drain.clone())?;
+        let view = beginning.view();
         let role = view.borrow().role;
-        let reign = beginning.as_ref().map(|b| b.epoch());
-        let engine = start_engine(&config, &tuning, role, reign)?;
-        // Nobody can take this node's place, so it may write for as long as it lives.
+        let engine = start_engine(&config, &tuning, role, beginning.epoch())?;
+        // Without an election nobody can take this node's place: it may write for as long as it lives.
         let leash = Leash::default();
         let guard = tuning.guard.map(|program| Guard { program, leash: leash.clone() });
 
@@ -286,6 +273,7 @@ impl Control {
         let app = app.map(child::start);
         let workers = thread::available_parallelism().map_or(1, usize::from);
         let metrics = Metrics::new(workers);
+        let (writes, acks) = (Arc::<Writes>::default(), Arc::<Acks>::default());
         let shared = Arc::new(Shared {
             config: config.proxy.clone(),
             node: config.node.as_str().into(),
@@ -294,41 +282,50 @@ impl Control {
             view: view.clone(),
             engine: engine.clone(),
             app: health.clone(),
-            dialer: beginning.as_ref().map(|b| b.peering.dialer.clone()),
+            dialer: beginning.peering().map(|peering| peering.dialer.clone()),
             forwarded: Slots::new(usize::MAX),
             holds: Holds::new(config.proxy.held_writes, config.proxy.held_reads),
-            writes: Arc::default(),
+            writes: writes.clone(),
             draining: drain,
         });
         let data_plane = DataPlane::start(proxy, shared, &metrics, workers)?;
         let status = status::Parts {
             node: config.node.clone(),
             members: status::Parts::members(&config),
-            view,
-            heard: beginning.as_ref().map(|b| b.peering.heard.clone()),
+            view: view.clone(),
+            heard: beginning.peering().map(|peering| peering.heard.clone()),
             engine: engine.clone(),
             health: health.clone(),
             app: status::Parts::child(app.as_ref()),
         };
-        let promoted = promotion::run(&config, app_environment(&config), guard, events.clone());
+        let promotion = promotion::each_time(&config, app_environment(&config), guard, &events);
         let mut tasks = JoinSet::new();
         tasks.spawn(check);
+        let door = data_plane.peer_door();
+        let mut elected = None;
         match beginning {
-            Some(beginning) => {
-                let door = data_plane.peer_door();
-                let part = beginning.run(&config, engine.clone(), health, door, promoted);
-                let part = part.await?;
+            Beginning::Alone(alone) => {
+                tasks.spawn(alone.begin(promotion()));
+            }
+            Beginning::Fixed(fixed) => {
+                let promoted = promotion();
+                let part = fixed.run(&config, engine.clone(), acks, health, door, promoted).await?;
                 tasks.spawn(async move { drop(part.join_all().await) });
             }
-            None => {
-                let (node, view) = (config.node.clone(), single.clone());
-                tasks.spawn(async move {
-                    if promoted.await
-                        && let Some(view) = view.filter(|view| !view.borrow().writable)
-                    {
-                        view.send_replace(ClusterView::single(node, SINGLE_EPOCH));
-                    }
-                });
+            Beginning::Elected(beginning) => {
+                let surroundings = Surroundings {
+                    health,
+                    draining: draining.subscribe(),
+                    engine: engine.clone(),
+                    events: events.clone(),
+                    writes,
+                    view,
+                    promotion,
+                    leash,
+                };
+                let (engine, metrics) = (engine.clone(), metrics.clone());
+                let means = Means { engine, door, acks, metrics, surroundings };
+                elected = Some(beginning.run(&config, means).await?);
             }
         }
         let (admin_stop, mut stop) = watch::channel(false);
@@ -357,7 +354,7 @@ impl Control {
             admin,
             stopping,
             tasks,
-            _view: single,
+            elected,
         })
     }
 }
@@ -367,6 +364,10 @@ impl Running {
     async fn run(mut self) {
         let _ = self.stopping.wait_for(|urgency| *urgency != Urgency::None).await;
         let deadline = shutdown::Deadline::new(self.config.shutdown_timeout, self.stopping.clone());
+        if let Some(elected) = &self.elected {
+            // While requests are still taken: nobody is to notice.
+            deadline.phase("hand off", elected.resign(self.config.shutdown_timeout / 3)).await;
+        }
         // The port closes first, so that clients go elsewhere while those under way are finished.
         self.draining.send_replace(true);
         deadline.phase("drain", self.data_plane.drained()).await;
@@ -379,6 +380,9 @@ impl Running {
             && !deadline.phase("app", app.stop()).await
         {
             app.kill().await;
+        }
+        if let Some(elected) = self.elected.take() {
+            elected.stop().await;
         }
         self.tasks.shutdown().await;
         // After the application: it has the database open until it ends.

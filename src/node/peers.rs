@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use crate::acks::Acks;
 use crate::cluster::{ClusterView, Epoch, NodeId, Role};
 use crate::config::Config;
 use crate::embedded::Embedded;
@@ -18,6 +19,7 @@ use crate::peer::gossip::{self, Gossip, Peers, Report};
 use crate::peer::{self, Dialer, Limits, Listener, Times};
 use crate::process::health::AppHealth;
 use crate::proxy::PeerDoor;
+use crate::txid::Stamp;
 
 /// Connections that carry forwarded requests.
 const HTTP_LIMITS: Limits = Limits { per_peer: 2048, total: 8192 };
@@ -102,9 +104,10 @@ pub struct Told {
 }
 
 /// What serves forwarded requests and replicas.
-pub fn data_protocols(engine: &Arc<Embedded>, door: PeerDoor) -> Vec<Protocol> {
+pub fn data_protocols(engine: &Arc<Embedded>, acks: &Arc<Acks>, door: PeerDoor) -> Vec<Protocol> {
     let enter = Arc::new(move |incoming: peer::Incoming| door.enter(incoming.stream));
-    vec![(peer::HTTP, HTTP_LIMITS, enter), (peer::EMBEDDED, EMBEDDED_LIMITS, ship(engine.clone()))]
+    let ship = ship(engine.clone(), acks.clone());
+    vec![(peer::HTTP, HTTP_LIMITS, enter), (peer::EMBEDDED, EMBEDDED_LIMITS, ship)]
 }
 
 /// A node's part in a cluster with a fixed primary, before the engine and the data plane are there.
@@ -159,6 +162,7 @@ impl Beginning {
         self,
         config: &Config,
         engine: Arc<Embedded>,
+        acks: Arc<Acks>,
         health: AppHealth,
         door: PeerDoor,
         promoted: impl Future<Output = bool> + Send + 'static,
@@ -169,7 +173,7 @@ impl Beginning {
         let members = Arc::new(move |node: &NodeId| names.contains(node));
         let (dialer, view) = (peering.dialer.clone(), fixed.view());
         let told = Told { view: view.clone(), engine: engine.clone(), health };
-        let protocols = data_protocols(&engine, door);
+        let protocols = data_protocols(&engine, &acks, door);
         let mut tasks = peering.open(config, members, protocols, told).await?;
         tasks.spawn(fixed.run());
         tasks.spawn(follow(view, engine, dialer));
@@ -182,13 +186,14 @@ impl Beginning {
     }
 }
 
-/// Serves each replica that connects.
-fn ship(engine: Arc<Embedded>) -> peer::Handler {
+/// Serves each replica that connects, and passes its acknowledgements on.
+fn ship(engine: Arc<Embedded>, acks: Arc<Acks>) -> peer::Handler {
     Arc::new(move |incoming| {
-        let engine = engine.clone();
+        let (engine, acks) = (engine.clone(), acks.clone());
         tokio::spawn(async move {
             let replica = incoming.node;
-            if let Err(why) = engine.serve(incoming.stream, |_| {}).await {
+            let applied = |stamp: Stamp| acks.heard(&replica, stamp.position);
+            if let Err(why) = engine.serve(incoming.stream, applied).await {
                 tracing::debug!(%replica, %why, "a replica is no longer served");
             }
         });

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::Config;
+use crate::engine::BoxFuture;
 use crate::process::app;
 use crate::process::guard::Guard;
 use crate::process::hook;
@@ -43,4 +44,18 @@ pub fn run(
             }
         }
     }
+}
+
+/// A promotion, as often as there is one.
+pub type Promotion = Arc<dyn Fn() -> BoxFuture<'static, bool> + Send + Sync>;
+
+/// [`run`], each time it is asked for.
+pub fn each_time(
+    config: &Config,
+    env: Vec<(String, String)>,
+    guard: Option<Guard>,
+    events: &Arc<Events>,
+) -> Promotion {
+    let (config, events) = (config.clone(), events.clone());
+    Arc::new(move || Box::pin(run(&config, env.clone(), guard.clone(), events.clone())))
 }
