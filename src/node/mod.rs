@@ -14,6 +14,7 @@ use tokio::runtime::Builder;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::acks::Acks;
 use crate::admin::{self, Admin, Hosts, token};
 use crate::cluster::{ClusterView, Epoch, Role};
 use crate::config::{Config, Election};
@@ -23,6 +24,7 @@ use crate::process::child::{self, ChildHandle};
 use crate::process::health;
 use crate::proxy::DataPlane;
 use crate::proxy::acceptor::Slots;
+use crate::proxy::ack::Acknowledging;
 use crate::proxy::hold::Holds;
 use crate::proxy::worker::Shared;
 use crate::rules::RuleSet;
@@ -101,7 +103,10 @@ impl Node {
     /// See [`Node::start`].
     pub fn start_with(config: Config, tuning: Tuning) -> Result<Self, StartError> {
         let rules = RuleSet::load(&config.proxy.rules).map_err(StartError::Config)?;
-        refusals::check(&config, &rules).map_err(StartError::Io)?;
+        refusals::check(&config).map_err(StartError::Io)?;
+        if let Some(surprise) = refusals::surprise(&config, &rules) {
+            tracing::warn!("{surprise}");
+        }
         make_data_dir(&config)?;
         let token =
             token::load_or_create(&config).map_err(|why| StartError::Io(why.to_string()))?;
@@ -276,6 +281,8 @@ impl Control {
         let app = app::spec(&config.app, app_environment(&config)).map(child::start);
         let workers = thread::available_parallelism().map_or(1, usize::from);
         let metrics = Metrics::new(workers);
+        let acks = Arc::<Acks>::default();
+        acks.begin(reign.unwrap_or(SINGLE_EPOCH), vec![peers::electorate(&config)]);
         let shared = Arc::new(Shared {
             config: config.proxy.clone(),
             node: config.node.as_str().into(),
@@ -287,10 +294,17 @@ impl Control {
             dialer: beginning.as_ref().map(|b| b.dialer.clone()),
             forwarded: Slots::new(usize::MAX),
             holds: Holds::new(config.proxy.held_writes, config.proxy.held_reads),
+            ack: Acknowledging {
+                level: config.cluster.ack,
+                timeout: config.cluster.ack_timeout,
+                acks: acks.clone(),
+                alone: beginning.is_none(),
+            },
+            metrics: metrics.clone(),
             writes: Arc::default(),
             draining: drain,
         });
-        let data_plane = DataPlane::start(proxy, shared, &metrics, workers)?;
+        let data_plane = DataPlane::start(proxy, shared, workers)?;
         let status = status::Parts {
             node: config.node.clone(),
             members: status::Parts::members(&config),
@@ -306,7 +320,7 @@ impl Control {
         match beginning {
             Some(beginning) => {
                 let door = data_plane.peer_door();
-                let part = beginning.run(&config, engine.clone(), health, door, promoted);
+                let part = beginning.run(&config, engine.clone(), acks, health, door, promoted);
                 let part = part.await?;
                 tasks.spawn(async move { drop(part.join_all().await) });
             }

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use crate::acks::{Acks, Electorate};
 use crate::cluster::{ClusterView, Epoch, NodeId, Role};
 use crate::config::Config;
 use crate::embedded::Embedded;
@@ -18,6 +19,7 @@ use crate::peer::gossip::{self, Gossip, Peers, Report};
 use crate::peer::{self, Dialer, Limits, Listener, Times};
 use crate::process::health::AppHealth;
 use crate::proxy::PeerDoor;
+use crate::txid::Stamp;
 
 /// Connections that carry forwarded requests.
 const HTTP_LIMITS: Limits = Limits { per_peer: 2048, total: 8192 };
@@ -94,6 +96,7 @@ impl Beginning {
         self,
         config: &Config,
         engine: Arc<Embedded>,
+        acks: Arc<Acks>,
         health: AppHealth,
         door: PeerDoor,
         promoted: impl Future<Output = bool> + Send + 'static,
@@ -111,15 +114,17 @@ impl Beginning {
         listener.handle(peer::GOSSIP, gossip::LIMITS, gossip.handler());
         let enter = Arc::new(move |incoming: peer::Incoming| door.enter(incoming.stream));
         listener.handle(peer::HTTP, HTTP_LIMITS, enter);
-        listener.handle(peer::EMBEDDED, EMBEDDED_LIMITS, ship(engine.clone()));
+        listener.handle(peer::EMBEDDED, EMBEDDED_LIMITS, ship(engine.clone(), acks.clone()));
 
         let mut tasks = JoinSet::new();
+        let epoch = fixed.epoch();
         let report = tell(report, view.clone(), engine.clone(), health, draining);
         tasks.spawn(listener.run());
         tasks.spawn(gossip.run(dialer.clone()));
         tasks.spawn(fixed.run());
         tasks.spawn(report);
-        tasks.spawn(follow(view, engine, dialer));
+        let reign = Reign { acks, electorate: electorate(config), epoch };
+        tasks.spawn(follow(view, engine, dialer, reign));
         tasks.spawn(async move {
             ready.send_replace(promoted.await);
             // The sender is kept for as long as anybody listens.
@@ -130,12 +135,13 @@ impl Beginning {
 }
 
 /// Serves each replica that connects.
-fn ship(engine: Arc<Embedded>) -> peer::Handler {
+fn ship(engine: Arc<Embedded>, acks: Arc<Acks>) -> peer::Handler {
     Arc::new(move |incoming| {
-        let engine = engine.clone();
+        let (engine, acks) = (engine.clone(), acks.clone());
         tokio::spawn(async move {
             let replica = incoming.node;
-            if let Err(why) = engine.serve(incoming.stream, |_| {}).await {
+            let heard = |stamp: Stamp| acks.heard(&replica, stamp.position);
+            if let Err(why) = engine.serve(incoming.stream, heard).await {
                 tracing::debug!(%replica, %why, "a replica is no longer served");
             }
         });
@@ -183,11 +189,38 @@ async fn tell(
     }
 }
 
+/// The nodes whose majority counts: there is no witness among them, and this node is left out.
+pub fn electorate(config: &Config) -> Electorate {
+    let others = config.cluster.peers.iter().map(|(node, _)| node);
+    let holds_data = |node: &&NodeId| !config.cluster.witnesses.contains(node);
+    Electorate {
+        others: others.filter(|node| **node != config.node).filter(holds_data).cloned().collect(),
+    }
+}
+
+/// This node's reign, as those who acknowledge its writes know it.
+struct Reign {
+    acks: Arc<Acks>,
+    electorate: Electorate,
+    epoch: Epoch,
+}
+
+impl Reign {
+    /// Before the engine gives its first image in `epoch`, so that no acknowledgement is missed.
+    fn begin(&mut self, epoch: Epoch) {
+        if epoch != self.epoch {
+            self.epoch = epoch;
+            self.acks.begin(epoch, vec![self.electorate.clone()]);
+        }
+    }
+}
+
 /// Has the engine do what the view says: reign in its epoch, or follow its primary.
 async fn follow(
     mut view: watch::Receiver<ClusterView>,
     engine: Arc<Embedded>,
     dialer: Arc<Dialer>,
+    mut reign: Reign,
 ) {
     loop {
         let now = view.borrow_and_update().clone();
@@ -195,6 +228,7 @@ async fn follow(
             let primary = now.primary.as_ref().map(|p| (p.node.clone(), p.epoch));
             let done = match &primary {
                 Some((node, epoch)) if *node == now.node => {
+                    reign.begin(*epoch);
                     engine.become_primary(*epoch).await.map(drop)
                 }
                 _ if now.role == Role::Primary => return std::future::pending().await,
