@@ -22,12 +22,15 @@ pub struct CheckArgs {
 /// Runs it. The problems are the product, so they go to standard output.
 pub fn main(args: CheckArgs) -> ExitCode {
     match check(args.config.config.as_deref()) {
-        Ok(Fine { file, refusal }) => {
+        Ok(Fine { file, refusal, surprise }) => {
             let mut out = io::stdout();
             // A reader that has gone away is no failure of the check.
             let _ = writeln!(out, "{file}: configuration, rules and certificates are fine");
             if let Some(why) = refusal {
                 let _ = writeln!(out, "{file}: but this version does not start with it: {why}");
+            }
+            if let Some(what) = surprise {
+                let _ = writeln!(out, "{file}: note: {what}");
             }
             ExitCode::SUCCESS
         }
@@ -40,6 +43,8 @@ struct Fine {
     file: String,
     /// What it asks for and this version does not do yet.
     refusal: Option<String>,
+    /// What is worth a second look.
+    surprise: Option<&'static str>,
 }
 
 /// The checked file, or everything that is wrong.
@@ -49,14 +54,19 @@ fn check(path: Option<&Path>) -> Result<Fine, Vec<Problem>> {
     let mut problems = Vec::new();
     let files = Files { source: &source, problems: &mut problems };
     files.check(&config);
-    let refusal = match RuleSet::load(&config.proxy.rules) {
-        Ok(rules) => refusals::check(&config, &rules).err(),
+    let surprise = match RuleSet::load(&config.proxy.rules) {
+        Ok(rules) => refusals::surprise(&config, &rules),
         Err(found) => {
             problems.extend(found);
             None
         }
     };
-    if problems.is_empty() { Ok(Fine { file: source.file, refusal }) } else { Err(problems) }
+    if problems.is_empty() {
+        let refusal = refusals::check(&config).err();
+        Ok(Fine { file: source.file, refusal, surprise })
+    } else {
+        Err(problems)
+    }
 }
 
 /// Checks the files and directories that the configuration names.

@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::reader::Section;
 use super::{EngineKind, HostPort, PeerTls, address, tls, value};
 use crate::cluster::NodeId;
@@ -55,14 +57,27 @@ pub enum Election {
 }
 
 /// Who must hold a write before its client is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Ack {
     /// The primary.
+    #[default]
     Primary,
     /// One replica too.
     One,
     /// A majority of the candidates, the primary included.
     Majority,
+}
+
+impl Ack {
+    /// The name in configurations, rules and answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+            Self::One => "one",
+            Self::Majority => "majority",
+        }
+    }
 }
 
 /// The names of the ways to find a primary.

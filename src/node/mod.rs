@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use crate::acks::Acks;
 use crate::admin::{self, Admin, Hosts, token};
 use crate::cluster::{Epoch, Role};
-use crate::config::Config;
+use crate::config::{Config, Election};
 use crate::embedded::{self, Duty, Embedded};
 use crate::process::app;
 use crate::process::child::{self, ChildHandle};
@@ -26,6 +26,7 @@ use crate::process::guard::{Guard, Leash};
 use crate::process::health;
 use crate::proxy::DataPlane;
 use crate::proxy::acceptor::Slots;
+use crate::proxy::ack::Acknowledging;
 use crate::proxy::hold::Holds;
 use crate::proxy::worker::Shared;
 use crate::proxy::writes::Writes;
@@ -111,7 +112,10 @@ impl Node {
     /// See [`Node::start`].
     pub fn start_with(config: Config, tuning: Tuning) -> Result<Self, StartError> {
         let rules = RuleSet::load(&config.proxy.rules).map_err(StartError::Config)?;
-        refusals::check(&config, &rules).map_err(StartError::Io)?;
+        refusals::check(&config).map_err(StartError::Io)?;
+        if let Some(surprise) = refusals::surprise(&config, &rules) {
+            tracing::warn!("{surprise}");
+        }
         make_data_dir(&config)?;
         let token =
             token::load_or_create(&config).map_err(|why| StartError::Io(why.to_string()))?;
@@ -274,6 +278,10 @@ impl Control {
         let workers = thread::available_parallelism().map_or(1, usize::from);
         let metrics = Metrics::new(workers);
         let (writes, acks) = (Arc::<Writes>::default(), Arc::<Acks>::default());
+        if config.cluster.election != Election::Raft {
+            let epoch = beginning.epoch().unwrap_or(SINGLE_EPOCH);
+            acks.begin(epoch, vec![peers::electorate(&config)]);
+        }
         let shared = Arc::new(Shared {
             config: config.proxy.clone(),
             node: config.node.as_str().into(),
@@ -285,10 +293,17 @@ impl Control {
             dialer: beginning.peering().map(|peering| peering.dialer.clone()),
             forwarded: Slots::new(usize::MAX),
             holds: Holds::new(config.proxy.held_writes, config.proxy.held_reads),
+            ack: Acknowledging {
+                level: config.cluster.ack,
+                timeout: config.cluster.ack_timeout,
+                acks: acks.clone(),
+                alone: beginning.peering().is_none(),
+            },
+            metrics: metrics.clone(),
             writes: writes.clone(),
             draining: drain,
         });
-        let data_plane = DataPlane::start(proxy, shared, &metrics, workers)?;
+        let data_plane = DataPlane::start(proxy, shared, workers)?;
         let status = status::Parts {
             node: config.node.clone(),
             members: status::Parts::members(&config),

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use crate::acks::Acks;
+use crate::acks::{Acks, Electorate};
 use crate::cluster::{ClusterView, Epoch, NodeId, Role};
 use crate::config::Config;
 use crate::embedded::Embedded;
@@ -171,12 +171,13 @@ impl Beginning {
         let names: Vec<NodeId> =
             config.cluster.peers.iter().map(|(name, _)| name.clone()).collect();
         let members = Arc::new(move |node: &NodeId| names.contains(node));
-        let (dialer, view) = (peering.dialer.clone(), fixed.view());
+        let (dialer, view, epoch) = (peering.dialer.clone(), fixed.view(), fixed.epoch());
         let told = Told { view: view.clone(), engine: engine.clone(), health };
         let protocols = data_protocols(&engine, &acks, door);
         let mut tasks = peering.open(config, members, protocols, told).await?;
         tasks.spawn(fixed.run());
-        tasks.spawn(follow(view, engine, dialer));
+        let reign = Reign { acks, electorate: electorate(config), epoch };
+        tasks.spawn(follow(view, engine, dialer, reign));
         tasks.spawn(async move {
             ready.send_replace(promoted.await);
             // The sender is kept for as long as anybody listens.
@@ -236,11 +237,38 @@ async fn tell(report: watch::Sender<Report>, told: Told, mut draining: watch::Re
     }
 }
 
+/// The nodes whose majority counts: there is no witness among them, and this node is left out.
+pub fn electorate(config: &Config) -> Electorate {
+    let others = config.cluster.peers.iter().map(|(node, _)| node);
+    let holds_data = |node: &&NodeId| !config.cluster.witnesses.contains(node);
+    Electorate {
+        others: others.filter(|node| **node != config.node).filter(holds_data).cloned().collect(),
+    }
+}
+
+/// This node's reign, as those who acknowledge its writes know it.
+struct Reign {
+    acks: Arc<Acks>,
+    electorate: Electorate,
+    epoch: Epoch,
+}
+
+impl Reign {
+    /// Before the engine gives its first image in `epoch`, so that no acknowledgement is missed.
+    fn begin(&mut self, epoch: Epoch) {
+        if epoch != self.epoch {
+            self.epoch = epoch;
+            self.acks.begin(epoch, vec![self.electorate.clone()]);
+        }
+    }
+}
+
 /// Has the engine do what the view says: reign in its epoch, or follow its primary.
 async fn follow(
     mut view: watch::Receiver<ClusterView>,
     engine: Arc<Embedded>,
     dialer: Arc<Dialer>,
+    mut reign: Reign,
 ) {
     loop {
         let now = view.borrow_and_update().clone();
@@ -248,6 +276,7 @@ async fn follow(
             let primary = now.primary.as_ref().map(|p| (p.node.clone(), p.epoch));
             let done = match &primary {
                 Some((node, epoch)) if *node == now.node => {
+                    reign.begin(*epoch);
                     engine.become_primary(*epoch).await.map(drop)
                 }
                 _ if now.role == Role::Primary => return std::future::pending().await,

@@ -226,6 +226,7 @@ impl Delivery<'_> {
             consistency: self.call.ask.consistency,
             token: self.call.ask.token,
             malformed: self.call.malformed_token,
+            ack: self.call.ack,
         };
         forwarded.set(fields);
         if let Some(replay) = &self.call.replay {

@@ -29,7 +29,7 @@ use super::upstream::{BoxedRequest, Failure, Sending};
 use super::worker::Worker;
 use super::writes::UnderWay;
 use crate::cluster::ClusterView;
-use crate::config::Consistency;
+use crate::config::{Ack, Consistency};
 use crate::rules::Class;
 
 /// A response on its way to a client, or to the peer whose client it is.
@@ -61,6 +61,8 @@ pub struct Logged {
 pub struct Call {
     pub(super) ask: Ask,
     pub(super) malformed_token: bool,
+    /// Who must hold it before it is answered, if it writes.
+    pub(super) ack: Ack,
     pub(super) upgrade: Option<OnUpgrade>,
     pub(super) over_tls: bool,
     pub(super) from_peer: bool,
@@ -187,6 +189,7 @@ impl Exchange {
         let call = Call {
             ask: Ask { class: verdict.class, consistency, token: carried.token },
             malformed_token: carried.malformed,
+            ack: verdict.ack.unwrap_or(self.worker.shared.ack.level),
             over_tls: self.client.is_over_tls(&head.headers),
             upgrade: match upgrade {
                 Upgrade::WebSocket => head.extensions.remove::<OnUpgrade>(),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::token;
 use crate::cluster::{ClusterView, Epoch};
-use crate::config::Consistency;
+use crate::config::{Ack, Consistency};
 use crate::rules::Class;
 use crate::txid::{Position, Token, Txid};
 
@@ -35,6 +35,9 @@ pub struct Forwarded {
     /// The client's token was malformed.
     #[serde(default)]
     pub malformed: bool,
+    /// Who must hold a write before it is answered, by the entry's rules.
+    #[serde(default)]
+    pub ack: Ack,
 }
 
 impl Forwarded {
@@ -128,6 +131,7 @@ mod tests {
             consistency: Consistency::Monotonic,
             token: Some(Position { epoch: Epoch(2), txid: Txid(7) }),
             malformed: false,
+            ack: Ack::Majority,
         }
     }
 
@@ -137,6 +141,9 @@ mod tests {
         forwarded(3).set(&mut headers);
         assert_eq!(Forwarded::take(&mut headers), Some(forwarded(3)));
         assert!(headers.is_empty());
+        let older = r#"{"epoch":3,"class":"write","consistency":"monotonic","token":null}"#;
+        headers.insert(FORWARDED, HeaderValue::from_static(older));
+        assert_eq!(Forwarded::take(&mut headers).unwrap().ack, Ack::Primary);
         headers.insert(FORWARDED, HeaderValue::from_static("nonsense"));
         assert_eq!(Forwarded::take(&mut headers), None);
     }

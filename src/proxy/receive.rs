@@ -88,10 +88,11 @@ impl Exchange {
     }
 
     fn call_of(&self, forwarded: Forwarded, upgrade: Option<OnUpgrade>) -> Call {
-        let Forwarded { class, consistency, token, malformed, .. } = forwarded;
+        let Forwarded { class, consistency, token, malformed, ack, .. } = forwarded;
         Call {
             ask: Ask { class, consistency, token },
             malformed_token: malformed,
+            ack,
             upgrade,
             over_tls: false,
             from_peer: true,

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::acceptor::Slots;
+use super::ack::Acknowledging;
 use super::hold::Holds;
 use super::token;
 use super::upstream::{Dial, Limits, Origin, PrimaryDial};
@@ -25,7 +26,7 @@ use crate::engine::Engine;
 use crate::peer::Dialer;
 use crate::process::health::AppHealth;
 use crate::rules::RuleSet;
-use crate::telemetry::metrics::WorkerMetrics;
+use crate::telemetry::metrics::{Metrics, WorkerMetrics};
 
 /// How long an idle connection to a peer is kept.
 const PEER_KEEP: Duration = Duration::from_secs(60);
@@ -52,6 +53,10 @@ pub struct Shared {
     pub forwarded: Arc<Slots>,
     /// How many requests wait.
     pub holds: Holds,
+    /// Who must hold a write before it is answered, and who does.
+    pub ack: Acknowledging,
+    /// Rare events are counted here.
+    pub metrics: Arc<Metrics>,
     /// How many writes are under way.
     pub writes: Arc<Writes>,
     /// Set once, when the node begins to stop.

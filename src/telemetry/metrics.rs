@@ -39,7 +39,7 @@ impl Metrics {
         self.workers[i % self.workers.len()].clone()
     }
 
-    /// What is counted once per node, by its control thread.
+    /// What is counted once per node, since it is rare.
     pub fn node(&self) -> &NodeMetrics {
         &self.node
     }
