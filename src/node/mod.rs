@@ -31,11 +31,13 @@ use crate::telemetry::events::Events;
 use crate::telemetry::metrics::Metrics;
 use crate::yaml::Problem;
 
+mod certificates;
 mod peers;
 mod promotion;
 pub mod refusals;
 mod status;
 
+use certificates::{Certificates, watch_expiry};
 use peers::Beginning;
 
 /// The epoch of a node on its own: its reign never ends.
@@ -48,6 +50,7 @@ pub struct Node {
     urgency: watch::Sender<Urgency>,
     rules: watch::Sender<Arc<RuleSet>>,
     sources: Vec<String>,
+    certificates: Option<Arc<Certificates>>,
     events: Arc<Events>,
     control: Option<JoinHandle<()>>,
     /// Its sender goes when the control thread ends.
@@ -102,6 +105,7 @@ impl Node {
     pub fn start_with(config: Config, tuning: Tuning) -> Result<Self, StartError> {
         let rules = RuleSet::load(&config.proxy.rules).map_err(StartError::Config)?;
         refusals::check(&config, &rules).map_err(StartError::Io)?;
+        let certificates = Certificates::load(&config).map_err(StartError::Config)?.map(Arc::new);
         make_data_dir(&config)?;
         let token =
             token::load_or_create(&config).map_err(|why| StartError::Io(why.to_string()))?;
@@ -118,6 +122,7 @@ impl Node {
         let (urgency, stopping) = watch::channel(Urgency::None);
         let (rules, in_force) = watch::channel(Arc::new(rules));
         let (sources, node_events) = (config.proxy.rules.clone(), events.clone());
+        let in_use = certificates.clone();
         let (report, started) = std::sync::mpsc::channel();
         let (life, alive) = watch::channel(());
         let control = move || {
@@ -127,7 +132,9 @@ impl Node {
                 Err(why) => return drop(report.send(Err(why))),
             };
             runtime.block_on(async {
-                let control = Control { config, tuning, token, events, rules: in_force, stopping };
+                let (rules, certificates) = (in_force, in_use);
+                let control =
+                    Control { config, tuning, token, events, rules, certificates, stopping };
                 match control.start(proxy, admin).await {
                     Ok(running) => {
                         let _ = report.send(Ok(()));
@@ -147,6 +154,7 @@ impl Node {
             urgency,
             rules,
             sources,
+            certificates,
             events: node_events,
             control: Some(control),
             alive,
@@ -168,20 +176,25 @@ impl Node {
         &self.events
     }
 
-    /// Loads the rules anew. A bad file is refused and logged, and the old rules stay.
+    /// Loads rules and certificates anew. What is bad is refused and logged, and the old one stays.
     pub fn reload(&self) {
-        match RuleSet::load(&self.sources) {
-            Ok(rules) => {
-                self.rules.send_replace(Arc::new(rules));
-                self.events.record("reload", "rules reloaded");
-            }
-            Err(problems) => {
-                for problem in &problems {
-                    tracing::error!("{problem}");
-                }
-                self.events.record("reload", "rules not reloaded: the old ones stay in force");
-            }
+        let rules = RuleSet::load(&self.sources)
+            .map(|rules| drop(self.rules.send_replace(Arc::new(rules))));
+        self.tell("rules", rules);
+        if let Some(certificates) = &self.certificates {
+            self.tell("certificates", certificates.reload());
         }
+    }
+
+    fn tell(&self, what: &str, reloaded: Result<(), Vec<Problem>>) {
+        for problem in reloaded.as_ref().err().into_iter().flatten() {
+            tracing::error!("{problem}");
+        }
+        let text = match reloaded {
+            Ok(()) => format!("{what} reloaded"),
+            Err(_) => format!("{what} not reloaded: the old ones stay in force"),
+        };
+        self.events.record("reload", text);
     }
 
     /// Begins to stop: hand off, drain, stop the application. Called again, it gets more urgent.
@@ -226,6 +239,7 @@ struct Control {
     token: token::Token,
     events: Arc<Events>,
     rules: watch::Receiver<Arc<RuleSet>>,
+    certificates: Option<Arc<Certificates>>,
     stopping: watch::Receiver<Urgency>,
 }
 
@@ -247,11 +261,14 @@ struct Running {
 
 impl Control {
     async fn start(self, proxy: TcpListener, admin: TcpListener) -> io::Result<Running> {
-        let Self { config, tuning, token, events, rules, stopping } = self;
+        let Self { config, tuning, token, events, rules, certificates, stopping } = self;
         let (draining, drain) = watch::channel(false);
         let beginning = match &config.cluster.election {
             Election::Single => None,
-            Election::Static(primary) => Some(Beginning::new(&config, primary, drain.clone())?),
+            Election::Static(primary) => {
+                let credentials = certificates.as_ref().map(|own| own.credentials());
+                Some(Beginning::new(&config, primary, credentials, drain.clone())?)
+            }
             // Refused before; see `refusals`.
             Election::Raft => return Err(io::ErrorKind::Unsupported.into()),
         };
@@ -302,6 +319,10 @@ impl Control {
         let promoted = promotion::run(&config, app_environment(&config), events.clone());
         let mut tasks = JoinSet::new();
         tasks.spawn(check);
+        if let Some(certificates) = certificates {
+            let validity = certificates.validity();
+            tasks.spawn(watch_expiry(validity, metrics.clone(), events.clone()));
+        }
         match beginning {
             Some(beginning) => {
                 let door = data_plane.peer_door();

@@ -15,7 +15,7 @@ use crate::embedded::Embedded;
 use crate::engine::Engine;
 use crate::fixed::{Fixed, Setup};
 use crate::peer::gossip::{self, Gossip, Peers, Report};
-use crate::peer::{self, Dialer, Limits, Listener, Times};
+use crate::peer::{self, Credentials, Dialer, Limits, Listener, Times};
 use crate::process::health::AppHealth;
 use crate::proxy::PeerDoor;
 
@@ -41,6 +41,7 @@ pub struct Beginning {
     ready: watch::Sender<bool>,
     report: watch::Sender<Report>,
     draining: watch::Receiver<bool>,
+    credentials: Option<Arc<Credentials>>,
     times: Times,
 }
 
@@ -54,6 +55,7 @@ impl Beginning {
     pub fn new(
         config: &Config,
         primary: &NodeId,
+        credentials: Option<Arc<Credentials>>,
         draining: watch::Receiver<bool>,
     ) -> io::Result<Self> {
         let times = Times {
@@ -63,7 +65,11 @@ impl Beginning {
             // A peer that takes nothing because its client takes nothing is not dead.
             unacknowledged: config.proxy.body_timeout + Duration::from_secs(15),
         };
-        let dialer = Arc::new(Dialer::new(config.node.clone(), &config.cluster.peers, times));
+        let mut dialer = Dialer::new(config.node.clone(), &config.cluster.peers, times);
+        if let Some(credentials) = &credentials {
+            dialer.secure(credentials.clone());
+        }
+        let dialer = Arc::new(dialer);
         let role = if config.node == *primary { Role::Primary } else { Role::Replica };
         let report = watch::Sender::new(Report::new(config.node.clone(), role));
         let gossip = Gossip::new(report.subscribe());
@@ -76,7 +82,7 @@ impl Beginning {
         let (ready, is_ready) = watch::channel(false);
         let fixed = Fixed::new(setup, &config.data_dir, is_ready, gossip.peers())?;
         let (view, heard) = (fixed.view(), gossip.peers());
-        Ok(Self { dialer, view, heard, gossip, fixed, ready, report, draining, times })
+        Ok(Self { dialer, view, heard, gossip, fixed, ready, report, draining, credentials, times })
     }
 
     /// The epoch in which this node would reign.
@@ -98,7 +104,9 @@ impl Beginning {
         door: PeerDoor,
         promoted: impl Future<Output = bool> + Send + 'static,
     ) -> io::Result<JoinSet<()>> {
-        let Self { dialer, view, gossip, fixed, ready, report, draining, times, .. } = self;
+        let Self {
+            dialer, view, gossip, fixed, ready, report, draining, credentials, times, ..
+        } = self;
         let names: Vec<NodeId> =
             config.cluster.peers.iter().map(|(name, _)| name.clone()).collect();
         let members = Arc::new(move |node: &NodeId| names.contains(node));
@@ -108,6 +116,9 @@ impl Beginning {
             let advice = "another program may have it: stop that one, or choose another port";
             io::Error::new(why.kind(), format!("cluster.listen {address}: {why}; {advice}"))
         })?;
+        if let Some(credentials) = credentials {
+            listener.secure(credentials);
+        }
         listener.handle(peer::GOSSIP, gossip::LIMITS, gossip.handler());
         let enter = Arc::new(move |incoming: peer::Incoming| door.enter(incoming.stream));
         listener.handle(peer::HTTP, HTTP_LIMITS, enter);

@@ -21,7 +21,6 @@ pub fn check(config: &Config, rules: &RuleSet) -> Result<(), String> {
             config.cluster.election == Election::Raft,
             "cluster.election: this version knows `static` (with cluster.primary) and `single` only",
         ),
-        (config.cluster.tls.is_some(), "cluster.tls: this version speaks plain TCP between nodes"),
         (
             config.proxy.tls.is_some(),
             "proxy.tls: this version speaks plain HTTP; put nginx in front",
