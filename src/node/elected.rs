@@ -26,7 +26,7 @@ use crate::election::{Election, PATIENCE};
 use crate::embedded::Embedded;
 use crate::engine::{BoxFuture, Engine};
 use crate::peer::gossip::Peers;
-use crate::peer::{self, Dialer};
+use crate::peer::{self, Credentials, Dialer};
 use crate::process::guard::{Deadline, Leash};
 use crate::process::health::AppHealth;
 use crate::proxy::PeerDoor;
@@ -132,7 +132,11 @@ pub struct Part {
 
 impl Beginning {
     /// Nobody is primary yet.
-    pub fn new(config: &Config, draining: watch::Receiver<bool>) -> Self {
+    pub fn new(
+        config: &Config,
+        credentials: Option<Arc<Credentials>>,
+        draining: watch::Receiver<bool>,
+    ) -> Self {
         let role = if config.is_witness() { Role::Witness } else { Role::Replica };
         let view = ClusterView {
             role,
@@ -142,7 +146,10 @@ impl Beginning {
             quorum: false,
             ..ClusterView::single(config.node.clone(), Epoch(0))
         };
-        Self { peering: Peering::new(config, role, draining), view: watch::Sender::new(view) }
+        Self {
+            peering: Peering::new(config, role, credentials, draining),
+            view: watch::Sender::new(view),
+        }
     }
 
     /// The view that requests are routed by.

@@ -36,6 +36,7 @@ use crate::telemetry::events::Events;
 use crate::telemetry::metrics::Metrics;
 use crate::yaml::Problem;
 
+mod certificates;
 mod elected;
 mod part;
 mod peers;
@@ -43,6 +44,7 @@ mod promotion;
 pub mod refusals;
 mod status;
 
+use certificates::{Certificates, watch_expiry};
 use elected::{Means, Surroundings};
 use part::Beginning;
 
@@ -56,6 +58,7 @@ pub struct Node {
     urgency: watch::Sender<Urgency>,
     rules: watch::Sender<Arc<RuleSet>>,
     sources: Vec<String>,
+    certificates: Option<Arc<Certificates>>,
     events: Arc<Events>,
     control: Option<JoinHandle<()>>,
     /// Its sender goes when the control thread ends.
@@ -116,6 +119,7 @@ impl Node {
         if let Some(surprise) = refusals::surprise(&config, &rules) {
             tracing::warn!("{surprise}");
         }
+        let certificates = Certificates::load(&config).map_err(StartError::Config)?.map(Arc::new);
         make_data_dir(&config)?;
         let token =
             token::load_or_create(&config).map_err(|why| StartError::Io(why.to_string()))?;
@@ -132,6 +136,7 @@ impl Node {
         let (urgency, stopping) = watch::channel(Urgency::None);
         let (rules, in_force) = watch::channel(Arc::new(rules));
         let (sources, node_events) = (config.proxy.rules.clone(), events.clone());
+        let in_use = certificates.clone();
         let (report, started) = std::sync::mpsc::channel();
         let (life, alive) = watch::channel(());
         let control = move || {
@@ -141,7 +146,9 @@ impl Node {
                 Err(why) => return drop(report.send(Err(why))),
             };
             runtime.block_on(async {
-                let control = Control { config, tuning, token, events, rules: in_force, stopping };
+                let (rules, certificates) = (in_force, in_use);
+                let control =
+                    Control { config, tuning, token, events, rules, certificates, stopping };
                 match control.start(proxy, admin).await {
                     Ok(running) => {
                         let _ = report.send(Ok(()));
@@ -161,6 +168,7 @@ impl Node {
             urgency,
             rules,
             sources,
+            certificates,
             events: node_events,
             control: Some(control),
             alive,
@@ -182,20 +190,25 @@ impl Node {
         &self.events
     }
 
-    /// Loads the rules anew. A bad file is refused and logged, and the old rules stay.
+    /// Loads rules and certificates anew. What is bad is refused and logged, and the old one stays.
     pub fn reload(&self) {
-        match RuleSet::load(&self.sources) {
-            Ok(rules) => {
-                self.rules.send_replace(Arc::new(rules));
-                self.events.record("reload", "rules reloaded");
-            }
-            Err(problems) => {
-                for problem in &problems {
-                    tracing::error!("{problem}");
-                }
-                self.events.record("reload", "rules not reloaded: the old ones stay in force");
-            }
+        let rules = RuleSet::load(&self.sources)
+            .map(|rules| drop(self.rules.send_replace(Arc::new(rules))));
+        self.tell("rules", rules);
+        if let Some(certificates) = &self.certificates {
+            self.tell("certificates", certificates.reload());
         }
+    }
+
+    fn tell(&self, what: &str, reloaded: Result<(), Vec<Problem>>) {
+        for problem in reloaded.as_ref().err().into_iter().flatten() {
+            tracing::error!("{problem}");
+        }
+        let text = match reloaded {
+            Ok(()) => format!("{what} reloaded"),
+            Err(_) => format!("{what} not reloaded: the old ones stay in force"),
+        };
+        self.events.record("reload", text);
     }
 
     /// Begins to stop: hand off, drain, stop the application. Called again, it gets more urgent.
@@ -240,6 +253,7 @@ struct Control {
     token: token::Token,
     events: Arc<Events>,
     rules: watch::Receiver<Arc<RuleSet>>,
+    certificates: Option<Arc<Certificates>>,
     stopping: watch::Receiver<Urgency>,
 }
 
@@ -261,9 +275,10 @@ struct Running {
 
 impl Control {
     async fn start(self, proxy: TcpListener, admin: TcpListener) -> io::Result<Running> {
-        let Self { config, tuning, token, events, rules, stopping } = self;
+        let Self { config, tuning, token, events, rules, certificates, stopping } = self;
         let (draining, drain) = watch::channel(false);
-        let beginning = Beginning::new(&config, drain.clone())?;
+        let credentials = certificates.as_ref().map(|own| own.credentials());
+        let beginning = Beginning::new(&config, credentials, drain.clone())?;
         let view = beginning.view();
         let role = view.borrow().role;
         let engine = start_engine(&config, &tuning, role, beginning.epoch())?;
@@ -316,6 +331,10 @@ impl Control {
         let promotion = promotion::each_time(&config, app_environment(&config), guard, &events);
         let mut tasks = JoinSet::new();
         tasks.spawn(check);
+        if let Some(certificates) = certificates {
+            let validity = certificates.validity();
+            tasks.spawn(watch_expiry(validity, metrics.clone(), events.clone()));
+        }
         let door = data_plane.peer_door();
         let mut elected = None;
         match beginning {

@@ -1,6 +1,7 @@
 //! How this node finds out who is primary, by `cluster.election`.
 
 use std::io;
+use std::sync::Arc;
 
 use tokio::sync::watch;
 
@@ -8,6 +9,7 @@ use super::peers::{self, Peering};
 use super::{SINGLE_EPOCH, elected};
 use crate::cluster::{ClusterView, Epoch};
 use crate::config::{Config, Election};
+use crate::peer::Credentials;
 
 /// One of the ways, before the engine and the data plane are there.
 pub enum Beginning {
@@ -29,13 +31,17 @@ impl Beginning {
     /// # Errors
     ///
     /// When what is on disk cannot be read or written.
-    pub fn new(config: &Config, draining: watch::Receiver<bool>) -> io::Result<Self> {
+    pub fn new(
+        config: &Config,
+        credentials: Option<Arc<Credentials>>,
+        draining: watch::Receiver<bool>,
+    ) -> io::Result<Self> {
         Ok(match &config.cluster.election {
             Election::Single => Self::Alone(Alone::new(config)),
             Election::Static(primary) => {
-                Self::Fixed(peers::Beginning::new(config, primary, draining)?)
+                Self::Fixed(peers::Beginning::new(config, primary, credentials, draining)?)
             }
-            Election::Raft => Self::Elected(elected::Beginning::new(config, draining)),
+            Election::Raft => Self::Elected(elected::Beginning::new(config, credentials, draining)),
         })
     }
 

@@ -16,7 +16,7 @@ use crate::embedded::Embedded;
 use crate::engine::Engine;
 use crate::fixed::{Fixed, Setup};
 use crate::peer::gossip::{self, Gossip, Peers, Report};
-use crate::peer::{self, Dialer, Limits, Listener, Times};
+use crate::peer::{self, Credentials, Dialer, Limits, Listener, Times};
 use crate::process::health::AppHealth;
 use crate::proxy::PeerDoor;
 use crate::txid::Stamp;
@@ -39,6 +39,7 @@ pub struct Peering {
     gossip: Gossip,
     report: watch::Sender<Report>,
     draining: watch::Receiver<bool>,
+    credentials: Option<Arc<Credentials>>,
     times: Times,
 }
 
@@ -47,7 +48,12 @@ pub type Protocol = (&'static str, Limits, peer::Handler);
 
 impl Peering {
     /// Once `draining` it is told to the others, so that they send nothing more.
-    pub fn new(config: &Config, role: Role, draining: watch::Receiver<bool>) -> Self {
+    pub fn new(
+        config: &Config,
+        role: Role,
+        credentials: Option<Arc<Credentials>>,
+        draining: watch::Receiver<bool>,
+    ) -> Self {
         let times = Times {
             connect: config.proxy.connect_timeout,
             // Whoever waits for a connection waits for both.
@@ -55,11 +61,15 @@ impl Peering {
             // A peer that takes nothing because its client takes nothing is not dead.
             unacknowledged: config.proxy.body_timeout + Duration::from_secs(15),
         };
-        let dialer = Arc::new(Dialer::new(config.node.clone(), &config.cluster.peers, times));
+        let mut dialer = Dialer::new(config.node.clone(), &config.cluster.peers, times);
+        if let Some(credentials) = &credentials {
+            dialer.secure(credentials.clone());
+        }
+        let dialer = Arc::new(dialer);
         let report = watch::Sender::new(Report::new(config.node.clone(), role));
         let gossip = Gossip::new(report.subscribe());
         let heard = gossip.peers();
-        Self { dialer, heard, gossip, report, draining, times }
+        Self { dialer, heard, gossip, report, draining, credentials, times }
     }
 
     /// Opens the port to `members` and gossips, in tasks that end when the answer is dropped.
@@ -74,13 +84,16 @@ impl Peering {
         protocols: Vec<Protocol>,
         told: Told,
     ) -> io::Result<JoinSet<()>> {
-        let Self { dialer, gossip, report, draining, times, .. } = self;
+        let Self { dialer, gossip, report, draining, credentials, times, .. } = self;
         let address = config.cluster.listen;
         let bound = Listener::bind(config.node.clone(), address, members, times).await;
         let mut listener = bound.map_err(|why| {
             let advice = "another program may have it: stop that one, or choose another port";
             io::Error::new(why.kind(), format!("cluster.listen {address}: {why}; {advice}"))
         })?;
+        if let Some(credentials) = credentials {
+            listener.secure(credentials);
+        }
         listener.handle(peer::GOSSIP, gossip::LIMITS, gossip.handler());
         for (protocol, limits, handler) in protocols {
             listener.handle(protocol, limits, handler);
@@ -127,10 +140,11 @@ impl Beginning {
     pub fn new(
         config: &Config,
         primary: &NodeId,
+        credentials: Option<Arc<Credentials>>,
         draining: watch::Receiver<bool>,
     ) -> io::Result<Self> {
         let role = if config.node == *primary { Role::Primary } else { Role::Replica };
-        let peering = Peering::new(config, role, draining);
+        let peering = Peering::new(config, role, credentials, draining);
         let setup = Setup {
             node: config.node.clone(),
             primary: primary.clone(),

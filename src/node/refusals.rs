@@ -15,7 +15,6 @@ pub fn check(config: &Config) -> Result<(), String> {
             config.litefs.engine != EngineKind::Embedded,
             "litefs.engine: this version runs `embedded` only",
         ),
-        (config.cluster.tls.is_some(), "cluster.tls: this version speaks plain TCP between nodes"),
         (
             config.proxy.tls.is_some(),
             "proxy.tls: this version speaks plain HTTP; put nginx in front",
