@@ -11,6 +11,7 @@ use tokio::time::sleep;
 
 use super::peers::{Peering, Told, data_protocols, follow_primary};
 use super::promotion::Promotion;
+use super::status;
 use crate::acks::Acks;
 use crate::claim::{BootTime, Claim};
 use crate::cluster::{ClusterView, Epoch, NodeId, Role};
@@ -209,6 +210,7 @@ impl Beginning {
             split: None,
         };
         tasks.spawn(publisher.run());
+        tasks.spawn(keep_addresses(raft.clone(), dialer.clone()));
         tasks.spawn(follow(sources, engine, dialer));
         tasks.spawn(election.clone().run());
         let down_after = config.app.down_after;
@@ -218,6 +220,16 @@ impl Beginning {
 }
 
 impl Part {
+    /// Every member with its role, as far as that never changes.
+    pub fn roster(&self) -> status::Roster {
+        let members = self.raft.members();
+        Arc::new(move || {
+            let role = |witness| if witness { Role::Witness } else { Role::Replica };
+            let members = members.borrow();
+            members.iter().map(|l| (l.member.name.clone(), role(l.member.witness))).collect()
+        })
+    }
+
     /// Hands over, if this node is the primary and another can be; and has another voter lead Raft.
     pub async fn resign(&self, patience: Duration) {
         if self.election.own().borrow().reigning
@@ -239,6 +251,22 @@ impl Part {
 fn members(raft: &Raft) -> peer::Members {
     let members = raft.members();
     Arc::new(move |node: &NodeId| members.borrow().contains(node))
+}
+
+/// Where members are is agreed upon; the configuration only says where they were at first.
+async fn keep_addresses(raft: Raft, dialer: Arc<Dialer>) {
+    let mut members = raft.members();
+    loop {
+        let peers: Vec<_> = members
+            .borrow_and_update()
+            .iter()
+            .filter_map(|listed| Some((listed.member.name.clone(), listed.member.address()?)))
+            .collect();
+        dialer.set_peers(&peers);
+        if members.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Has the engine follow whoever is the primary, unless this node reigns: then the election tells it

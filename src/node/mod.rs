@@ -319,9 +319,9 @@ impl Control {
             draining: drain,
         });
         let data_plane = DataPlane::start(proxy, shared, workers)?;
-        let status = status::Parts {
+        let mut status = status::Parts {
             node: config.node.clone(),
-            members: status::Parts::members(&config),
+            roster: status::Parts::configured(&config),
             view: view.clone(),
             heard: beginning.peering().map(|peering| peering.heard.clone()),
             engine: engine.clone(),
@@ -361,6 +361,9 @@ impl Control {
                 let means = Means { engine, door, acks, metrics, surroundings };
                 elected = Some(beginning.run(&config, means).await?);
             }
+        }
+        if let Some(elected) = &elected {
+            status.roster = elected.roster();
         }
         let (admin_stop, mut stop) = watch::channel(false);
         admin.set_nonblocking(true)?;

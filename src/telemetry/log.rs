@@ -11,7 +11,9 @@ use std::thread;
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
 
 use super::beginning;
 use crate::config::{Log, LogFormat};
@@ -48,16 +50,24 @@ pub fn init(config: &Log) -> io::Result<()> {
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(LevelFilter::from_level(config.level))
         .with_writer(Queue(sender));
+    let (terminal, filter) =
+        (io::stderr().is_terminal(), filter(LevelFilter::from_level(config.level)));
     // An error means that somebody else (a test) has set a subscriber before: it stays.
     let _ = match config.format {
         LogFormat::Text => tracing::subscriber::set_global_default(
-            subscriber.with_target(false).with_ansi(io::stderr().is_terminal()).finish(),
+            subscriber.with_target(false).with_ansi(terminal).finish().with(filter),
         ),
-        LogFormat::Json => {
-            tracing::subscriber::set_global_default(subscriber.json().flatten_event(true).finish())
-        }
+        LogFormat::Json => tracing::subscriber::set_global_default(
+            subscriber.json().flatten_event(true).finish().with(filter),
+        ),
     };
     Ok(())
+}
+
+/// openraft tells of each of its steps as news. What matters of them is told by the election.
+fn filter(level: LevelFilter) -> Targets {
+    let openraft = if level > LevelFilter::INFO { level } else { LevelFilter::ERROR };
+    Targets::new().with_default(level).with_target("openraft", openraft.min(level))
 }
 
 /// Waits until everything logged so far is written, or for `at_most`. For the end of the process.
