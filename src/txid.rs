@@ -1,4 +1,4 @@
-//! Transaction ids, positions and the tokens that clients carry, in LiteFS' text forms.
+//! Transaction ids, positions, checksums and the tokens that clients carry, in LiteFS' text forms.
 
 use std::fmt;
 use std::str::FromStr;
@@ -106,6 +106,68 @@ pub struct Position {
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.epoch, self.txid)
+    }
+}
+
+/// Set in every checksum, so that none is 0.
+const FLAG: u64 = 1 << 63;
+
+/// The checksum of a whole database.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Checksum(pub u64);
+
+/// What a copy of the database holds: how far it is, and proof of which history that is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stamp {
+    /// Epoch and transaction.
+    pub position: Position,
+    /// Of all pages.
+    pub checksum: Checksum,
+}
+
+impl Checksum {
+    /// Of a database that was not read. No database has it.
+    pub const UNKNOWN: Self = Self(0);
+
+    /// The checksum of a database whose pages have these sums.
+    pub fn of(page_sums: &[u64]) -> Self {
+        Self(page_sums.iter().fold(0, |all, sum| all ^ sum) | FLAG)
+    }
+}
+
+/// That of an empty database.
+impl Default for Checksum {
+    fn default() -> Self {
+        Self::of(&[])
+    }
+}
+
+impl fmt::Display for Checksum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(&hex16(self.0)).unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for Checksum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl From<Checksum> for String {
+    fn from(checksum: Checksum) -> Self {
+        checksum.to_string()
+    }
+}
+
+impl TryFrom<String> for Checksum {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let value = parse_hex16(text.as_bytes()).map_err(|_| "a checksum is 16 hex digits")?;
+        Ok(Self(value))
     }
 }
 

@@ -4,32 +4,11 @@
 //! The values are not LiteFS': it combines bare CRCs, and CRCs are linear, so that two pages that
 //! change places leave that sum as it was. We mix each CRC first.
 
-use std::fmt;
-
 use crc::{CRC_64_GO_ISO, Crc, Table};
-use serde::{Deserialize, Serialize};
 
-use crate::txid::{Position, hex16, parse_hex16};
+pub use crate::txid::{Checksum, Stamp};
 
 static CRC64: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_GO_ISO);
-
-/// Set in every checksum, so that none is 0.
-const FLAG: u64 = 1 << 63;
-
-/// The checksum of a whole database.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
-pub struct Checksum(pub u64);
-
-/// What a copy of the database holds: how far it is, and proof of which history that is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Stamp {
-    /// Epoch and transaction.
-    pub position: Position,
-    /// Of all pages.
-    pub checksum: Checksum,
-}
 
 /// The CRC-64 of some bytes.
 pub fn crc64(bytes: &[u8]) -> u64 {
@@ -51,50 +30,6 @@ fn mix(mut value: u64) -> u64 {
     value ^= value >> 33;
     value = value.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
     value ^ value >> 33
-}
-
-impl Checksum {
-    /// Of a database that was not read. No database has it.
-    pub const UNKNOWN: Self = Self(0);
-
-    /// The checksum of a database whose pages have these sums.
-    pub fn of(page_sums: &[u64]) -> Self {
-        Self(page_sums.iter().fold(0, |all, sum| all ^ sum) | FLAG)
-    }
-}
-
-/// That of an empty database.
-impl Default for Checksum {
-    fn default() -> Self {
-        Self::of(&[])
-    }
-}
-
-impl fmt::Display for Checksum {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(std::str::from_utf8(&hex16(self.0)).unwrap_or_default())
-    }
-}
-
-impl fmt::Debug for Checksum {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl From<Checksum> for String {
-    fn from(checksum: Checksum) -> Self {
-        checksum.to_string()
-    }
-}
-
-impl TryFrom<String> for Checksum {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        let value = parse_hex16(text.as_bytes()).map_err(|_| "a checksum is 16 hex digits")?;
-        Ok(Self(value))
-    }
 }
 
 #[cfg(test)]
