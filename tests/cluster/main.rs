@@ -9,5 +9,6 @@ mod links;
 mod primary_gone;
 mod replay;
 mod support;
+mod tls;
 mod tokens;
 mod websocket;
