@@ -10,10 +10,9 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::Targets;
+use tracing::Level;
+use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::layer::SubscriberExt;
 
 use super::beginning;
 use crate::config::{Log, LogFormat};
@@ -48,26 +47,25 @@ pub fn init(config: &Log) -> io::Result<()> {
         return Ok(());
     }
     let subscriber = tracing_subscriber::fmt()
-        .with_max_level(LevelFilter::from_level(config.level))
+        .with_env_filter(filter(config.level))
         .with_writer(Queue(sender));
-    let (terminal, filter) =
-        (io::stderr().is_terminal(), filter(LevelFilter::from_level(config.level)));
     // An error means that somebody else (a test) has set a subscriber before: it stays.
     let _ = match config.format {
         LogFormat::Text => tracing::subscriber::set_global_default(
-            subscriber.with_target(false).with_ansi(terminal).finish().with(filter),
+            subscriber.with_target(false).with_ansi(io::stderr().is_terminal()).finish(),
         ),
-        LogFormat::Json => tracing::subscriber::set_global_default(
-            subscriber.json().flatten_event(true).finish().with(filter),
-        ),
+        LogFormat::Json => {
+            tracing::subscriber::set_global_default(subscriber.json().flatten_event(true).finish())
+        }
     };
     Ok(())
 }
 
-/// openraft tells of each of its steps as news. What matters of them is told by the election.
-fn filter(level: LevelFilter) -> Targets {
-    let openraft = if level > LevelFilter::INFO { level } else { LevelFilter::ERROR };
-    Targets::new().with_default(level).with_target("openraft", openraft.min(level))
+/// What openraft says is for its authors, and with a node down it says much: we report ourselves what
+/// concerns an operator.
+fn filter(level: Level) -> EnvFilter {
+    let others = if level == Level::TRACE { "trace" } else { "off" };
+    EnvFilter::new(format!("{level},openraft={others}"))
 }
 
 /// Waits until everything logged so far is written, or for `at_most`. For the end of the process.

@@ -28,6 +28,9 @@ mod store;
 mod timers;
 mod types;
 
+#[cfg(test)]
+mod tests;
+
 pub use members::{ChangeError, Gate};
 pub use message::{Message, Reply};
 pub use runtime::seed;

@@ -1,0 +1,113 @@
+//! Members come and go while the cluster runs.
+
+use super::*;
+use crate::election::raft::ChangeError;
+
+async fn change(cluster: &Cluster, change: MemberChange) {
+    eventually(|| async {
+        let (_, leader) = cluster.leader().await;
+        match leader.change_members(change.clone()).await {
+            Ok(()) => Some(()),
+            Err(ChangeError::NotLeader(_)) => None,
+            Err(ChangeError::Refused(why)) => panic!("{why}"),
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_node_is_added() {
+    let names = ["a", "b", "c"];
+    let mut cluster = Cluster::running(&names).await;
+    cluster.agree("one").await;
+    let address = cluster.address("d").to_string();
+    cluster.start("d", &["a", "b", "c", "d"]).await;
+    change(&cluster, MemberChange::Add { node: id("d"), address: address.clone() }).await;
+    cluster.agree("two").await;
+    cluster.all_know("one").await;
+    let (_, leader) = cluster.leader().await;
+    let members = leader.members().borrow().clone();
+    assert!(members.get(&id("d")).unwrap().voter);
+    let again = leader.change_members(MemberChange::Add { node: id("d"), address }).await;
+    assert!(matches!(again, Err(ChangeError::Refused(why)) if why.contains("member already")));
+}
+
+#[tokio::test]
+async fn a_node_that_is_not_there_is_not_given_a_vote() {
+    let mut cluster = Cluster::running(&["a"]).await;
+    cluster.agree("one").await;
+    let (_, leader) = cluster.leader().await;
+    let address = cluster.address("b").to_string();
+    let add = MemberChange::Add { node: id("b"), address };
+    let added = leader.change_members(add.clone()).await;
+    assert!(matches!(added, Err(ChangeError::Refused(why)) if why.contains("not caught up")));
+    // Else it would have no majority now.
+    cluster.agree("two").await;
+    cluster.start("b", &["a", "b"]).await;
+    leader.change_members(add).await.unwrap();
+    cluster.agree("three").await;
+}
+
+#[tokio::test]
+async fn a_node_is_removed_and_its_disk_is_void() {
+    let names = ["a", "b", "c"];
+    let mut cluster = Cluster::running(&names).await;
+    cluster.agree("one").await;
+    let gone = cluster.followers().await.remove(0);
+    change(&cluster, MemberChange::Remove { node: id(&gone) }).await;
+    let removed = cluster.raft(&gone);
+    let (_, leader) = cluster.leader().await;
+    assert!(!leader.members().borrow().contains(&id(&gone)));
+    assert_eq!(leader.table().borrow().generation(&id(&gone)), 1);
+    let term = leader.leadership().borrow().term;
+    // It is still up, and would stand for election if it was listened to.
+    sleep(TTL * 2).await;
+    let now = cluster.leader().await.1.leadership().borrow().term;
+    assert_eq!(now, term, "a removed node disturbs the others");
+    assert!(removed.confirm().await.is_err());
+    drop(removed);
+    cluster.kill(&gone);
+    cluster.agree("two").await;
+    // It may come back, but only as a new one.
+    cluster.wipe(&gone);
+    let address = cluster.address(&gone).to_string();
+    cluster.start(&gone, &names).await;
+    change(&cluster, MemberChange::Add { node: id(&gone), address }).await;
+    cluster.agree("three").await;
+}
+
+#[tokio::test]
+async fn the_leader_removes_itself_by_way_of_another() {
+    let cluster = Cluster::running(&["a", "b", "c"]).await;
+    cluster.agree("one").await;
+    let (name, leader) = cluster.leader().await;
+    let remove = MemberChange::Remove { node: id(&name) };
+    let next = match leader.change_members(remove.clone()).await {
+        Err(ChangeError::NotLeader(Some(next))) => next,
+        other => panic!("{other:?}"),
+    };
+    assert_ne!(next, id(&name));
+    change(&cluster, remove).await;
+    let (_, leader) = cluster.leader().await;
+    assert!(!leader.members().borrow().contains(&id(&name)));
+}
+
+#[tokio::test]
+async fn nonsense_is_refused_with_a_reason() {
+    let cluster = Cluster::running(&["a"]).await;
+    let (_, leader) = cluster.leader().await;
+    let refused = |change: MemberChange, text: &'static str| {
+        let leader = leader.clone();
+        async move {
+            match leader.change_members(change).await {
+                Err(ChangeError::Refused(why)) => assert!(why.contains(text), "{why}"),
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    refused(MemberChange::Remove { node: id("x") }, "x is no member").await;
+    refused(MemberChange::Replace { node: id("x") }, "x is no member").await;
+    refused(MemberChange::Remove { node: id("a") }, "only node that could lead").await;
+    let address = "nonsense".to_owned();
+    refused(MemberChange::Add { node: id("x"), address }, "write HOST:PORT").await;
+}
