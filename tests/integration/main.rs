@@ -6,6 +6,7 @@
 mod application;
 mod apps_selftest;
 mod bodies;
+mod claims;
 mod drain;
 mod framing;
 mod limits;
