@@ -3,6 +3,7 @@
 // clippy.toml allows these in tests, but does not take a test binary's helpers for such.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod acks;
 mod application;
 mod apps_selftest;
 mod bodies;
@@ -10,6 +11,7 @@ mod claims;
 mod drain;
 mod framing;
 mod limits;
+mod lost_writes;
 mod operation;
 mod protocol;
 mod real_restarts;
