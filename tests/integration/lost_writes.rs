@@ -12,7 +12,7 @@ async fn after_a_failover(stage: Stage, app: &Recorder) -> Pair {
     let pair = stage.before([app, app]).await;
     pair.began(2, at(1, 7));
     pair.reigns(0, 2, &Claim::unlimited());
-    pair.nodes.each_ref().map(|node| node.database.is_at(at(2, 9)));
+    pair.nodes.iter().for_each(|node| node.database.is_at(at(2, 9)));
     pair
 }
 
