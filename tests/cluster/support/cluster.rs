@@ -32,6 +32,7 @@ pub const REPLICAS: [usize; 2] = [1, 2];
 pub struct Plan {
     app: fn(&str, PathBuf) -> Launch,
     proxy: String,
+    cluster: String,
     rules: Option<String>,
     tuning: Tuning,
     linked: bool,
@@ -80,13 +81,20 @@ impl Plan {
     }
 
     fn of(app: fn(&str, PathBuf) -> Launch) -> Self {
-        let (proxy, rules, tuning) = (String::new(), None, Tuning::default());
-        Self { app, proxy, rules, tuning, linked: false, tls: false, circle: None }
+        let (proxy, cluster) = Default::default();
+        let (rules, tuning) = (None, Tuning::default());
+        Self { app, proxy, cluster, rules, tuning, linked: false, tls: false, circle: None }
     }
 
     /// Sets a key of `proxy:` on all nodes, as YAML.
     pub fn proxy(mut self, line: &str) -> Self {
         self.proxy += &format!("  {line}\n");
+        self
+    }
+
+    /// Sets a key of `cluster:` on all nodes, as YAML.
+    pub fn cluster(mut self, line: &str) -> Self {
+        self.cluster += &format!("  {line}\n");
         self
     }
 
@@ -192,12 +200,13 @@ impl Plan {
         let yaml = format!(
             "node: {}\ndata_dir: data\nshutdown_timeout: 10s\nadmin: {{listen: 127.0.0.1:0}}\n\
              litefs: {{engine: embedded, mount: mount}}\n\
-             cluster:\n  election: static\n  primary: {}\n  listen: 127.0.0.1:{}\n  peers: {{{}}}\n{tls}\
+             cluster:\n  election: static\n  primary: {}\n  listen: 127.0.0.1:{}\n  peers: {{{}}}\n{tls}{}\
              proxy:\n  listen: {listen}\n  target: {target}\n  db: db.sqlite3\n{}",
             NAMES[own],
             NAMES[PRIMARY],
             ports[own],
             peers.collect::<Vec<_>>().join(", "),
+            self.cluster,
             self.proxy
         );
         let file = dir.path().join("litepilot.yml");

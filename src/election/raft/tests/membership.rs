@@ -6,7 +6,7 @@ use crate::election::raft::ChangeError;
 async fn change(cluster: &Cluster, change: MemberChange) {
     eventually(|| async {
         let (_, leader) = cluster.leader().await;
-        match leader.change_members(change.clone()).await {
+        match leader.change_members(change.clone(), &anybody).await {
             Ok(()) => Some(()),
             Err(ChangeError::NotLeader(_)) => None,
             Err(ChangeError::Refused(why)) => panic!("{why}"),
@@ -28,7 +28,7 @@ async fn a_node_is_added() {
     let (_, leader) = cluster.leader().await;
     let members = leader.members().borrow().clone();
     assert!(members.get(&id("d")).unwrap().voter);
-    let again = leader.change_members(MemberChange::Add { node: id("d"), address }).await;
+    let again = leader.change_members(MemberChange::Add { node: id("d"), address }, &anybody).await;
     assert!(matches!(again, Err(ChangeError::Refused(why)) if why.contains("member already")));
 }
 
@@ -39,12 +39,12 @@ async fn a_node_that_is_not_there_is_not_given_a_vote() {
     let (_, leader) = cluster.leader().await;
     let address = cluster.address("b").to_string();
     let add = MemberChange::Add { node: id("b"), address };
-    let added = leader.change_members(add.clone()).await;
+    let added = leader.change_members(add.clone(), &anybody).await;
     assert!(matches!(added, Err(ChangeError::Refused(why)) if why.contains("not caught up")));
     // Else it would have no majority now.
     cluster.agree("two").await;
     cluster.start("b", &["a", "b"]).await;
-    leader.change_members(add).await.unwrap();
+    leader.change_members(add, &anybody).await.unwrap();
     cluster.agree("three").await;
 }
 
@@ -82,7 +82,7 @@ async fn the_leader_removes_itself_by_way_of_another() {
     cluster.agree("one").await;
     let (name, leader) = cluster.leader().await;
     let remove = MemberChange::Remove { node: id(&name) };
-    let next = match leader.change_members(remove.clone()).await {
+    let next = match leader.change_members(remove.clone(), &anybody).await {
         Err(ChangeError::NotLeader(Some(next))) => next,
         other => panic!("{other:?}"),
     };
@@ -99,7 +99,7 @@ async fn nonsense_is_refused_with_a_reason() {
     let refused = |change: MemberChange, text: &'static str| {
         let leader = leader.clone();
         async move {
-            match leader.change_members(change).await {
+            match leader.change_members(change, &anybody).await {
                 Err(ChangeError::Refused(why)) => assert!(why.contains(text), "{why}"),
                 other => panic!("{other:?}"),
             }
