@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use crate::admin::{self, Admin, Hosts, token};
 use crate::cluster::{ClusterView, Epoch, Role};
 use crate::config::{Config, Election};
+use crate::control::fixed::FixedControl;
 use crate::embedded::{self, Duty, Embedded};
 use crate::process::app;
 use crate::process::child::{self, ChildHandle};
@@ -293,12 +294,13 @@ impl Control {
         let status = status::Parts {
             node: config.node.clone(),
             members: status::Parts::members(&config),
-            view,
+            view: view.clone(),
             heard: beginning.as_ref().map(|b| b.heard.clone()),
             engine: engine.clone(),
             health: health.clone(),
             app: status::Parts::child(app.as_ref()),
         };
+        let steering = Arc::new(FixedControl::new(&config));
         let promoted = promotion::run(&config, app_environment(&config), events.clone());
         let mut tasks = JoinSet::new();
         tasks.spawn(check);
@@ -326,6 +328,8 @@ impl Control {
             tokio::net::TcpListener::from_std(admin)?,
             Admin {
                 status: status.source(),
+                view,
+                control: steering,
                 metrics,
                 events,
                 token,
