@@ -6,7 +6,10 @@
 mod application;
 mod log;
 mod memory;
+mod on_primary;
 mod pid1;
+#[path = "../support/port.rs"]
+mod port;
 mod program;
 mod promotion;
 #[path = "../integration/support/raw.rs"]

@@ -31,7 +31,7 @@ impl Port {
         turn.hears(GRANTED).await;
         turn.ends("done").await;
         turn.hears(r#"{"state":"finished"}"#).await;
-        turn.is_over().await;
+        turn.rest().await;
     }
 }
 
@@ -61,7 +61,7 @@ impl Turn {
     }
 
     /// The answer is whole, and all of it.
-    async fn is_over(mut self) -> String {
+    async fn rest(mut self) -> String {
         let mut rest = String::new();
         let read = timeout(HANG, self.stream.read_to_string(&mut rest)).await;
         // The rest of a request that nobody reads may reset the connection.
@@ -81,7 +81,7 @@ async fn what_was_done_once_is_not_done_again_and_what_failed_is() {
 
     port.does("?once=v1").await;
     assert_eq!(port.control.asked(), ["remember v1 of 3"]);
-    let again = port.turn("?once=v1").await.is_over().await;
+    let again = port.turn("?once=v1").await.rest().await;
     assert!(again.contains(ALREADY_DONE) && !again.contains("granted"), "{again}");
     port.does("?once=v2").await;
     for _ in 0..2 {
@@ -100,14 +100,14 @@ async fn whoever_goes_away_or_speaks_out_of_turn_has_done_nothing() {
     drop(gone);
     next.hears(GRANTED).await;
     next.ends("done, more or less").await;
-    let seen = next.is_over().await;
+    let seen = next.rest().await;
     assert!(!seen.contains("finished"), "{seen}");
     let mut early = port.turn("?once=v1").await;
     early.hears(GRANTED).await;
     let mut hasty = port.turn("?once=v1").await;
     hasty.hears(QUEUED).await;
     hasty.ends("done").await;
-    assert!(!hasty.is_over().await.contains("granted"));
+    assert!(!hasty.rest().await.contains("granted"));
     early.ends("failed").await;
     early.hears("finished").await;
     assert!(!port.control.remembers("v1"));
@@ -127,7 +127,7 @@ async fn turns_come_in_the_order_in_which_they_were_asked_for() {
     for mut next in waiting {
         assert!(!next.seen.contains("granted"));
         first.ends("done").await;
-        first.is_over().await;
+        first.rest().await;
         next.hears(GRANTED).await;
         first = next;
     }
@@ -142,16 +142,16 @@ async fn only_so_many_wait() {
         turn.hears("{").await;
         waiting.push(turn);
     }
-    let refused = port.turn("").await.is_over().await;
+    let refused = port.turn("").await.rest().await;
     assert!(refused.starts_with("HTTP/1.1 503 ") && refused.contains("too-many-waiting"));
     drop(waiting);
-    while port.turn("").await.is_over_or_granted().await.contains("too-many-waiting") {}
+    while port.turn("").await.hears_something().await.contains("too-many-waiting") {}
 }
 
 impl Turn {
-    async fn is_over_or_granted(mut self) -> String {
+    async fn hears_something(&mut self) -> &str {
         self.hears("}").await;
-        self.seen
+        &self.seen
     }
 }
 
@@ -168,8 +168,11 @@ async fn it_is_for_the_primary_to_do_once_there_is_one() {
     second.hears(NO_PRIMARY).await;
     assert!(!first.seen.contains("granted"));
     port.change_view(|view| view.writable = true);
-    for turn in [first, second] {
-        assert!(turn.is_over_or_granted().await.contains("{"));
+    // Whichever comes first: the other one waits for its turn.
+    for turn in [&mut first, &mut second] {
+        turn.seen.clear();
+        let seen = turn.hears_something().await;
+        assert!(seen.contains(GRANTED) || seen.contains(QUEUED), "{seen}");
     }
 }
 
@@ -180,7 +183,7 @@ async fn elsewhere_there_is_nothing_to_do() {
         view.writable = false;
         view.primary.as_mut().unwrap().node = "node-2".parse().unwrap();
     });
-    let seen = port.turn("?once=v1").await.is_over().await;
+    let seen = port.turn("?once=v1").await.rest().await;
     assert!(seen.contains(r#"{"state":"elsewhere","node":"node-2"}"#), "{seen}");
     assert!(seen.contains("content-type: application/x-ndjson"), "{seen}");
 }
@@ -202,7 +205,7 @@ async fn a_reign_that_ends_is_told_and_keeps_others_waiting_until_the_command_ha
     third.hears(QUEUED).await;
     assert!(!second.seen.contains("granted"));
     first.ends("done").await;
-    assert!(!first.is_over().await.contains("finished"));
+    assert!(!first.rest().await.contains("finished"));
     second.hears(r#"{"state":"granted","epoch":4}"#).await;
     second.ends("done").await;
     second.hears("finished").await;
@@ -250,7 +253,7 @@ async fn a_claim_that_has_lapsed_or_an_outcome_that_cannot_be_noted_is_told() {
 async fn what_is_no_key_is_refused() {
     let port = Port::new().await;
     for query in ["?once=", "?once=a%20b", "?key=v1"] {
-        let seen = port.turn(query).await.is_over().await;
+        let seen = port.turn(query).await.rest().await;
         assert!(seen.starts_with("HTTP/1.1 400 "), "{query}: {seen}");
     }
 }
@@ -264,6 +267,6 @@ async fn stopping_ends_conversations() {
     waiting.hears(QUEUED).await;
     port.stop.send(()).unwrap();
     timeout(HANG, port.served).await.expect("it stops").unwrap();
-    assert!(!turn.is_over().await.contains("over"));
-    assert!(!waiting.is_over().await.contains("granted"));
+    assert!(!turn.rest().await.contains("over"));
+    assert!(!waiting.rest().await.contains("granted"));
 }

@@ -1,9 +1,8 @@
 //! Whole nodes that form a cluster, each in front of an application of its own. The first node is the
 //! primary.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::link::PeerLink;
+use super::port::reserve_port;
 use super::python::{App, Gunicorn, Launch, Uvicorn, Worker, django_migrate};
 use super::raw::Client;
 use super::until;
@@ -306,21 +306,5 @@ impl Member {
     /// A file beside the database.
     pub fn beside(&self, name: &str) -> PathBuf {
         self.dir.path().join("mount").join(name)
-    }
-}
-
-/// A port of loopback that nobody has. Below those that systems give out by themselves, so that it is
-/// free again whenever a node restarts.
-fn reserve_port() -> u16 {
-    const FIRST: u16 = 12_000;
-    const COUNT: u16 = 18_000;
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start = (std::process::id() % u32::from(COUNT)) as u16;
-    loop {
-        let next = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = FIRST + start.wrapping_add(next) % COUNT;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return port;
-        }
     }
 }
