@@ -178,10 +178,24 @@ impl ClusterView {
         self.writable && self.claim.is_valid()
     }
 
-    /// Whether a failover lost what `token` stands for: a later reign began without it.
+    /// Whether this node may acknowledge, at this moment, what was written here in `epoch`: its reign
+    /// goes on, though it may take no more writes since it is about to hand over. Looks at the clock.
+    pub fn reigns_in(&self, epoch: Epoch) -> bool {
+        let reign = self.primary.as_ref().filter(|primary| primary.node == self.node);
+        reign.is_some_and(|reign| reign.epoch == epoch) && self.claim.is_valid()
+    }
+
+    /// Whether a failover lost what `token` stands for: the next reign began without it.
     pub fn lost(&self, token: Token) -> bool {
-        let next = self.starts.iter().find(|start| start.epoch > token.epoch);
+        // From the newest on: a token is nearly always of the present reign.
+        let next = self.starts.iter().rev().take_while(|start| start.epoch > token.epoch).last();
         token.epoch != Epoch(0) && next.is_some_and(|start| token > start.held.position)
+    }
+
+    /// The newest reign that this node knows of, or 0 if it knows of none.
+    pub fn newest_epoch(&self) -> Epoch {
+        let opened = self.starts.last().map(|start| start.epoch);
+        self.epoch().max(opened.unwrap_or_default())
     }
 
     /// The epoch of the present reign, or 0 while there is no primary.
@@ -211,6 +225,18 @@ mod tests {
         assert!(view.lost(at(2, 8)));
         assert!(!view.lost(at(4, 100)));
         assert!(!view.lost(at(0, 100)), "LiteFS' own cookie has no epoch");
+    }
+
+    #[test]
+    fn who_holds_writes_for_a_handoff_still_acknowledges_those_it_took() {
+        let open = ClusterView::single("a".parse().unwrap(), Epoch(4));
+        assert!(open.takes_writes() && open.reigns_in(Epoch(4)) && !open.reigns_in(Epoch(3)));
+        let held = ClusterView { writable: false, ..open.clone() };
+        assert!(!held.takes_writes() && held.reigns_in(Epoch(4)));
+        let lapsed = ClusterView { claim: Claim::none(), ..open.clone() };
+        assert!(!lapsed.takes_writes() && !lapsed.reigns_in(Epoch(4)));
+        let elsewhere = ClusterView { node: "b".parse().unwrap(), ..open };
+        assert!(!elsewhere.reigns_in(Epoch(4)));
     }
 
     #[test]

@@ -53,6 +53,7 @@ pub mod cluster;
 pub mod config;
 pub mod control;
 pub mod demo;
+pub mod election;
 pub mod embedded;
 pub mod engine;
 pub mod files;
@@ -68,6 +69,7 @@ pub mod rules;
 pub mod shutdown;
 pub mod status;
 pub mod telemetry;
+pub mod tls;
 pub mod txid;
 pub mod yaml;
 

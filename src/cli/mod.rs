@@ -10,9 +10,11 @@ use crate::config::{self, Config};
 use crate::yaml::Problem;
 
 pub(crate) mod admin_client;
+mod certs;
 mod check;
 mod classify;
 mod demo;
+mod guard;
 mod members;
 mod on_primary;
 mod primary;
@@ -42,6 +44,12 @@ enum Command {
     /// The guestbook, as started by the nodes of a demo
     #[command(hide = true)]
     DemoApp(demo::DemoAppArgs),
+    /// What runs the application for a node, and kills it when the node cannot
+    #[command(hide = true)]
+    Guard(guard::GuardArgs),
+    /// What a guard starts, and what becomes the application
+    #[command(hide = true)]
+    Guarded(guard::GuardedArgs),
     /// Validate configuration, rules and certificates, and print every problem
     Check(check::CheckArgs),
     /// Print what a request would be taken for, and the rule that says so
@@ -56,6 +64,8 @@ enum Command {
     Members(members::MembersArgs),
     /// Run a command on the primary only, and one at a time: migrations, scheduled jobs
     OnPrimary(on_primary::OnPrimaryArgs),
+    /// Make the cluster's certificates
+    Certs(certs::CertsArgs),
 }
 
 /// Where the configuration is.
@@ -118,6 +128,8 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::main(args),
         Command::Demo(args) => demo::main(args),
         Command::DemoApp(args) => demo::app(&args),
+        Command::Guard(args) => guard::main(&args),
+        Command::Guarded(args) => guard::become_program(&args),
         Command::Check(args) => check::main(args),
         Command::Classify(args) => classify::main(args),
         Command::Status(args) => status::main(args),
@@ -125,5 +137,6 @@ pub fn main() -> ExitCode {
         Command::Promote(args) => promote::main(args),
         Command::Members(args) => members::main(args),
         Command::OnPrimary(args) => on_primary::main(args),
+        Command::Certs(args) => certs::main(&args),
     }
 }

@@ -3,15 +3,19 @@
 use std::sync::Arc;
 
 use crate::config::Config;
+use crate::engine::BoxFuture;
 use crate::process::app;
+use crate::process::guard::Guard;
 use crate::process::hook;
 use crate::process::spawn::Launch;
 use crate::telemetry::events::Events;
 
-/// Runs `app.on_promote`; ready with whether this node may take writes.
+/// Runs `app.on_promote`; ready with whether this node may take writes. It may write to the
+/// database, hence `guard` is the application's.
 pub fn run(
     config: &Config,
     env: Vec<(String, String)>,
+    guard: Option<Guard>,
     events: Arc<Events>,
 ) -> impl Future<Output = bool> + Send + use<> {
     let hook = Launch {
@@ -21,6 +25,7 @@ pub fn run(
         user: config.app.user.clone(),
         env,
         log: app::log,
+        guard,
     };
     let limit = config.app.hook_timeout;
     async move {
@@ -39,4 +44,18 @@ pub fn run(
             }
         }
     }
+}
+
+/// A promotion, as often as there is one.
+pub type Promotion = Arc<dyn Fn() -> BoxFuture<'static, bool> + Send + Sync>;
+
+/// [`run`], each time it is asked for.
+pub fn each_time(
+    config: &Config,
+    env: Vec<(String, String)>,
+    guard: Option<Guard>,
+    events: &Arc<Events>,
+) -> Promotion {
+    let (config, events) = (config.clone(), events.clone());
+    Arc::new(move || Box::pin(run(&config, env.clone(), guard.clone(), events.clone())))
 }

@@ -256,12 +256,6 @@ impl Drop for Program {
         if std::thread::panicking() {
             eprintln!("the program said:\n{}", self.log());
         }
-        // Not SIGKILL, if it can be helped: of that its application would learn nothing.
-        let deadline = Instant::now() + PATIENCE;
-        while matches!(self.process.try_wait(), Ok(None)) && Instant::now() < deadline {
-            let _ = kill_process(Pid::from_child(&self.process), Signal::TERM);
-            std::thread::sleep(PAUSE);
-        }
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

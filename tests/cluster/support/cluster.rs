@@ -138,8 +138,14 @@ impl Plan {
             };
             let primary = link.as_ref().map_or(to_primary, PeerLink::addr);
             let config = self.config(i, &app, &dir, &ports, primary);
-            let node = Some(Node::start_with(config.clone(), self.tuning).unwrap());
-            cluster.members.push(Member { node, app: Some(app), config, tuning: self.tuning, dir });
+            let node = Some(Node::start_with(config.clone(), self.tuning.clone()).unwrap());
+            cluster.members.push(Member {
+                node,
+                app: Some(app),
+                config,
+                tuning: self.tuning.clone(),
+                dir,
+            });
             cluster.links.push(link);
         }
         cluster
@@ -279,7 +285,7 @@ impl Cluster {
     pub fn start(&mut self, node: usize) {
         let member = &mut self.members[node];
         assert!(member.node.is_none());
-        member.node = Some(Node::start_with(member.config.clone(), member.tuning).unwrap());
+        member.node = Some(Node::start_with(member.config.clone(), member.tuning.clone()).unwrap());
     }
 }
 
