@@ -15,7 +15,8 @@
 //! | [`peer`], [`net`] | the one port between nodes, gossip; dialing by name |
 //! | [`engine`], [`embedded`] | what keeps the database: the interface, and the engine over plain directories |
 //! | [`process`] | the application as our child, the guard that kills it when we cannot, its health, PID 1 |
-//! | [`admin`], [`status`] | the admin port: health, status, metrics |
+//! | [`admin`], [`status`] | the admin port: health, status, metrics, and what operators ask for |
+//! | [`control`] | steering a cluster: the interface between who asks and who elects |
 //! | [`telemetry`] | logs, metrics, events |
 //! | [`demo`] | a whole cluster on this machine, and the guestbook that it serves |
 //! | [`files`], [`html`] | files replaced whole; text in HTML |
@@ -51,6 +52,7 @@ pub mod claim;
 pub mod cli;
 pub mod cluster;
 pub mod config;
+pub mod control;
 pub mod demo;
 pub mod election;
 pub mod embedded;

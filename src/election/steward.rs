@@ -17,10 +17,11 @@ use super::clock::until;
 use super::common::Common;
 use super::raft::{ChangeError, Leadership};
 use super::reign::Reign;
-use super::rpc::{Answer, Fitness, MemberChange, Request};
+use super::rpc::{Answer, Fitness, Request};
 use super::table::{Command, Holder, Outcome, Session, Table, Term};
 use crate::claim::BootTime;
 use crate::cluster::{Epoch, NodeId};
+use crate::control::MemberChange;
 use crate::engine::BoxFuture;
 
 /// An answer to `Prepare` says for so long whether a node is fit; what it holds it says for good.

@@ -12,6 +12,7 @@ use tokio::time::sleep;
 use super::peers::{Peering, Told, data_protocols, follow_primary};
 use super::promotion::Promotion;
 use super::status;
+use super::steering::Steering;
 use crate::acks::Acks;
 use crate::claim::{BootTime, Claim};
 use crate::cluster::{ClusterView, Epoch, NodeId, Role};
@@ -125,8 +126,7 @@ pub struct Means {
 
 /// A running part in an election. It ends when this is dropped.
 pub struct Part {
-    /// For operators, and for stopping in good order.
-    pub election: Election,
+    election: Election,
     raft: Raft,
     tasks: JoinSet<()>,
 }
@@ -228,6 +228,23 @@ impl Part {
             let members = members.borrow();
             members.iter().map(|l| (l.member.name.clone(), role(l.member.witness))).collect()
         })
+    }
+
+    /// For operators.
+    pub fn steering(
+        &self,
+        config: &Config,
+        engine: Arc<dyn Engine>,
+        view: watch::Receiver<ClusterView>,
+    ) -> Steering {
+        Steering {
+            own: config.node.clone(),
+            election: self.election.clone(),
+            raft: self.raft.clone(),
+            ttl: config.cluster.lease_ttl,
+            engine,
+            view,
+        }
     }
 
     /// Hands over, if this node is the primary and another can be; and has another voter lead Raft.

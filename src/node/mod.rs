@@ -19,6 +19,8 @@ use crate::acks::Acks;
 use crate::admin::{self, Admin, Hosts, token};
 use crate::cluster::{Epoch, Role};
 use crate::config::{Config, Election};
+use crate::control;
+use crate::control::fixed::FixedControl;
 use crate::embedded::{self, Duty, Embedded};
 use crate::process::app;
 use crate::process::child::{self, ChildHandle};
@@ -43,6 +45,7 @@ mod peers;
 mod promotion;
 pub mod refusals;
 mod status;
+mod steering;
 
 use certificates::{Certificates, watch_expiry};
 use elected::{Means, Surroundings};
@@ -353,7 +356,7 @@ impl Control {
                     engine: engine.clone(),
                     events: events.clone(),
                     writes,
-                    view,
+                    view: view.clone(),
                     promotion,
                     leash,
                 };
@@ -365,12 +368,18 @@ impl Control {
         if let Some(elected) = &elected {
             status.roster = elected.roster();
         }
+        let control: Arc<dyn control::Control> = match &elected {
+            Some(elected) => Arc::new(elected.steering(&config, engine.clone(), view.clone())),
+            None => Arc::new(FixedControl::new(&config)),
+        };
         let (admin_stop, mut stop) = watch::channel(false);
         admin.set_nonblocking(true)?;
         let admin = admin::serve(
             tokio::net::TcpListener::from_std(admin)?,
             Admin {
                 status: status.source(),
+                view,
+                control,
                 metrics,
                 events,
                 token,

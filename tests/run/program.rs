@@ -98,8 +98,8 @@ impl Setup {
         self.dir.path().join(name)
     }
 
-    /// Starts it; it may end by itself.
-    pub fn begin(self) -> Program {
+    /// Writes its configuration.
+    pub fn configure(&self) {
         let defaults = [
             ("node:", "node: here"),
             ("data_dir:", "data_dir: data"),
@@ -116,6 +116,11 @@ impl Setup {
             yaml += "  listen: 127.0.0.1:0\n";
         }
         std::fs::write(self.file("litepilot.yml"), yaml).unwrap();
+    }
+
+    /// Starts it; it may end by itself.
+    pub fn begin(self) -> Program {
+        self.configure();
         let mut parts = self.wrapper.clone();
         parts.push(env!("CARGO_BIN_EXE_litepilot").to_owned());
         let mut process = Command::new(&parts[0])

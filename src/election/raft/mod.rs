@@ -48,10 +48,11 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::rpc::{MemberChange, Transport};
+use super::rpc::Transport;
 use super::table::{Command, Outcome, Table, Term};
 use crate::cluster::NodeId;
 use crate::config::{HostPort, Target};
+use crate::control::MemberChange;
 use identity::{DiskId, Identity};
 use shared::Shared;
 use timers::Timers;
