@@ -235,3 +235,10 @@ fn holder(node: &str, epoch: u64) -> Holder {
         epoch: Epoch(epoch),
     }
 }
+
+/// openraft's tests of a store make members up.
+impl Default for Member {
+    fn default() -> Self {
+        Self { name: id("x"), generation: 0, address: String::new(), witness: false }
+    }
+}
