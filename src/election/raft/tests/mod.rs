@@ -2,6 +2,7 @@
 
 mod bootstrap;
 mod electing;
+mod full_disk;
 mod membership;
 mod resting;
 
@@ -86,6 +87,10 @@ impl Cluster {
     async fn start_with(&mut self, name: &str, seeds: Vec<Member>) {
         let dir = self.store_dir(name);
         let store = eventually(|| async { Store::open(&dir).ok() }).await;
+        self.start_in(name, seeds, store).await;
+    }
+
+    async fn start_in(&mut self, name: &str, seeds: Vec<Member>, store: Store) {
         let at = self.address(name);
         let setup = Setup { own: id(name), seeds, ttl: TTL };
         let runtime =
