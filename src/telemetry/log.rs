@@ -46,9 +46,8 @@ pub fn init(config: &Log) -> io::Result<()> {
         // Another thread was faster; ours ends when its last sender is dropped here.
         return Ok(());
     }
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter(config.level))
-        .with_writer(Queue(sender));
+    let subscriber =
+        tracing_subscriber::fmt().with_env_filter(filter(config.level)).with_writer(Queue(sender));
     // An error means that somebody else (a test) has set a subscriber before: it stays.
     let _ = match config.format {
         LogFormat::Text => tracing::subscriber::set_global_default(

@@ -38,7 +38,7 @@ async fn openrafts_own_suite() {
 }
 
 fn entry(term: u64, index: u64, key: &str) -> Entry {
-    let command = Command::Once { key: key.to_owned() };
+    let command = Command::SetLitefsId { id: key.to_owned() };
     Entry::new(LogId::new_term_index(term, index), EntryPayload::Normal(Proposal(command)))
 }
 

@@ -21,14 +21,14 @@ async fn a_node_with_a_full_disk_goes_on_once_there_is_room() {
     cluster.agree("before").await;
     let raft = cluster.raft("a");
     shelf.set_full(true);
-    let proposed = raft.propose(Command::Once { key: "lost".to_owned() }).await;
+    let proposed = raft.propose(mark("lost")).await;
     assert!(proposed.is_err());
     eventually(|| async { raft.confirm().await.is_err().then_some(()) }).await;
     eventually(|| async { raft.leadership().borrow().leader.is_none().then_some(()) }).await;
-    assert!(raft.table().borrow().was_done("before"), "what is known is still known");
+    assert!(knows(&raft.table().borrow(), "before"), "what is known is still known");
     shelf.set_full(false);
     cluster.agree("after").await;
-    assert!(raft.table().borrow().was_done("before"));
+    assert!(knows(&raft.table().borrow(), "before"));
 }
 
 #[tokio::test]
@@ -45,7 +45,7 @@ async fn the_others_go_on_without_a_node_whose_disk_is_full() {
     let full = cluster.nodes.remove(&id("c")).unwrap();
     cluster.agree("without it").await;
     cluster.agree("again").await;
-    assert!(!full.raft.table().borrow().was_done("again"));
+    assert!(!knows(&full.raft.table().borrow(), "again"));
     shelf.set_full(false);
     cluster.nodes.insert(id("c"), full);
     cluster.agree("with it").await;
