@@ -64,13 +64,13 @@ async fn an_empty_disk_under_a_known_name_has_no_vote() {
     let (empty, left) = (cluster.raft(&lost), cluster.raft(&leader));
     eventually(|| async { left.confirm().await.is_err().then_some(()) }).await;
     sleep(TTL * 2).await;
-    assert!(left.confirm().await.is_err() && !noted(&empty.table().borrow(), "one"));
+    assert!(left.confirm().await.is_err() && !knows(&empty.table().borrow(), "one"));
     drop((empty, left));
     // With it there is one again, and the empty one may be replaced.
     cluster.start(&other, &names).await;
     let replaced = eventually(|| async {
         let (_, leader) = cluster.leader().await;
-        leader.change_members(MemberChange::Replace { node: id(&lost) }, &anybody).await.ok()
+        change_at(&leader, MemberChange::Replace { node: id(&lost) }).await.ok()
     });
     replaced.await;
     cluster.agree("two").await;
@@ -120,9 +120,9 @@ async fn a_data_dir_of_another_cluster_is_refused() {
     // Time for several attempts of either side to win the other over.
     sleep(TTL).await;
     cluster.agree("two").await;
-    assert!(!noted(&foreign.raft.table().borrow(), "two"));
+    assert!(!knows(&foreign.raft.table().borrow(), "two"));
     let (_, leader) = cluster.leader().await;
-    assert!(!noted(&leader.table().borrow(), "foreign"));
+    assert!(!knows(&leader.table().borrow(), "foreign"));
     foreign.runtime.shutdown_background();
 }
 

@@ -9,13 +9,13 @@ async fn three_nodes_elect_one_and_agree() {
     let cluster = Cluster::running(&["a", "b", "c"]).await;
     let (name, leader) = cluster.leader().await;
     cluster.agree("one").await;
-    assert!(noted(&leader.confirm().await.unwrap(), "one"));
+    assert!(knows(&leader.confirm().await.unwrap(), "one"));
     for other in cluster.followers().await {
         let raft = cluster.raft(&other);
         let known = raft.leadership().borrow().clone();
         assert_eq!((known.leader, known.ours), (Some(id(&name)), false));
         assert_eq!(raft.confirm().await, Err(ConfirmError::NotLeader(Some(id(&name)))));
-        let proposed = raft.propose(note("two")).await;
+        let proposed = raft.propose(mark("two")).await;
         assert_eq!(proposed, Err(ProposeError::NotLeader(Some(id(&name)))));
         assert!(raft.in_contact(TTL));
     }
@@ -27,7 +27,7 @@ async fn a_node_alone_is_a_cluster() {
     let mut cluster = Cluster::running(&["a"]).await;
     cluster.agree("one").await;
     let (_, leader) = cluster.leader().await;
-    assert!(noted(&leader.confirm().await.unwrap(), "one") && leader.in_contact(TTL));
+    assert!(knows(&leader.confirm().await.unwrap(), "one") && leader.in_contact(TTL));
     drop(leader);
     cluster.kill("a");
     cluster.start("a", &["a"]).await;
@@ -78,8 +78,8 @@ async fn a_minority_confirms_nothing_and_agrees_on_nothing() {
         cluster.kill(&other);
     }
     eventually(|| async { leader.confirm().await.is_err().then_some(()) }).await;
-    assert!(leader.propose(note("two")).await.is_err());
-    assert!(!noted(&leader.table().borrow(), "two"));
+    assert!(leader.propose(mark("two")).await.is_err());
+    assert!(!knows(&leader.table().borrow(), "two"));
     eventually(|| async { (!leader.in_contact(TTL)).then_some(()) }).await;
 }
 
@@ -120,7 +120,7 @@ async fn a_node_that_was_away_for_long_gets_a_snapshot() {
     cluster.kill(&away);
     let (_, leader) = cluster.leader().await;
     for n in 0..1500 {
-        let key = note(&format!("{}", n % 7));
+        let key = mark(&format!("{}", n % 7));
         if leader.propose(key).await.is_err() {
             cluster.agree("elsewhere").await;
         }
@@ -128,6 +128,6 @@ async fn a_node_that_was_away_for_long_gets_a_snapshot() {
     cluster.start(&away, &names).await;
     cluster.agree("last").await;
     let mine = cluster.raft(&away).table().borrow().clone();
-    assert!(noted(&mine, "first") && noted(&mine, "6"));
+    assert!(knows(&mine, "first") && knows(&mine, "6"));
     assert_eq!(mine, *cluster.leader().await.1.table().borrow());
 }

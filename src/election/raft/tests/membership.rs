@@ -1,12 +1,11 @@
 //! Members come and go while the cluster runs.
 
 use super::*;
-use crate::election::raft::ChangeError;
 
 async fn change(cluster: &Cluster, change: MemberChange) {
     eventually(|| async {
         let (_, leader) = cluster.leader().await;
-        match leader.change_members(change.clone(), &anybody).await {
+        match change_at(&leader, change.clone()).await {
             Ok(()) => Some(()),
             Err(ChangeError::NotLeader(_)) => None,
             Err(ChangeError::Refused(why)) => panic!("{why}"),
@@ -28,7 +27,7 @@ async fn a_node_is_added() {
     let (_, leader) = cluster.leader().await;
     let members = leader.members().borrow().clone();
     assert!(members.get(&id("d")).unwrap().voter);
-    let again = leader.change_members(MemberChange::Add { node: id("d"), address }, &anybody).await;
+    let again = change_at(&leader, MemberChange::Add { node: id("d"), address }).await;
     assert!(matches!(again, Err(ChangeError::Refused(why)) if why.contains("member already")));
 }
 
@@ -39,12 +38,12 @@ async fn a_node_that_is_not_there_is_not_given_a_vote() {
     let (_, leader) = cluster.leader().await;
     let address: HostPort = cluster.address("b").to_string().parse().unwrap();
     let add = MemberChange::Add { node: id("b"), address };
-    let added = leader.change_members(add.clone(), &anybody).await;
+    let added = change_at(&leader, add.clone()).await;
     assert!(matches!(added, Err(ChangeError::Refused(why)) if why.contains("not caught up")));
     // Else it would have no majority now.
     cluster.agree("two").await;
     cluster.start("b", &["a", "b"]).await;
-    leader.change_members(add, &anybody).await.unwrap();
+    change_at(&leader, add).await.unwrap();
     cluster.agree("three").await;
 }
 
@@ -82,7 +81,7 @@ async fn the_leader_removes_itself_by_way_of_another() {
     cluster.agree("one").await;
     let (name, leader) = cluster.leader().await;
     let remove = MemberChange::Remove { node: id(&name) };
-    let next = match leader.change_members(remove.clone(), &anybody).await {
+    let next = match change_at(&leader, remove.clone()).await {
         Err(ChangeError::NotLeader(Some(next))) => next,
         other => panic!("{other:?}"),
     };
@@ -99,7 +98,7 @@ async fn nonsense_is_refused_with_a_reason() {
     let refused = |change: MemberChange, text: &'static str| {
         let leader = leader.clone();
         async move {
-            match leader.change_members(change, &anybody).await {
+            match change_at(&leader, change).await {
                 Err(ChangeError::Refused(why)) => assert!(why.contains(text), "{why}"),
                 other => panic!("{other:?}"),
             }
@@ -108,4 +107,26 @@ async fn nonsense_is_refused_with_a_reason() {
     refused(MemberChange::Remove { node: id("x") }, "x is no member").await;
     refused(MemberChange::Replace { node: id("x") }, "x is no member").await;
     refused(MemberChange::Remove { node: id("a") }, "only node that could lead").await;
+}
+
+/// Whoever waits for acknowledgements is asked before they come from others, and may refuse.
+#[tokio::test]
+async fn the_gate_decides_about_other_data_nodes() {
+    let mut cluster = Cluster::running(&["a"]).await;
+    cluster.agree("one").await;
+    let address: HostPort = cluster.address("b").to_string().parse().unwrap();
+    cluster.start("b", &["a", "b"]).await;
+    let (_, leader) = cluster.leader().await;
+    let add = MemberChange::Add { node: id("b"), address };
+    let asked = std::sync::Mutex::new(Vec::new());
+    let closed = |next: Vec<NodeId>| -> BoxFuture<'_, Result<(), String>> {
+        asked.lock().unwrap().push(next);
+        Box::pin(async { Err("not now".to_owned()) })
+    };
+    let refused = leader.change_members(add.clone(), &closed, &anybody).await;
+    assert_eq!(refused, Err(ChangeError::Refused("not now".to_owned())));
+    assert_eq!(*asked.lock().unwrap(), [vec![id("a"), id("b")]]);
+    assert_eq!(leader.members().borrow().data_nodes(), [id("a")]);
+    change_at(&leader, add).await.unwrap();
+    assert_eq!(leader.members().borrow().data_nodes(), [id("a"), id("b")]);
 }
