@@ -167,10 +167,10 @@ fn a_line_that_cannot_be_read_kills_and_is_a_failure() {
     for line in lines {
         let (mut guard, family) = family();
         guard.send(line);
+        gone(family);
         let (status, said) = guard.ended();
         assert_eq!(status.code(), Some(1));
         assert!(said.contains("litepilot guard: a line that cannot be"), "{said}");
-        gone(family);
     }
 }
 
@@ -180,8 +180,8 @@ fn when_its_litepilot_is_gone_the_whole_group_is_killed() {
         let (mut guard, family) = family();
         guard.send(half_a_line.as_bytes());
         guard.leave();
-        assert!(guard.ended().0.success());
         gone(family);
+        assert!(guard.ended().0.success());
     }
 }
 
