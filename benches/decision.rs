@@ -38,6 +38,8 @@ impl Read {
             role: Role::Replica,
             primary: Some(reign),
             writable: false,
+            claim: litepilot::claim::Claim::none(),
+            starts: [].into(),
             quorum: true,
         };
         let position = PositionCell::default();

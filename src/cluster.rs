@@ -9,6 +9,9 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use crate::claim::Claim;
+use crate::txid::{Stamp, Token};
+
 /// The name of a node: 1 to 63 of `a-z A-Z 0-9 . _ -`, beginning with a letter or a digit.
 ///
 /// It travels in headers, in certificates and in file names, hence the narrow alphabet.
@@ -124,6 +127,15 @@ pub struct Primary {
     pub since: SystemTime,
 }
 
+/// Where a reign began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    /// The reign.
+    pub epoch: Epoch,
+    /// What its primary held, in terms of the history before: what others hold beyond that is lost.
+    pub held: Stamp,
+}
+
 /// What the data plane needs to know of the cluster to route a request.
 ///
 /// Published whole, behind an `Arc`: a request sees one consistent view.
@@ -135,8 +147,13 @@ pub struct ClusterView {
     pub role: Role,
     /// Who takes writes; `None` while nobody does.
     pub primary: Option<Primary>,
-    /// This node may take writes now: it is the primary, its claim is valid, its engine agrees.
+    /// This node is the primary, its engine agrees, and nothing keeps it from taking writes but the
+    /// end of its claim: see [`ClusterView::takes_writes`].
     pub writable: bool,
+    /// How long it may take writes.
+    pub claim: Claim,
+    /// The last reigns that were opened, the newest last; empty without an election.
+    pub starts: Arc<[Start]>,
     /// A majority of the voters is in contact.
     pub quorum: bool,
 }
@@ -145,7 +162,26 @@ impl ClusterView {
     /// The view of a node on its own (`election: single`): primary for good, in `epoch`.
     pub fn single(node: NodeId, epoch: Epoch) -> Self {
         let primary = Primary { node: node.clone(), epoch, since: SystemTime::now() };
-        Self { node, role: Role::Primary, primary: Some(primary), writable: true, quorum: true }
+        Self {
+            node,
+            role: Role::Primary,
+            primary: Some(primary),
+            writable: true,
+            claim: Claim::unlimited(),
+            starts: Arc::default(),
+            quorum: true,
+        }
+    }
+
+    /// Whether this node may take a write, or acknowledge one, at this moment. Looks at the clock.
+    pub fn takes_writes(&self) -> bool {
+        self.writable && self.claim.is_valid()
+    }
+
+    /// Whether a failover lost what `token` stands for: a later reign began without it.
+    pub fn lost(&self, token: Token) -> bool {
+        let next = self.starts.iter().find(|start| start.epoch > token.epoch);
+        token.epoch != Epoch(0) && next.is_some_and(|start| token > start.held.position)
     }
 
     /// The epoch of the present reign, or 0 while there is no primary.
@@ -157,6 +193,25 @@ impl ClusterView {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::txid::{Position, Txid};
+
+    #[test]
+    fn a_token_beyond_the_start_of_the_next_reign_is_lost() {
+        let at = |epoch, txid| Position { epoch: Epoch(epoch), txid: Txid(txid) };
+        let start = |epoch, held| Start {
+            epoch: Epoch(epoch),
+            held: Stamp { position: held, ..Stamp::default() },
+        };
+        let view = ClusterView {
+            // Epoch 3 was never opened; 4 began with what a copy of epoch 1 held.
+            starts: [start(2, at(1, 7)), start(4, at(1, 6))].into(),
+            ..ClusterView::single("a".parse().unwrap(), Epoch(4))
+        };
+        assert!(!view.lost(at(1, 7)) && view.lost(at(1, 8)));
+        assert!(view.lost(at(2, 8)));
+        assert!(!view.lost(at(4, 100)));
+        assert!(!view.lost(at(0, 100)), "LiteFS' own cookie has no epoch");
+    }
 
     #[test]
     fn node_names_are_narrow() {

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::cluster::{Epoch, NodeId};
 use crate::position::PositionCell;
-use crate::txid::Position;
+use crate::txid::{Position, Stamp};
 
 /// A boxed future, so that engines can be held as `dyn Engine`.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -64,8 +64,60 @@ pub trait Engine: Send + Sync {
         Box::pin(async { Err(io::Error::new(io::ErrorKind::Unsupported, "cannot follow")) })
     }
 
+    /// Lets go of every primary of an epoch before `epoch`, for good and across restarts: nothing of
+    /// theirs is applied or acknowledged any more once this returns. A copy that was itself the
+    /// primary's becomes a replica's. Says what the copy holds then (`Prepare` in `election.md`).
+    ///
+    /// # Errors
+    ///
+    /// When that could not be done, such as while readers hold up what is being applied; to be asked
+    /// again.
+    fn let_go(&self, epoch: Epoch) -> BoxFuture<'_, io::Result<Held>> {
+        let _ = epoch;
+        Box::pin(async { Err(io::Error::new(io::ErrorKind::Unsupported, "cannot let go")) })
+    }
+
+    /// What the copy holds now, synchronous with commits on the primary.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    fn held(&self) -> BoxFuture<'_, io::Result<Held>> {
+        Box::pin(async { Err(io::Error::new(io::ErrorKind::Unsupported, "cannot compare")) })
+    }
+
+    /// On the primary: keeps the application from writing, once its writers are done, and says what the
+    /// copy holds from then on. It stays the primary's until it becomes a replica's, or
+    /// [`Engine::lift_fence`].
+    ///
+    /// # Errors
+    ///
+    /// When the writers were not done within `limit`; then nothing has changed.
+    fn fence(&self, limit: Duration) -> BoxFuture<'_, io::Result<Stamp>> {
+        let _ = limit;
+        Box::pin(async { Err(io::Error::new(io::ErrorKind::Unsupported, "cannot fence")) })
+    }
+
+    /// Lets the application write again.
+    ///
+    /// # Errors
+    ///
+    /// When the fence cannot be taken away; to be asked again.
+    fn lift_fence(&self) -> BoxFuture<'_, io::Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
+
     /// Its state, for `/status`.
     fn state(&self) -> EngineState;
+}
+
+/// What a copy of the database holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// How far it is, and proof of which history that is.
+    pub stamp: Stamp,
+    /// Nothing was ever written to it.
+    pub empty: bool,
 }
 
 /// What `/status` says about the engine, under `litefs`.

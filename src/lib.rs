@@ -10,6 +10,7 @@
 //! | [`rules`] | a request's class, and rule files |
 //! | [`proxy`] | the data plane: one runtime per core, the life of a request, its problems |
 //! | [`cluster`], [`txid`], [`position`] | plain data: node names, epochs, the view of the cluster, transaction ids; waiting for a position |
+//! | [`claim`], [`acks`] | a primary's right to take writes; who holds what it has committed |
 //! | [`fixed`] | `election: static`: the view when the primary never changes |
 //! | [`peer`], [`net`] | the one port between nodes, gossip; dialing by name |
 //! | [`engine`], [`embedded`] | what keeps the database: the interface, and the engine over plain directories |
@@ -43,7 +44,9 @@
 // A panic in a worker takes every connection of that worker with it.
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod acks;
 pub mod admin;
+pub mod claim;
 pub mod cli;
 pub mod cluster;
 pub mod config;

@@ -9,11 +9,13 @@ mod tests;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::sync::watch;
 use tracing::{error, warn};
 
+use crate::claim::Claim;
 use crate::cluster::{ClusterView, Epoch, NodeId, Primary, Role};
 use crate::peer::gossip::Peers;
 
@@ -166,6 +168,8 @@ fn view(
             (false, false) => Role::Replica,
         },
         writable: leads && primary.is_some(),
+        claim: if leads { Claim::unlimited() } else { Claim::none() },
+        starts: Arc::default(),
         primary,
         quorum: in_contact > setup.nodes / 2,
     }

@@ -1,7 +1,6 @@
 //! Decisions from what is known, and whole nodes that gossip.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;

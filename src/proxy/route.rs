@@ -115,6 +115,7 @@ pub fn with_epoch(mut token: Token, position: Position) -> Token {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::claim::Claim;
     use crate::cluster::{Epoch, NodeId, Primary, Role};
     use crate::txid::Txid;
     use std::time::SystemTime;
@@ -133,6 +134,8 @@ mod tests {
                 since: SystemTime::UNIX_EPOCH,
             }),
             writable: false,
+            claim: Claim::none(),
+            starts: [].into(),
             quorum: true,
         }
     }
