@@ -13,6 +13,7 @@
 //! | [`claim`], [`acks`] | a primary's right to take writes; who holds what it has committed |
 //! | [`fixed`] | `election: static`: the view when the primary never changes |
 //! | [`peer`], [`net`] | the one port between nodes, gossip; dialing by name |
+//! | [`tls`] | who does TLS' cryptography; certificates and keys as files, and how they are made |
 //! | [`engine`], [`embedded`] | what keeps the database: the interface, and the engine over plain directories |
 //! | [`process`] | the application as our child, its health, PID 1 |
 //! | [`admin`], [`status`] | the admin port: health, status, metrics |
@@ -27,7 +28,7 @@
 //! * A 2xx comes from an application, never from us in its stead. After a write it is passed on only
 //!   while this node is still the primary of the epoch in which the application was asked.
 //! * A token that a client was given is never satisfied by a copy that lacks its write.
-//! * A bad configuration or rule file never replaces a good one.
+//! * A bad configuration, certificate or rule file never replaces a good one.
 //! * Whatever the network sends: no panic, no unbounded memory, no endless wait.
 //!
 //! # Who may know whom
