@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use litepilot::claim::{BootTime, Claim};
 use litepilot::config::Ack;
+use tokio::task::JoinHandle;
 
 use crate::support::node::Launch;
 use crate::support::recorder::{Recorder, ok, response};
@@ -118,12 +119,28 @@ async fn errors_of_the_application_and_reads_wait_for_nobody() {
     }
 }
 
+/// A claim that lasts for as long as it is renewed.
+fn renewed() -> (Claim, JoinHandle<()>) {
+    let end = || BootTime::now().after(Duration::from_secs(1));
+    let claim = Claim::until(end());
+    let renewing = tokio::spawn({
+        let claim = claim.clone();
+        async move {
+            while claim.extend(end(), BootTime::now()) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    });
+    (claim, renewing)
+}
+
 #[tokio::test]
 async fn a_claim_that_ends_while_replicas_are_waited_for_ends_the_wait() {
     let app = Recorder::played().await;
     for level in [Ack::One, Ack::Majority] {
         let pair = Stage::new().ack([level; 2]).before([&app, &app]).await;
-        pair.reigns(0, 1, &Claim::unlimited());
+        let (claim, renewing) = renewed();
+        pair.reigns(0, 1, &claim);
         let ask = async || {
             let mut client = pair.nodes[0].client().await;
             client.begin("POST /", &WRITE).await;
@@ -133,9 +150,8 @@ async fn a_claim_that_ends_while_replicas_are_waited_for_ends_the_wait() {
         };
         let (mut client, mut asked) = ask().await;
         asked.send(ok("done")).await;
-        // Nobody renews it, and nobody says so.
-        let lapses = Claim::until(BootTime::now().after(Duration::from_millis(50)));
-        pair.nodes[0].view.send_modify(|view| view.claim = lapses);
+        // Nobody says that it is renewed no more.
+        renewing.abort();
         let answer = client.response().await;
         assert_eq!((answer.status(), answer.problem().as_str()), (502, "write-outcome-unknown"));
         // By a later reign too, whatever that one's replicas hold.

@@ -312,9 +312,12 @@ impl Plane {
         Client::connect(self.address).await
     }
 
-    /// Takes no more writes and still reigns: it is about to hand over.
+    /// Takes no more writes: it is about to hand over, and has its claim still.
     pub fn holds_writes(&self) {
-        self.view.send_modify(|view| view.writable = false);
+        self.view.send_modify(|view| {
+            view.writable = false;
+            view.primary = None;
+        });
     }
 
     /// The other node holds that.
