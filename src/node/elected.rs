@@ -94,8 +94,7 @@ impl Ground for Surroundings {
     }
 
     fn deadline(&self, deadline: Option<BootTime>) -> bool {
-        let at = |at: BootTime| Deadline::At(Duration::from_nanos(at.0));
-        self.leash.set(deadline.map_or(Deadline::None, at))
+        self.leash.set(deadline.map_or(Deadline::None, Deadline::At))
     }
 
     fn event(&self, kind: &'static str, text: String) {

@@ -123,7 +123,7 @@ async fn the_gate_decides_about_other_data_nodes() {
         asked.lock().unwrap().push(next);
         Box::pin(async { Err("not now".to_owned()) })
     };
-    let refused = leader.change_members(add.clone(), &closed, &anybody).await;
+    let refused = leader.change_members(add.clone(), &closed).await;
     assert_eq!(refused, Err(ChangeError::Refused("not now".to_owned())));
     assert_eq!(*asked.lock().unwrap(), [vec![id("a"), id("b")]]);
     assert_eq!(leader.members().borrow().data_nodes(), [id("a")]);

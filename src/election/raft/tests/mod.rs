@@ -262,8 +262,3 @@ impl Default for Member {
         Self { name: id("x"), generation: 0, address: String::new(), witness: false }
     }
 }
-
-/// A gate that lets every change pass.
-fn anybody<'a>(_: Vec<NodeId>) -> BoxFuture<'a, Result<(), String>> {
-    Box::pin(async { Ok(()) })
-}
