@@ -7,6 +7,7 @@ mod application;
 mod log;
 mod memory;
 mod on_primary;
+mod pair;
 mod pid1;
 #[path = "../support/port.rs"]
 mod port;
