@@ -9,8 +9,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use super::hooks::Hooks;
 use super::peers::{Peering, Told, data_protocols, follow_primary};
-use super::promotion::Promotion;
 use super::status;
 use super::steering::Steering;
 use crate::acks::Acks;
@@ -59,8 +59,8 @@ pub struct Surroundings {
     pub writes: Arc<Writes>,
     /// What the workers act on.
     pub view: watch::Receiver<ClusterView>,
-    /// Runs `on_promote`.
-    pub promotion: Promotion,
+    /// `on_promote` and the like.
+    pub hooks: Hooks,
     /// Of the guards.
     pub leash: Leash,
 }
@@ -77,11 +77,13 @@ impl Ground for Surroundings {
         state.starts_with("failed").then_some(state)
     }
 
-    fn promoted(&self, _epoch: Epoch) -> BoxFuture<'static, bool> {
-        (self.promotion)()
+    fn promoted(&self, epoch: Epoch) -> BoxFuture<'static, bool> {
+        self.hooks.promoted(epoch)
     }
 
-    fn demoted(&self, _epoch: Epoch) {}
+    fn demoted(&self, epoch: Epoch) {
+        self.hooks.demoted(epoch);
+    }
 
     fn writes_done(&self) -> BoxFuture<'static, ()> {
         let (writes, mut view) = (self.writes.clone(), self.view.clone());

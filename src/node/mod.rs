@@ -40,15 +40,17 @@ use crate::yaml::Problem;
 
 mod certificates;
 mod elected;
+mod hooks;
 mod part;
 mod peers;
-mod promotion;
+mod primary_file;
 pub mod refusals;
 mod status;
 mod steering;
 
 use certificates::{Certificates, watch_expiry};
 use elected::{Means, Surroundings};
+use hooks::Hooks;
 use part::Beginning;
 
 /// The epoch of a node on its own: its reign never ends.
@@ -272,6 +274,7 @@ struct Running {
     stopping: watch::Receiver<Urgency>,
     /// Health checks, and this node's part in the cluster.
     tasks: JoinSet<()>,
+    hooks: Hooks,
     /// Its part in an election.
     elected: Option<elected::Part>,
 }
@@ -331,9 +334,14 @@ impl Control {
             health: health.clone(),
             app: status::Parts::child(app.as_ref()),
         };
-        let promotion = promotion::each_time(&config, app_environment(&config), guard, &events);
+        let hooks = Hooks::new(&config, guard, &events, view.clone());
         let mut tasks = JoinSet::new();
         tasks.spawn(check);
+        tasks.spawn(hooks.clone().run());
+        if config.data_dir != config.litefs.mount {
+            // Else the engine writes it.
+            tasks.spawn(primary_file::publish(config.data_dir.clone(), view.clone()));
+        }
         if let Some(certificates) = certificates {
             let validity = certificates.validity();
             tasks.spawn(watch_expiry(validity, metrics.clone(), events.clone()));
@@ -342,11 +350,11 @@ impl Control {
         let mut elected = None;
         match beginning {
             Beginning::Alone(alone) => {
-                tasks.spawn(alone.begin(promotion()));
+                tasks.spawn(alone.begin(hooks.promoted(SINGLE_EPOCH)));
             }
             Beginning::Fixed(fixed) => {
-                let promoted = promotion();
-                let part = fixed.run(&config, engine.clone(), acks, health, door, promoted).await?;
+                let hooks = hooks.clone();
+                let part = fixed.run(&config, engine.clone(), acks, health, door, hooks).await?;
                 tasks.spawn(async move { drop(part.join_all().await) });
             }
             Beginning::Elected(beginning) => {
@@ -357,7 +365,7 @@ impl Control {
                     events: events.clone(),
                     writes,
                     view: view.clone(),
-                    promotion,
+                    hooks: hooks.clone(),
                     leash,
                 };
                 let (engine, metrics) = (engine.clone(), metrics.clone());
@@ -400,6 +408,7 @@ impl Control {
             admin,
             stopping,
             tasks,
+            hooks,
             elected,
         })
     }
@@ -427,6 +436,8 @@ impl Running {
         {
             app.kill().await;
         }
+        // `on_demote`, if this node was the primary.
+        deadline.phase("hooks", self.hooks.settled()).await;
         if let Some(elected) = self.elected.take() {
             elected.stop().await;
         }

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use super::hooks::Hooks;
 use crate::acks::{Acks, Electorate};
 use crate::cluster::{ClusterView, Epoch, NodeId, Role};
 use crate::config::Config;
@@ -167,7 +168,7 @@ impl Beginning {
     }
 
     /// Opens the peer port and takes part, in tasks that end when the answer is dropped. If this node
-    /// is the primary, it takes writes once `promoted` says so.
+    /// is the primary, it takes writes once `on_promote` has run.
     ///
     /// # Errors
     ///
@@ -179,7 +180,7 @@ impl Beginning {
         acks: Arc<Acks>,
         health: AppHealth,
         door: PeerDoor,
-        promoted: impl Future<Output = bool> + Send + 'static,
+        hooks: Hooks,
     ) -> io::Result<JoinSet<()>> {
         let Self { peering, fixed, ready } = self;
         let names: Vec<NodeId> =
@@ -193,7 +194,7 @@ impl Beginning {
         let reign = Reign { acks, electorate: electorate(config), epoch };
         tasks.spawn(follow(view, engine, dialer, reign));
         tasks.spawn(async move {
-            ready.send_replace(promoted.await);
+            ready.send_replace(epoch != Epoch(0) && hooks.promoted(epoch).await);
             // The sender is kept for as long as anybody listens.
             ready.closed().await;
         });

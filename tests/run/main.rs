@@ -8,6 +8,7 @@ mod certificates;
 mod log;
 mod memory;
 mod on_primary;
+mod pair;
 mod pid1;
 #[path = "../support/port.rs"]
 mod port;

@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::port::reserve_port;
-use super::program::{Program, Setup, lives, send};
+use super::program::{Program, Setup, lives, pair, send};
 
 /// Far beyond what anything here takes: reached only by a failure.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -17,11 +16,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 struct Run {
     process: Child,
     said: PathBuf,
-}
-
-/// A node on its own, with an admin port that its configuration tells.
-fn setup() -> Setup {
-    Setup::new().key(&format!("admin: {{listen: 127.0.0.1:{}}}", reserve_port()))
 }
 
 /// Starts it in the directory of a node.
@@ -105,7 +99,7 @@ fn until_there(file: &str) -> String {
 
 #[tokio::test]
 async fn a_command_has_our_streams_and_environment_and_its_exit_code_is_ours() {
-    let program = setup().start().await;
+    let program = Setup::with_admin_port().start().await;
     for (script, code) in [("exit 0", 0), ("exit 7", 7), ("kill -TERM $$", 143), ("kill $$", 143)] {
         let script = format!("echo $HOME $0; echo oops >&2; {script}");
         let (ended, run) = run(&program, &["--", "sh", "-c", &script, "an argument"]).await;
@@ -121,7 +115,7 @@ async fn a_command_has_our_streams_and_environment_and_its_exit_code_is_ours() {
 
 #[tokio::test]
 async fn under_a_key_it_runs_until_it_has_succeeded_once() {
-    let program = setup().start().await;
+    let program = Setup::with_admin_port().start().await;
     let migrate = |key: &'static str, script: &str| {
         let script = format!("echo ran {key} >> runs; {script}");
         let program = &program;
@@ -139,7 +133,7 @@ async fn under_a_key_it_runs_until_it_has_succeeded_once() {
 
 #[tokio::test]
 async fn started_many_times_at_once_it_runs_once() {
-    let program = setup().start().await;
+    let program = Setup::with_admin_port().start().await;
     let script = "echo ran >> runs; sleep 0.1";
     let start = |_| begin(&program.file("."), &["--once", "v1", "--", "sh", "-c", script]);
     for mut run in (0..6).map(start).collect::<Vec<_>>() {
@@ -150,7 +144,7 @@ async fn started_many_times_at_once_it_runs_once() {
 
 #[tokio::test]
 async fn one_runs_at_a_time() {
-    let program = setup().start().await;
+    let program = Setup::with_admin_port().start().await;
     let directory = program.file(".");
     let mut first = begin(&directory, &["--", "sh", "-c", &until_there("go")]);
     first.says("begun").await;
@@ -163,7 +157,7 @@ async fn one_runs_at_a_time() {
 
 #[tokio::test]
 async fn signals_are_passed_on() {
-    let program = setup().start().await;
+    let program = Setup::with_admin_port().start().await;
     let script = format!(
         "trap 'echo TERM; exit 5' TERM; trap 'echo INT; exit 6' INT; {}",
         until_there("never")
@@ -188,7 +182,7 @@ async fn signals_are_passed_on() {
 
 #[tokio::test]
 async fn it_waits_for_its_node_to_start() {
-    let setup = setup();
+    let setup = Setup::with_admin_port();
     setup.configure();
     let mut run = begin(&setup.file("."), &["--once", "v1", "--", "echo", "ran"]);
     run.says("waiting: no token of the node").await;
@@ -200,7 +194,7 @@ async fn it_waits_for_its_node_to_start() {
 #[tokio::test]
 async fn it_waits_for_a_primary_and_not_for_ever() {
     let hook = format!("app: {{on_promote: [sh, -c, '{}']}}", until_there("go"));
-    let mut program = setup().key(&hook).start().await;
+    let mut program = Setup::with_admin_port().key(&hook).start().await;
     program.says("begun").await;
     let (code, late) = run(&program, &["--wait", "100ms", "--", "echo", "ran"]).await;
     assert_eq!((code, late.out()), (Some(1), String::new()));
@@ -211,7 +205,7 @@ async fn it_waits_for_a_primary_and_not_for_ever() {
     assert_eq!(waiting.code().await, Some(0), "{}", waiting.err());
     assert_eq!(waiting.out(), "ran\n");
 
-    let nobody = setup();
+    let nobody = Setup::with_admin_port();
     nobody.configure();
     fs::create_dir(nobody.file("data")).unwrap();
     fs::copy(program.file("data/admin.token"), nobody.file("data/admin.token")).unwrap();
@@ -223,7 +217,7 @@ async fn it_waits_for_a_primary_and_not_for_ever() {
 #[tokio::test]
 async fn a_node_that_stops_meanwhile_makes_a_success_a_failure() {
     for (ending, expected) in [("exit 0", 1), ("exit 7", 7)] {
-        let mut program = setup().start().await;
+        let mut program = Setup::with_admin_port().start().await;
         let script = format!("{}; {ending}", until_there("go"));
         let mut run = begin(&program.file("."), &["--once", "v1", "--", "sh", "-c", &script]);
         run.says("begun").await;
@@ -240,7 +234,7 @@ async fn a_node_that_stops_meanwhile_makes_a_success_a_failure() {
 
 #[tokio::test]
 async fn killed_it_keeps_its_turn_for_as_long_as_its_command_runs() {
-    let program = setup().start().await;
+    let program = Setup::with_admin_port().start().await;
     let directory = program.file(".");
     let script = format!("echo $$ > pid; {}", until_there("go"));
     let mut first = begin(&directory, &["--once", "v1", "--", "sh", "-c", &script]);
@@ -256,26 +250,11 @@ async fn killed_it_keeps_its_turn_for_as_long_as_its_command_runs() {
     assert_eq!(second.out(), "ran\n", "nobody has said that the first one succeeded");
 }
 
-/// A pair of nodes with a fixed primary: what is said in `cluster:`.
-fn pair() -> [Setup; 2] {
-    let ports = [reserve_port(), reserve_port()];
-    let cluster = format!(
-        "cluster: {{election: static, primary: n1, listen: '127.0.0.1:LISTEN', peers: {{n1: '127.0.0.1:{}', n2: '127.0.0.1:{}'}}}}",
-        ports[0], ports[1]
-    );
-    let member = |i: usize| {
-        let cluster = cluster.replace("LISTEN", &ports[i].to_string());
-        setup().key(&format!("node: n{}", i + 1)).key(&cluster)
-    };
-    [member(0), member(1)]
-}
-
 #[tokio::test]
 async fn it_is_the_primary_that_runs_it() {
-    let [primary, replica] = pair().map(|setup| {
-        setup.configure();
-        setup
-    });
+    let [primary, replica] = pair();
+    primary.configure();
+    replica.configure();
     let script = "echo $PWD >> $RUNS";
     let runs = primary.file("runs");
     let start = |setup: &Setup| {

@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
+use super::port::reserve_port;
 use super::raw::Client;
 use super::wire::Message;
 
@@ -46,6 +47,11 @@ impl Setup {
         let [top, proxy] = Default::default();
         let [wrapper, arguments] = Default::default();
         Self { dir, target, top, proxy, wrapper, arguments }
+    }
+
+    /// With an admin port that its configuration tells.
+    pub fn with_admin_port() -> Self {
+        Self::new().key(&format!("admin: {{listen: 127.0.0.1:{}}}", reserve_port()))
     }
 
     /// With the application of `app.py` as its child.
@@ -150,6 +156,17 @@ impl Setup {
         program.says("listens at").await;
         program
     }
+}
+
+/// Two nodes, `n1` and `n2`, of which the first is always the primary. Their admin ports are told.
+pub fn pair() -> [Setup; 2] {
+    let ports = [reserve_port(), reserve_port()];
+    let peers = format!("{{n1: '127.0.0.1:{}', n2: '127.0.0.1:{}'}}", ports[0], ports[1]);
+    [1, 2].map(|i: usize| {
+        let listen = format!("'127.0.0.1:{}'", ports[i - 1]);
+        let cluster = format!("election: static, primary: n1, listen: {listen}, peers: {peers}");
+        Setup::with_admin_port().key(&format!("node: n{i}")).key(&format!("cluster: {{{cluster}}}"))
+    })
 }
 
 impl Program {
