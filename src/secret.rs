@@ -1,12 +1,14 @@
 //! Secrets of ours that are kept in a file for the owner alone.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::hint::black_box;
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::str::FromStr;
+
+use crate::files;
 
 /// Bytes; a longer file holds no secret.
 const LONGEST: u64 = 4096;
@@ -36,9 +38,11 @@ impl Secret {
     /// When the file cannot be read or made, is empty, or can be read by others. The text says what to
     /// do about it and never contains the secret.
     pub fn load_or_create(path: &Path) -> io::Result<Self> {
-        match Self::create(path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Self::load(path),
-            made => made.map_err(|error| at(path, &error)),
+        match Self::load(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Self::create(path).map_err(|error| at(path, &error))
+            }
+            loaded => loaded,
         }
     }
 
@@ -64,19 +68,14 @@ impl Secret {
             .map_err(|why: &str| invalid(format!("{}: {why}, or delete the file", path.display())))
     }
 
-    /// Makes the file, for the owner alone; fails if it exists.
+    /// Makes the file, for the owner alone. Whoever finds it finds a whole secret, be it a command that
+    /// waits for this node to start.
     fn create(path: &Path) -> io::Result<Self> {
         if let Some(dir) = path.parent() {
             fs::create_dir_all(dir)?;
         }
         let secret = random_hex::<32>()?;
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        let written = writeln!(file, "{secret}").and_then(|()| file.sync_all());
-        if let Err(error) = written {
-            // Half a secret must not be found at the next start.
-            let _ = fs::remove_file(path);
-            return Err(error);
-        }
+        files::replace_private(path, format!("{secret}\n").as_bytes())?;
         Ok(Self(secret))
     }
 }
@@ -133,7 +132,6 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert_eq!(made.0.len(), 64);
         assert_eq!(Secret::load_or_create(&path).unwrap().0, made.0, "kept for the next start");
-        assert_eq!(Secret::create(&path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
     }
 
     #[test]

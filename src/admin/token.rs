@@ -1,9 +1,10 @@
 //! The secret for anything that changes state through the admin port.
 
 use std::io;
+use std::path::Path;
 use std::str::FromStr;
 
-use http::header::{AUTHORIZATION, HeaderMap};
+use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 
 use crate::config::Config;
 use crate::secret::Secret;
@@ -25,6 +26,15 @@ impl Token {
             return false;
         };
         scheme.eq_ignore_ascii_case(b"Bearer ") && self.0.is(token)
+    }
+
+    /// What [`Token::allows`] wants, to be sent as `Authorization`.
+    pub fn bearer(&self) -> HeaderValue {
+        // A token has visible ASCII only, which every header takes.
+        let value = HeaderValue::try_from(format!("Bearer {}", self.0.reveal()));
+        let mut value = value.unwrap_or(HeaderValue::from_static(""));
+        value.set_sensitive(true);
+        value
     }
 }
 
@@ -51,10 +61,18 @@ pub fn load_or_create(config: &Config) -> io::Result<Token> {
     }
 }
 
+/// The token kept in a file.
+///
+/// # Errors
+///
+/// As for [`Secret::load`].
+pub fn load(path: &Path) -> io::Result<Token> {
+    Secret::load(path).map(Token)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
     use std::fs;
 
     fn bearing(value: &str) -> HeaderMap {
@@ -102,6 +120,7 @@ mod tests {
         let mut twice = bearing("Bearer 0123456789abcdef");
         twice.append(AUTHORIZATION, HeaderValue::from_static("Bearer other"));
         assert!(!token.allows(&twice));
-        assert!(!format!("{token:?}").contains("0123456789"));
+        assert!(token.allows(&[(AUTHORIZATION, token.bearer())].into_iter().collect()));
+        assert_eq!(format!("{token:?} {:?}", token.bearer()), "Token(Secret(…)) Sensitive");
     }
 }

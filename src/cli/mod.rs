@@ -10,11 +10,15 @@ use crate::config::{self, Config};
 use crate::yaml::Problem;
 
 pub(crate) mod admin_client;
+mod certs;
 mod check;
 mod classify;
 mod demo;
 mod guard;
+mod members;
+mod on_primary;
 mod primary;
+mod promote;
 mod render_litefs;
 mod run;
 mod status;
@@ -57,6 +61,14 @@ enum Command {
     Status(status::StatusArgs),
     /// Print the primary's name; exit 1 if there is none
     Primary(primary::PrimaryArgs),
+    /// Hand over to a node: it becomes the primary, and nobody sees an error
+    Promote(promote::PromoteArgs),
+    /// List, add, remove or replace the members of the cluster
+    Members(members::MembersArgs),
+    /// Run a command on the primary only, and one at a time: migrations, scheduled jobs
+    OnPrimary(on_primary::OnPrimaryArgs),
+    /// Make the cluster's certificates
+    Certs(certs::CertsArgs),
 }
 
 /// Where the configuration is.
@@ -88,6 +100,16 @@ pub fn refuse(problems: &[Problem], to: &mut dyn Write) -> ExitCode {
     ExitCode::from(EXIT_CONFIG)
 }
 
+/// Prints a command's result.
+///
+/// # Errors
+///
+/// When nobody can read it.
+fn print(text: &str) -> Result<ExitCode, String> {
+    writeln!(io::stdout(), "{text}").map_err(|error| format!("cannot print: {error}"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// How to reach a running node.
 #[derive(Args, Clone, Debug, Default)]
 pub struct AdminArgs {
@@ -116,5 +138,9 @@ pub fn main() -> ExitCode {
         Command::Classify(args) => classify::main(args),
         Command::Status(args) => status::main(args),
         Command::Primary(args) => primary::main(args),
+        Command::Promote(args) => promote::main(args),
+        Command::Members(args) => members::main(args),
+        Command::OnPrimary(args) => on_primary::main(args),
+        Command::Certs(args) => certs::main(&args),
     }
 }

@@ -98,16 +98,25 @@ pub(super) struct Link {
 
 impl Link {
     pub(super) fn new(primary: &Node, replica: &Node) -> Self {
+        Self::telling(primary, replica, |_| {})
+    }
+
+    /// Tells what the replica says that it holds.
+    pub(super) fn telling(
+        primary: &Node,
+        replica: &Node,
+        on_applied: impl Fn(Stamp) + Send + 'static,
+    ) -> Self {
         let (near, far) = tokio::io::duplex(64 * 1024);
         let (primary, replica) = (primary.engine.clone(), replica.engine.clone());
         Self {
-            serving: tokio::spawn(async move { primary.serve(near).await }),
+            serving: tokio::spawn(async move { primary.serve(near, on_applied).await }),
             following: tokio::spawn(async move { replica.follow(far).await }),
         }
     }
 
     /// What made the replica give up.
-    async fn failure(mut self) -> io::Error {
+    pub(super) async fn failure(mut self) -> io::Error {
         timeout(PATIENCE, &mut self.following).await.unwrap().unwrap().unwrap_err()
     }
 }
@@ -258,10 +267,8 @@ async fn what_nobody_else_has_is_saved_before_it_is_replaced() {
         own.execute_batch("CREATE TABLE mine (x); INSERT INTO mine VALUES ('precious')").unwrap();
         drop(own);
         other.restart(Duty::Replica);
-        assert_eq!(other.now().await, Position::default(), "of no known history");
         let _link = Link::new(&primary, &other);
-        replica_is_level(&primary, &other).await;
-        assert_eq!(other.count(), 1);
+        until("replaced", || other.count() == 1).await;
         let saved: Vec<_> = fs::read_dir(other.dir.path().join("data/diverged")).unwrap().collect();
         let [Ok(saved)] = &saved[..] else { panic!("{mode}: saved {saved:?}") };
         let saved = Connection::open(saved.path()).unwrap();
@@ -356,7 +363,7 @@ async fn a_link_that_falls_silent_is_given_up() {
     let greeting = wire::Message::Hello { version: wire::VERSION, have: Stamp::default() };
     wire::send(&mut far, &greeting).await.unwrap();
     let (silent, _held) = tokio::io::duplex(1 << 20);
-    let ended = tokio::join!(primary.engine.serve(near), replica.engine.follow(silent));
+    let ended = tokio::join!(primary.engine.serve(near, |_| {}), replica.engine.follow(silent));
     for ended in [ended.0, ended.1] {
         assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
@@ -541,8 +548,8 @@ async fn txids_go_on_after_a_promotion() {
     replica_is_level(&primary, &replica).await;
     let before = replica.now().await;
     drop(link);
-    let start = replica.engine.become_primary(Epoch(2)).await.unwrap();
-    assert_eq!(start, Position { epoch: Epoch(2), txid: before.txid });
+    let held = replica.engine.become_primary(Epoch(2)).await.unwrap();
+    assert_eq!(held.position, before);
     let after = replica.now().await;
     assert!(after.txid > before.txid && after.txid > Txid(5), "{before} then {after}");
     let error = replica.engine.become_primary(Epoch(1)).await.unwrap_err();

@@ -201,8 +201,9 @@ async fn pages_of_another_size_wait_until_the_application_has_closed_it() {
         for _ in 0..3 {
             let update = primary.engine.ask(Command::Ship).await.unwrap();
             let update = Arc::new(update.image.update(None, update.position));
-            let error =
-                replica.engine.ask(|reply| Command::Apply(update, reply)).await.unwrap_err();
+            let reign = Arc::new(primary.engine.ask(Command::Reign).await.unwrap());
+            let asked = replica.engine.ask(|reply| Command::Apply(update, reign, reply)).await;
+            let error = asked.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::ResourceBusy, "{error}");
             assert!(error.to_string().contains("has to close it once"), "{error}");
             refuses_writes(&replica, &reader);
