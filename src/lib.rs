@@ -20,7 +20,7 @@
 //! | [`control`] | steering a cluster: the interface between who asks and who elects |
 //! | [`telemetry`] | logs, metrics, events |
 //! | [`demo`] | a whole cluster on this machine, and the guestbook that it serves |
-//! | [`files`], [`secret`], [`html`] | files replaced whole; secrets in files; text in HTML |
+//! | [`files`], [`secret`], [`diverged`], [`html`] | files replaced whole; secrets in files; copies set aside; text in HTML |
 //! | [`shutdown`] | phases of stopping, in order, with a deadline |
 //!
 //! # What always holds
@@ -55,6 +55,7 @@ pub mod cluster;
 pub mod config;
 pub mod control;
 pub mod demo;
+pub mod diverged;
 pub mod election;
 pub mod embedded;
 pub mod engine;

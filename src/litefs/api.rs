@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -105,6 +107,29 @@ impl Api {
         self.ask(Method::POST, "/promote", limit).await.map(drop)
     }
 
+    /// Writes a consistent copy of a database into a new file. It is on the disk when this returns.
+    ///
+    /// # Errors
+    ///
+    /// When LiteFS does not send it all, or it cannot be written.
+    pub async fn export(self, database: &str, to: &Path) -> Result<(), ApiError> {
+        let (status, mut body, _connection) =
+            self.open(Method::GET, &export_path(database)).await?;
+        if !status.is_success() {
+            return Err(ApiError::Refused(status, "the database was not exported".to_owned()));
+        }
+        let mut file = tokio::fs::File::create_new(to).await?;
+        // However large it is: only a LiteFS that says nothing is given up.
+        while let Some(frame) = timeout(LIMIT, body.frame()).await.map_err(io::Error::from)? {
+            let frame = frame.map_err(io::Error::other)?;
+            if let Ok(data) = frame.into_data() {
+                file.write_all(&data).await?;
+            }
+        }
+        file.sync_all().await?;
+        Ok(())
+    }
+
     async fn ask(self, method: Method, path: &str, limit: Duration) -> Result<Bytes, ApiError> {
         let asked = async {
             let (status, body, _connection) = self.open(method, path).await?;
@@ -143,9 +168,29 @@ impl Api {
     }
 }
 
+/// A database's name may be any file name.
+fn export_path(database: &str) -> String {
+    let mut path = "/export?name=".to_owned();
+    for byte in database.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' => {
+                path.push(char::from(byte));
+            }
+            _ => path.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    path
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn any_name_makes_a_path() {
+        assert_eq!(export_path("db.sqlite3"), "/export?name=db.sqlite3");
+        assert_eq!(export_path("a b&é"), "/export?name=a%20b%26%C3%A9");
+    }
 
     #[test]
     fn what_a_real_one_says_is_understood() {

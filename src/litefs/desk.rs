@@ -102,6 +102,13 @@ impl Desk {
         self.state().primary = primary;
     }
 
+    /// The reign that LiteFS has the lease for, and may keep.
+    pub fn reigns(&self) -> Option<Epoch> {
+        let state = self.state();
+        let grant = state.grant.as_ref().filter(|grant| grant.session.is_some() && !grant.over);
+        grant.map(|grant| grant.epoch)
+    }
+
     /// Whether LiteFS has asked for the lease within `time`: it is alive and follows nobody.
     pub fn has_asked_within(&self, time: Duration) -> bool {
         self.state().asked.is_some_and(|at| at.elapsed() <= time)
@@ -119,8 +126,9 @@ impl Desk {
         self.given_back.subscribe()
     }
 
-    /// LiteFS has ended, and its reign with it.
-    pub fn litefs_ended(&self) {
+    /// LiteFS has ended, or says that it is not primary: so its reign is over, whether it gave the lease
+    /// back or handed it to somebody else.
+    pub fn not_primary(&self) {
         let mut state = self.state();
         state.asked = None;
         if let Some(grant) = state.grant.as_mut().filter(|grant| grant.session.is_some()) {
@@ -265,7 +273,7 @@ mod tests {
             let session = desk.create();
             assert!(desk.acquire(&session));
             if dies {
-                desk.litefs_ended();
+                desk.not_primary();
             } else {
                 assert!(desk.release(&session));
             }

@@ -6,22 +6,32 @@
 //!
 //! | module | subject |
 //! | --- | --- |
-//! | [`render`] | the `litefs.yml` that it runs with |
+//! | [`engine`], [`reign`], [`follow`] | [`crate::engine::Engine`] over the parts below: its roles and how they change |
+//! | [`desk`], [`cluster`] | what its lease says; the cluster behind that |
+//! | [`store`], [`history`] | what is remembered across restarts; whether a copy has something of its own |
+//! | [`watch`], [`events`], [`position`], [`api`] | what it is seen to be; what it tells, and answers |
+//! | [`fence`] | keeping writers out while it changes its role |
+//! | [`tunnel`] | the way to the primary's LiteFS |
 //! | [`supervise`], [`output`], [`version`] | it as our child: its output, which one it is |
 //! | [`preflight`], [`mount`] | what keeps it from starting; its mount, dead or alive |
-//! | [`api`], [`events`], [`position`] | what it is asked, what it tells, how far its database is |
-//! | [`desk`], [`cluster`] | what its lease says; the cluster behind that |
-//! | [`fence`] | keeping writers out while it changes its role |
+//! | [`render`] | the `litefs.yml` that it runs with |
 
 pub mod api;
 pub mod cluster;
 pub mod desk;
+pub mod engine;
 pub mod events;
 pub mod fence;
+mod follow;
+pub mod history;
 pub mod mount;
 pub mod output;
 pub mod position;
 pub mod preflight;
+mod reign;
 pub mod render;
+pub mod store;
 pub mod supervise;
+pub mod tunnel;
 pub mod version;
+pub mod watch;

@@ -1,0 +1,117 @@
+//! Copies that a newer history lacks, kept under `data_dir/diverged/` before they are replaced.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::txid::{Checksum, Stamp};
+
+/// The directory's name in `data_dir`.
+pub const DIR: &str = "diverged";
+/// So many copies are kept, the newest.
+const KEPT: usize = 3;
+/// While it is being written.
+const PARTIAL: &str = "partial";
+
+/// Where a copy is to be kept.
+#[derive(Debug)]
+pub struct Place {
+    dir: PathBuf,
+    /// Written here first.
+    pub partial: PathBuf,
+    whole: PathBuf,
+}
+
+/// A place for a copy that holds `have`; `Err` with the path if it is kept already: a crash may have
+/// come between keeping it and replacing it.
+///
+/// # Errors
+///
+/// When there can be none; then the copy must not be replaced.
+pub fn place(data_dir: &Path, have: Stamp) -> io::Result<Result<Place, PathBuf>> {
+    let dir = data_dir.join(DIR);
+    fs::create_dir_all(&dir).map_err(|e| at(&dir, e))?;
+    let content = format!("-{}.sqlite3", have.checksum);
+    let same = |kept: &PathBuf| {
+        let name = kept.file_name().map(|name| name.to_string_lossy().into_owned());
+        have.checksum != Checksum::UNKNOWN && name.is_some_and(|name| name.ends_with(&content))
+    };
+    if let Some(kept) = kept(&dir).map_err(|e| at(&dir, e))?.into_iter().find(same) {
+        return Ok(Err(kept));
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    // Names sort by time.
+    let name = format!("{:013}-epoch-{}{content}", now.as_millis(), have.position.epoch);
+    let (partial, whole) = (dir.join(PARTIAL), dir.join(name));
+    match fs::remove_file(&partial) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&partial, error)),
+        _ => {}
+    }
+    Ok(Ok(Place { dir, partial, whole }))
+}
+
+impl Place {
+    /// Keeps what was written, and is on the disk: says where. Older copies may have to go.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be kept; then the copy must not be replaced.
+    pub fn keep(self) -> io::Result<PathBuf> {
+        let Self { dir, partial, whole } = self;
+        fs::rename(&partial, &whole)
+            .and_then(|()| File::open(&dir)?.sync_all())
+            .and_then(|()| prune(&dir))
+            .map_err(|e| at(&dir, e))?;
+        Ok(whole)
+    }
+}
+
+fn prune(dir: &Path) -> io::Result<()> {
+    let names = kept(dir)?;
+    let old = names.len().saturating_sub(KEPT);
+    names.iter().take(old).try_for_each(fs::remove_file)
+}
+
+/// The oldest first.
+fn kept(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|e| e == "sqlite3") {
+            names.push(path);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn at(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stamp(checksum: u64) -> Stamp {
+        Stamp { checksum: Checksum(checksum), ..Stamp::default() }
+    }
+
+    #[test]
+    fn each_content_is_kept_once_and_the_newest_longest() {
+        let dir = tempfile::tempdir().unwrap();
+        let keep = |checksum| {
+            let place = place(dir.path(), stamp(checksum)).unwrap().unwrap();
+            fs::write(&place.partial, checksum.to_string()).unwrap();
+            place.keep().unwrap()
+        };
+        let first = keep(1);
+        assert_eq!(place(dir.path(), stamp(1)).unwrap().unwrap_err(), first);
+        let others: Vec<_> = (2..=4).map(keep).collect();
+        assert!(!first.exists() && others.iter().all(|path| path.exists()));
+        // Left behind by a crash.
+        fs::write(dir.path().join(DIR).join(PARTIAL), "half").unwrap();
+        assert!(!place(dir.path(), stamp(5)).unwrap().unwrap().partial.exists());
+    }
+}

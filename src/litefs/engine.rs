@@ -1,0 +1,415 @@
+//! [`Engine`] over LiteFS: what the election and the data plane know of it.
+//!
+//! The election decides, this carries out. LiteFS cannot be told to be something: it asks for the lease
+//! again and again, and is something once it got the answer that the [`Desk`] has for it. So every
+//! change of role is made in the same way: change what the desk says, and wait until LiteFS' events say
+//! that it is so.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpListener;
+use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::api::{Api, Info};
+use super::cluster::Cluster;
+use super::desk::Desk;
+use super::events;
+use super::fence::Fence;
+use super::follow::Following;
+use super::position::{LitefsPosition, Positions};
+use super::store::Store;
+use super::supervise::{self, Spec, Supervisor};
+use super::watch::{Seen, Watch};
+use crate::cluster::{Epoch, NodeId};
+use crate::engine::{BoxFuture, Engine, EngineState, Held};
+use crate::lease::server::LeaseServer;
+use crate::position::PositionCell;
+use crate::secret::Secret;
+use crate::txid::{Position, Stamp};
+
+/// To read a position.
+pub(super) const READING: Duration = Duration::from_secs(1);
+/// A LiteFS that wants the lease asks about each 50 ms.
+const ASKING: Duration = Duration::from_secs(1);
+
+/// What a [`Litefs`] is started with.
+pub struct Options {
+    /// This node's name, which is LiteFS' `hostname`.
+    pub node: NodeId,
+    /// Where LiteFS' file system is mounted.
+    pub mount: PathBuf,
+    /// The database in it.
+    pub db: PathBuf,
+    /// Where the engine keeps its own state.
+    pub data_dir: PathBuf,
+    /// LiteFS' HTTP port.
+    pub http: SocketAddr,
+    /// `cluster.lease.ttl`; LiteFS' own is a fifth of that.
+    pub ttl: Duration,
+    /// The password of the lease's URL.
+    pub secret: Secret,
+    /// LiteFS mounts a real file system. False only for a stand-in of tests.
+    pub fuse: bool,
+    /// How LiteFS is started; `None`: somebody else does (`external`).
+    pub supervise: Option<Spec>,
+}
+
+/// The engine.
+pub struct Litefs {
+    pub(super) mount: PathBuf,
+    pub(super) db: PathBuf,
+    pub(super) data_dir: PathBuf,
+    pub(super) ttl: Duration,
+    pub(super) api: Api,
+    pub(super) cluster: Arc<dyn Cluster>,
+    pub(super) desk: Arc<Desk>,
+    pub(super) watch: Arc<Watch>,
+    pub(super) positions: Positions,
+    pub(super) position: Arc<PositionCell>,
+    store: Mutex<Store>,
+    duty: watch::Sender<Duty>,
+    /// Changes of role, one at a time.
+    pub(super) turn: AsyncMutex<()>,
+    pub(super) fence: AsyncMutex<Option<Fence>>,
+    pub(super) following: Mutex<Option<Following>>,
+    info: Mutex<Info>,
+    level_at: Mutex<Option<Instant>>,
+    supervisor: Option<Supervisor>,
+}
+
+/// What this node's copy is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Duty {
+    /// It follows a primary's, or nobody's.
+    #[default]
+    Replica,
+    /// The application writes it, in this epoch.
+    Primary(Epoch),
+}
+
+impl Litefs {
+    /// Serves the lease on `lease`, starts LiteFS if it is ours to start, and watches it, in tasks of the
+    /// current runtime. They end with the returned set.
+    ///
+    /// # Errors
+    ///
+    /// When the saved state cannot be used, or the database's name is none that LiteFS can have.
+    pub fn start(
+        options: Options,
+        cluster: Arc<dyn Cluster>,
+        lease: TcpListener,
+    ) -> io::Result<(Arc<Self>, JoinSet<()>)> {
+        let name = database_name(&options)?;
+        let desk = Arc::new(Desk::new(options.node, cluster.clone()));
+        let server = LeaseServer::new(desk.clone(), options.secret);
+        let mut tasks = JoinSet::new();
+        let positions = Positions::start(&options.mount, &options.db, options.fuse)?;
+        let litefs = Arc::new(Self {
+            store: Mutex::new(Store::open(&options.data_dir, &options.db)?),
+            api: Api(options.http),
+            watch: Arc::new(Watch::new(name)),
+            positions,
+            position: Arc::default(),
+            duty: watch::Sender::default(),
+            turn: AsyncMutex::default(),
+            fence: AsyncMutex::default(),
+            following: Mutex::default(),
+            info: Mutex::default(),
+            level_at: Mutex::default(),
+            mount: options.mount,
+            db: options.db,
+            data_dir: options.data_dir,
+            ttl: options.ttl,
+            supervisor: options.supervise.map(supervise::start),
+            cluster,
+            desk,
+        });
+        tasks.spawn(server.serve(lease));
+        let (api, watching) = (litefs.api, litefs.watch.clone());
+        tasks.spawn(async move { events::follow(api, &*watching).await });
+        tasks.spawn(litefs.clone().keep_up());
+        if litefs.supervisor.is_some() {
+            tasks.spawn(litefs.clone().watch_over());
+        }
+        Ok((litefs, tasks))
+    }
+
+    /// Stops LiteFS, if we started it. Stop the application before.
+    pub async fn stop(&self) {
+        if let Some(supervisor) = &self.supervisor {
+            supervisor.stop().await;
+        }
+    }
+
+    /// What LiteFS is, as it changes.
+    pub fn seen(&self) -> watch::Receiver<Seen> {
+        self.watch.seen()
+    }
+
+    /// The last epoch in which this node's LiteFS ceased to be primary by itself: it has died, or was
+    /// asked for a handoff by somebody else. A reign in it is over.
+    pub fn lost(&self) -> watch::Receiver<Epoch> {
+        self.desk.given_back()
+    }
+
+    /// Why this node's LiteFS could not become primary now; `None` if it could.
+    pub fn unfit(&self) -> Option<String> {
+        let seen = self.watch.seen().borrow().clone();
+        if !seen.live {
+            return Some(self.trouble().unwrap_or_else(|| "LiteFS does not answer".to_owned()));
+        }
+        let own = lock(&self.info).cluster_id.clone();
+        match self.cluster.litefs_id() {
+            Some(id) if own.is_empty() => Some(format!(
+                "LiteFS has no cluster ID, and the cluster has {id}: it has never met a primary"
+            )),
+            Some(id) if own != id => Some(format!(
+                "LiteFS is of another cluster, {own}, this one is {id}: give it an empty litefs.data"
+            )),
+            _ if seen.is_primary() || seen.follows().is_some() => None,
+            _ if self.desk.has_asked_within(ASKING) => None,
+            _ => Some("LiteFS does not ask for its lease".to_owned()),
+        }
+    }
+
+    /// The primary holds this now: if our copy does, too, it is level.
+    pub fn primary_is_at(&self, position: Position) {
+        if self.position.reached(position) {
+            *lock(&self.level_at) = Some(Instant::now());
+        }
+    }
+
+    fn trouble(&self) -> Option<String> {
+        let supervisor = self.supervisor.as_ref()?;
+        supervisor.state().borrow().trouble.clone()
+    }
+
+    pub(super) fn duty(&self) -> Duty {
+        *self.duty.borrow()
+    }
+
+    pub(super) fn set_duty(&self, duty: Duty) {
+        self.duty.send_replace(duty);
+    }
+
+    pub(super) fn store(&self) -> MutexGuard<'_, Store> {
+        lock(&self.store)
+    }
+
+    /// Kills LiteFS, if we started it: it hangs.
+    pub(super) fn kill(&self) {
+        if let Some(supervisor) = &self.supervisor {
+            supervisor.kill();
+        }
+    }
+
+    /// What the copy holds now.
+    pub(super) async fn content(&self) -> io::Result<LitefsPosition> {
+        if !self.watch.seen().borrow().live {
+            let why = self.trouble().unwrap_or_else(|| "LiteFS does not answer".to_owned());
+            return Err(io::Error::new(io::ErrorKind::NotConnected, why));
+        }
+        self.positions.read(READING).await
+    }
+
+    /// Ready once LiteFS is seen to be so, or an error after `limit`.
+    pub(super) async fn until(
+        &self,
+        limit: Duration,
+        is_so: impl FnMut(&Seen) -> bool,
+    ) -> io::Result<()> {
+        let mut seen = self.watch.seen();
+        match timeout(limit, seen.wait_for(is_so)).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+
+    /// Follows what LiteFS is seen to be and to apply.
+    async fn keep_up(self: Arc<Self>) {
+        let mut seen = self.watch.seen();
+        let mut before = Seen::default();
+        loop {
+            let now = seen.borrow_and_update().clone();
+            self.note(&before, &now).await;
+            before = now;
+            // An error cannot be: the sender is ours.
+            if seen.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn note(&self, before: &Seen, now: &Seen) {
+        // What it is by now: it may have become primary since.
+        let is_primary = self.watch.seen().borrow().is_primary();
+        if matches!(self.duty(), Duty::Primary(_)) && !is_primary {
+            self.desk.not_primary();
+        }
+        if !now.live {
+            return;
+        }
+        if now.role != before.role || now.beginning != before.beginning {
+            if let Ok(info) = self.api.info().await {
+                *lock(&self.info) = info;
+            }
+        }
+        if now.beginning != before.beginning {
+            // What happened before the stream began is only to be seen in the position itself.
+            if let Ok(content) = self.positions.read(READING).await {
+                self.adopt(now, content);
+                self.position.reset(self.label(content));
+            }
+            return;
+        }
+        let Some(applied) = now.applied else { return };
+        self.adopt(now, applied);
+        let label = self.label(applied);
+        if now.replaced == before.replaced {
+            self.position.advance(label);
+        } else {
+            self.position.reset(label);
+        }
+    }
+
+    /// The position of a copy with this content.
+    pub(super) fn label(&self, content: LitefsPosition) -> Position {
+        match self.duty() {
+            Duty::Primary(epoch) => Position { epoch, txid: content.txid },
+            Duty::Replica => self.store().stamp(content).position,
+        }
+    }
+
+    /// Kills a LiteFS that hangs. A primary renews each tenth of our lease; this one missed two.
+    async fn watch_over(self: Arc<Self>) {
+        let (tick, patience) = (self.ttl / 20, self.ttl * 3 / 10);
+        let mut overdue = 0;
+        loop {
+            tokio::time::sleep(tick).await;
+            let silent = self.desk.silent_for().is_some_and(|time| time > patience);
+            // Twice, so that what waited while we did not run is heard first.
+            overdue = if silent { overdue + 1 } else { 0 };
+            if overdue == 2 {
+                tracing::error!("LiteFS has missed two renewals of its lease: it hangs");
+                self.kill();
+            }
+        }
+    }
+}
+
+/// LiteFS has no directories, and a few names of its own.
+fn database_name(options: &Options) -> io::Result<String> {
+    let name = options.db.to_str().filter(|name| !name.contains('/'));
+    let own = ["-journal", "-wal", "-shm", "-pos", "-lock"];
+    match name.filter(|name| !name.starts_with('.') && !own.iter().any(|end| name.ends_with(end))) {
+        Some(name) => Ok(name.to_owned()),
+        None => {
+            let text = format!(
+                "proxy.db: LiteFS can have no database {}: write a plain name like db.sqlite3",
+                options.db.display()
+            );
+            Err(io::Error::new(io::ErrorKind::InvalidInput, text))
+        }
+    }
+}
+
+impl Engine for Litefs {
+    fn position(&self) -> &Arc<PositionCell> {
+        &self.position
+    }
+
+    fn read_position(&self) -> BoxFuture<'_, io::Result<Position>> {
+        Box::pin(async move {
+            let duty = self.duty();
+            let content = self.content().await?;
+            let label = self.label(content);
+            if let Duty::Primary(epoch) = duty {
+                let reigns = self.duty() == duty && self.desk.reigns() == Some(epoch);
+                if !reigns || !self.watch.seen().borrow().is_primary() {
+                    let why = "LiteFS is the primary no more";
+                    return Err(io::Error::new(io::ErrorKind::NotConnected, why));
+                }
+            }
+            self.position.advance(label);
+            Ok(label)
+        })
+    }
+
+    fn lag(&self) -> Option<Duration> {
+        match self.duty() {
+            Duty::Primary(_) => Some(Duration::ZERO),
+            Duty::Replica => lock(&self.level_at).map(|at| at.elapsed()),
+        }
+    }
+
+    fn become_primary(&self, epoch: Epoch) -> BoxFuture<'_, io::Result<Stamp>> {
+        Box::pin(self.reign(epoch))
+    }
+
+    fn become_replica(&self, primary: Option<NodeId>) -> BoxFuture<'_, io::Result<()>> {
+        Box::pin(async move {
+            let _turn = self.turn.lock().await;
+            self.step_down().await?;
+            match primary {
+                Some(primary) => self.follow(primary).await,
+                None => {
+                    self.follow_nobody();
+                    Ok(())
+                }
+            }
+        })
+    }
+
+    fn let_go(&self, epoch: Epoch) -> BoxFuture<'_, io::Result<Held>> {
+        Box::pin(self.let_go_before(epoch))
+    }
+
+    fn held(&self) -> BoxFuture<'_, io::Result<Held>> {
+        Box::pin(async move {
+            let content = self.content().await?;
+            let stamp = Stamp { position: self.label(content), checksum: content.checksum };
+            Ok(Held { stamp, empty: content.txid.0 == 0 })
+        })
+    }
+
+    fn fence(&self, limit: Duration) -> BoxFuture<'_, io::Result<Stamp>> {
+        Box::pin(self.raise_fence(limit))
+    }
+
+    fn lift_fence(&self) -> BoxFuture<'_, io::Result<()>> {
+        Box::pin(async move {
+            self.desk.not_yielding();
+            match self.fence.lock().await.take() {
+                Some(fence) => fence.lift().await,
+                None => Ok(()),
+            }
+        })
+    }
+
+    fn state(&self) -> EngineState {
+        let seen = self.watch.seen().borrow().clone();
+        let state = match self.trouble() {
+            Some(why) => format!("failed: {why}"),
+            None if !seen.live => "starting".to_owned(),
+            None if self.position.get().txid.0 == 0 => "waiting".to_owned(),
+            None => "running".to_owned(),
+        };
+        match &self.supervisor {
+            Some(supervisor) => {
+                let child = supervisor.state().borrow().clone();
+                EngineState { engine: "litefs", state, pid: child.pid, restarts: child.restarts }
+            }
+            None => EngineState { engine: "external", state, pid: None, restarts: 0 },
+        }
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

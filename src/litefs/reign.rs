@@ -1,0 +1,169 @@
+//! Becoming primary, ceasing to be, and the fence between.
+
+use std::io;
+use std::time::Duration;
+
+use super::engine::{Duty, Litefs, READING};
+use super::fence::Fence;
+use crate::cluster::Epoch;
+use crate::txid::{Position, Stamp};
+
+/// How long LiteFS may take to become primary. An open read transaction holds it up: 8 s were seen.
+const TAKING_OVER: Duration = Duration::from_secs(10);
+/// How long a handoff from LiteFS to LiteFS may take; after that this one asks for the lease itself.
+const HANDED_OVER: Duration = Duration::from_millis(500);
+/// How long a fenced primary waits to be asked for that handoff.
+const HANDING_OVER: Duration = Duration::from_millis(500);
+/// How long a fenced LiteFS keeps its lease although the claim is over (`Handoff` in `election.md`).
+const YIELDING: Duration = Duration::from_secs(1);
+/// LiteFS sleeps so long before it gives up a lease whose server it does not reach.
+const UNREACHED: Duration = Duration::from_millis(1500);
+
+impl Litefs {
+    pub(super) async fn reign(&self, epoch: Epoch) -> io::Result<Stamp> {
+        let _turn = self.turn.lock().await;
+        let content = self.content().await?;
+        if self.duty() == Duty::Primary(epoch) && self.desk.reigns() == Some(epoch) {
+            return self.store().begin(epoch, content);
+        }
+        if *self.desk.given_back().borrow() >= epoch {
+            let why =
+                format!("LiteFS has ended its reign in epoch {epoch}: it does not get it again");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
+        self.step_down().await?;
+        // Of a LiteFS that still follows its primary, nothing is lost: that one hands over.
+        let from = self.watch.seen().borrow().follows().map(str::to_owned);
+        if from.is_none() {
+            self.follow_nobody();
+        }
+        let held = self.store().begin(epoch, content)?;
+        let grant = Grant::new(self, epoch);
+        if from.is_some() {
+            self.take_over_from_litefs().await;
+            self.follow_nobody();
+        }
+        let late = |_| io::Error::new(io::ErrorKind::TimedOut, "LiteFS did not become primary");
+        self.until(TAKING_OVER, |seen| seen.is_primary()).await.map_err(late)?;
+        grant.keep();
+        self.set_duty(Duty::Primary(epoch));
+        self.position.reset(Position { epoch, txid: held.position.txid });
+        Ok(held)
+    }
+
+    /// Asks for the lease in LiteFS' own way, which spares it the way over the old one's next renewal.
+    async fn take_over_from_litefs(&self) {
+        let asked = async {
+            if let Err(why) = self.api.promote(HANDED_OVER).await {
+                tracing::info!(%why, "LiteFS asks for the lease instead of having it handed over");
+                return;
+            }
+            // It comes through the stream, which must not be cut before.
+            let _ = self.until(HANDED_OVER, |seen| seen.is_primary()).await;
+        };
+        let _ = tokio::time::timeout(HANDED_OVER, asked).await;
+    }
+
+    /// Ceases to be primary, behind a fence if there can be one; the caller has the turn. When this
+    /// returns LiteFS is not primary.
+    pub(super) async fn step_down(&self) -> io::Result<()> {
+        let Duty::Primary(_) = self.duty() else {
+            // A grant that was never taken, or a LiteFS that took it too late.
+            self.desk.revoke();
+            return self.until_not_primary().await;
+        };
+        let raised = self.fence.lock().await.take();
+        let fence = match raised {
+            Some(fence) => {
+                // To whoever asks for it. If nobody does, the lease ends as any other.
+                let _ = self.until(HANDING_OVER, |seen| !seen.is_primary()).await;
+                Some(fence)
+            }
+            None => self.last_fence().await,
+        };
+        self.desk.revoke();
+        self.until_not_primary().await?;
+        if let Some(fence) = fence {
+            // If it hangs, that was LiteFS' end.
+            let _ = fence.lift().await;
+        }
+        self.set_duty(Duty::Replica);
+        // Without LiteFS there is nothing to read; it will be when it is back.
+        if let Ok(content) = self.content().await {
+            self.store().close(content)?;
+            self.position.reset(self.label(content));
+        }
+        Ok(())
+    }
+
+    /// Before a demotion that nobody has prepared. The claim is over, and LiteFS learns that with its
+    /// next renewal, fence or not.
+    async fn last_fence(&self) -> Option<Fence> {
+        if !self.watch.seen().borrow().is_primary() {
+            return None;
+        }
+        match Fence::raise(&self.mount.join(&self.db), self.renewal()).await {
+            Ok(fence) => Some(fence),
+            Err(why) => {
+                tracing::warn!(%why, "a commit under way may be lost: LiteFS is demoted without a fence");
+                None
+            }
+        }
+    }
+
+    /// LiteFS learns from its next renewal; one that does not is killed.
+    async fn until_not_primary(&self) -> io::Result<()> {
+        let gone = |seen: &super::watch::Seen| !seen.is_primary();
+        if self.until(self.renewal() * 2 + UNREACHED, gone).await.is_ok() {
+            return Ok(());
+        }
+        tracing::error!("LiteFS does not cease to be primary: it hangs");
+        self.kill();
+        let late =
+            |_| io::Error::new(io::ErrorKind::TimedOut, "LiteFS does not cease to be primary");
+        self.until(READING, gone).await.map_err(late)
+    }
+
+    /// Between two renewals of LiteFS.
+    fn renewal(&self) -> Duration {
+        self.ttl / 10
+    }
+
+    pub(super) async fn raise_fence(&self, limit: Duration) -> io::Result<Stamp> {
+        let mut held = self.fence.lock().await;
+        if held.is_none() {
+            *held = Some(Fence::raise(&self.mount.join(&self.db), limit).await?);
+        }
+        let content = match self.content().await {
+            Ok(content) => content,
+            Err(error) => {
+                *held = None;
+                return Err(error);
+            }
+        };
+        self.desk.yielding(YIELDING);
+        Ok(Stamp { position: self.label(content), checksum: content.checksum })
+    }
+}
+
+/// LiteFS may have the lease. Unless it is kept, it may not any more: whoever asked for it has given up.
+struct Grant<'a>(Option<&'a Litefs>);
+
+impl<'a> Grant<'a> {
+    fn new(litefs: &'a Litefs, epoch: Epoch) -> Self {
+        litefs.desk.grant(epoch, litefs.cluster.claim(epoch));
+        Self(Some(litefs))
+    }
+
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Grant<'_> {
+    fn drop(&mut self) {
+        if let Some(litefs) = self.0 {
+            litefs.desk.revoke();
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! Nodes with a LiteFS each, in one process, and what stands for their election.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use litepilot::claim::{BootTime, Claim};
+use litepilot::cluster::{Epoch, NodeId, Start};
+use litepilot::config::Config;
+use litepilot::engine::{BoxFuture, Engine, Held};
+use litepilot::litefs::cluster::{Cluster, Stream};
+use litepilot::litefs::engine::{Litefs, Options};
+use litepilot::litefs::supervise::Spec;
+use litepilot::litefs::{mount, render};
+use litepilot::secret::Secret;
+use litepilot::txid::Stamp;
+use rusqlite::Connection;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+/// For whatever has to happen sooner or later.
+pub const LONG: Duration = Duration::from_secs(60);
+pub const TTL: Duration = Duration::from_secs(2);
+pub const DB: &str = "app.db";
+
+/// The LiteFS of these tests: its program, and whether it has a file system.
+pub fn program() -> (PathBuf, bool) {
+    match std::env::var_os("LITEFS_BIN") {
+        Some(real) => (real.into(), true),
+        None => (Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/litefs/stand_in.py"), false),
+    }
+}
+
+/// Waits until something is so.
+pub async fn until<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> F) {
+    let wait = async {
+        while !is_so().await {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(LONG, wait).await.unwrap_or_else(|_| panic!("not within {LONG:?}: {what}"));
+}
+
+/// What the nodes agree upon.
+#[derive(Default)]
+pub struct Agreed {
+    starts: Mutex<Vec<Start>>,
+    litefs_id: Mutex<Option<String>>,
+    members: Mutex<Vec<(NodeId, SocketAddr)>>,
+}
+
+/// One node's view of that.
+pub struct Member {
+    agreed: Arc<Agreed>,
+    claim: Mutex<(Epoch, Claim)>,
+    /// It reaches nobody.
+    pub cut_off: AtomicBool,
+}
+
+impl Cluster for Member {
+    fn claim(&self, epoch: Epoch) -> Claim {
+        let claim = self.claim.lock().unwrap();
+        if claim.0 == epoch { claim.1.clone() } else { Claim::none() }
+    }
+
+    fn starts(&self) -> Arc<[Start]> {
+        self.agreed.starts.lock().unwrap().clone().into()
+    }
+
+    fn litefs_id(&self) -> Option<String> {
+        self.agreed.litefs_id.lock().unwrap().clone()
+    }
+
+    fn set_litefs_id(&self, id: String) -> BoxFuture<'_, Result<(), String>> {
+        let mut known = self.agreed.litefs_id.lock().unwrap();
+        let same = *known.get_or_insert_with(|| id.clone()) == id;
+        Box::pin(async move { if same { Ok(()) } else { Err("there is another".to_owned()) } })
+    }
+
+    fn dial_litefs(&self, node: NodeId) -> BoxFuture<'static, io::Result<Stream>> {
+        let members = self.agreed.members.lock().unwrap();
+        let to = members.iter().find(|(name, _)| *name == node).map(|(_, at)| *at);
+        let to = to.filter(|_| !self.cut_off.load(Ordering::SeqCst));
+        Box::pin(async move {
+            let to = to.ok_or(io::ErrorKind::ConnectionRefused)?;
+            Ok(Box::new(TcpStream::connect(to).await?) as Stream)
+        })
+    }
+}
+
+/// A node: its LiteFS, and the engine over that.
+pub struct Node {
+    pub name: NodeId,
+    pub litefs: Arc<Litefs>,
+    pub member: Arc<Member>,
+    pub config: Config,
+    tasks: JoinSet<()>,
+    dir: tempfile::TempDir,
+}
+
+/// Nodes that can replicate to each other.
+pub struct Nodes {
+    pub nodes: Vec<Node>,
+    pub agreed: Arc<Agreed>,
+    epoch: u64,
+}
+
+/// A port that was free a moment ago.
+async fn free_port() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+}
+
+pub fn config(name: &str, dir: &Path, http: SocketAddr, lease: SocketAddr) -> Config {
+    let (program, _) = program();
+    let text = format!(
+        "node: {name}
+data_dir: {dir}/state
+proxy: {{target: ':1', db: {DB}}}
+cluster: {{lease: {{ttl: {ttl}ms}}}}
+litefs:
+  binary: {program}
+  mount: {dir}/mount
+  data: {dir}/data
+  http: {http}
+  lease_listen: {lease}
+",
+        dir = dir.display(),
+        program = program.display(),
+        ttl = TTL.as_millis(),
+    );
+    Config::from_yaml("litepilot.yml", text.as_bytes(), &|_| None).unwrap()
+}
+
+impl Node {
+    pub async fn start(name: &str, agreed: &Arc<Agreed>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("mount")).unwrap();
+        Self::start_in(dir, name, agreed).await
+    }
+
+    /// In a directory that may hold something already.
+    pub async fn start_in(dir: tempfile::TempDir, name: &str, agreed: &Arc<Agreed>) -> Self {
+        let lease = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let http = free_port().await;
+        let config = config(name, dir.path(), http, lease.local_addr().unwrap());
+        let secret: Secret = "0123456789abcdef-secret".parse().unwrap();
+        let name: NodeId = name.parse().unwrap();
+        agreed.members.lock().unwrap().retain(|(known, _)| *known != name);
+        agreed.members.lock().unwrap().push((name.clone(), http));
+        let member = Arc::new(Member {
+            agreed: agreed.clone(),
+            claim: Mutex::new((Epoch(0), Claim::none())),
+            cut_off: AtomicBool::new(false),
+        });
+        let (_, fuse) = program();
+        let spec = Spec {
+            litefs: config.litefs.clone(),
+            file: render::write(&config, &secret).unwrap(),
+            guard: None,
+            fuse,
+        };
+        let options = Options {
+            node: name.clone(),
+            mount: config.litefs.mount.clone(),
+            db: DB.into(),
+            data_dir: config.data_dir.clone(),
+            http,
+            ttl: TTL,
+            secret,
+            fuse,
+            supervise: Some(spec),
+        };
+        let (litefs, tasks) = Litefs::start(options, member.clone(), lease).unwrap();
+        Self { name, litefs, member, config, tasks, dir }
+    }
+
+    /// LiteFS answers.
+    pub async fn ready(&self) {
+        let mut seen = self.litefs.seen();
+        timeout(LONG, seen.wait_for(|seen| seen.live)).await.expect("LiteFS starts").unwrap();
+    }
+
+    /// Stops LiteFS; the node's directory stays.
+    pub async fn stop(mut self) -> tempfile::TempDir {
+        self.litefs.stop().await;
+        self.tasks.shutdown().await;
+        self.dir
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.config.litefs.mount.join(DB)
+    }
+
+    pub fn open(&self) -> rusqlite::Result<Connection> {
+        let connection = Connection::open(self.path())?;
+        connection.busy_timeout(Duration::from_secs(10))?;
+        Ok(connection)
+    }
+
+    /// Every number in the table.
+    pub fn rows(&self) -> rusqlite::Result<Vec<i64>> {
+        let connection = self.open()?;
+        let mut all = connection.prepare("SELECT x FROM t ORDER BY x")?;
+        all.query_map([], |row| row.get(0))?.collect()
+    }
+
+    pub async fn held(&self) -> Held {
+        timeout(LONG, async {
+            loop {
+                match self.litefs.held().await {
+                    Ok(held) => return held,
+                    Err(_) => sleep(Duration::from_millis(5)).await,
+                }
+            }
+        })
+        .await
+        .expect("a position")
+    }
+
+    pub fn restarts(&self) -> u64 {
+        self.litefs.state().restarts
+    }
+}
+
+impl Nodes {
+    pub async fn start(names: &[&str]) -> Self {
+        let agreed = Arc::new(Agreed::default());
+        let mut nodes = Vec::new();
+        for name in names {
+            nodes.push(Node::start(name, &agreed).await);
+        }
+        for node in &nodes {
+            node.ready().await;
+        }
+        Self { nodes, agreed, epoch: 0 }
+    }
+
+    pub async fn stop(self) {
+        for node in self.nodes {
+            node.stop().await;
+        }
+    }
+
+    /// The next epoch.
+    pub fn next(&mut self) -> Epoch {
+        self.epoch += 1;
+        Epoch(self.epoch)
+    }
+
+    /// A claim for `epoch`, for as long as a test may take.
+    pub fn claim(&self, i: usize, epoch: Epoch) -> Claim {
+        let claim = Claim::until(BootTime::now().after(LONG * 10));
+        *self.nodes[i].member.claim.lock().unwrap() = (epoch, claim.clone());
+        claim
+    }
+
+    /// As after an election: everybody lets go, and this node becomes primary.
+    pub async fn elect(&mut self, i: usize, others: &[usize]) -> (Epoch, Stamp) {
+        let epoch = self.next();
+        for j in others.iter().copied().chain([i]) {
+            timeout(LONG, async {
+                while self.nodes[j].litefs.let_go(epoch).await.is_err() {
+                    sleep(Duration::from_millis(10)).await;
+                }
+            })
+            .await
+            .expect("it lets go");
+        }
+        self.claim(i, epoch);
+        let held = self.nodes[i].litefs.become_primary(epoch).await.unwrap();
+        self.open(epoch, held);
+        (epoch, held)
+    }
+
+    pub fn open(&self, epoch: Epoch, held: Stamp) {
+        self.agreed.starts.lock().unwrap().push(Start { epoch, held });
+    }
+
+    pub async fn follow(&self, i: usize, primary: usize) {
+        let primary = self.nodes[primary].name.clone();
+        timeout(LONG, async {
+            while self.nodes[i].litefs.become_replica(Some(primary.clone())).await.is_err() {
+                sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await
+        .expect("it follows");
+    }
+
+    /// A primary that others follow.
+    pub async fn reign(&mut self, i: usize, others: &[usize]) -> Epoch {
+        let (epoch, _) = self.elect(i, others).await;
+        for other in others {
+            self.follow(*other, i).await;
+        }
+        epoch
+    }
+
+    /// The table that tests write.
+    pub async fn create(&self, i: usize, mode: &str) {
+        let before = self.nodes[i].held().await.stamp;
+        let connection = self.nodes[i].open().unwrap();
+        connection.pragma_update(None, "journal_mode", mode).unwrap();
+        connection.execute_batch("CREATE TABLE t (x INTEGER PRIMARY KEY)").unwrap();
+        drop(connection);
+        until("a transaction", async || self.nodes[i].held().await.stamp != before).await;
+    }
+
+    /// Writes one row, and waits until LiteFS has seen it: a stand-in does so a little later.
+    pub async fn write(&self, i: usize, x: i64) {
+        let before = self.nodes[i].held().await.stamp.position;
+        self.nodes[i].open().unwrap().execute("INSERT INTO t VALUES (?)", [x]).unwrap();
+        let (_, real) = program();
+        if !real {
+            let later = async || self.nodes[i].held().await.stamp.position > before;
+            until("the write is seen", later).await;
+        }
+    }
+
+    /// Both hold the same, of the same epoch.
+    pub async fn level(&self, a: usize, b: usize) {
+        let same = async || {
+            let (a, b) = (self.nodes[a].held().await, self.nodes[b].held().await);
+            a == b
+        };
+        until("both hold the same", same).await;
+    }
+}
+
+/// Whether the node's file system is there.
+pub fn is_mounted(node: &Node) -> bool {
+    mount::is_mounted(&node.config.litefs.mount).unwrap()
+}
