@@ -38,6 +38,9 @@ pub(super) const READING: Duration = Duration::from_secs(1);
 /// A LiteFS that wants the lease asks about each 50 ms.
 const ASKING: Duration = Duration::from_secs(1);
 
+/// Between two looks at something that LiteFS does not tell.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// What a [`Litefs`] is started with.
 pub struct Options {
     /// This node's name, which is LiteFS' `hostname`.
@@ -239,10 +242,23 @@ impl Litefs {
             let now = seen.borrow_and_update().clone();
             self.note(&before, &now).await;
             before = now;
-            // An error cannot be: the sender is ours.
-            if seen.changed().await.is_err() {
-                return;
+            tokio::select! {
+                // An error cannot be: the sender is ours.
+                changed = seen.changed() => if changed.is_err() { return },
+                () = self.learn_the_id(before.live) => {}
             }
+        }
+    }
+
+    /// A LiteFS gets its cluster ID a moment after it is seen to follow a primary for the first time, and
+    /// does not say so.
+    async fn learn_the_id(&self, live: bool) {
+        if !live || !lock(&self.info).cluster_id.is_empty() {
+            return std::future::pending().await;
+        }
+        tokio::time::sleep(LOOK).await;
+        if let Ok(info) = self.api.info().await {
+            *lock(&self.info) = info;
         }
     }
 

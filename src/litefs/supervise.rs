@@ -30,6 +30,8 @@ const LOST_WRITE_ACCESS: i32 = 99;
 /// Quick at first, since held requests wait for a few seconds only.
 const BACKOFF: Backoff =
     Backoff::new(Duration::from_millis(100), Duration::from_secs(10), Duration::from_secs(10));
+/// Before it is started again after that.
+const BREATH: Duration = Duration::from_millis(20);
 /// Between two looks at whether a LiteFS that was started is ready.
 const LOOK: Duration = Duration::from_millis(10);
 /// Between SIGTERM and SIGKILL.
@@ -143,15 +145,13 @@ impl Keeper {
             Ok(process) => self.watch_over(process).await?,
             Err(why) => {
                 self.trouble(why);
-                Some(self.backoff.next(chance()))
+                self.backoff.next(chance())
             }
         };
-        if let Some(pause) = pause {
-            tracing::info!("LiteFS: next start in {} ms", pause.as_millis());
-            tokio::select! {
-                () = ordered(&mut self.orders) => return None,
-                () = sleep(pause) => {}
-            }
+        tracing::info!("LiteFS: next start in {} ms", pause.as_millis());
+        tokio::select! {
+            () = ordered(&mut self.orders) => return None,
+            () = sleep(pause) => {}
         }
         self.publish.send_modify(|state| state.restarts += 1);
         Some(())
@@ -176,9 +176,9 @@ impl Keeper {
         }
     }
 
-    /// Returns when it has ended by itself: how long to wait before the next start, if at all. `None`
-    /// if it was stopped.
-    async fn watch_over(&mut self, mut process: Process) -> Option<Option<Duration>> {
+    /// Returns when it has ended by itself: how long to wait before the next start. `None` if it was
+    /// stopped.
+    async fn watch_over(&mut self, mut process: Process) -> Option<Duration> {
         let since = Instant::now();
         let pid = process.pid();
         tracing::info!("LiteFS: started, pid {pid}");
@@ -209,15 +209,15 @@ impl Keeper {
         self.unmount().await;
         self.backoff.ran_for(since.elapsed());
         match end {
-            Ok(End::Exited(status)) if status.code() == Some(LOST_WRITE_ACCESS) => {
+            Ok(End::Exited(status)) if ready && status.code() == Some(LOST_WRITE_ACCESS) => {
                 tracing::info!("LiteFS: it lost the lease in the middle of a commit, and restarts");
-                return Some(None);
+                return Some(BREATH);
             }
             Ok(End::Late) => tracing::warn!("LiteFS: {}", End::Late),
             Ok(end) => self.explain(&end, ready),
             Err(error) => tracing::warn!("LiteFS: killed, since {error}"),
         }
-        Some(Some(self.backoff.next(chance())))
+        Some(self.backoff.next(chance()))
     }
 
     /// Returns once it is mounted and answers.

@@ -137,13 +137,31 @@ litefs:
 
 impl Node {
     pub async fn start(name: &str, agreed: &Arc<Agreed>) -> Self {
+        Self::start_with(name, agreed, |_| {}).await
+    }
+
+    /// With a LiteFS of another kind.
+    pub async fn start_with(
+        name: &str,
+        agreed: &Arc<Agreed>,
+        change: impl FnOnce(&mut Spec),
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("mount")).unwrap();
-        Self::start_in(dir, name, agreed).await
+        Self::start_as(dir, name, agreed, change).await
     }
 
     /// In a directory that may hold something already.
     pub async fn start_in(dir: tempfile::TempDir, name: &str, agreed: &Arc<Agreed>) -> Self {
+        Self::start_as(dir, name, agreed, |_| {}).await
+    }
+
+    async fn start_as(
+        dir: tempfile::TempDir,
+        name: &str,
+        agreed: &Arc<Agreed>,
+        change: impl FnOnce(&mut Spec),
+    ) -> Self {
         let lease = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let http = free_port().await;
         let config = config(name, dir.path(), http, lease.local_addr().unwrap());
@@ -157,12 +175,13 @@ impl Node {
             cut_off: AtomicBool::new(false),
         });
         let (_, fuse) = program();
-        let spec = Spec {
+        let mut spec = Spec {
             litefs: config.litefs.clone(),
             file: render::write(&config, &secret).unwrap(),
             guard: None,
             fuse,
         };
+        change(&mut spec);
         let options = Options {
             node: name.clone(),
             mount: config.litefs.mount.clone(),
@@ -228,6 +247,10 @@ impl Node {
 
 impl Nodes {
     pub async fn start(names: &[&str]) -> Self {
+        if std::env::var_os("LITEPILOT_TEST_LOG").is_some() {
+            let log = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG);
+            let _ = log.with_test_writer().try_init();
+        }
         let agreed = Arc::new(Agreed::default());
         let mut nodes = Vec::new();
         for name in names {
