@@ -15,6 +15,7 @@ mod check;
 mod classify;
 mod demo;
 mod guard;
+mod hold;
 mod members;
 mod on_primary;
 mod primary;
@@ -51,6 +52,9 @@ enum Command {
     /// What a guard starts, and what becomes the application
     #[command(hide = true)]
     Guarded(guard::GuardedArgs),
+    /// What keeps everybody from writing LiteFS' database while the primary changes
+    #[command(hide = true)]
+    Hold(hold::HoldArgs),
     /// Validate configuration, rules and certificates, and print every problem
     Check(check::CheckArgs),
     /// Print the litefs.yml that LiteFS runs with, its secret included
@@ -133,6 +137,7 @@ pub fn main() -> ExitCode {
         Command::DemoApp(args) => demo::app(&args),
         Command::Guard(args) => guard::main(&args),
         Command::Guarded(args) => guard::become_program(&args),
+        Command::Hold(args) => hold::main(&args),
         Command::Check(args) => check::main(args),
         Command::RenderLitefs(args) => render_litefs::main(&args),
         Command::Classify(args) => classify::main(args),

@@ -57,6 +57,8 @@ pub struct Options {
     pub ttl: Duration,
     /// The password of the lease's URL.
     pub secret: Secret,
+    /// A `litepilot`, to hold fences: this program itself, if we run in it.
+    pub program: PathBuf,
     /// LiteFS mounts a real file system. False only for a stand-in of tests.
     pub fuse: bool,
     /// How LiteFS is started; `None`: somebody else does (`external`).
@@ -65,6 +67,7 @@ pub struct Options {
 
 /// The engine.
 pub struct Litefs {
+    pub(super) program: PathBuf,
     pub(super) mount: PathBuf,
     pub(super) db: PathBuf,
     pub(super) data_dir: PathBuf,
@@ -125,6 +128,7 @@ impl Litefs {
             following: Mutex::default(),
             info: Mutex::default(),
             level_at: Mutex::default(),
+            program: options.program,
             mount: options.mount,
             db: options.db,
             data_dir: options.data_dir,

@@ -20,8 +20,9 @@ use crate::txid::{Checksum, Txid};
 
 /// For the connection and the first line.
 const BEGIN: Duration = Duration::from_secs(2);
-/// Between two tries to connect.
-const PAUSE: Duration = Duration::from_millis(20);
+/// Between two tries to connect: doubled each time, up to the longest.
+const PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(160);
 /// Bytes; LiteFS' lines have less than 300.
 const MAX_LINE: usize = 64 * 1024;
 
@@ -85,22 +86,25 @@ pub trait Listener {
 
 /// Listens for ever.
 pub async fn follow(api: Api, listener: &impl Listener) {
+    let mut pause = PAUSE;
     loop {
-        if let Err(error) = listen(api, listener).await {
-            tracing::debug!(%error, "no events from LiteFS");
+        if let Err(error) = listen(api, listener, &mut pause).await {
+            tracing::trace!(%error, "no events from LiteFS");
         }
         listener.silence();
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
-/// Listens until the stream ends.
-async fn listen(api: Api, listener: &impl Listener) -> io::Result<()> {
+/// Listens until the stream ends; once it has begun, a next one is tried for soon.
+async fn listen(api: Api, listener: &impl Listener, pause: &mut Duration) -> io::Result<()> {
     let (status, mut body, _connection) =
         timeout(BEGIN, api.open(Method::GET, "/events")).await??;
     if status != StatusCode::OK {
         return Err(io::Error::other(format!("answered {status}")));
     }
+    *pause = PAUSE;
     let mut lines = Lines::default();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(io::Error::other)?;

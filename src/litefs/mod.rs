@@ -10,7 +10,7 @@
 //! | [`desk`], [`cluster`] | what its lease says; the cluster behind that |
 //! | [`store`], [`history`] | what is remembered across restarts; whether a copy has something of its own |
 //! | [`watch`], [`events`], [`position`], [`api`] | what it is seen to be; what it tells, and answers |
-//! | [`fence`] | keeping writers out while it changes its role |
+//! | [`fence`], [`hold`] | keeping writers out while it changes its role |
 //! | [`tunnel`] | the way to the primary's LiteFS |
 //! | [`supervise`], [`output`], [`version`] | it as our child: its output, which one it is |
 //! | [`preflight`], [`mount`] | what keeps it from starting; its mount, dead or alive |
@@ -24,6 +24,7 @@ pub mod events;
 pub mod fence;
 mod follow;
 pub mod history;
+pub mod hold;
 pub mod mount;
 pub mod output;
 pub mod position;

@@ -102,13 +102,17 @@ impl Litefs {
         if !self.watch.seen().borrow().is_primary() {
             return None;
         }
-        match Fence::raise(&self.mount.join(&self.db), self.renewal()).await {
+        match self.new_fence(self.renewal()).await {
             Ok(fence) => Some(fence),
             Err(why) => {
                 tracing::warn!(%why, "a commit under way may be lost: LiteFS is demoted without a fence");
                 None
             }
         }
+    }
+
+    async fn new_fence(&self, limit: Duration) -> io::Result<Fence> {
+        Fence::raise(&self.program, &self.mount.join(&self.db), limit).await
     }
 
     /// LiteFS learns from its next renewal; one that does not is killed.
@@ -132,7 +136,7 @@ impl Litefs {
     pub(super) async fn raise_fence(&self, limit: Duration) -> io::Result<Stamp> {
         let mut held = self.fence.lock().await;
         if held.is_none() {
-            *held = Some(Fence::raise(&self.mount.join(&self.db), limit).await?);
+            *held = Some(self.new_fence(limit).await?);
         }
         let content = match self.content().await {
             Ok(content) => content,

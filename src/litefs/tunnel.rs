@@ -159,9 +159,11 @@ mod tests {
         assert!(tunnel.address().ip().is_loopback());
         let mut a = TcpStream::connect(tunnel.address()).await.unwrap();
         let mut b = TcpStream::connect(tunnel.address()).await.unwrap();
-        for (stream, byte) in [(&mut a, 1), (&mut b, 5), (&mut b, 7)] {
-            stream.write_u8(byte).await.unwrap();
-            assert_eq!(stream.read_u8().await.unwrap(), byte + 1);
+        for stream in [&mut a, &mut b] {
+            for byte in [1, 5] {
+                stream.write_u8(byte).await.unwrap();
+                assert_eq!(stream.read_u8().await.unwrap(), byte + 1);
+            }
         }
         let address = tunnel.address();
         drop(tunnel);

@@ -4,6 +4,7 @@
 //! recordings of a real one. With `LITEFS_BIN` naming a real LiteFS it is that one, on FUSE: that takes
 //! root, `/dev/fuse` and `fusermount3`.
 
+mod fence;
 mod handoffs;
 mod process;
 mod roles;

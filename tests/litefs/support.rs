@@ -190,6 +190,7 @@ impl Node {
             http,
             ttl: TTL,
             secret,
+            program: env!("CARGO_BIN_EXE_litepilot").into(),
             fuse,
             supervise: Some(spec),
         };

@@ -1,0 +1,24 @@
+//! `litepilot hold`, which no user types.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::litefs::hold;
+
+/// The arguments of `litepilot hold`.
+#[derive(Args)]
+pub struct HoldArgs {
+    /// How long to wait for writers
+    #[arg(value_name = "MILLISECONDS")]
+    limit: u64,
+    /// The database
+    database: PathBuf,
+}
+
+/// Holds the lock until standard input ends.
+pub fn main(args: &HoldArgs) -> ExitCode {
+    hold::main(&args.database, Duration::from_millis(args.limit))
+}
