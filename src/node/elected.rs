@@ -19,7 +19,7 @@ use crate::cluster::{ClusterView, Epoch, NodeId, Role};
 use crate::config::{Ack, Config, EngineKind};
 use crate::election::clock::SystemClock;
 use crate::election::common::{Common, Ground};
-use crate::election::raft::{Member, Raft, Setup, Store};
+use crate::election::raft::{Leadership, Member, Raft, Setup, Store};
 use crate::election::table::Table;
 use crate::election::times::Times;
 use crate::election::transport::{self, PeerTransport};
@@ -234,6 +234,11 @@ impl Part {
             let members = members.borrow();
             members.iter().map(|l| (l.member.name.clone(), role(l.member.witness))).collect()
         })
+    }
+
+    /// Who leads Raft.
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.raft.leadership()
     }
 
     /// For operators.

@@ -367,6 +367,7 @@ impl Control {
             heard: beginning.peering().map(|peering| peering.heard.clone()),
             engine: engine.clone(),
             health: health.clone(),
+            raft: None,
             app: status::Parts::child(data.as_ref().and_then(|data| data.app.as_ref())),
         };
         let hooks = Hooks::new(&config, guard, &events, view.clone());
@@ -414,6 +415,7 @@ impl Control {
         }
         if let Some(elected) = &elected {
             status.roster = elected.roster();
+            status.raft = Some(elected.leadership());
         }
         let control: Arc<dyn control::Control> = match &elected {
             Some(elected) => Arc::new(elected.steering(&config, engine.clone(), view.clone())),
