@@ -16,16 +16,11 @@ pub fn check(config: &Config) -> Result<(), String> {
             "litefs.engine: this version runs `embedded` only",
         ),
         (
-            config.cluster.election == Election::Raft,
-            "cluster.election: this version knows `static` (with cluster.primary) and `single` only",
-        ),
-        (config.cluster.tls.is_some(), "cluster.tls: this version speaks plain TCP between nodes"),
-        (
             config.proxy.tls.is_some(),
             "proxy.tls: this version speaks plain HTTP; put nginx in front",
         ),
         (
-            !config.cluster.witnesses.is_empty(),
+            !config.cluster.witnesses.is_empty() && config.cluster.election != Election::Raft,
             "cluster.witnesses: a fixed primary needs no witnesses; leave them out",
         ),
     ];

@@ -124,7 +124,9 @@ impl Worker {
             return Some(origin.clone());
         }
         let dialer = self.shared.dialer.as_ref()?;
-        dialer.peers().find(|known| *known == node)?;
+        if !dialer.peers().borrow().contains(node) {
+            return None;
+        }
         let limits = limits(&self.shared.config, PEER_KEEP);
         let way = PrimaryDial::new(dialer.clone(), node.clone(), self.shared.view.clone());
         let origin = Origin::new(Dial::Peer(way), limits);

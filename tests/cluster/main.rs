@@ -10,5 +10,6 @@ mod links;
 mod primary_gone;
 mod replay;
 mod support;
+mod tls;
 mod tokens;
 mod websocket;
