@@ -178,11 +178,11 @@ impl ClusterView {
         self.writable && self.claim.is_valid()
     }
 
-    /// Whether this node may acknowledge, at this moment, what was written here in `epoch`: its reign
-    /// goes on, though it may take no more writes since it is about to hand over. Looks at the clock.
-    pub fn reigns_in(&self, epoch: Epoch) -> bool {
-        let reign = self.primary.as_ref().filter(|primary| primary.node == self.node);
-        reign.is_some_and(|reign| reign.epoch == epoch) && self.claim.is_valid()
+    /// Whether this node may acknowledge, at this moment, what it took under this view; `now` is the
+    /// present one. Only the claim and later reigns count: who is about to hand over takes no more
+    /// writes, and still answers those that it took. Looks at the clock.
+    pub fn still_acknowledges(&self, now: &Self) -> bool {
+        self.claim.is_valid() && now.newest_epoch() <= self.epoch()
     }
 
     /// Whether a failover lost what `token` stands for: the next reign began without it.
@@ -229,14 +229,19 @@ mod tests {
 
     #[test]
     fn who_holds_writes_for_a_handoff_still_acknowledges_those_it_took() {
-        let open = ClusterView::single("a".parse().unwrap(), Epoch(4));
-        assert!(open.takes_writes() && open.reigns_in(Epoch(4)) && !open.reigns_in(Epoch(3)));
-        let held = ClusterView { writable: false, ..open.clone() };
-        assert!(!held.takes_writes() && held.reigns_in(Epoch(4)));
-        let lapsed = ClusterView { claim: Claim::none(), ..open.clone() };
-        assert!(!lapsed.takes_writes() && !lapsed.reigns_in(Epoch(4)));
-        let elsewhere = ClusterView { node: "b".parse().unwrap(), ..open };
-        assert!(!elsewhere.reigns_in(Epoch(4)));
+        let claim = Claim::until(crate::claim::BootTime(u64::MAX - 1));
+        let single = ClusterView::single("a".parse().unwrap(), Epoch(4));
+        let open = ClusterView { claim: claim.clone(), ..single.clone() };
+        assert!(open.takes_writes() && open.still_acknowledges(&open));
+        let held = ClusterView { writable: false, primary: None, ..open.clone() };
+        assert!(!held.takes_writes() && open.still_acknowledges(&held));
+        let later = ClusterView::single("b".parse().unwrap(), Epoch(5));
+        assert!(!open.still_acknowledges(&later));
+        let start = Start { epoch: Epoch(5), held: Stamp::default() };
+        assert!(!open.still_acknowledges(&ClusterView { starts: [start].into(), ..held.clone() }));
+        claim.end();
+        assert!(!open.takes_writes() && !open.still_acknowledges(&open));
+        assert!(!open.still_acknowledges(&single), "another claim to the same reign");
     }
 
     #[test]

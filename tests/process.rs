@@ -6,11 +6,11 @@ use std::sync::{Mutex, Once};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use litepilot::claim::BootTime;
 use litepilot::config::{App, HostPort, Target};
 use litepilot::process::app;
 use litepilot::process::backoff::Backoff;
 use litepilot::process::child::{self, ChildHandle, Phase, Spec};
-use litepilot::process::guard::deadline::boottime;
 use litepilot::process::guard::{Deadline, Guard, Leash};
 use litepilot::process::health;
 use litepilot::process::hook::{self, HookError};
@@ -284,7 +284,7 @@ async fn past_its_deadline_it_is_killed_and_started_again_once_that_is_permitted
     let app = child::start(spec);
     logged("run-15").await;
     let first = pid(&app).await;
-    assert!(leash.set(Deadline::At(boottime())));
+    assert!(leash.set(Deadline::At(BootTime::now())));
     until("it is killed", || !lives(first)).await;
     let mut state = app.state();
     timeout(PATIENCE, state.wait_for(|state| state.restarts == 1)).await.unwrap().unwrap();
@@ -296,7 +296,7 @@ async fn past_its_deadline_it_is_killed_and_started_again_once_that_is_permitted
     until("it says so again", || log_lines("run-15").len() == 2).await;
 
     // Nor does waiting for that keep it from being stopped.
-    leash.set(Deadline::At(boottime()));
+    leash.set(Deadline::At(BootTime::now()));
     let mut state = app.state();
     timeout(PATIENCE, state.wait_for(|state| state.restarts == 2)).await.unwrap().unwrap();
     timeout(PATIENCE, app.stop()).await.unwrap();
@@ -443,11 +443,11 @@ async fn a_hook_is_killed_at_its_deadline() {
         tokio::spawn(async move { hook::run(&hook, PATIENCE).await })
     };
     logged("hook-17").await;
-    leash.set(Deadline::At(boottime()));
+    leash.set(Deadline::At(BootTime::now()));
     let killed = timeout(PATIENCE, run).await.unwrap().unwrap().unwrap_err();
     assert!(killed.to_string().contains("deadline had passed"), "{killed}");
     let refused = hook::run(&hook, PATIENCE).await.unwrap_err();
-    assert!(refused.to_string().contains("not started"), "{refused}");
+    assert!(refused.to_string().contains("called off"), "{refused}");
     assert_eq!(log_lines("hook-17").len(), 1);
 }
 

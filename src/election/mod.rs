@@ -38,10 +38,11 @@ use tokio::task::JoinSet;
 
 use self::common::Common;
 use self::reign::{Order, Own, Reign};
-use self::rpc::{Answer, MemberChange, Request, Service};
+use self::rpc::{Answer, Request, Service};
 use self::steward::Steward;
 use self::table::{Command, Outcome, Table};
 use crate::cluster::NodeId;
+use crate::control::MemberChange;
 use crate::engine::BoxFuture;
 
 /// How long writes under way may hold up a handoff that an operator asked for.

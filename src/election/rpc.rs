@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::raft;
 use super::table::{Command, Holder, Outcome, Session};
 use crate::cluster::{Epoch, NodeId};
+use crate::control::MemberChange;
 use crate::engine::BoxFuture;
 use crate::txid::Stamp;
 
@@ -57,29 +58,6 @@ pub enum Request {
     /// To the Raft leader: the lease is vacant; give it to this node although it may lack data that
     /// others have.
     Force(NodeId),
-}
-
-/// A change of the membership.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MemberChange {
-    /// A new node.
-    Add {
-        /// Its name.
-        node: NodeId,
-        /// Its peer port, `host:port`.
-        address: String,
-    },
-    /// One that will not come back.
-    Remove {
-        /// Its name.
-        node: NodeId,
-    },
-    /// One that comes back with an empty disk.
-    Replace {
-        /// Its name.
-        node: NodeId,
-    },
 }
 
 /// The answer to a [`Request`].

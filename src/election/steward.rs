@@ -17,10 +17,11 @@ use super::clock::until;
 use super::common::Common;
 use super::raft::{ChangeError, Leadership};
 use super::reign::Reign;
-use super::rpc::{Answer, Fitness, MemberChange, Request};
+use super::rpc::{Answer, Fitness, Request};
 use super::table::{Command, Holder, Outcome, Session, Table, Term};
 use crate::claim::BootTime;
 use crate::cluster::{Epoch, NodeId};
+use crate::control::MemberChange;
 use crate::engine::BoxFuture;
 
 /// An answer to `Prepare` says for so long whether a node is fit; what it holds it says for good.
@@ -260,7 +261,7 @@ impl Steward {
         let mut forced = self.forced.subscribe();
         let mut answers = Answers::new();
         let mut held_up: Option<BootTime> = None;
-        let mut told: Option<Why> = None;
+        let mut waiting = Waiting::default();
         loop {
             tokio::select! {
                 _ = tables.changed() => return,
@@ -294,7 +295,9 @@ impl Steward {
                         Why::HeldUp { .. } => held_up = held_up.or(Some(now)),
                         _ => held_up = None,
                     }
-                    self.tell(&mut told, why);
+                    if waiting.is_news(&why, now, self.common.times.ttl) {
+                        self.common.ground.event("no-primary", why.to_string());
+                    }
                 }
             }
         }
@@ -350,18 +353,6 @@ impl Steward {
         }
     }
 
-    /// An event for each new reason to wait, and not for each time it is found.
-    fn tell(&self, told: &mut Option<Why>, why: Why) {
-        if told.as_ref() != Some(&why) {
-            // At the first look nobody can have answered.
-            let premature = told.is_none() && matches!(why, Why::TooFew { first: false, .. });
-            if !premature {
-                self.common.ground.event("no-primary", why.to_string());
-            }
-            *told = Some(why);
-        }
-    }
-
     /// The timers, begun anew if `term` is new; `None` if a later one has begun.
     fn timers_of(&self, term: Term) -> Option<MutexGuard<'_, Timers>> {
         let mut timers = self.timers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -393,6 +384,28 @@ impl Steward {
             timers.condemn(epoch);
         }
         lapsed
+    }
+}
+
+/// Why there is no primary yet.
+#[derive(Default)]
+struct Waiting {
+    why: Option<(Why, BootTime)>,
+    told: bool,
+}
+
+impl Waiting {
+    /// Whether operators should hear of it: once for each reason, if it lasts.
+    fn is_news(&mut self, why: &Why, now: BootTime, patience: Duration) -> bool {
+        let since = match &self.why {
+            Some((known, since)) if known == why => *since,
+            _ => {
+                *self = Self { why: Some((why.clone(), now)), told: false };
+                now
+            }
+        };
+        let lasts = now.since(since) >= patience;
+        lasts && !std::mem::replace(&mut self.told, true)
     }
 }
 

@@ -98,16 +98,25 @@ pub(super) struct Link {
 
 impl Link {
     pub(super) fn new(primary: &Node, replica: &Node) -> Self {
+        Self::telling(primary, replica, |_| {})
+    }
+
+    /// Tells what the replica says that it holds.
+    pub(super) fn telling(
+        primary: &Node,
+        replica: &Node,
+        on_applied: impl Fn(Stamp) + Send + 'static,
+    ) -> Self {
         let (near, far) = tokio::io::duplex(64 * 1024);
         let (primary, replica) = (primary.engine.clone(), replica.engine.clone());
         Self {
-            serving: tokio::spawn(async move { primary.serve(near, |_| {}).await }),
+            serving: tokio::spawn(async move { primary.serve(near, on_applied).await }),
             following: tokio::spawn(async move { replica.follow(far).await }),
         }
     }
 
     /// What made the replica give up.
-    async fn failure(mut self) -> io::Error {
+    pub(super) async fn failure(mut self) -> io::Error {
         timeout(PATIENCE, &mut self.following).await.unwrap().unwrap().unwrap_err()
     }
 }

@@ -17,7 +17,7 @@ use super::placeholder;
 
 /// How long one try takes at most. It is spent on asking without a pause: a busy writer leaves only
 /// moments between two transactions.
-const TRY: Duration = Duration::from_millis(20);
+const TRY: Duration = Duration::from_millis(100);
 /// How long setting the mark waits for readers, in rollback mode.
 const READERS: Duration = Duration::from_millis(250);
 

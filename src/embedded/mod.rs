@@ -374,6 +374,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 #[cfg(test)]
 mod cluster_tests;
 #[cfg(test)]
+mod fence_tests;
+#[cfg(test)]
 mod placeholder_tests;
 #[cfg(test)]
 mod tests;

@@ -63,12 +63,16 @@ impl Primary {
         self.position
     }
 
-    /// Looks at the database, and gives a change the next number. Returns whether there is one.
+    /// Looks at the database, and gives a change the next number. Returns whether there is a database.
     ///
     /// # Errors
     ///
     /// When it cannot be read, or no number be reserved; nothing seen is forgotten by that.
     pub fn look(&mut self, store: &mut Store, cell: &PositionCell) -> io::Result<bool> {
+        if self.fence.is_some() {
+            // Nothing can change, and the lock may be in our own way.
+            return Ok(self.observer.connection().is_some());
+        }
         let mut look = self.observer.look()?;
         if look.exists && !self.writable {
             // This look must not hide a change from the one that numbers it.
@@ -147,9 +151,14 @@ impl Primary {
         if self.fence.is_some() {
             return Ok(false);
         }
-        // First, because this removes the mark if it is still there.
+        if !self.writable {
+            // This removes the mark if it is there.
+            self.look(store, cell)?;
+        }
+        let fence = Fence::raise(&self.path)?;
+        // Sees the last that was committed.
         self.look(store, cell)?;
-        self.fence = Some(Fence::raise(&self.path)?);
+        self.fence = Some(fence);
         Ok(true)
     }
 

@@ -68,3 +68,7 @@ pub fn continued(starts: &[Start], epoch: Epoch, held: Stamp) -> Vec<Start> {
     let old = starts.len().saturating_sub(MAX_STARTS);
     starts.split_off(old)
 }
+
+#[cfg(test)]
+#[path = "reign_tests.rs"]
+mod tests;

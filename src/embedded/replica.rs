@@ -12,17 +12,15 @@ use super::image::{Image, Update};
 use super::observe::{FileId, explain, file_at};
 use super::placeholder;
 use super::reign::Reign;
-use super::store::Store;
+use super::store::{Found, Store};
 
 /// A replica's copy.
 pub struct Replica {
     path: PathBuf,
     data_dir: PathBuf,
     open: Option<Open>,
-    have: Stamp,
+    have: Found,
     sums: Vec<u64>,
-    /// What we have is known to be that position, not only taken for it.
-    certain: bool,
     /// Where the last copy was saved that was replaced by another history.
     saved: Option<PathBuf>,
 }
@@ -37,13 +35,13 @@ struct Open {
 impl Replica {
     /// The copy at `path`, which may not exist yet.
     pub fn new(path: PathBuf, data_dir: PathBuf) -> Self {
-        let (open, have, sums) = (None, Stamp::default(), Vec::new());
-        Self { path, data_dir, open, have, sums, certain: true, saved: None }
+        let have = Found { stamp: Stamp::default(), certain: true };
+        Self { path, data_dir, open: None, have, sums: Vec::new(), saved: None }
     }
 
     /// What the copy holds; nothing known is an empty one.
     pub fn have(&self) -> Stamp {
-        self.have
+        self.have.stamp
     }
 
     /// Where the last copy was saved that was replaced by another history.
@@ -79,8 +77,7 @@ impl Replica {
         let empty = image.as_ref().is_some_and(Image::is_empty);
         if !empty {
             let checksum = image.as_ref().map_or(Checksum::UNKNOWN, Image::checksum);
-            let found = store.identify(checksum)?;
-            (self.have, self.certain) = (found.stamp, found.certain);
+            self.have = store.identify(checksum)?;
             self.sums = image.map(Image::into_sums).unwrap_or_default();
         }
         self.open = Some(Open { connection, file, empty });
@@ -95,15 +92,14 @@ impl Replica {
     pub fn level(&mut self, stamp: Stamp, reign: &Reign, store: &mut Store) -> io::Result<()> {
         self.look(store)?;
         follows(stamp, reign)?;
-        if stamp.checksum != self.have.checksum {
+        if stamp.checksum != self.have.stamp.checksum {
             return Err(mismatch("says that this copy equals its own, which it does not"));
         }
         // Nothing to remember of a copy that holds nothing.
         if !self.sums.is_empty() {
             store.applying(self.have, stamp, reign)?;
         }
-        self.have = stamp;
-        self.certain = true;
+        self.have = Found { stamp, certain: true };
         Ok(())
     }
 
@@ -132,23 +128,22 @@ impl Replica {
         store.applying(self.have, update.stamp, reign)?;
         self.write(update)?;
         self.sums = sums;
-        self.have = update.stamp;
-        self.certain = true;
-        Ok(self.have)
+        self.have = Found { stamp: update.stamp, certain: true };
+        Ok(update.stamp)
     }
 
     fn save_what_is_lost(&mut self, reign: &Reign, store: &Store) -> io::Result<()> {
         // Two nodes that reigned in the same epoch are of two clusters.
-        let certain = self.certain && !store.reigned_in(reign.epoch());
-        if !reign.lacks(self.have, certain) {
+        let certain = self.have.certain && !store.reigned_in(reign.epoch());
+        if !reign.lacks(self.have.stamp, certain) {
             return Ok(());
         }
         let open = self.open.as_ref().ok_or_else(taken_away)?;
-        let saved = archive::save(&open.connection, self.have, &self.data_dir)?;
+        let saved = archive::save(&open.connection, self.have.stamp, &self.data_dir)?;
         if self.saved.as_ref() != Some(&saved) {
             tracing::warn!(
                 saved = %saved.display(),
-                held = %self.have.position,
+                held = %self.have.stamp.position,
                 epoch = %reign.epoch(),
                 "this node's database has what the primary's lacks, and is replaced; it was saved"
             );
@@ -160,7 +155,7 @@ impl Replica {
     /// The sums of all pages after `update`, checked against what it promises.
     fn sums_after(&self, update: &Update) -> io::Result<Vec<u64>> {
         let mut sums = match update.base {
-            Some(base) if base != self.have.checksum => {
+            Some(base) if base != self.have.stamp.checksum => {
                 return Err(mismatch("sent changes of another state than this copy is in"));
             }
             Some(_) => self.sums.clone(),

@@ -8,7 +8,7 @@ use super::image::Image;
 use super::observe::Observer;
 use super::primary::Primary;
 use super::replica::Replica;
-use super::store::Store;
+use super::store::{Found, Store};
 use super::worker::{CopyOf, Reply, Worker, not};
 use super::{Duty, Options, Standing, lock};
 use crate::cluster::{Epoch, NodeId};
@@ -115,7 +115,7 @@ impl Worker {
         match closed {
             Ok(have) => {
                 self.copy = CopyOf::replica(&self.options);
-                if let Err(error) = self.store.closed(have) {
+                if let Err(error) = self.store.closed(Found { stamp: have, certain: true }) {
                     // It is found out again at the next look.
                     tracing::warn!(%error, "the end of this node's reign is not yet on disk");
                 }

@@ -75,30 +75,32 @@ impl<S: AsyncRead + AsyncWrite + Send> Link<S> {
         on_applied: impl Fn(Stamp) + Send,
     ) -> io::Result<()> {
         loop {
-            let at = self.bring_level(engine, epoch, &on_applied).await?;
+            let known = engine.shared.position.get();
+            let at = match self.bring_level(engine, epoch).await? {
+                Some(holds) => {
+                    on_applied(holds);
+                    holds.position
+                }
+                None => known,
+            };
             // A look at least with each heartbeat.
             let news = Position { txid: Txid(at.txid.0 + 1), ..at };
             let _ = timeout(HEARTBEAT, engine.shared.position.wait(news)).await;
         }
     }
 
-    /// Sends what the replica lacks. Returns the position that it was brought to.
-    async fn bring_level(
-        &mut self,
-        engine: &Embedded,
-        epoch: Epoch,
-        on_applied: &impl Fn(Stamp),
-    ) -> io::Result<Position> {
+    /// Sends what the replica lacks. Returns what it then holds, `None` if nothing can be sent now.
+    async fn bring_level(&mut self, engine: &Embedded, epoch: Epoch) -> io::Result<Option<Stamp>> {
         let shipped = match engine.ask(Command::Ship).await {
             Ok(shipped) => shipped,
             Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
-                return self.refuse(error.to_string()).await.map(|()| Position::default());
+                return self.refuse(error.to_string()).await.map(|()| None);
             }
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Err(error),
             Err(_) => {
                 // Locked, or not readable now: `state` says why.
                 wire::send(&mut self.io, &Message::Alive).await?;
-                return Ok(engine.shared.position.get());
+                return Ok(None);
             }
         };
         let stamp = shipped.stamp();
@@ -110,7 +112,7 @@ impl<S: AsyncRead + AsyncWrite + Send> Link<S> {
         } else if shipped.image.is_empty() {
             // A primary without a database never wipes a replica that has one.
             wire::send(&mut self.io, &Message::Alive).await?;
-            return Ok(stamp.position);
+            return Ok(None);
         } else {
             // What the replica brought along is known by its checksum only.
             let base =
@@ -122,9 +124,8 @@ impl<S: AsyncRead + AsyncWrite + Send> Link<S> {
         if self.have != stamp {
             return Err(wire::bad("that it applied something else"));
         }
-        on_applied(stamp);
         self.sent = Some(shipped);
-        Ok(stamp.position)
+        Ok(Some(stamp))
     }
 
     async fn send_update(&mut self, update: &Update) -> io::Result<()> {

@@ -50,6 +50,9 @@ struct Saved {
     reserved: Txid,
     /// What the copy held that the primary shipped last.
     have: Stamp,
+    /// That is [`Found::certain`].
+    #[serde(default = "yes")]
+    certain: bool,
     /// What it holds if the update that was being applied was committed before we ended.
     next: Stamp,
     /// No primary of an epoch before this is listened to.
@@ -108,6 +111,7 @@ impl Store {
                 epoch: Epoch::default(),
                 reserved: Txid::default(),
                 have: Stamp::default(),
+                certain: true,
                 next: Stamp::default(),
                 promised: Epoch::default(),
                 reign: None,
@@ -232,7 +236,7 @@ impl Store {
     pub fn identify(&mut self, checksum: Checksum) -> io::Result<Found> {
         let found = self.find(checksum);
         if self.saved.reign.is_some_and(|own| own.open) {
-            self.closed(found.stamp)?;
+            self.closed(found)?;
         }
         Ok(found)
     }
@@ -242,13 +246,15 @@ impl Store {
         if let Some(own) = self.saved.reign.filter(|own| own.open) {
             return self.left_behind(own.epoch, checksum);
         }
-        let shipped = [self.saved.next, self.saved.have];
-        let known = shipped.into_iter().find(|stamp| stamp.checksum == checksum);
-        match known.filter(|_| checksum != Checksum::UNKNOWN) {
-            Some(stamp) => Found { stamp, certain: true },
-            None => {
-                Found { stamp: Stamp { position: Position::default(), checksum }, certain: false }
-            }
+        let Saved { have, certain, next, .. } = self.saved;
+        if checksum == Checksum::UNKNOWN {
+            Found { stamp: Stamp { position: Position::default(), checksum }, certain: false }
+        } else if checksum == next.checksum && next != have {
+            Found { stamp: next, certain: true }
+        } else if checksum == have.checksum {
+            Found { stamp: have, certain }
+        } else {
+            Found { stamp: Stamp { position: Position::default(), checksum }, certain: false }
         }
     }
 
@@ -277,9 +283,9 @@ impl Store {
     /// # Errors
     ///
     /// When the file cannot be written; then it will be found out again.
-    pub fn closed(&mut self, have: Stamp) -> io::Result<()> {
+    pub fn closed(&mut self, have: Found) -> io::Result<()> {
         let starts = self.saved.starts.clone();
-        self.applied(have, have, starts)
+        self.applied(have, have.stamp, starts)
     }
 
     /// To be called before a copy that holds `have` becomes one that holds `next`, of the history of
@@ -288,13 +294,14 @@ impl Store {
     /// # Errors
     ///
     /// When the file cannot be written; then it must not become that.
-    pub fn applying(&mut self, have: Stamp, next: Stamp, reign: &Reign) -> io::Result<()> {
+    pub fn applying(&mut self, have: Found, next: Stamp, reign: &Reign) -> io::Result<()> {
         self.applied(have, next, reign.starts().to_vec())
     }
 
-    fn applied(&mut self, have: Stamp, next: Stamp, starts: Vec<Start>) -> io::Result<()> {
+    fn applied(&mut self, found: Found, next: Stamp, starts: Vec<Start>) -> io::Result<()> {
+        let Found { stamp: have, certain } = found;
         let reign = self.saved.reign.map(|own| Own { open: false, ..own });
-        self.save(Saved { have, next, reign, starts, ..self.saved.clone() })
+        self.save(Saved { have, certain, next, reign, starts, ..self.saved.clone() })
     }
 
     /// Beyond any transaction that this node gave out or applied.
@@ -316,6 +323,10 @@ impl Store {
         }
         Ok(())
     }
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {

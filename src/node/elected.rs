@@ -11,6 +11,8 @@ use tokio::time::sleep;
 
 use super::hooks::Hooks;
 use super::peers::{Peering, Told, data_protocols, follow_primary};
+use super::status;
+use super::steering::Steering;
 use crate::acks::Acks;
 use crate::claim::{BootTime, Claim};
 use crate::cluster::{ClusterView, Epoch, NodeId, Role};
@@ -94,8 +96,7 @@ impl Ground for Surroundings {
     }
 
     fn deadline(&self, deadline: Option<BootTime>) -> bool {
-        let at = |at: BootTime| Deadline::At(Duration::from_nanos(at.0));
-        self.leash.set(deadline.map_or(Deadline::None, at))
+        self.leash.set(deadline.map_or(Deadline::None, Deadline::At))
     }
 
     fn event(&self, kind: &'static str, text: String) {
@@ -126,8 +127,7 @@ pub struct Means {
 
 /// A running part in an election. It ends when this is dropped.
 pub struct Part {
-    /// For operators, and for stopping in good order.
-    pub election: Election,
+    election: Election,
     raft: Raft,
     tasks: JoinSet<()>,
 }
@@ -211,6 +211,7 @@ impl Beginning {
             split: None,
         };
         tasks.spawn(publisher.run());
+        tasks.spawn(keep_addresses(raft.clone(), dialer.clone()));
         tasks.spawn(follow(sources, engine, dialer));
         tasks.spawn(election.clone().run());
         let down_after = config.app.down_after;
@@ -220,6 +221,33 @@ impl Beginning {
 }
 
 impl Part {
+    /// Every member with its role, as far as that never changes.
+    pub fn roster(&self) -> status::Roster {
+        let members = self.raft.members();
+        Arc::new(move || {
+            let role = |witness| if witness { Role::Witness } else { Role::Replica };
+            let members = members.borrow();
+            members.iter().map(|l| (l.member.name.clone(), role(l.member.witness))).collect()
+        })
+    }
+
+    /// For operators.
+    pub fn steering(
+        &self,
+        config: &Config,
+        engine: Arc<dyn Engine>,
+        view: watch::Receiver<ClusterView>,
+    ) -> Steering {
+        Steering {
+            own: config.node.clone(),
+            election: self.election.clone(),
+            raft: self.raft.clone(),
+            ttl: config.cluster.lease_ttl,
+            engine,
+            view,
+        }
+    }
+
     /// Hands over, if this node is the primary and another can be; and has another voter lead Raft.
     pub async fn resign(&self, patience: Duration) {
         if self.election.own().borrow().reigning
@@ -241,6 +269,22 @@ impl Part {
 fn members(raft: &Raft) -> peer::Members {
     let members = raft.members();
     Arc::new(move |node: &NodeId| members.borrow().contains(node))
+}
+
+/// Where members are is agreed upon; the configuration only says where they were at first.
+async fn keep_addresses(raft: Raft, dialer: Arc<Dialer>) {
+    let mut members = raft.members();
+    loop {
+        let peers: Vec<_> = members
+            .borrow_and_update()
+            .iter()
+            .filter_map(|listed| Some((listed.member.name.clone(), listed.member.address()?)))
+            .collect();
+        dialer.set_peers(&peers);
+        if members.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Has the engine follow whoever is the primary, unless this node reigns: then the election tells it

@@ -19,6 +19,7 @@ use crate::acks::Acks;
 use crate::admin::{self, Admin, Hosts, token};
 use crate::cluster::{Epoch, Role};
 use crate::config::{Config, Election};
+use crate::control;
 use crate::control::fixed::FixedControl;
 use crate::embedded::{self, Duty, Embedded};
 use crate::process::app;
@@ -45,6 +46,7 @@ mod peers;
 mod primary_file;
 pub mod refusals;
 mod status;
+mod steering;
 
 use certificates::{Certificates, watch_expiry};
 use elected::{Means, Surroundings};
@@ -323,16 +325,15 @@ impl Control {
             draining: drain,
         });
         let data_plane = DataPlane::start(proxy, shared, workers)?;
-        let status = status::Parts {
+        let mut status = status::Parts {
             node: config.node.clone(),
-            members: status::Parts::members(&config),
+            roster: status::Parts::configured(&config),
             view: view.clone(),
             heard: beginning.peering().map(|peering| peering.heard.clone()),
             engine: engine.clone(),
             health: health.clone(),
             app: status::Parts::child(app.as_ref()),
         };
-        let steering = Arc::new(FixedControl::new(&config));
         let hooks = Hooks::new(&config, guard, &events, view.clone());
         let mut tasks = JoinSet::new();
         tasks.spawn(check);
@@ -372,6 +373,13 @@ impl Control {
                 elected = Some(beginning.run(&config, means).await?);
             }
         }
+        if let Some(elected) = &elected {
+            status.roster = elected.roster();
+        }
+        let control: Arc<dyn control::Control> = match &elected {
+            Some(elected) => Arc::new(elected.steering(&config, engine.clone(), view.clone())),
+            None => Arc::new(FixedControl::new(&config)),
+        };
         let (admin_stop, mut stop) = watch::channel(false);
         admin.set_nonblocking(true)?;
         let admin = admin::serve(
@@ -379,7 +387,7 @@ impl Control {
             Admin {
                 status: status.source(),
                 view,
-                control: steering,
+                control,
                 metrics,
                 events,
                 token,

@@ -72,7 +72,7 @@ pub enum SpawnError {
     },
     /// Its guard does not do its work.
     Guard(io::Error),
-    /// The deadline has passed.
+    /// The deadline passed before it was known to run.
     Late,
 }
 
@@ -94,7 +94,9 @@ impl fmt::Display for SpawnError {
                 "cannot start its guard, another process of litepilot ({cause}): it needs /proc, \
                  and the system a process and memory to spare"
             ),
-            SpawnError::Late => f.write_str("not started: the claim's deadline has passed"),
+            SpawnError::Late => f.write_str(
+                "called off by its guard while it was starting: the claim's deadline had passed",
+            ),
         }
     }
 }

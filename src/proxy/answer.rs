@@ -196,15 +196,15 @@ impl Outcome<'_> {
         let shared = &self.exchange.worker.shared;
         let heard = tokio::select! {
             heard = shared.ack.wait(self.call.ack, position, shared.metrics.node()) => heard,
-            () = reign::over(shared.view.clone(), self.view.epoch()) => return Err(deposed()),
+            () = reign::over(shared.view.clone(), self.view) => return Err(deposed()),
         };
         // Time has passed, and the claim may have with it.
         if self.still_reigns() { heard } else { Err(deposed()) }
     }
 
-    /// Whether this node still is the primary of the reign in which the application was asked.
+    /// Whether the reign goes on in which this node's application was asked.
     fn still_reigns(&self) -> bool {
-        self.exchange.worker.seen().view.reigns_in(self.view.epoch())
+        self.view.still_acknowledges(&self.exchange.worker.seen().view)
     }
 
     /// Reads tell a position where the client asked for monotonic reads, or holds a token of

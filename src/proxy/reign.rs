@@ -13,35 +13,12 @@ use crate::cluster::{ClusterView, Epoch};
 /// Answers given at the end of a reign may be overtaken by the news of the next one.
 const LATE_ANSWERS: Duration = Duration::from_secs(1);
 
-/// Returns once this node takes no more writes in `epoch`.
-pub async fn closed(views: watch::Receiver<ClusterView>, epoch: Epoch) {
-    while_it_holds(views, |view| view.takes_writes() && view.epoch() == epoch).await;
-}
-
-/// Returns once this node may not acknowledge any more what was written here in `epoch`.
-pub async fn over(views: watch::Receiver<ClusterView>, epoch: Epoch) {
-    while_it_holds(views, |view| view.reigns_in(epoch)).await;
-}
-
-/// Returns once this node has known of a later reign than that of `epoch` for so long that an answer
-/// from then must have come.
-pub async fn superseded(mut views: watch::Receiver<ClusterView>, epoch: Epoch) {
-    if views.wait_for(|view| view.newest_epoch() > epoch).await.is_err() {
-        pending().await
-    }
-    sleep(LATE_ANSWERS).await;
-}
-
-/// Returns once something that takes a valid claim is no longer so. Also if nobody publishes views any
-/// more.
-async fn while_it_holds(
-    mut views: watch::Receiver<ClusterView>,
-    holds: impl Fn(&ClusterView) -> bool,
-) {
+/// Returns once this node takes no more writes in `epoch`. Also if nobody publishes views any more.
+pub async fn closed(mut views: watch::Receiver<ClusterView>, epoch: Epoch) {
     loop {
         let claim = {
             let view = views.borrow_and_update();
-            if !holds(&view) {
+            if !view.takes_writes() || view.epoch() != epoch {
                 return;
             }
             view.claim.clone()
@@ -55,6 +32,24 @@ async fn while_it_holds(
             () = lapse(&claim) => return,
         }
     }
+}
+
+/// Returns once this node may not acknowledge any more what it took under that view
+/// ([`ClusterView::still_acknowledges`]). Also if nobody publishes views any more.
+pub async fn over(mut views: watch::Receiver<ClusterView>, taken_under: &ClusterView) {
+    tokio::select! {
+        () = lapse(&taken_under.claim) => {}
+        _ = views.wait_for(|now| !taken_under.still_acknowledges(now)) => {}
+    }
+}
+
+/// Returns once this node has known of a later reign than that of `epoch` for so long that an answer
+/// from then must have come.
+pub async fn superseded(mut views: watch::Receiver<ClusterView>, epoch: Epoch) {
+    if views.wait_for(|view| view.newest_epoch() > epoch).await.is_err() {
+        pending().await
+    }
+    sleep(LATE_ANSWERS).await;
 }
 
 /// Returns once a claim has lapsed. It may be renewed meanwhile.
@@ -89,34 +84,41 @@ mod tests {
 
     #[tokio::test]
     async fn a_claim_that_lapses_ends_it_without_another_view() {
-        let claim = Claim::until(in_millis(50));
-        let (_sender, views) = watch::channel(reign(&claim));
+        let view = reign(&Claim::until(in_millis(50)));
+        let (_sender, views) = watch::channel(view.clone());
         soon(closed(views.clone(), EPOCH)).await;
-        assert!(!claim.is_valid());
-        soon(over(views, EPOCH)).await;
+        assert!(!view.claim.is_valid());
+        soon(over(views, &view)).await;
     }
 
     #[tokio::test]
     async fn a_claim_that_is_renewed_does_not() {
         let first = in_millis(200);
-        let claim = Claim::until(first);
-        let (sender, views) = watch::channel(reign(&claim));
-        let end = tokio::spawn(over(views, EPOCH));
+        let view = reign(&Claim::until(first));
+        let (sender, views) = watch::channel(view.clone());
+        let claim = view.claim.clone();
+        let close = tokio::spawn(closed(views.clone(), EPOCH));
+        let end = tokio::spawn(async move { over(views, &view).await });
         assert!(claim.extend(in_millis(3_600_000), BootTime::now()));
         while BootTime::now() <= first {
             sleep(Duration::from_millis(20)).await;
         }
-        assert!(!end.is_finished());
-        sender.send_modify(|view| view.primary = None);
+        assert!(!close.is_finished() && !end.is_finished());
+        sender.send_replace(ClusterView::single("other".parse().unwrap(), Epoch(4)));
+        soon(async { close.await.unwrap() }).await;
         soon(async { end.await.unwrap() }).await;
     }
 
     #[tokio::test]
     async fn holding_writes_closes_it_and_does_not_end_it() {
-        let (sender, views) = watch::channel(reign(&Claim::unlimited()));
-        let (close, end) =
-            (tokio::spawn(closed(views.clone(), EPOCH)), tokio::spawn(over(views, EPOCH)));
-        sender.send_modify(|view| view.writable = false);
+        let view = reign(&Claim::unlimited());
+        let (sender, views) = watch::channel(view.clone());
+        let close = tokio::spawn(closed(views.clone(), EPOCH));
+        let end = tokio::spawn(async move { over(views, &view).await });
+        sender.send_modify(|view| {
+            view.writable = false;
+            view.primary = None;
+        });
         soon(async { close.await.unwrap() }).await;
         assert!(!end.is_finished());
         sender.send_replace(ClusterView::single("me".parse().unwrap(), Epoch(4)));

@@ -7,9 +7,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use litepilot::claim::BootTime;
 use litepilot::process::backoff::Backoff;
 use litepilot::process::child::{self, Spec};
-use litepilot::process::guard::deadline::boottime;
 use litepilot::process::guard::{Deadline, Guard, Leash};
 use litepilot::process::spawn::Launch;
 use rusqlite::Connection;
@@ -71,11 +71,11 @@ fn helper_is_primary() {
 }
 
 fn renew(leash: &Leash, dir: &Path) {
-    let deadline = boottime() + CLAIM;
+    let deadline = BootTime::now().after(CLAIM);
     // First to the file: no guard knows a later one than it.
     let file = dir.join("deadlines");
     let mut file = File::options().create(true).append(true).open(file).unwrap();
-    file.write_all(format!("{}\n", deadline.as_nanos()).as_bytes()).unwrap();
+    file.write_all(format!("{}\n", deadline.0).as_bytes()).unwrap();
     assert!(leash.set(Deadline::At(deadline)));
 }
 
@@ -135,17 +135,18 @@ impl Primary {
     }
 
     /// When the application was about to commit what is there.
-    fn commits(&self) -> Vec<Duration> {
+    fn commits(&self) -> Vec<BootTime> {
         let Ok(db) = Connection::open(self.file("db.sqlite3")) else { return Vec::new() };
         db.busy_timeout(PATIENCE).unwrap();
         let Ok(mut all) = db.prepare("SELECT ns FROM t ORDER BY rowid") else { return Vec::new() };
         let all = all.query_map((), |row| row.get::<_, i64>(0)).unwrap();
-        all.map(|ns| Duration::from_nanos(ns.unwrap().try_into().unwrap())).collect()
+        all.map(|ns| BootTime(ns.unwrap().try_into().unwrap())).collect()
     }
 
-    fn last_deadline(&self) -> Duration {
+    /// Those it has told its guard, and one more at most.
+    fn deadlines(&self) -> Vec<BootTime> {
         let lines = lines(&self.file("deadlines"), 1);
-        Duration::from_nanos(lines.last().unwrap().parse().unwrap())
+        lines.iter().map(|line| BootTime(line.parse().unwrap())).collect()
     }
 
     fn signal(&self, signal: Signal) {
@@ -176,10 +177,9 @@ fn nothing_commits_after_the_deadline_of_a_primary_that_is_stopped() {
     let primary = Primary::start();
     primary.signal(Signal::STOP);
     primary.app_is_gone();
-    let (deadline, commits) = (primary.last_deadline(), primary.commits());
+    let (deadline, commits) = (*primary.deadlines().last().unwrap(), primary.commits());
     let last = *commits.last().unwrap();
-    assert!(boottime() >= deadline, "it was killed too early");
-    assert!(last <= deadline + MARGIN, "it committed {:?} after its deadline", last - deadline);
+    assert!(last.since(deadline) <= MARGIN, "{:?} after its deadline", last.since(deadline));
     assert!(lives(primary.guard), "it waits to tell us");
 
     // Woken up it learns what was done and why, and starts the application as a replica's.
@@ -195,8 +195,8 @@ fn nothing_commits_after_the_deadline_of_a_primary_that_is_stopped() {
 #[test]
 fn while_it_renews_its_claim_the_application_lives() {
     let primary = Primary::start();
-    let first = lines(&primary.file("deadlines"), 1)[0].parse().map(Duration::from_nanos).unwrap();
-    until("the first deadline is long gone", || boottime() > first + CLAIM);
+    let first = primary.deadlines()[0];
+    until("the first deadline is long gone", || BootTime::now().since(first) > CLAIM);
     let so_far = primary.commits().len();
     until("it still writes", || primary.commits().len() > so_far + 50);
     assert!(primary.app.iter().all(|pid| lives(*pid)));

@@ -5,14 +5,14 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use litepilot::claim::BootTime;
 use litepilot::process::guard::Deadline;
-use litepilot::process::guard::deadline::boottime;
 use rustix::process::Signal;
 
 use super::support::{Guard, LITEPILOT, field, lines, lives, parent_of, pid_in, send, until};
 
 fn soon() -> Deadline {
-    Deadline::At(boottime() + Duration::from_millis(100))
+    Deadline::At(BootTime::now().after(Duration::from_millis(100)))
 }
 
 /// Has it run a shell and its child, who go on for ever, whatever they are told; their ids.
@@ -48,7 +48,7 @@ fn nothing_starts_before_a_deadline_is_told_or_after_it() {
     let file = dir.path().join("started");
     let touch = format!("echo > {}; exec sleep 1000", file.display());
     let mut late = Guard::of(&touch);
-    late.tell(Deadline::At(boottime()));
+    late.tell(Deadline::At(BootTime::now()));
     assert_eq!(late.report(), "late");
     late.tell(Deadline::None);
     late.leave();
@@ -92,12 +92,12 @@ fn workers_of_a_program_that_has_ended_are_guarded_still() {
 
 #[test]
 fn a_deadline_that_is_moved_or_lifted_in_time_kills_nobody() {
-    for then in [Deadline::None, Deadline::At(boottime() + Duration::from_secs(3600))] {
+    for then in [Deadline::None, Deadline::At(BootTime::now().after(Duration::from_secs(3600)))] {
         let dir = tempfile::tempdir().unwrap();
         let beats = dir.path().join("beats");
         let script = format!("while :; do echo >> {}; sleep 0.01; done", beats.display());
         let (guard, pid) = Guard::running(&script, Deadline::None);
-        let first = Deadline::At(boottime() + Duration::from_secs(1));
+        let first = Deadline::At(BootTime::now().after(Duration::from_secs(1)));
         guard.tell(first);
         guard.tell(then);
         until("the first deadline has passed", || first.is_past());
@@ -113,7 +113,7 @@ fn of_all_that_waits_only_the_newest_deadline_counts() {
     let id = guard.process.id();
     send(Signal::STOP, id);
     until("it is stopped", || field(id, "State").starts_with('T'));
-    guard.tell(Deadline::At(boottime()));
+    guard.tell(Deadline::At(BootTime::now()));
     guard.tell(Deadline::None);
     send(Signal::CONT, id);
     send(Signal::TERM, pid);
@@ -131,7 +131,7 @@ fn time_that_the_machine_slept_counts() {
         return eprintln!("skipped: time namespaces need root and unshare");
     }
     let mut guard = Guard::wrapped(&namespace, &["--", "sleep", "1000"]);
-    let deadline = boottime() + slept + Duration::from_secs(1);
+    let deadline = BootTime::now().after(slept + Duration::from_secs(1));
     guard.tell(Deadline::At(deadline));
     let mut report = guard.report();
     if report.starts_with("started") {
@@ -167,10 +167,10 @@ fn a_line_that_cannot_be_read_kills_and_is_a_failure() {
     for line in lines {
         let (mut guard, family) = family();
         guard.send(line);
+        gone(family);
         let (status, said) = guard.ended();
         assert_eq!(status.code(), Some(1));
         assert!(said.contains("litepilot guard: a line that cannot be"), "{said}");
-        gone(family);
     }
 }
 
@@ -180,8 +180,8 @@ fn when_its_litepilot_is_gone_the_whole_group_is_killed() {
         let (mut guard, family) = family();
         guard.send(half_a_line.as_bytes());
         guard.leave();
-        assert!(guard.ended().0.success());
         gone(family);
+        assert!(guard.ended().0.success());
     }
 }
 

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod application;
+mod certificates;
 mod log;
 mod memory;
 mod on_primary;

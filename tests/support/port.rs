@@ -1,4 +1,4 @@
-//! Ports that a node can be told beforehand.
+//! Ports that several programs must know before one of them listens.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::atomic::{AtomicU16, Ordering};

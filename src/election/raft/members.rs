@@ -16,8 +16,8 @@ use super::shared::Shared;
 use super::types::{Openraft, RaftId, StoredMembership};
 use super::{Member, ProposeError, Raft};
 use crate::cluster::NodeId;
-use crate::config::Target;
-use crate::election::rpc::MemberChange;
+use crate::config::HostPort;
+use crate::control::MemberChange;
 use crate::election::table::Command;
 use crate::engine::BoxFuture;
 
@@ -68,13 +68,8 @@ struct Changer<'a> {
 }
 
 impl Changer<'_> {
-    async fn add(&self, name: NodeId, address: &str) -> Result<(), ChangeError> {
-        let Ok(Target::Tcp(at)) = address.parse() else {
-            return Err(refused(format!(
-                "{address:?} is no address of a peer port: write HOST:PORT"
-            )));
-        };
-        let address = at.to_string();
+    async fn add(&self, name: NodeId, address: &HostPort) -> Result<(), ChangeError> {
+        let address = address.to_string();
         let generation = self.shared.table().generation(&name);
         if let Some(known) = self.shared.members.borrow().get(&name) {
             if known.voter {

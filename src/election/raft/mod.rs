@@ -28,6 +28,9 @@ mod store;
 mod timers;
 mod types;
 
+#[cfg(test)]
+mod tests;
+
 pub use members::{ChangeError, Gate};
 pub use message::{Message, Reply};
 pub use runtime::seed;
@@ -45,9 +48,11 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::rpc::{MemberChange, Transport};
+use super::rpc::Transport;
 use super::table::{Command, Outcome, Table, Term};
 use crate::cluster::NodeId;
+use crate::config::{HostPort, Target};
+use crate::control::MemberChange;
 use identity::{DiskId, Identity};
 use shared::Shared;
 use timers::Timers;
@@ -75,6 +80,16 @@ pub struct Member {
     pub address: String,
     /// It votes, and holds no data.
     pub witness: bool,
+}
+
+impl Member {
+    /// [`Member::address`] in parts; `None` if it is no address, which nothing agrees upon.
+    pub fn address(&self) -> Option<HostPort> {
+        match self.address.parse() {
+            Ok(Target::Tcp(address)) => Some(address),
+            Ok(Target::Unix(_)) | Err(_) => None,
+        }
+    }
 }
 
 /// The members as this node knows them, each name once.

@@ -15,7 +15,7 @@ use tracing::{error, info};
 use super::admission::{Verdict, decide};
 use super::identity::Identity;
 use super::machine::Machine;
-use super::message::{AnswerBody, Body, Greeting, Hello};
+use super::message::{AnswerBody, Body, Greeting, Hello, Refusal};
 use super::network::Network;
 use super::shared::Shared;
 use super::store::LogStore;
@@ -32,13 +32,12 @@ pub async fn run(shared: Arc<Shared>, config: Arc<Config>) {
     let mut stopping = shared.stopping.subscribe();
     let life = async {
         be_admitted(&shared).await;
+        let mut last_word = String::new();
         loop {
-            match serve(&shared, &config).await {
-                Fatal::Stopped => {}
-                fatal => error!(
-                    "this node takes part in no election until its Raft store can be written \
-                     again: {fatal}"
-                ),
+            let why = serve(&shared, &config).await.to_string();
+            if why != last_word {
+                error!("this node takes part in no election until Raft can run again: {why}");
+                last_word = why;
             }
             revive(&shared).await;
         }
@@ -55,7 +54,7 @@ pub async fn run(shared: Arc<Shared>, config: Arc<Config>) {
     quiet(&shared);
 }
 
-/// Waits until the file can be written again, and reads what it holds now.
+/// Waits until the file can be written, and reads what it holds now.
 async fn revive(shared: &Shared) {
     let mut complained = false;
     loop {
@@ -67,7 +66,8 @@ async fn revive(shared: &Shared) {
             shared.store.save_identity(shared.identity().unwrap_or(identity)).await
         };
         match again.await {
-            Ok(()) => return info!("the Raft store can be written again"),
+            Ok(()) if complained => return info!("the Raft store can be written again"),
+            Ok(()) => return,
             Err(error) if !complained => {
                 complained = true;
                 error!("the Raft store cannot be written: {error}");
@@ -167,7 +167,11 @@ async fn announce(shared: &Shared) {
         let rest = now.iter().map(|listed| listed.member.name.clone());
         let rest: Vec<_> = rest.filter(|node| !told.contains(node)).collect();
         let register = shared.identity().and_then(|identity| identity.admitted);
-        told.extend(hello(shared, &rest, register).await.into_keys());
+        let greetings = hello(shared, &rest, register).await;
+        for (node, greeting) in &greetings {
+            mind(shared, node, greeting);
+        }
+        told.extend(greetings.into_keys());
         let all = now.iter().all(|listed| {
             told.contains(&listed.member.name) || listed.member.name == shared.setup.own
         });
@@ -176,6 +180,18 @@ async fn announce(shared: &Shared) {
             changed = members.changed() => if changed.is_err() { return },
             () = sleep(shared.setup.ttl), if !all => {}
         }
+    }
+}
+
+/// Says so if the others hold this node's disk for void.
+fn mind(shared: &Shared, node: &NodeId, greeting: &Greeting) {
+    let Some(identity) = shared.identity() else { return };
+    let outdated = identity.admitted.is_some_and(|own| own < greeting.generation);
+    let other = greeting.known.as_ref().is_some_and(|known| *known != identity.disk);
+    match () {
+        () if outdated => shared.complain(node, &Refusal::Outdated(greeting.generation)),
+        () if other => shared.complain(node, &Refusal::OtherDisk),
+        () => {}
     }
 }
 

@@ -216,7 +216,7 @@ impl Shared {
     }
 
     /// Logs, once in a while, what an operator has to mend.
-    fn complain(&self, node: &NodeId, refusal: &Refusal) {
+    pub fn complain(&self, node: &NodeId, refusal: &Refusal) {
         match refusal {
             Refusal::NotMe | Refusal::NotReady => {}
             Refusal::OtherCluster(_) | Refusal::Outdated(_) | Refusal::OtherDisk => {

@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn an_id_is_the_same_everywhere_and_another_for_each_disk() {
         let node: NodeId = "node-1".parse().unwrap();
-        assert_eq!(RaftId::of(&node, 0).to_string(), "d5a5a4bbdd9a1f62");
+        assert_eq!(RaftId::of(&node, 0).to_string(), "fc33475129406b79");
         assert_ne!(RaftId::of(&node, 0), RaftId::of(&node, 1));
         assert_ne!(RaftId::of(&node, 0), RaftId::of(&"node-2".parse().unwrap(), 0));
     }

@@ -8,6 +8,9 @@ mod frame;
 mod link;
 mod server;
 
+#[cfg(test)]
+mod tests;
+
 pub use server::handler;
 
 use std::collections::HashMap;

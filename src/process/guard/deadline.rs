@@ -1,8 +1,6 @@
 //! Until when a program may run.
 
-use std::time::Duration;
-
-use rustix::time::{ClockId, clock_gettime};
+use crate::claim::BootTime;
 
 /// Until when a program may run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -10,8 +8,8 @@ pub enum Deadline {
     /// As long as we live: it can commit nothing that would matter, as on a replica.
     #[default]
     None,
-    /// Until this time of [`boottime`].
-    At(Duration),
+    /// Until then.
+    At(BootTime),
 }
 
 impl Deadline {
@@ -19,27 +17,21 @@ impl Deadline {
     pub fn is_past(self) -> bool {
         match self {
             Deadline::None => false,
-            Deadline::At(time) => boottime() >= time,
+            Deadline::At(time) => BootTime::now() >= time,
         }
     }
-}
-
-/// The time since the machine was started, suspension included (`CLOCK_BOOTTIME`): while it sleeps,
-/// others may become primary.
-pub fn boottime() -> Duration {
-    // It is never negative. Were it, then nothing may run.
-    Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or(Duration::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn it_is_past_from_its_time_on() {
         assert!(!Deadline::None.is_past());
-        assert!(Deadline::At(Duration::ZERO).is_past());
-        assert!(Deadline::At(boottime()).is_past());
-        assert!(!Deadline::At(boottime() + Duration::from_secs(3600)).is_past());
+        assert!(Deadline::At(BootTime(0)).is_past());
+        assert!(Deadline::At(BootTime::now()).is_past());
+        assert!(!Deadline::At(BootTime::now().after(Duration::from_secs(3600))).is_past());
     }
 }

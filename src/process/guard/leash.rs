@@ -64,9 +64,9 @@ impl Leash {
 
 #[cfg(test)]
 mod tests {
-    use super::super::deadline::boottime;
     use super::super::wire::{Lines, receive};
     use super::*;
+    use crate::claim::BootTime;
     use std::future::poll_fn;
     use std::task::Poll;
     use std::time::Duration;
@@ -83,7 +83,7 @@ mod tests {
         let [(ours_1, guard_1), (ours_2, guard_2)] = [(); 2].map(|()| UnixStream::pair().unwrap());
         let ours = [ours_1, ours_2].map(Arc::new);
         leash.hold(&ours[0]);
-        assert!(leash.set(Deadline::At(Duration::from_nanos(5))));
+        assert!(leash.set(Deadline::At(BootTime(5))));
         leash.hold(&ours[1]);
         assert!(leash.clone().set(Deadline::None));
         assert_eq!(heard(&guard_1).await, ["deadline none", "deadline 5", "deadline none"]);
@@ -100,12 +100,12 @@ mod tests {
     async fn what_has_passed_permits_nothing() {
         let leash = Leash::default();
         leash.permits().await;
-        leash.set(Deadline::At(boottime()));
+        leash.set(Deadline::At(BootTime::now()));
         let mut permitted = Box::pin(leash.permits());
         let mut is_ready =
             async || poll_fn(|cx| Poll::Ready(permitted.as_mut().poll(cx).is_ready())).await;
         assert!(!is_ready().await);
-        leash.set(Deadline::At(boottime() + Duration::from_secs(3600)));
+        leash.set(Deadline::At(BootTime::now().after(Duration::from_secs(3600))));
         assert!(is_ready().await);
     }
 }

@@ -48,12 +48,16 @@ async fn guard(identity: Option<&Identity>, command: &[String]) -> io::Result<()
     let _deaf = be_deaf()?;
     let Some(mut deadline) = control.newest().await? else { return Ok(()) };
     timer.set(deadline)?;
-    let mut late = deadline.is_past();
-    let mut app = if late { None } else { Some(App::start(identity, command)?) };
-    if late {
-        control.report(Report::Late);
-    }
+    let (mut app, mut late) = (None, false);
     loop {
+        if deadline.is_past() && !late {
+            late = true;
+            app.iter_mut().for_each(App::kill);
+            control.report(Report::Late);
+        }
+        if app.is_none() && !late {
+            app = Some(App::start(identity, command)?);
+        }
         tokio::select! {
             // First what we are told: the deadline may have been moved while we did not run.
             biased;
@@ -65,16 +69,7 @@ async fn guard(identity: Option<&Identity>, command: &[String]) -> io::Result<()
                 None => return Ok(()),
             },
             gone_off = timer.gone_off() => gone_off?,
-            report = next(&mut app) => {
-                control.report(report?);
-            }
-        }
-        if deadline.is_past() && !late {
-            late = true;
-            if let Some(app) = &mut app {
-                app.kill();
-            }
-            control.report(Report::Late);
+            report = next(&mut app) => control.report(report?),
         }
     }
 }

@@ -11,6 +11,7 @@ use rustix::time::{
 use tokio::io::unix::AsyncFd;
 
 use super::Deadline;
+use crate::claim::BootTime;
 
 /// Goes off at a deadline.
 ///
@@ -37,9 +38,8 @@ impl Timer {
         let at = match deadline {
             Deadline::None => off,
             // The time 0 would turn it off.
-            Deadline::At(time) => {
-                let time = time.max(Duration::from_nanos(1));
-                Timespec::try_from(time).map_err(io::Error::other)?
+            Deadline::At(BootTime(nanos)) => {
+                Timespec::try_from(Duration::from_nanos(nanos.max(1))).map_err(io::Error::other)?
             }
         };
         let spec = Itimerspec { it_interval: off, it_value: at };
@@ -63,22 +63,21 @@ impl Timer {
 
 #[cfg(test)]
 mod tests {
-    use super::super::deadline::boottime;
     use super::*;
 
     #[tokio::test]
     async fn it_goes_off_at_the_deadline_that_was_set_last() {
         let timer = Timer::new().unwrap();
-        let soon = || Deadline::At(boottime() + Duration::from_millis(20));
+        let soon = || Deadline::At(BootTime::now().after(Duration::from_millis(20)));
         timer.set(soon()).unwrap();
         timer.gone_off().await.unwrap();
-        timer.set(Deadline::At(Duration::ZERO)).unwrap();
+        timer.set(Deadline::At(BootTime(0))).unwrap();
         timer.gone_off().await.unwrap();
 
         timer.set(soon()).unwrap();
         timer.set(Deadline::None).unwrap();
         let last = soon();
-        timer.set(Deadline::At(boottime() + Duration::from_secs(3600))).unwrap();
+        timer.set(Deadline::At(BootTime::now().after(Duration::from_secs(3600)))).unwrap();
         timer.set(last).unwrap();
         timer.gone_off().await.unwrap();
         assert!(last.is_past());

@@ -1,17 +1,17 @@
 //! The lines between us and a guard.
 //!
-//! To the guard: `deadline N`, in nanoseconds of [`super::deadline::boottime`], or `deadline none`.
+//! To the guard: `deadline N`, in nanoseconds of [`BootTime`], or `deadline none`.
 //! From it: see [`Report`].
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
-use std::time::Duration;
 
 use rustix::net::{SendFlags, send};
 use tokio::net::UnixStream;
 
 use super::Deadline;
+use crate::claim::BootTime;
 
 /// Bytes, without the end; the longest proper line is half of that.
 const MAX_LINE: usize = 64;
@@ -88,10 +88,7 @@ impl Report {
 pub fn deadline_line(deadline: Deadline) -> String {
     match deadline {
         Deadline::None => "deadline none\n".to_owned(),
-        // Earlier than meant, if at all: that is five hundred years after a start.
-        Deadline::At(time) => {
-            format!("deadline {}\n", u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
-        }
+        Deadline::At(BootTime(nanos)) => format!("deadline {nanos}\n"),
     }
 }
 
@@ -99,7 +96,7 @@ pub fn deadline_line(deadline: Deadline) -> String {
 pub fn parse_deadline(line: &str) -> io::Result<Deadline> {
     let deadline = match line.strip_prefix("deadline ") {
         Some("none") => Some(Deadline::None),
-        Some(time) => time.parse().ok().map(|ns| Deadline::At(Duration::from_nanos(ns))),
+        Some(time) => time.parse().ok().map(|nanos| Deadline::At(BootTime(nanos))),
         None => None,
     };
     deadline.ok_or_else(|| unreadable(line))
@@ -180,15 +177,12 @@ mod tests {
             assert_eq!(Report::parse(report.line().trim_end()).unwrap(), report);
         }
         for deadline in
-            [Deadline::None, Deadline::At(Duration::ZERO), Deadline::At(Duration::from_nanos(1))]
+            [Deadline::None, Deadline::At(BootTime(0)), Deadline::At(BootTime(u64::MAX))]
         {
             let line = deadline_line(deadline);
             assert_eq!(parse_deadline(line.trim_end()).unwrap(), deadline);
+            assert!(line.len() <= MAX_LINE / 2, "{line:?}");
         }
-        let far = deadline_line(Deadline::At(Duration::MAX));
-        let read = parse_deadline(far.trim_end()).unwrap();
-        assert_eq!(read, Deadline::At(Duration::from_nanos(u64::MAX)));
-        assert!(far.len() <= MAX_LINE / 2, "{far:?}");
     }
 
     #[test]
@@ -228,7 +222,7 @@ mod tests {
         let (ours, theirs) = UnixStream::pair().unwrap();
         rustix::net::sockopt::set_socket_send_buffer_size(&ours, QUEUE).unwrap();
         let mut sent = 0;
-        while tell(&ours, &deadline_line(Deadline::At(Duration::from_nanos(sent)))) {
+        while tell(&ours, &deadline_line(Deadline::At(BootTime(sent)))) {
             sent += 1;
         }
         assert!(sent > 0);
@@ -236,7 +230,7 @@ mod tests {
         let mut lines = Lines::default();
         assert!(receive(&theirs, &mut lines).await.unwrap());
         let last = std::iter::from_fn(|| lines.take()).last().unwrap();
-        assert_eq!(parse_deadline(&last).unwrap(), Deadline::At(Duration::from_nanos(sent - 1)));
+        assert_eq!(parse_deadline(&last).unwrap(), Deadline::At(BootTime(sent - 1)));
         assert!(tell(&ours, &deadline_line(Deadline::None)), "it takes the next one again");
     }
 }

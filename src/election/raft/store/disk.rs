@@ -68,10 +68,8 @@ impl Disk {
         if let Some(copy) = copied {
             // redb writes as it opens: what is damaged must stay as it is, so a copy goes first.
             // Where its pages make no sense redb may panic; nothing of the copy is used after that.
-            let opened =
-                catch_unwind(AssertUnwindSafe(|| read(&builder().create_with_backend(copy)?)));
-            match opened {
-                Ok(Ok(_)) => {}
+            match catch_unwind(AssertUnwindSafe(|| examine(copy))) {
+                Ok(Ok(())) => {}
                 Ok(Err(error)) => return Err(damaged(&error.to_string())),
                 Err(_) => return Err(damaged("its pages make no sense")),
             }
@@ -119,6 +117,16 @@ fn commit(database: &Database, changes: &[Change], durable: bool) -> Result<(), 
     }
     transaction.commit()?;
     Ok(())
+}
+
+/// Whether all of it makes sense.
+fn examine(copy: InMemoryBackend) -> Result<(), redb::Error> {
+    let mut database = builder().create_with_backend(copy)?;
+    read(&database)?;
+    match database.check_integrity()? {
+        true => Ok(()),
+        false => Err(corrupted("its pages do not fit together".to_owned())),
+    }
 }
 
 /// All that is in the file; `None` if nothing ever was.

@@ -19,7 +19,9 @@ impl RaftLogReader<Types> for LogStore {
     where
         R: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
-        Ok(self.0.memory().log.range(range).map(|(_, entry)| entry.clone()).collect())
+        let log = &self.0.memory().log;
+        // `BTreeMap::range` panics where the range is the wrong way round.
+        Ok(log.iter().filter(|(i, _)| range.contains(*i)).map(|(_, e)| e.clone()).collect())
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {

@@ -11,6 +11,11 @@ mod disk;
 mod log;
 mod writer;
 
+#[cfg(test)]
+pub mod testing;
+#[cfg(test)]
+mod tests;
+
 pub use log::LogStore;
 
 use std::collections::BTreeMap;
@@ -148,7 +153,9 @@ impl Store {
 
     async fn save_committed(&self, committed: Option<LogId>) -> io::Result<()> {
         self.memory().committed = committed;
-        self.note(vec![Change::Put(disk::COMMITTED, encode(&committed)?)]).await;
+        if let Some(committed) = committed {
+            self.note(vec![Change::Put(disk::COMMITTED, encode(&committed)?)]).await;
+        }
         Ok(())
     }
 
@@ -198,7 +205,7 @@ impl Store {
 }
 
 fn ended() -> io::Error {
-    io::Error::other("the thread that writes the store has ended")
+    io::Error::other("the thread that writes the store has ended: restart this node")
 }
 
 fn at(path: &Path, error: io::Error) -> io::Error {
