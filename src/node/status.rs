@@ -7,7 +7,6 @@ use tokio::sync::watch;
 
 use crate::cluster::{ClusterView, NodeId, Role};
 use crate::config::Config;
-use crate::embedded::Embedded;
 use crate::engine::Engine;
 use crate::peer::gossip::{Peers, Report};
 use crate::process::child::{ChildHandle, ChildState};
@@ -28,7 +27,7 @@ pub struct Parts {
     /// What the others say of themselves.
     pub heard: Option<watch::Receiver<Peers>>,
     /// Keeps the database.
-    pub engine: Arc<Embedded>,
+    pub engine: Arc<dyn Engine>,
     /// Whether the application answers.
     pub health: AppHealth,
     /// The application's process, if it is ours.

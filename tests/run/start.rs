@@ -70,7 +70,6 @@ async fn what_this_version_does_not_do_is_refused_with_what_it_does() {
     let peers = "peers: {here: 127.0.0.1:4321, there: 127.0.0.1:4322}";
     let fixed = format!("election: static, primary: here, {peers}");
     let cases = [
-        (Setup::new().key(&format!("cluster: {{{peers}}}")), ["cluster.election", "static"]),
         (Setup::new().key("litefs: {engine: litefs, mount: db}"), ["litefs.engine", "embedded"]),
         (Setup::new().key("litefs: {engine: external, mount: db}"), ["litefs.engine", "embedded"]),
         (Setup::new().proxy("tls: {cert: a.pem, key: b.pem}"), ["proxy.tls", "nginx"]),
