@@ -374,8 +374,12 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 #[cfg(test)]
 mod cluster_tests;
 #[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
 mod fence_tests;
 #[cfg(test)]
 mod placeholder_tests;
+#[cfg(test)]
+mod roles_tests;
 #[cfg(test)]
 mod tests;
