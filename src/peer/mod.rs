@@ -21,7 +21,7 @@ pub(crate) mod seldom;
 mod stream;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use dialer::{DialError, Dialer, Peers};
 pub use greeting::Refusal;

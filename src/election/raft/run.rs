@@ -104,6 +104,7 @@ async fn serve(shared: &Arc<Shared>, config: &Arc<Config>) -> Fatal<Types> {
         fatal = ended => fatal,
         () = publish(shared, &core) => Fatal::Stopped,
         () = announce(shared) => Fatal::Stopped,
+        () = keep_name(shared) => Fatal::Stopped,
     };
     quiet(shared);
     fatal
@@ -148,13 +149,25 @@ async fn publish(shared: &Shared, core: &Openraft) {
                 });
             }
         }
-        shared.keep_cluster_name().await;
         tokio::select! {
             biased;
             changed = server.changed() => if changed.is_err() { return },
             _ = applied.changed() => {}
         }
     }
+}
+
+/// Keeps the cluster's name apart from the table, as soon as it is known: after a restart the table
+/// may be behind.
+async fn keep_name(shared: &Shared) {
+    let mut table = shared.published.table.subscribe();
+    let known = table.wait_for(|table| table.cluster.is_some()).await.map(|t| t.cluster.clone());
+    let kept = shared.identity().filter(|identity| identity.cluster.is_none());
+    if let (Ok(cluster), Some(identity)) = (known, kept) {
+        // If it fails, openraft's next write does too, and all begins anew.
+        let _ = shared.store.save_identity(Identity { cluster, ..identity }).await;
+    }
+    std::future::pending().await
 }
 
 /// Shows this node's disk to every member, once each: the more remember it, the better.
