@@ -71,8 +71,9 @@ impl Steward {
                 }
             };
             tokio::select! {
-                () = leads => {}
+                biased;
                 changed = changed(&mut leadership, &now) => if !changed { return },
+                () = leads => {}
             }
         }
     }
@@ -213,15 +214,17 @@ impl Steward {
     ) {
         let Some(expiry) = self.expiry(term, holder.epoch) else { return };
         tokio::select! {
+            biased;
             _ = tables.changed() => return,
-            () = self.pass_leadership_on(holder) => return,
             () = until(&*self.common.clock, expiry) => {}
+            () = self.pass_leadership_on(holder) => return,
         }
-        if !self.condemn_if_lapsed(term, holder.epoch) {
-            return;
+        let Some(first) = self.condemn_if_lapsed(term, holder.epoch) else { return };
+        if first {
+            let ttl = self.common.times.ttl;
+            let why = format!("{holder} was not heard for {ttl:?}: its lease ends");
+            self.common.ground.event("lease-expired", why);
         }
-        let why = format!("{holder} was not heard for {:?}: its lease ends", self.common.times.ttl);
-        self.common.ground.event("lease-expired", why);
         let expire = Command::Expire { epoch: holder.epoch, term };
         if let Err(why) = self.common.raft.propose(expire).await {
             tracing::warn!(%why, "cannot expire the lease; trying again");
@@ -264,6 +267,7 @@ impl Steward {
         let mut waiting = Waiting::default();
         loop {
             tokio::select! {
+                biased;
                 _ = tables.changed() => return,
                 _ = members.changed() => return,
                 _ = forced.changed() => {}
@@ -374,16 +378,19 @@ impl Steward {
         timers.expiry.map(|(_, at)| at)
     }
 
-    /// Whether the lease of `epoch` is at its end, also if it was renewed until this moment.
-    fn condemn_if_lapsed(&self, term: Term, epoch: Epoch) -> bool {
+    /// If the lease of `epoch` is at its end, also if it was renewed until this moment: whether that
+    /// is news.
+    fn condemn_if_lapsed(&self, term: Term, epoch: Epoch) -> Option<bool> {
         let now = self.common.clock.now();
-        let Some(mut timers) = self.timers_of(term) else { return false };
-        let lapsed = timers.condemned >= epoch
-            || timers.expiry.is_some_and(|(of, at)| of == epoch && at <= now);
-        if lapsed {
-            timers.condemn(epoch);
+        let mut timers = self.timers_of(term)?;
+        if timers.condemned >= epoch {
+            return Some(false);
         }
-        lapsed
+        let lapsed = timers.expiry.is_some_and(|(of, at)| of == epoch && at <= now);
+        lapsed.then(|| {
+            timers.condemn(epoch);
+            true
+        })
     }
 }
 
