@@ -150,14 +150,10 @@ impl Election {
 
     /// If this node leads Raft: has another voter lead. For a node that stops.
     pub async fn pass_leadership_on(&self) {
-        if !self.common.raft.leadership().borrow().ours {
-            return;
-        }
-        let others = self.common.raft.members().borrow().other_voters(&self.common.own);
-        for other in others {
-            if self.common.raft.transfer_leadership(&other).await.is_ok() {
-                return;
-            }
+        if self.common.raft.leadership().borrow().ours
+            && let Err(why) = self.common.raft.pass_leadership_on().await
+        {
+            tracing::debug!(%why, "this Raft leader stops without a successor");
         }
     }
 

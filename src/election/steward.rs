@@ -65,9 +65,13 @@ impl Steward {
         loop {
             let now = leadership.borrow_and_update().clone();
             let leads = async {
-                match now.ours {
-                    true => self.lead(now.term).await,
-                    false => std::future::pending().await,
+                if !now.ours {
+                    return std::future::pending().await;
+                }
+                tokio::select! {
+                    biased;
+                    () = self.lead(now.term) => {}
+                    () = self.pass_leadership_on() => {}
                 }
             };
             tokio::select! {
@@ -217,7 +221,6 @@ impl Steward {
             biased;
             _ = tables.changed() => return,
             () = until(&*self.common.clock, expiry) => {}
-            () = self.pass_leadership_on(holder) => return,
         }
         let Some(first) = self.condemn_if_lapsed(term, holder.epoch) else { return };
         if first {
@@ -234,19 +237,17 @@ impl Steward {
 
     /// Whoever both leads Raft and holds the lease takes both with it when it dies: that costs an
     /// election and a full ttl. Another voter had better lead.
-    async fn pass_leadership_on(&self, holder: &Holder) {
-        if holder.node != self.common.own {
-            return std::future::pending().await;
-        }
+    async fn pass_leadership_on(&self) {
+        let table = self.common.raft.table();
         loop {
-            let others = self.common.raft.members().borrow().other_voters(&self.common.own);
-            for other in others {
-                self.common.clock.sleep(self.common.times.renew).await;
-                if let Err(why) = self.common.raft.transfer_leadership(&other).await {
-                    tracing::debug!(%other, %why, "cannot pass Raft's leadership on");
-                }
+            self.common.clock.sleep(self.common.times.renew).await;
+            let holds = |table: &Table| {
+                table.holder.as_ref().is_some_and(|holder| holder.node == self.common.own)
+            };
+            let holds = holds(&table.borrow());
+            if holds && let Err(why) = self.common.raft.pass_leadership_on().await {
+                tracing::debug!(%why, "cannot pass Raft's leadership on");
             }
-            self.common.pause().await;
         }
     }
 
