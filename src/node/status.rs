@@ -14,12 +14,15 @@ use crate::process::child::{ChildHandle, ChildState};
 use crate::process::health::AppHealth;
 use crate::status::{AppStatus, Member, PrimaryStatus, Status, StatusSource, VERSION};
 
+/// Every member, and what it is until it says so itself.
+pub type Roster = Arc<dyn Fn() -> Vec<(NodeId, Role)> + Send + Sync>;
+
 /// What the status is made of.
 pub struct Parts {
     /// This node.
     pub node: NodeId,
     /// Every member, this node included.
-    pub members: Vec<NodeId>,
+    pub roster: Roster,
     /// The cluster.
     pub view: watch::Receiver<ClusterView>,
     /// What the others say of themselves.
@@ -34,11 +37,12 @@ pub struct Parts {
 
 impl Parts {
     /// The members that a configuration names; a node without peers is alone.
-    pub fn members(config: &Config) -> Vec<NodeId> {
-        if config.cluster.peers.is_empty() {
-            return vec![config.node.clone()];
-        }
-        config.cluster.peers.iter().map(|(node, _)| node.clone()).collect()
+    pub fn configured(config: &Config) -> Roster {
+        let nodes: Vec<_> = match config.cluster.peers.is_empty() {
+            true => vec![(config.node.clone(), Role::Replica)],
+            false => config.cluster.peers.iter().map(|(n, _)| (n.clone(), Role::Replica)).collect(),
+        };
+        Arc::new(move || nodes.clone())
     }
 
     /// The state of a child, for [`Parts::app`].
@@ -58,7 +62,7 @@ impl Parts {
         Status {
             node: self.node.clone(),
             role: view.role,
-            writable: view.writable,
+            writable: view.takes_writes(),
             primary: view.primary.as_ref().map(PrimaryStatus::from),
             quorum: view.quorum,
             position: self.engine.position().get(),
@@ -76,7 +80,7 @@ impl Parts {
 
     fn nodes(&self, view: &ClusterView, lag_ms: Option<u64>) -> Vec<Member> {
         let heard = self.heard.as_ref().map(|heard| heard.borrow().clone()).unwrap_or_default();
-        let member = |node: &NodeId| {
+        let member = |(node, role): &(NodeId, Role)| {
             if *node == self.node {
                 return Member {
                     node: node.clone(),
@@ -89,13 +93,13 @@ impl Parts {
             let report: Option<&Report> = heard.get(node).map(|h| &h.report);
             Member {
                 node: node.clone(),
-                role: report.map_or(Role::Replica, |r| r.role),
+                role: report.map_or(*role, |r| r.role),
                 reachable: heard.get(node).is_some_and(|h| h.reachable),
                 position: report.map(|r| r.position),
                 lag_ms: report.and_then(|r| r.lag_ms),
             }
         };
-        self.members.iter().map(member).collect()
+        (self.roster)().iter().map(member).collect()
     }
 }
 

@@ -27,7 +27,9 @@ use super::route::{Ask, Route};
 use super::token::{self, Carried};
 use super::upstream::{BoxedRequest, Failure, Sending};
 use super::worker::Worker;
-use crate::config::Consistency;
+use super::writes::UnderWay;
+use crate::cluster::ClusterView;
+use crate::config::{Ack, Consistency};
 use crate::rules::Class;
 
 /// A response on its way to a client, or to the peer whose client it is.
@@ -59,6 +61,8 @@ pub struct Logged {
 pub struct Call {
     pub(super) ask: Ask,
     pub(super) malformed_token: bool,
+    /// Who must hold it before it is answered, if it writes.
+    pub(super) ack: Ack,
     pub(super) upgrade: Option<OnUpgrade>,
     pub(super) over_tls: bool,
     pub(super) from_peer: bool,
@@ -185,6 +189,7 @@ impl Exchange {
         let call = Call {
             ask: Ask { class: verdict.class, consistency, token: carried.token },
             malformed_token: carried.malformed,
+            ack: verdict.ack.unwrap_or(self.worker.shared.ack.level),
             over_tls: self.client.is_over_tls(&head.headers),
             upgrade: match upgrade {
                 Upgrade::WebSocket => head.extensions.remove::<OnUpgrade>(),
@@ -204,11 +209,19 @@ impl Exchange {
     /// larger size than what is not.
     pub(super) async fn read_body(&self, body: Incoming) -> Result<Outgoing, Problem> {
         let config = &self.worker.shared.config;
-        let elsewhere = self.worker.shared.dialer.is_some() && !self.worker.seen().view.writable;
+        let shared = &self.worker.shared;
+        let elsewhere = shared.dialer.is_some() && !self.worker.seen().view.takes_writes();
         let settled = self.class == Class::Passthrough || !elsewhere;
         let keep = if settled { config.buffer_body } else { config.replay_body };
         let body = Outgoing::prepare(body, keep, config.body_timeout).await;
         body.map_err(|why| unread(&why))
+    }
+
+    /// Counts a write that is about to go to the application here as under way; `None` if this node
+    /// has ceased to take writes in the reign that `view` tells of.
+    pub(super) fn enter(&self, view: &ClusterView) -> Option<UnderWay> {
+        let shared = &self.worker.shared;
+        shared.writes.enter(&shared.view, view.epoch())
     }
 
     /// A safe method is repeatable whatever it does here; a read is by its rule.

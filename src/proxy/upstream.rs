@@ -24,11 +24,12 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::alarm::Alarm;
 use super::body::{Outgoing, ReadError};
-use crate::cluster::NodeId;
+use crate::cluster::{ClusterView, NodeId};
 use crate::config::Target;
 use crate::net::Remote;
 use crate::peer::{self, Dialer};
@@ -46,7 +47,34 @@ pub enum Dial {
     /// Over a Unix socket.
     Unix(PathBuf),
     /// Through a peer's Litepilot.
-    Peer(Arc<Dialer>, NodeId),
+    Peer(PrimaryDial),
+}
+
+/// The way to the primary's Litepilot.
+#[derive(Clone)]
+pub struct PrimaryDial {
+    dialer: Arc<Dialer>,
+    node: NodeId,
+    view: watch::Receiver<ClusterView>,
+}
+
+impl PrimaryDial {
+    /// To that node, which `view` says is the primary.
+    pub fn new(dialer: Arc<Dialer>, node: NodeId, view: watch::Receiver<ClusterView>) -> Self {
+        Self { dialer, node, view }
+    }
+
+    /// Dials for as long as the node is the primary: one that vanished may take the full time to be
+    /// missed, and whoever waits wants to go to the next one.
+    async fn dial(&self) -> io::Result<peer::Stream> {
+        let mut view = self.view.clone();
+        let deposed = view
+            .wait_for(|view| view.primary.as_ref().is_none_or(|primary| primary.node != self.node));
+        tokio::select! {
+            dialed = self.dialer.dial(&self.node, peer::HTTP) => dialed.map_err(io::Error::other),
+            _ = deposed => Err(io::Error::other("it is no longer the primary")),
+        }
+    }
 }
 
 impl Dial {
@@ -200,10 +228,7 @@ impl Origin {
                 let stream = timeout(limit, UnixStream::connect(path)).await??;
                 self.handshake(stream, sending).await?
             }
-            Dial::Peer(dialer, node) => {
-                let stream = dialer.dial(node, peer::HTTP).await.map_err(io::Error::other)?;
-                self.handshake(stream, sending).await?
-            }
+            Dial::Peer(primary) => self.handshake(primary.dial().await?, sending).await?,
         };
         Ok(Connection { sender, alarm: Alarm::default(), origin: self.clone() })
     }
