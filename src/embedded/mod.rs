@@ -32,12 +32,12 @@ pub mod observe;
 mod placeholder;
 pub mod posfile;
 mod primary;
+pub mod record;
 pub mod reign;
 mod replica;
 mod roles;
 pub mod serve;
 pub mod store;
-pub mod trail;
 pub mod wire;
 mod worker;
 
