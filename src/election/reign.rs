@@ -38,6 +38,8 @@ pub struct Own {
     pub open: bool,
     /// From the grant until the engine is a replica's again: nobody else tells it whom to follow.
     pub reigning: bool,
+    /// Where that reign began, once it is agreed upon.
+    pub start: Option<Start>,
 }
 
 /// A wish to hand the lease over.
@@ -81,7 +83,13 @@ impl Reign {
     /// Nothing happens before [`Reign::run`].
     pub fn new(common: Arc<Common>) -> Self {
         let (orders, incoming) = mpsc::channel(ORDERS);
-        let own = Own { epoch: Epoch(0), claim: Claim::none(), open: false, reigning: false };
+        let own = Own {
+            epoch: Epoch(0),
+            claim: Claim::none(),
+            open: false,
+            reigning: false,
+            start: None,
+        };
         Self {
             common,
             own: watch::Sender::new(own),
@@ -268,7 +276,8 @@ impl Reign {
                 Err(over) => return End::Over(over),
             },
         };
-        self.own.send_replace(Own { epoch: holder.epoch, claim, open: false, reigning: true });
+        let epoch = holder.epoch;
+        self.own.send_replace(Own { epoch, claim, open: false, reigning: true, start: None });
         let opened = tokio::select! {
             biased;
             () = self.superseded(holder) => return End::Superseded,
@@ -316,6 +325,7 @@ impl Reign {
         if let Outcome::Void(why) = agreed {
             return Err(End::Failed(why));
         }
+        self.own.send_modify(|own| own.start = Some(start));
         if !self.common.ground.promoted(epoch).await {
             let (until, why) =
                 (self.common.clock.now().after(AFTER_A_FAILURE), "app.on_promote failed");

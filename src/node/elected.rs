@@ -144,6 +144,7 @@ impl Beginning {
             writable: false,
             claim: Claim::none(),
             quorum: false,
+            elected: true,
             ..ClusterView::single(config.node.clone(), Epoch(0))
         };
         Self {

@@ -100,6 +100,12 @@ pub fn needed(ask: &Ask, view: &ClusterView, position: Position) -> Option<Posit
         (Consistency::Strong, _) => None,
         (Consistency::Eventual, _) | (_, None) => Some(Position::default()),
         (_, Some(token)) if token.epoch == Epoch(0) => Some(with_epoch(token, position)),
+        // What this copy's reign began without has to be told, and is not known here yet.
+        (_, Some(token))
+            if token.epoch < position.epoch && !view.knows_losses_until(position.epoch) =>
+        {
+            None
+        }
         (_, Some(token)) => Some(token.max(Position { epoch: view.newest_epoch(), txid: Txid(0) })),
     }
 }
@@ -144,6 +150,7 @@ mod tests {
             }),
             writable: false,
             claim: Claim::none(),
+            elected: true,
             starts: [].into(),
             quorum: true,
         }
@@ -214,6 +221,21 @@ mod tests {
             assert_eq!(read(Some(at(0, 1))), Decision::Here, "LiteFS' own cookie");
             assert_eq!(read(None), Decision::Here);
         }
+    }
+
+    #[test]
+    fn a_copy_whose_reign_is_known_by_word_of_mouth_only_serves_no_older_tokens() {
+        let start = Start { epoch: Epoch(3), held: Stamp::default() };
+        let (told, agreed) =
+            (replica(Some("other")), ClusterView { starts: [start].into(), ..replica(None) });
+        let read = |token, view| {
+            let ask = ask(Class::Read, Consistency::ReadYourWrites, Some(token));
+            decide(&ask, view, false, at(3, 10))
+        };
+        assert_eq!(read(at(2, 5), &told), Decision::ToPrimary);
+        assert_eq!(read(at(2, 5), &replica(None)), Decision::Hold);
+        assert_eq!(read(at(3, 5), &told), Decision::Here);
+        assert_eq!(read(at(2, 5), &agreed), Decision::Here);
     }
 
     #[test]

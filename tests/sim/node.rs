@@ -225,6 +225,7 @@ impl Life {
             writable: false,
             claim: Claim::none(),
             quorum: false,
+            elected: true,
             ..ClusterView::single(place.name.clone(), Epoch(0))
         });
         let acks = Arc::<Acks>::default();
@@ -281,6 +282,7 @@ impl Life {
                 // It stood still: time has passed and nothing happened.
                 tokio::time::advance(Duration::from_millis(behind - 1)).await;
             }
+            around.place.app.lock().unwrap().answer();
             for (from, load) in came {
                 take(&around, &election, from, load);
             }

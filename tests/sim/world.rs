@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use litepilot::cluster::NodeId;
+use litepilot::config::Consistency;
 use litepilot::election::PATIENCE;
 use litepilot::election::raft::{Member, seed};
-use litepilot::txid::{Position, Txid};
+use litepilot::proxy::route;
+use litepilot::rules::Class;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::watch;
@@ -337,7 +339,11 @@ impl World {
             }
             life.seen = table;
         }
-        let out = life.post.take();
+        let mut out = life.post.take();
+        if out.len() > 1 {
+            // tokio wakes those who watch the same value in random order.
+            out.sort_by_cached_key(|(to, load)| (to.clone(), load.key()));
+        }
         for (to, load) in out {
             let Some(to) = number(&self.names, &to) else { continue };
             let life = self.slots[to].life.as_ref().map(|life| life.number);
@@ -398,8 +404,13 @@ impl World {
         let Some(life) = &slot.life else { return };
         let (id, token) = truth.tokens[self.chance.random_range(0..truth.tokens.len())];
         let (view, position) = (life.view.borrow(), life.engine.position().get());
-        let needed = token.max(Position { epoch: view.newest_epoch(), txid: Txid(0) });
-        if position < needed {
+        let ask = route::Ask {
+            class: Class::Read,
+            consistency: Consistency::ReadYourWrites,
+            token: Some(token),
+        };
+        let writes = view.writable && view.claim.is_valid_at(slot.place.clock(self.now));
+        if route::decide(&ask, &view, writes, position) != route::Decision::Here {
             return;
         }
         truth.count("reads with a token");
