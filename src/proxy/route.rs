@@ -228,7 +228,7 @@ mod tests {
         let start = Start { epoch: Epoch(3), held: Stamp::default() };
         let (told, agreed) =
             (replica(Some("other")), ClusterView { starts: [start].into(), ..replica(None) });
-        let read = |token, view| {
+        let read = |token, view: &ClusterView| {
             let ask = ask(Class::Read, Consistency::ReadYourWrites, Some(token));
             decide(&ask, view, false, at(3, 10))
         };
