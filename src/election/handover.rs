@@ -78,6 +78,7 @@ impl Reign {
             }
         };
         let passed = tokio::select! {
+            biased;
             passed = passing => passed,
             () = kept => Err("this node's claim ended meanwhile".to_owned()),
         };

@@ -83,6 +83,7 @@ impl Keeper {
         }
         let next = if now >= due { now.after(common.times.renew / 2) } else { due };
         tokio::select! {
+            biased;
             Some(Ok((sent, answer))) = self.attempts.join_next() => self.take(sent, answer).await,
             () = common.clock.sleep(next.min(end).since(now)) => None,
         }

@@ -204,6 +204,7 @@ impl Reign {
         let mut last = Epoch(0);
         loop {
             let holder = tokio::select! {
+                biased;
                 holder = self.next_grant(last) => holder,
                 Some(order) = orders.recv() => {
                     drop(order.reply.send(Err("this node is not the primary".to_owned())));
@@ -243,6 +244,7 @@ impl Reign {
                 return holder;
             }
             tokio::select! {
+                biased;
                 Ok(()) = tables.changed() => {}
                 Ok(()) = granted.changed() => {}
                 else => return std::future::pending().await,
@@ -259,17 +261,19 @@ impl Reign {
         self.own.send_modify(|own| own.reigning = true);
         let mut keeper = Keeper::new(self.common.clone(), steward.clone(), holder.clone());
         let claim = tokio::select! {
+            biased;
+            () = self.superseded(holder) => return End::Superseded,
             claim = keeper.begin() => match claim {
                 Ok(claim) => claim,
                 Err(over) => return End::Over(over),
             },
-            () = self.superseded(holder) => return End::Superseded,
         };
         self.own.send_replace(Own { epoch: holder.epoch, claim, open: false, reigning: true });
         let opened = tokio::select! {
-            opened = self.open(holder, steward) => opened,
-            over = keeper.keep() => return End::Over(over),
+            biased;
             () = self.superseded(holder) => return End::Superseded,
+            over = keeper.keep() => return End::Over(over),
+            opened = self.open(holder, steward) => opened,
         };
         if let Err(end) = opened {
             return end;
@@ -278,8 +282,9 @@ impl Reign {
         self.common.ground.event("primary", format!("{holder} takes writes"));
         loop {
             let order = tokio::select! {
-                over = keeper.keep() => return End::Over(over),
+                biased;
                 () = self.superseded(holder) => return End::Superseded,
+                over = keeper.keep() => return End::Over(over),
                 Some(order) = orders.recv() => order,
             };
             if self.hand_over(holder, order, &mut keeper, steward).await {
@@ -360,6 +365,7 @@ impl Reign {
             table.last_epoch >= holder.epoch && table.holds(holder.epoch, &holder.session).is_none()
         };
         tokio::select! {
+            biased;
             () = come(&mut tables, gone) => {}
             () = come(&mut ended, |ended| *ended >= holder.epoch) => {}
         }
@@ -404,8 +410,9 @@ impl Reign {
             }
         };
         tokio::select! {
-            () = giving_back => {}
+            biased;
             () = come(&mut tables, gone) => {}
+            () = giving_back => {}
         }
     }
 

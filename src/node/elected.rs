@@ -19,7 +19,7 @@ use crate::cluster::{ClusterView, Epoch, NodeId, Role};
 use crate::config::{Ack, Config, EngineKind};
 use crate::election::clock::SystemClock;
 use crate::election::common::{Common, Ground};
-use crate::election::raft::{Member, Raft, Setup, Store};
+use crate::election::raft::{Leadership, Member, Raft, Setup, Store};
 use crate::election::table::Table;
 use crate::election::times::Times;
 use crate::election::transport::{self, PeerTransport};
@@ -113,10 +113,8 @@ pub struct Beginning {
 
 /// What the election works with on this node.
 pub struct Means {
-    /// Keeps the database.
-    pub engine: Arc<Embedded>,
-    /// Where peers' requests go.
-    pub door: PeerDoor,
+    /// Where replicas' and peers' requests go; `None` on a witness.
+    pub serving: Option<(Arc<Embedded>, PeerDoor)>,
     /// What replicas hold.
     pub acks: Arc<Acks>,
     /// What is counted.
@@ -166,7 +164,7 @@ impl Beginning {
     /// When the port cannot be had, or what is on disk cannot be used.
     pub async fn run(self, config: &Config, means: Means) -> io::Result<Part> {
         let Self { peering, view } = self;
-        let Means { engine, door, acks, metrics, surroundings } = means;
+        let Means { serving, acks, metrics, surroundings } = means;
         let Surroundings { health, events, .. } = surroundings.clone();
         let network = Arc::new(PeerTransport::new(peering.dialer.clone()));
         let store = Store::open(&config.data_dir)?;
@@ -181,11 +179,16 @@ impl Beginning {
             raft: raft.clone(),
             transport: network,
             clock: Arc::new(SystemClock),
-            engine: engine.clone(),
+            engine: surroundings.engine.clone(),
             acks: acks.clone(),
-            ground: Arc::new(surroundings),
+            ground: Arc::new(surroundings.clone()),
         });
-        let mut protocols = data_protocols(&engine, &acks, door);
+        let engine = surroundings.engine.clone();
+        let kept = serving.as_ref().map(|(engine, _)| engine.clone());
+        let mut protocols = match serving {
+            Some((engine, door)) => data_protocols(&engine, &acks, door),
+            None => Vec::new(),
+        };
         protocols.push((
             peer::RAFT,
             transport::LIMITS,
@@ -212,7 +215,9 @@ impl Beginning {
         };
         tasks.spawn(publisher.run());
         tasks.spawn(keep_addresses(raft.clone(), dialer.clone()));
-        tasks.spawn(follow(sources, engine, dialer));
+        if let Some(engine) = kept {
+            tasks.spawn(follow(sources, engine, dialer));
+        }
         tasks.spawn(election.clone().run());
         let down_after = config.app.down_after;
         tasks.spawn(watch_app(election.clone(), health, watching, events, down_after));
@@ -229,6 +234,11 @@ impl Part {
             let members = members.borrow();
             members.iter().map(|l| (l.member.name.clone(), role(l.member.witness))).collect()
         })
+    }
+
+    /// Who leads Raft.
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.raft.leadership()
     }
 
     /// For operators.
@@ -256,6 +266,11 @@ impl Part {
             tracing::warn!(%why, "this primary stops without a successor");
         }
         self.election.pass_leadership_on().await;
+    }
+
+    /// Gives the lease back, if this node still holds it.
+    pub async fn abdicate(&self) {
+        self.election.abdicate().await;
     }
 
     /// Ends this node's part.

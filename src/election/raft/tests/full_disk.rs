@@ -43,6 +43,8 @@ async fn the_others_go_on_without_a_node_whose_disk_is_full() {
     cluster.agree("before").await;
     shelf.set_full(true);
     let full = cluster.nodes.remove(&id("c")).unwrap();
+    // If it leads, it goes on doing so until it has something to write.
+    let _ = full.raft.propose(mark("whatever")).await;
     cluster.agree("without it").await;
     cluster.agree("again").await;
     assert!(!knows(&full.raft.table().borrow(), "again"));

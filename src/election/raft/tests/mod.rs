@@ -5,6 +5,7 @@ mod electing;
 mod full_disk;
 mod membership;
 mod resting;
+mod simulated;
 
 use std::collections::BTreeMap;
 use std::future::Future;
