@@ -8,6 +8,7 @@ use rand::RngExt;
 use rand::rngs::SmallRng;
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::claims::Death;
 use crate::cluster::Cluster;
 use crate::harness::until;
 
@@ -26,30 +27,35 @@ pub enum Fault {
     Restart,
 }
 
-/// Every kind comes once in so many faults.
+/// All of them.
 pub const KINDS: [Fault; 5] =
     [Fault::Kill, Fault::KillAll, Fault::Stop, Fault::Promote, Fault::Restart];
 
 impl Fault {
-    /// Does it to a node, and undoes it after a while.
-    pub fn happen(self, cluster: &mut Cluster, node: usize, chance: &mut SmallRng) {
+    /// Does it to a node, and undoes it after a while. Says when that killed it.
+    pub fn happen(
+        self,
+        cluster: &mut Cluster,
+        node: usize,
+        chance: &mut SmallRng,
+    ) -> Option<Death> {
         // Shorter and longer than a claim and a lease last.
         let pause = Duration::from_millis(chance.random_range(100..4500));
         match self {
-            Self::Kill => {
+            Self::Kill | Self::KillAll => {
+                let children = match self {
+                    Self::KillAll => descendants(cluster.nodes[node].it.pid),
+                    _ => Vec::new(),
+                };
                 cluster.nodes[node].kill();
-                thread::sleep(pause);
-                cluster.nodes[node].start();
-            }
-            Self::KillAll => {
-                let children = descendants(cluster.nodes[node].it.pid);
-                cluster.nodes[node].kill();
+                let death = Death::of(node);
                 for child in children {
                     // It may have noticed and gone already.
                     let _ = kill_process(child, Signal::KILL);
                 }
                 thread::sleep(pause);
                 cluster.nodes[node].start();
+                return Some(death);
             }
             Self::Stop => {
                 cluster.nodes[node].signal(Signal::STOP);
@@ -67,6 +73,7 @@ impl Fault {
                 cluster.nodes[node].start();
             }
         }
+        None
     }
 }
 

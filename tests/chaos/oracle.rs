@@ -26,8 +26,8 @@ pub struct Told {
     pub by_majority: Vec<String>,
     /// Writes that were acknowledged otherwise.
     pub otherwise: Vec<String>,
-    /// Writes of which nobody knows.
-    pub unknown: usize,
+    /// How many writes were not acknowledged, done or not.
+    pub refused: usize,
     /// Reads with a token that were answered.
     pub reads: usize,
     /// What must not be.
@@ -47,8 +47,9 @@ impl Oracle {
         let work = |number| {
             let (stop, nodes) = (Arc::clone(&stop), nodes.to_vec());
             thread::spawn(move || {
-                let chance = SmallRng::seed_from_u64(seed ^ (number + 1) << 32);
-                let mut client = Client { number, nodes, chance, token: None, told: Told::default() };
+                let chance = SmallRng::seed_from_u64(seed ^ ((number + 1) << 32));
+                let mut client =
+                    Client { number, nodes, chance, token: None, told: Told::default() };
                 let mut turn = 0;
                 while !stop.load(Ordering::Relaxed) {
                     client.write(turn);
@@ -71,7 +72,7 @@ impl Oracle {
             all.by_majority.extend(told.by_majority);
             all.otherwise.extend(told.otherwise);
             all.wrong.extend(told.wrong);
-            all.unknown += told.unknown;
+            all.refused += told.refused;
             all.reads += told.reads;
         }
         all
@@ -107,7 +108,7 @@ impl Client {
                     _ => self.told.otherwise.push(text),
                 }
             }
-            _ => self.told.unknown += 1,
+            _ => self.told.refused += 1,
         }
     }
 
