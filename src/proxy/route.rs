@@ -241,7 +241,8 @@ mod tests {
     #[test]
     fn a_read_goes_by_its_token() {
         use Consistency::*;
-        let other = replica(Some("other"));
+        let start = Start { epoch: Epoch(3), held: Stamp::default() };
+        let other = ClusterView { starts: [start].into(), ..replica(Some("other")) };
         let read =
             |consistency, token| decide(&ask(Class::Read, consistency, token), &other, false, HERE);
         assert_eq!(read(ReadYourWrites, None), Decision::Here);
