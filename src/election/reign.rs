@@ -192,9 +192,8 @@ impl Reign {
 
     /// Ends every claim of this node to an epoch before `epoch`, now.
     pub fn end_before(&self, epoch: Epoch) {
-        let own = self.own.borrow().clone();
-        if own.epoch < epoch {
-            own.claim.end();
+        if self.own.borrow().epoch < epoch {
+            self.end_claim();
             let last = Epoch(epoch.0.saturating_sub(1));
             self.ended.send_if_modified(|ended| {
                 last > *ended && {
@@ -203,6 +202,13 @@ impl Reign {
                 }
             });
         }
+    }
+
+    /// Ends the claim now. What is logged lets `tests/chaos` compare the claims of all nodes.
+    pub(super) fn end_claim(&self) {
+        let own = self.own.borrow().clone();
+        own.claim.end();
+        tracing::debug!(epoch = own.epoch.0, at = self.common.clock.now().0, "the claim is over");
     }
 
     /// Reigns whenever this node holds the lease.
@@ -383,8 +389,7 @@ impl Reign {
 
     /// Ends a reign, in this order: claim, engine, guard, lease.
     async fn step_down(&self, holder: &Holder, steward: &Steward, end: End) {
-        let own = self.own.borrow().clone();
-        own.claim.end();
+        self.end_claim();
         self.own.send_modify(|own| own.open = false);
         let why = match end {
             End::Over(Over::Gone) | End::Superseded => {

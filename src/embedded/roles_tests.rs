@@ -8,7 +8,9 @@ use super::*;
 use crate::cluster::Start;
 use crate::txid::Txid;
 use rusqlite::Connection;
+use std::io::{BufRead, BufReader, Write};
 use std::pin::Pin;
+use std::process::{Command as Process, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use tokio::io::{DuplexStream, ReadBuf, ReadHalf, WriteHalf};
@@ -431,6 +433,66 @@ async fn saved_copies_are_kept_once_and_not_without_end() {
         assert_eq!(old.archived().len(), usize::try_from(round + 1).unwrap().min(3));
     }
     old.restart(Duty::Replica);
+}
+
+/// Reads a replica, and says what becomes of its writes with the connection that it has and with a
+/// new one, whenever it is asked.
+const STAYS: &str = r#"
+import sqlite3, sys
+def write(db):
+    try:
+        with db:
+            db.execute("INSERT INTO t (x) VALUES (1)")
+        return "written"
+    except sqlite3.OperationalError as e:
+        return str(e)
+stay = sqlite3.connect(sys.argv[1], timeout=60)
+print(stay.execute("SELECT count(*) FROM t").fetchone()[0], flush=True)
+for line in sys.stdin:
+    if line == "close\n":
+        stay.close()
+        print("closed", flush=True)
+    else:
+        new = sqlite3.connect(sys.argv[1], timeout=60)
+        print(write(stay), "/", write(new), flush=True)
+        new.close()
+"#;
+
+#[tokio::test]
+async fn a_connection_of_before_the_promotion_has_to_be_closed() {
+    const READONLY: &str = "attempt to write a readonly database";
+    for mode in MODES {
+        let (_, mut node, _) = cluster(mode).await;
+        node.restart(Duty::Replica);
+        let mut app = Process::new("python3")
+            .args(["-c", STAYS])
+            .arg(node.database())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (mut input, output) = (app.stdin.take().unwrap(), app.stdout.take().unwrap());
+        let mut answers = BufReader::new(output).lines().map(Result::unwrap);
+        let mut ask = move |question: &str| {
+            if !question.is_empty() {
+                writeln!(input, "{question}").unwrap();
+            }
+            answers.next().unwrap()
+        };
+        let open = || openers::openers(&node.database()).unwrap();
+        assert_eq!(ask(""), "1");
+        assert_eq!(ask("write"), format!("{READONLY} / {READONLY}"), "{mode}");
+        reign(&node, 2).await;
+        assert_eq!(ask("write"), format!("{READONLY} / written"), "{mode}");
+        let open_then = open();
+        assert!(!open_then.is_empty() && open_then.iter().all(|opener| opener.pid == app.id()));
+        assert_eq!(open_then, open());
+        assert_eq!(ask("close"), "closed");
+        assert_eq!(open(), [], "{mode}");
+        drop(ask);
+        assert!(app.wait().unwrap().success());
+        assert_eq!(node.count(), 2, "{mode}");
+    }
 }
 
 /// `cargo test --lib embedded::roles_tests::acknowledgements -- --ignored --nocapture`

@@ -168,7 +168,7 @@ impl Beginning {
         let Means { serving, acks, metrics, surroundings } = means;
         let Surroundings { health, events, .. } = surroundings.clone();
         let network = Arc::new(PeerTransport::new(peering.dialer.clone()));
-        let store = Store::open(&config.data_dir)?;
+        let store = Store::open(&config.data_dir.join("raft"))?;
         let raft = Raft::start(setup(config), store, network.clone()).await?;
         let election = Election::new(Common {
             own: config.node.clone(),

@@ -226,14 +226,14 @@ mod tests {
     #[test]
     fn a_copy_whose_reign_is_known_by_word_of_mouth_only_serves_no_older_tokens() {
         let start = Start { epoch: Epoch(3), held: Stamp::default() };
-        let (told, agreed) =
-            (replica(Some("other")), ClusterView { starts: [start].into(), ..replica(None) });
-        let read = |token, view| {
+        let (told, nobody) = (replica(Some("other")), replica(None));
+        let agreed = ClusterView { starts: [start].into(), ..replica(None) };
+        let read = |token, view: &ClusterView| {
             let ask = ask(Class::Read, Consistency::ReadYourWrites, Some(token));
             decide(&ask, view, false, at(3, 10))
         };
         assert_eq!(read(at(2, 5), &told), Decision::ToPrimary);
-        assert_eq!(read(at(2, 5), &replica(None)), Decision::Hold);
+        assert_eq!(read(at(2, 5), &nobody), Decision::Hold);
         assert_eq!(read(at(3, 5), &told), Decision::Here);
         assert_eq!(read(at(2, 5), &agreed), Decision::Here);
     }
@@ -241,7 +241,8 @@ mod tests {
     #[test]
     fn a_read_goes_by_its_token() {
         use Consistency::*;
-        let other = replica(Some("other"));
+        let start = Start { epoch: Epoch(3), held: Stamp::default() };
+        let other = ClusterView { starts: [start].into(), ..replica(Some("other")) };
         let read =
             |consistency, token| decide(&ask(Class::Read, consistency, token), &other, false, HERE);
         assert_eq!(read(ReadYourWrites, None), Decision::Here);

@@ -45,6 +45,10 @@ struct Outcome {
 }
 
 fn run(plan: Plan, print: bool) -> Outcome {
+    run_as(plan, print, World::run)
+}
+
+fn run_as(plan: Plan, print: bool, as_what: impl FnOnce(&mut World)) -> Outcome {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let before = std::panic::take_hook();
@@ -54,7 +58,7 @@ fn run(plan: Plan, print: bool) -> Outcome {
         }));
     });
     let mut world = World::new(plan, print);
-    world.run();
+    as_what(&mut world);
     let seen = world.truth.see();
     Outcome {
         violation: seen.violation.clone(),
@@ -117,6 +121,23 @@ fn what_always_holds_holds_under_faults() {
     let failed: Vec<_> =
         failed.into_iter().map(|(seed, (violation, _))| (seed, violation)).collect();
     assert!(failed.is_empty(), "{failed:#?}");
+}
+
+#[test]
+fn a_first_primary_is_chosen_among_all_unless_forced() {
+    for seed in 0..3 {
+        let outcome = run_as(Plan { witness: false, ..Plan::of(seed) }, false, World::run_forced);
+        assert!(outcome.violation.is_none(), "{}", report(seed, &outcome).unwrap_or_default());
+    }
+}
+
+#[test]
+fn a_node_with_a_new_disk_is_replaced_and_nothing_is_lost() {
+    for seed in 0..3 {
+        let plan = Plan { witness: false, ..Plan::of(seed) };
+        let outcome = run_as(plan, false, World::run_replacing);
+        assert!(outcome.violation.is_none(), "{}", report(seed, &outcome).unwrap_or_default());
+    }
 }
 
 #[test]
