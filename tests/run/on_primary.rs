@@ -289,7 +289,8 @@ async fn a_handoff_meanwhile_is_told_and_the_next_primary_runs_it_again() {
     let hook = format!("on_demote: [sh, -c, '{told}']");
     let setups = [(); 3].map(|()| Setup::with_app_and(&hook).on_admin_port());
     let mut nodes = Vec::new();
-    for setup in members(setups, "election: raft") {
+    // No election by itself, however busy the machine is.
+    for setup in members(setups, "election: raft, lease: {ttl: 10s}") {
         nodes.push(setup.start().await);
     }
     let litepilot = |node: &Program, args: &[&str]| {
