@@ -78,6 +78,7 @@ impl Reign {
             }
         };
         let passed = tokio::select! {
+            biased;
             passed = passing => passed,
             () = kept => Err("this node's claim ended meanwhile".to_owned()),
         };
@@ -175,7 +176,7 @@ impl Reign {
         if !self.handover.take(from, epoch) {
             return Answer::Refused("this node hands nothing over to that one".to_owned());
         }
-        self.own().borrow().claim.end();
+        self.end_claim();
         Answer::Done
     }
 }

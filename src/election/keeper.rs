@@ -83,6 +83,7 @@ impl Keeper {
         }
         let next = if now >= due { now.after(common.times.renew / 2) } else { due };
         tokio::select! {
+            biased;
             Some(Ok((sent, answer))) = self.attempts.join_next() => self.take(sent, answer).await,
             () = common.clock.sleep(next.min(end).since(now)) => None,
         }
@@ -126,6 +127,8 @@ impl Keeper {
                     return Some(Over::Lapsed);
                 }
                 self.renewed = renewed;
+                let epoch = self.holder.epoch.0;
+                tracing::debug!(epoch, at = now.0, until = end.0, "the claim is valid");
                 None
             }
             Ok(Answer::Gone) => Some(Over::Gone),

@@ -41,7 +41,7 @@ use self::reign::{Order, Own, Reign};
 use self::rpc::{Answer, Request, Service};
 use self::steward::Steward;
 use self::table::{Command, Outcome, Table};
-use crate::cluster::NodeId;
+use crate::cluster::{Epoch, NodeId};
 use crate::control::MemberChange;
 use crate::engine::BoxFuture;
 
@@ -135,16 +135,25 @@ impl Election {
         self.hand_over(to, patience).await
     }
 
+    /// Ends this node's reign, if it reigns, and gives the lease back.
+    pub async fn abdicate(&self) {
+        let mut own = self.own();
+        let epoch = own.borrow().epoch;
+        self.reign.end_before(Epoch(epoch.0 + 1));
+        // An error means that it is over already.
+        let _ = own.wait_for(|own| !own.reigning).await;
+        let mine = |table: &Arc<Table>| {
+            table.holder.as_ref().is_some_and(|holder| holder.node == self.common.own)
+        };
+        let _ = self.table().wait_for(|table| !mine(table)).await;
+    }
+
     /// If this node leads Raft: has another voter lead. For a node that stops.
     pub async fn pass_leadership_on(&self) {
-        if !self.common.raft.leadership().borrow().ours {
-            return;
-        }
-        let others = self.common.raft.members().borrow().other_voters(&self.common.own);
-        for other in others {
-            if self.common.raft.transfer_leadership(&other).await.is_ok() {
-                return;
-            }
+        if self.common.raft.leadership().borrow().ours
+            && let Err(why) = self.common.raft.pass_leadership_on().await
+        {
+            tracing::debug!(%why, "this Raft leader stops without a successor");
         }
     }
 

@@ -38,6 +38,8 @@ pub struct Own {
     pub open: bool,
     /// From the grant until the engine is a replica's again: nobody else tells it whom to follow.
     pub reigning: bool,
+    /// Where that reign began, once it is agreed upon.
+    pub start: Option<Start>,
 }
 
 /// A wish to hand the lease over.
@@ -81,7 +83,13 @@ impl Reign {
     /// Nothing happens before [`Reign::run`].
     pub fn new(common: Arc<Common>) -> Self {
         let (orders, incoming) = mpsc::channel(ORDERS);
-        let own = Own { epoch: Epoch(0), claim: Claim::none(), open: false, reigning: false };
+        let own = Own {
+            epoch: Epoch(0),
+            claim: Claim::none(),
+            open: false,
+            reigning: false,
+            start: None,
+        };
         Self {
             common,
             own: watch::Sender::new(own),
@@ -184,9 +192,8 @@ impl Reign {
 
     /// Ends every claim of this node to an epoch before `epoch`, now.
     pub fn end_before(&self, epoch: Epoch) {
-        let own = self.own.borrow().clone();
-        if own.epoch < epoch {
-            own.claim.end();
+        if self.own.borrow().epoch < epoch {
+            self.end_claim();
             let last = Epoch(epoch.0.saturating_sub(1));
             self.ended.send_if_modified(|ended| {
                 last > *ended && {
@@ -197,6 +204,13 @@ impl Reign {
         }
     }
 
+    /// Ends the claim now. What is logged lets `tests/chaos` compare the claims of all nodes.
+    pub(super) fn end_claim(&self) {
+        let own = self.own.borrow().clone();
+        own.claim.end();
+        tracing::debug!(epoch = own.epoch.0, at = self.common.clock.now().0, "the claim is over");
+    }
+
     /// Reigns whenever this node holds the lease.
     pub async fn run(&self, steward: Arc<Steward>) {
         let taken = self.incoming.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -204,6 +218,7 @@ impl Reign {
         let mut last = Epoch(0);
         loop {
             let holder = tokio::select! {
+                biased;
                 holder = self.next_grant(last) => holder,
                 Some(order) = orders.recv() => {
                     drop(order.reply.send(Err("this node is not the primary".to_owned())));
@@ -243,6 +258,7 @@ impl Reign {
                 return holder;
             }
             tokio::select! {
+                biased;
                 Ok(()) = tables.changed() => {}
                 Ok(()) = granted.changed() => {}
                 else => return std::future::pending().await,
@@ -259,17 +275,20 @@ impl Reign {
         self.own.send_modify(|own| own.reigning = true);
         let mut keeper = Keeper::new(self.common.clone(), steward.clone(), holder.clone());
         let claim = tokio::select! {
+            biased;
+            () = self.superseded(holder) => return End::Superseded,
             claim = keeper.begin() => match claim {
                 Ok(claim) => claim,
                 Err(over) => return End::Over(over),
             },
-            () = self.superseded(holder) => return End::Superseded,
         };
-        self.own.send_replace(Own { epoch: holder.epoch, claim, open: false, reigning: true });
+        let epoch = holder.epoch;
+        self.own.send_replace(Own { epoch, claim, open: false, reigning: true, start: None });
         let opened = tokio::select! {
-            opened = self.open(holder, steward) => opened,
-            over = keeper.keep() => return End::Over(over),
+            biased;
             () = self.superseded(holder) => return End::Superseded,
+            over = keeper.keep() => return End::Over(over),
+            opened = self.open(holder, steward) => opened,
         };
         if let Err(end) = opened {
             return end;
@@ -278,8 +297,9 @@ impl Reign {
         self.common.ground.event("primary", format!("{holder} takes writes"));
         loop {
             let order = tokio::select! {
-                over = keeper.keep() => return End::Over(over),
+                biased;
                 () = self.superseded(holder) => return End::Superseded,
+                over = keeper.keep() => return End::Over(over),
                 Some(order) = orders.recv() => order,
             };
             if self.hand_over(holder, order, &mut keeper, steward).await {
@@ -311,6 +331,7 @@ impl Reign {
         if let Outcome::Void(why) = agreed {
             return Err(End::Failed(why));
         }
+        self.own.send_modify(|own| own.start = Some(start));
         if !self.common.ground.promoted(epoch).await {
             let (until, why) =
                 (self.common.clock.now().after(AFTER_A_FAILURE), "app.on_promote failed");
@@ -360,6 +381,7 @@ impl Reign {
             table.last_epoch >= holder.epoch && table.holds(holder.epoch, &holder.session).is_none()
         };
         tokio::select! {
+            biased;
             () = come(&mut tables, gone) => {}
             () = come(&mut ended, |ended| *ended >= holder.epoch) => {}
         }
@@ -367,8 +389,7 @@ impl Reign {
 
     /// Ends a reign, in this order: claim, engine, guard, lease.
     async fn step_down(&self, holder: &Holder, steward: &Steward, end: End) {
-        let own = self.own.borrow().clone();
-        own.claim.end();
+        self.end_claim();
         self.own.send_modify(|own| own.open = false);
         let why = match end {
             End::Over(Over::Gone) | End::Superseded => {
@@ -404,8 +425,9 @@ impl Reign {
             }
         };
         tokio::select! {
-            () = giving_back => {}
+            biased;
             () = come(&mut tables, gone) => {}
+            () = giving_back => {}
         }
     }
 

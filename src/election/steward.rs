@@ -65,14 +65,19 @@ impl Steward {
         loop {
             let now = leadership.borrow_and_update().clone();
             let leads = async {
-                match now.ours {
-                    true => self.lead(now.term).await,
-                    false => std::future::pending().await,
+                if !now.ours {
+                    return std::future::pending().await;
+                }
+                tokio::select! {
+                    biased;
+                    () = self.lead(now.term) => {}
+                    () = self.pass_leadership_on() => {}
                 }
             };
             tokio::select! {
-                () = leads => {}
+                biased;
                 changed = changed(&mut leadership, &now) => if !changed { return },
+                () = leads => {}
             }
         }
     }
@@ -213,15 +218,16 @@ impl Steward {
     ) {
         let Some(expiry) = self.expiry(term, holder.epoch) else { return };
         tokio::select! {
+            biased;
             _ = tables.changed() => return,
-            () = self.pass_leadership_on(holder) => return,
             () = until(&*self.common.clock, expiry) => {}
         }
-        if !self.condemn_if_lapsed(term, holder.epoch) {
-            return;
+        let Some(first) = self.condemn_if_lapsed(term, holder.epoch) else { return };
+        if first {
+            let ttl = self.common.times.ttl;
+            let why = format!("{holder} was not heard for {ttl:?}: its lease ends");
+            self.common.ground.event("lease-expired", why);
         }
-        let why = format!("{holder} was not heard for {:?}: its lease ends", self.common.times.ttl);
-        self.common.ground.event("lease-expired", why);
         let expire = Command::Expire { epoch: holder.epoch, term };
         if let Err(why) = self.common.raft.propose(expire).await {
             tracing::warn!(%why, "cannot expire the lease; trying again");
@@ -231,19 +237,17 @@ impl Steward {
 
     /// Whoever both leads Raft and holds the lease takes both with it when it dies: that costs an
     /// election and a full ttl. Another voter had better lead.
-    async fn pass_leadership_on(&self, holder: &Holder) {
-        if holder.node != self.common.own {
-            return std::future::pending().await;
-        }
+    async fn pass_leadership_on(&self) {
+        let table = self.common.raft.table();
         loop {
-            let others = self.common.raft.members().borrow().other_voters(&self.common.own);
-            for other in others {
-                self.common.clock.sleep(self.common.times.renew).await;
-                if let Err(why) = self.common.raft.transfer_leadership(&other).await {
-                    tracing::debug!(%other, %why, "cannot pass Raft's leadership on");
-                }
+            self.common.clock.sleep(self.common.times.renew).await;
+            let holds = |table: &Table| {
+                table.holder.as_ref().is_some_and(|holder| holder.node == self.common.own)
+            };
+            let holds = holds(&table.borrow());
+            if holds && let Err(why) = self.common.raft.pass_leadership_on().await {
+                tracing::debug!(%why, "cannot pass Raft's leadership on");
             }
-            self.common.pause().await;
         }
     }
 
@@ -264,6 +268,7 @@ impl Steward {
         let mut waiting = Waiting::default();
         loop {
             tokio::select! {
+                biased;
                 _ = tables.changed() => return,
                 _ = members.changed() => return,
                 _ = forced.changed() => {}
@@ -374,16 +379,19 @@ impl Steward {
         timers.expiry.map(|(_, at)| at)
     }
 
-    /// Whether the lease of `epoch` is at its end, also if it was renewed until this moment.
-    fn condemn_if_lapsed(&self, term: Term, epoch: Epoch) -> bool {
+    /// If the lease of `epoch` is at its end, also if it was renewed until this moment: whether that
+    /// is news.
+    fn condemn_if_lapsed(&self, term: Term, epoch: Epoch) -> Option<bool> {
         let now = self.common.clock.now();
-        let Some(mut timers) = self.timers_of(term) else { return false };
-        let lapsed = timers.condemned >= epoch
-            || timers.expiry.is_some_and(|(of, at)| of == epoch && at <= now);
-        if lapsed {
-            timers.condemn(epoch);
+        let mut timers = self.timers_of(term)?;
+        if timers.condemned >= epoch {
+            return Some(false);
         }
-        lapsed
+        let lapsed = timers.expiry.is_some_and(|(of, at)| of == epoch && at <= now);
+        lapsed.then(|| {
+            timers.condemn(epoch);
+            true
+        })
     }
 }
 

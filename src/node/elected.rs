@@ -19,7 +19,7 @@ use crate::cluster::{ClusterView, Epoch, NodeId, Role};
 use crate::config::{Ack, Config, EngineKind};
 use crate::election::clock::SystemClock;
 use crate::election::common::{Common, Ground};
-use crate::election::raft::{Member, Raft, Setup, Store};
+use crate::election::raft::{Leadership, Member, Raft, Setup, Store};
 use crate::election::table::Table;
 use crate::election::times::Times;
 use crate::election::transport::{self, PeerTransport};
@@ -113,10 +113,8 @@ pub struct Beginning {
 
 /// What the election works with on this node.
 pub struct Means {
-    /// Keeps the database.
-    pub engine: Arc<Embedded>,
-    /// Where peers' requests go.
-    pub door: PeerDoor,
+    /// Where replicas' and peers' requests go; `None` on a witness.
+    pub serving: Option<(Arc<Embedded>, PeerDoor)>,
     /// What replicas hold.
     pub acks: Arc<Acks>,
     /// What is counted.
@@ -146,6 +144,7 @@ impl Beginning {
             writable: false,
             claim: Claim::none(),
             quorum: false,
+            elected: true,
             ..ClusterView::single(config.node.clone(), Epoch(0))
         };
         Self {
@@ -166,10 +165,10 @@ impl Beginning {
     /// When the port cannot be had, or what is on disk cannot be used.
     pub async fn run(self, config: &Config, means: Means) -> io::Result<Part> {
         let Self { peering, view } = self;
-        let Means { engine, door, acks, metrics, surroundings } = means;
+        let Means { serving, acks, metrics, surroundings } = means;
         let Surroundings { health, events, .. } = surroundings.clone();
         let network = Arc::new(PeerTransport::new(peering.dialer.clone()));
-        let store = Store::open(&config.data_dir)?;
+        let store = Store::open(&config.data_dir.join("raft"))?;
         let raft = Raft::start(setup(config), store, network.clone()).await?;
         let election = Election::new(Common {
             own: config.node.clone(),
@@ -181,11 +180,16 @@ impl Beginning {
             raft: raft.clone(),
             transport: network,
             clock: Arc::new(SystemClock),
-            engine: engine.clone(),
+            engine: surroundings.engine.clone(),
             acks: acks.clone(),
-            ground: Arc::new(surroundings),
+            ground: Arc::new(surroundings.clone()),
         });
-        let mut protocols = data_protocols(&engine, &acks, door);
+        let engine = surroundings.engine.clone();
+        let kept = serving.as_ref().map(|(engine, _)| engine.clone());
+        let mut protocols = match serving {
+            Some((engine, door)) => data_protocols(&engine, &acks, door),
+            None => Vec::new(),
+        };
         protocols.push((
             peer::RAFT,
             transport::LIMITS,
@@ -212,7 +216,9 @@ impl Beginning {
         };
         tasks.spawn(publisher.run());
         tasks.spawn(keep_addresses(raft.clone(), dialer.clone()));
-        tasks.spawn(follow(sources, engine, dialer));
+        if let Some(engine) = kept {
+            tasks.spawn(follow(sources, engine, dialer));
+        }
         tasks.spawn(election.clone().run());
         let down_after = config.app.down_after;
         tasks.spawn(watch_app(election.clone(), health, watching, events, down_after));
@@ -229,6 +235,11 @@ impl Part {
             let members = members.borrow();
             members.iter().map(|l| (l.member.name.clone(), role(l.member.witness))).collect()
         })
+    }
+
+    /// Who leads Raft.
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.raft.leadership()
     }
 
     /// For operators.
@@ -256,6 +267,11 @@ impl Part {
             tracing::warn!(%why, "this primary stops without a successor");
         }
         self.election.pass_leadership_on().await;
+    }
+
+    /// Gives the lease back, if this node still holds it.
+    pub async fn abdicate(&self) {
+        self.election.abdicate().await;
     }
 
     /// Ends this node's part.

@@ -22,6 +22,7 @@ use crate::config::{Config, Election};
 use crate::control;
 use crate::control::fixed::FixedControl;
 use crate::embedded::{self, Duty, Embedded};
+use crate::engine::Engine;
 use crate::process::app;
 use crate::process::child::{self, ChildHandle};
 use crate::process::guard::{Guard, Leash};
@@ -41,6 +42,7 @@ use crate::yaml::Problem;
 mod certificates;
 mod elected;
 mod hooks;
+mod nothing;
 mod part;
 mod peers;
 mod primary_file;
@@ -51,6 +53,7 @@ mod steering;
 use certificates::{Certificates, watch_expiry};
 use elected::{Means, Surroundings};
 use hooks::Hooks;
+use nothing::Nothing;
 use part::Beginning;
 
 /// The epoch of a node on its own: its reign never ends.
@@ -128,15 +131,28 @@ impl Node {
         make_data_dir(&config)?;
         let token =
             token::load_or_create(&config).map_err(|why| StartError::Io(why.to_string()))?;
-        let proxy = listen(config.proxy.listen, "proxy.listen")?;
+        let proxy = match config.is_witness() {
+            true => None,
+            false => Some(listen(config.proxy.listen, "proxy.listen")?),
+        };
         let admin = listen(config.admin.listen, "admin.listen")?;
-        let addresses = (local(&proxy)?, local(&admin)?);
-        tracing::info!(
-            "node {} listens at http://{}, admin port at {}",
-            config.node,
-            addresses.0,
-            addresses.1
-        );
+        let addresses = match &proxy {
+            Some(proxy) => (local(proxy)?, local(&admin)?),
+            None => (config.proxy.listen, local(&admin)?),
+        };
+        match &proxy {
+            Some(_) => tracing::info!(
+                "node {} listens at http://{}, admin port at {}",
+                config.node,
+                addresses.0,
+                addresses.1
+            ),
+            None => tracing::info!(
+                "node {} is a witness: it votes and serves nothing, admin port at {}",
+                config.node,
+                addresses.1
+            ),
+        }
         let events = Arc::new(Events::default());
         let (urgency, stopping) = watch::channel(Urgency::None);
         let (rules, in_force) = watch::channel(Arc::new(rules));
@@ -180,7 +196,7 @@ impl Node {
         })
     }
 
-    /// Where clients connect.
+    /// Where clients connect; on a witness nobody listens there.
     pub fn proxy_address(&self) -> SocketAddr {
         self.proxy
     }
@@ -265,9 +281,8 @@ struct Control {
 /// Everything that runs.
 struct Running {
     config: Config,
-    engine: Arc<Embedded>,
-    data_plane: DataPlane,
-    app: Option<ChildHandle>,
+    /// All but a witness have it.
+    data: Option<DataSide>,
     draining: watch::Sender<bool>,
     admin_stop: watch::Sender<bool>,
     admin: tokio::task::JoinHandle<()>,
@@ -279,15 +294,29 @@ struct Running {
     elected: Option<elected::Part>,
 }
 
+/// What serves requests: not on a witness.
+struct DataSide {
+    engine: Arc<Embedded>,
+    data_plane: DataPlane,
+    app: Option<ChildHandle>,
+}
+
 impl Control {
-    async fn start(self, proxy: TcpListener, admin: TcpListener) -> io::Result<Running> {
+    async fn start(self, proxy: Option<TcpListener>, admin: TcpListener) -> io::Result<Running> {
         let Self { config, tuning, token, events, rules, certificates, stopping } = self;
         let (draining, drain) = watch::channel(false);
         let credentials = certificates.as_ref().map(|own| own.credentials());
         let beginning = Beginning::new(&config, credentials, drain.clone())?;
         let view = beginning.view();
         let role = view.borrow().role;
-        let engine = start_engine(&config, &tuning, role, beginning.epoch())?;
+        let kept = match proxy {
+            Some(_) => Some(start_engine(&config, &tuning, role, beginning.epoch())?),
+            None => None,
+        };
+        let engine: Arc<dyn Engine> = match &kept {
+            Some(engine) => engine.clone(),
+            None => Arc::new(Nothing::default()),
+        };
         // Without an election nobody can take this node's place: it may write for as long as it lives.
         let leash = Leash::default();
         let guard = tuning.guard.map(|program| Guard { program, leash: leash.clone() });
@@ -295,7 +324,7 @@ impl Control {
         let (checker, health) = health::channel();
         let check = health::run(checker, config.proxy.target.clone(), config.app.health.clone());
         let app = app::spec(&config.app, app_environment(&config), guard.clone());
-        let app = app.map(child::start);
+        let app = app.filter(|_| !config.is_witness()).map(child::start);
         let workers = thread::available_parallelism().map_or(1, usize::from);
         let metrics = Metrics::new(workers);
         let (writes, acks) = (Arc::<Writes>::default(), Arc::<Acks>::default());
@@ -324,7 +353,13 @@ impl Control {
             writes: writes.clone(),
             draining: drain,
         });
-        let data_plane = DataPlane::start(proxy, shared, workers)?;
+        let data = match proxy.zip(kept) {
+            Some((proxy, engine)) => {
+                let data_plane = DataPlane::start(proxy, shared, workers)?;
+                Some(DataSide { engine, data_plane, app })
+            }
+            None => None,
+        };
         let mut status = status::Parts {
             node: config.node.clone(),
             roster: status::Parts::configured(&config),
@@ -332,11 +367,14 @@ impl Control {
             heard: beginning.peering().map(|peering| peering.heard.clone()),
             engine: engine.clone(),
             health: health.clone(),
-            app: status::Parts::child(app.as_ref()),
+            raft: None,
+            app: status::Parts::child(data.as_ref().and_then(|data| data.app.as_ref())),
         };
         let hooks = Hooks::new(&config, guard, &events, view.clone());
         let mut tasks = JoinSet::new();
-        tasks.spawn(check);
+        if data.is_some() {
+            tasks.spawn(check);
+        }
         tasks.spawn(hooks.clone().run());
         if config.data_dir != config.litefs.mount {
             // Else the engine writes it.
@@ -346,7 +384,7 @@ impl Control {
             let validity = certificates.validity();
             tasks.spawn(watch_expiry(validity, metrics.clone(), events.clone()));
         }
-        let door = data_plane.peer_door();
+        let serving = data.as_ref().map(|d| (d.engine.clone(), d.data_plane.peer_door()));
         let mut elected = None;
         match beginning {
             Beginning::Alone(alone) => {
@@ -354,8 +392,10 @@ impl Control {
             }
             Beginning::Fixed(fixed) => {
                 let hooks = hooks.clone();
-                let part = fixed.run(&config, engine.clone(), acks, health, door, hooks).await?;
-                tasks.spawn(async move { drop(part.join_all().await) });
+                if let Some((engine, door)) = serving {
+                    let part = fixed.run(&config, engine, acks, health, door, hooks).await?;
+                    tasks.spawn(async move { drop(part.join_all().await) });
+                }
             }
             Beginning::Elected(beginning) => {
                 let surroundings = Surroundings {
@@ -368,13 +408,14 @@ impl Control {
                     hooks: hooks.clone(),
                     leash,
                 };
-                let (engine, metrics) = (engine.clone(), metrics.clone());
-                let means = Means { engine, door, acks, metrics, surroundings };
+                let metrics = metrics.clone();
+                let means = Means { serving, acks, metrics, surroundings };
                 elected = Some(beginning.run(&config, means).await?);
             }
         }
         if let Some(elected) = &elected {
             status.roster = elected.roster();
+            status.raft = Some(elected.leadership());
         }
         let control: Arc<dyn control::Control> = match &elected {
             Some(elected) => Arc::new(elected.steering(&config, engine.clone(), view.clone())),
@@ -398,19 +439,7 @@ impl Control {
             async move { drop(stop.wait_for(|stop| *stop).await) },
         );
         let admin = tokio::spawn(admin);
-        Ok(Running {
-            config,
-            engine,
-            data_plane,
-            app,
-            draining,
-            admin_stop,
-            admin,
-            stopping,
-            tasks,
-            hooks,
-            elected,
-        })
+        Ok(Running { config, data, draining, admin_stop, admin, stopping, tasks, hooks, elected })
     }
 }
 
@@ -425,6 +454,34 @@ impl Running {
         }
         // The port closes first, so that clients go elsewhere while those under way are finished.
         self.draining.send_replace(true);
+        let engine = match self.data.take() {
+            Some(data) => Some(data.stop(&deadline).await),
+            None => None,
+        };
+        if let Some(elected) = &self.elected {
+            // Nothing writes any more: others need not wait until the lease expires.
+            deadline.phase("lease", elected.abdicate()).await;
+        }
+        // `on_demote`, if this node was the primary.
+        deadline.phase("hooks", self.hooks.settled()).await;
+        if let Some(elected) = self.elected.take() {
+            elected.stop().await;
+        }
+        self.tasks.shutdown().await;
+        // After the application: it has the database open until it ends.
+        if let Some(engine) = engine {
+            engine.stop();
+        }
+        // Last, so that the stopping can be watched.
+        self.admin_stop.send_replace(true);
+        let _ = self.admin.await;
+        tracing::info!("stopped");
+    }
+}
+
+impl DataSide {
+    /// Ends requests, then the application. What is left is the engine.
+    async fn stop(self, deadline: &shutdown::Deadline) -> Arc<Embedded> {
         deadline.phase("drain", self.data_plane.drained()).await;
         let left = self.data_plane.connections();
         if left > 0 {
@@ -436,18 +493,7 @@ impl Running {
         {
             app.kill().await;
         }
-        // `on_demote`, if this node was the primary.
-        deadline.phase("hooks", self.hooks.settled()).await;
-        if let Some(elected) = self.elected.take() {
-            elected.stop().await;
-        }
-        self.tasks.shutdown().await;
-        // After the application: it has the database open until it ends.
-        self.engine.stop();
-        // Last, so that the stopping can be watched.
-        self.admin_stop.send_replace(true);
-        let _ = self.admin.await;
-        tracing::info!("stopped");
+        self.engine
     }
 }
 

@@ -112,7 +112,7 @@ pub struct Told {
     /// The cluster.
     pub view: watch::Receiver<ClusterView>,
     /// Keeps the database.
-    pub engine: Arc<Embedded>,
+    pub engine: Arc<dyn Engine>,
     /// Whether the application answers.
     pub health: AppHealth,
 }

@@ -7,12 +7,12 @@ use tokio::sync::watch;
 
 use crate::cluster::{ClusterView, NodeId, Role};
 use crate::config::Config;
-use crate::embedded::Embedded;
+use crate::election::raft::Leadership;
 use crate::engine::Engine;
 use crate::peer::gossip::{Peers, Report};
 use crate::process::child::{ChildHandle, ChildState};
 use crate::process::health::AppHealth;
-use crate::status::{AppStatus, Member, PrimaryStatus, Status, StatusSource, VERSION};
+use crate::status::{AppStatus, Member, PrimaryStatus, RaftStatus, Status, StatusSource, VERSION};
 
 /// Every member, and what it is until it says so itself.
 pub type Roster = Arc<dyn Fn() -> Vec<(NodeId, Role)> + Send + Sync>;
@@ -28,9 +28,11 @@ pub struct Parts {
     /// What the others say of themselves.
     pub heard: Option<watch::Receiver<Peers>>,
     /// Keeps the database.
-    pub engine: Arc<Embedded>,
+    pub engine: Arc<dyn Engine>,
     /// Whether the application answers.
     pub health: AppHealth,
+    /// Who leads Raft, if there is an election.
+    pub raft: Option<watch::Receiver<Leadership>>,
     /// The application's process, if it is ours.
     pub app: Option<watch::Receiver<ChildState>>,
 }
@@ -74,6 +76,7 @@ impl Parts {
                 restarts: child.map_or(0, |c| c.restarts),
             },
             nodes: self.nodes(&view, lag_ms),
+            raft: self.raft.as_ref().map(|raft| raft_status(&raft.borrow())),
             version: VERSION.to_owned(),
         }
     }
@@ -95,12 +98,16 @@ impl Parts {
                 node: node.clone(),
                 role: report.map_or(*role, |r| r.role),
                 reachable: heard.get(node).is_some_and(|h| h.reachable),
-                position: report.map(|r| r.position),
+                position: report.filter(|r| r.role != Role::Witness).map(|r| r.position),
                 lag_ms: report.and_then(|r| r.lag_ms),
             }
         };
         (self.roster)().iter().map(member).collect()
     }
+}
+
+fn raft_status(leadership: &Leadership) -> RaftStatus {
+    RaftStatus { leader: leadership.leader.clone(), term: leadership.term.0 }
 }
 
 fn millis(lag: Duration) -> u64 {

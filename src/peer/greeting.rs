@@ -6,6 +6,8 @@
 //!      or   NO wrong-node this is node-3                    and the connection ends
 //! ```
 //!
+//! With TLS the answer alone: see the `secure` module.
+//!
 //! The dialer says nothing more before it has its answer, so nothing of the protocol is ever sent to
 //! a node that refuses.
 

@@ -4,9 +4,9 @@
 //! is at the other. `peer` knows no protocol but its own [`gossip`]: others register a handler with
 //! the [`Listener`] and open connections with the [`Dialer`].
 //!
-//! On plain TCP the opening is a line each way (the `greeting` module). With TLS (the `secure`
-//! module) the certificates and ALPN say what the dialer's line says, and cannot lie; the answer is the same, and neither
-//! handlers nor callers of the dialer see a difference.
+//! On plain TCP the opening is a line each way (the `greeting` module). With TLS (the `secure` module)
+//! certificates and ALPN say what the dialer's line says, and cannot lie; the answer is the same, and
+//! neither handlers nor callers of the dialer see a difference.
 //!
 //! Everything a stranger can do here is bounded in size, time and number, and refused with a reason.
 
@@ -21,7 +21,7 @@ pub(crate) mod seldom;
 mod stream;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use dialer::{DialError, Dialer, Peers};
 pub use greeting::Refusal;

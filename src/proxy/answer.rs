@@ -241,10 +241,10 @@ impl Outcome<'_> {
     async fn tell_position(&self, head: &mut Parts) {
         let position = self.exchange.worker.shared.engine.read_position().await;
         let Ok(position) = position else { return };
-        let beyond = |token| route::with_epoch(token, position) > position;
+        let ahead = |token| route::with_epoch(token, position) > position;
+        let ahead = self.call.ask.token.is_some_and(ahead);
         // A later primary may have given what this node would find impossible.
-        let impossible = self.still_reigns()
-            && (self.call.malformed_token || self.call.ask.token.is_some_and(beyond));
+        let impossible = (self.call.malformed_token || ahead) && self.still_reigns();
         if impossible {
             self.exchange.worker.metrics.read_wait(ReadWait::Impossible);
         }
@@ -252,7 +252,8 @@ impl Outcome<'_> {
         if lost {
             self.tell_loss(head);
         }
-        if lost || impossible || self.call.ask.consistency == Consistency::Monotonic {
+        let newer = self.call.ask.consistency == Consistency::Monotonic && !ahead;
+        if newer || lost || impossible {
             self.set_token(position, head);
         }
     }

@@ -132,6 +132,30 @@ fn while_an_authority_is_replaced_both_are_believed() {
 }
 
 #[test]
+fn a_chain_may_lead_to_the_authority() {
+    let mut params = CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, "root");
+    let root = rcgen::CertifiedIssuer::self_signed(params.clone(), KeyPair::generate().unwrap());
+    let root = root.unwrap();
+    params.distinguished_name.push(DnType::CommonName, "between");
+    let key = KeyPair::generate().unwrap();
+    let between = rcgen::CertifiedIssuer::signed_by(params, key, &root).unwrap();
+    let mut own = CertificateParams::default();
+    own.distinguished_name.push(DnType::CommonName, "n1");
+    let key = KeyPair::generate().unwrap();
+    let own = own.signed_by(&key, &between).unwrap();
+
+    let files = Files::of(&authority());
+    files.write("ca.crt", &root.pem());
+    files.write("n1.key", &key.serialize_pem());
+    files.write("n1.crt", &[own.pem(), between.pem()].concat());
+    assert_eq!(files.read().unwrap().certified.cert.len(), 2);
+    files.write("n1.crt", &own.pem());
+    assert_fault(&files, Part::Cert, "was not issued by the authority in");
+}
+
+#[test]
 fn a_certificate_of_another_node_is_noticed() {
     let files = Files::of(&authority());
     let faults = Identity::read(&files.paths, &"N1".parse().unwrap()).unwrap_err();

@@ -261,7 +261,17 @@ impl Answer {
 }
 
 pub fn exchange(at: SocketAddr, method: &str, path: &str, headers: &str, body: &[u8]) -> Answer {
-    let mut stream = TcpStream::connect(at).unwrap();
+    exchange_over(TcpStream::connect(at).unwrap(), method, path, headers, body)
+}
+
+pub fn exchange_over(
+    mut stream: TcpStream,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &[u8],
+) -> Answer {
+    let at = stream.peer_addr().unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let length = body.len();
     let head = format!(

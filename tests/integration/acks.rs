@@ -154,6 +154,15 @@ async fn a_claim_that_ends_while_replicas_are_waited_for_ends_the_wait() {
         renewing.abort();
         let answer = client.response().await;
         assert_eq!((answer.status(), answer.problem().as_str()), (502, "write-outcome-unknown"));
+        // Ended by the node itself, just before the replicas answer.
+        let claim = Claim::unlimited();
+        pair.reigns(0, 1, &claim);
+        let (mut client, mut asked) = ask().await;
+        asked.send(ok("done")).await;
+        claim.end();
+        pair.nodes[0].hears(at(1, 5));
+        let answer = client.response().await;
+        assert_eq!((answer.status(), answer.problem().as_str()), (502, "write-outcome-unknown"));
         // By a later reign too, whatever that one's replicas hold.
         pair.reigns(0, 2, &Claim::unlimited());
         pair.nodes[0].database.is_at(at(2, 6));

@@ -174,7 +174,8 @@ async fn a_write_that_waits_for_its_application_is_not_under_way_and_goes_to_the
     soon("nothing to be under way", pair.nodes[0].writes.none_under_way()).await;
     pair.reigns(1, 2, &Claim::unlimited());
     asked(&app).await.send(ok("done")).await;
-    assert_eq!(client.response().await.field("litepilot-node"), Some(NAMES[1]));
+    let answer = client.response().await;
+    assert_eq!((answer.status(), answer.field("litepilot-node")), (200, Some(NAMES[1])));
 }
 
 /// A request that the application wants the primary to have, since this node ceased to be it.
@@ -212,20 +213,23 @@ async fn an_application_may_notice_the_end_of_a_reign_before_it_has_answered() {
 #[tokio::test]
 async fn only_with_a_valid_claim_a_token_is_found_impossible() {
     let apps = [Recorder::played().await, Recorder::played().await];
-    let pair = Stage::new().before([&apps[0], &apps[1]]).await;
-    for (ends, replaced) in [(true, None), (false, Some("0000000000000005"))] {
-        let claim = Claim::unlimited();
-        pair.reigns(0, 1, &claim);
-        let [txid, epoch] = token(2, 1);
-        let mut client = pair.nodes[0].client().await;
-        client.begin("GET /", &[&txid, &epoch]).await;
-        let mut app = asked(&apps[0]).await;
-        if ends {
-            claim.end();
+    for level in ["read-your-writes", "monotonic"] {
+        let stage = Stage::new().proxy(&format!("consistency: {level}"));
+        let pair = stage.before([&apps[0], &apps[1]]).await;
+        for (ends, replaced) in [(true, None), (false, Some("0000000000000005"))] {
+            let claim = Claim::unlimited();
+            pair.reigns(0, 1, &claim);
+            let [txid, epoch] = token(2, 1);
+            let mut client = pair.nodes[0].client().await;
+            client.begin("GET /", &[&txid, &epoch]).await;
+            let mut app = asked(&apps[0]).await;
+            if ends {
+                claim.end();
+            }
+            app.send(ok("")).await;
+            drop(app);
+            assert_eq!(client.response().await.field("litepilot-txid"), replaced, "{level}");
         }
-        app.send(ok("")).await;
-        drop(app);
-        assert_eq!(client.response().await.field("litepilot-txid"), replaced);
     }
 }
 
@@ -310,7 +314,8 @@ async fn a_primary_that_does_not_answer_is_not_waited_for_once_there_is_another(
     let mut client = write(&pair.nodes[1]).await;
     let (_connection, _) = soon("a dial", silent.accept()).await.unwrap();
     pair.reigns(1, 2, &Claim::unlimited());
-    assert_eq!(client.response().await.field("litepilot-node"), Some(NAMES[1]));
+    let answer = client.response().await;
+    assert_eq!((answer.status(), answer.field("litepilot-node")), (200, Some(NAMES[1])));
 }
 
 /// The first node's application got the request, and nothing comes back.

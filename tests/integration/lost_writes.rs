@@ -97,6 +97,12 @@ async fn a_replica_that_has_not_reached_the_reign_leaves_it_to_the_primary() {
         let answer = ask(&pair, 1, "GET /", (1, 8)).await;
         assert_eq!(told(&answer), (true, NOW));
         assert_eq!(answer.field("litepilot-node"), Some(NAMES[0]));
+        // Whoever takes any copy takes this one, and its token stays for the next.
+        let [txid, epoch] = token(1, 8);
+        let fields = [&txid, &epoch, "Litepilot-Consistency: eventual"];
+        let answer = pair.nodes[1].client().await.ask("GET /", &fields).await;
+        assert_eq!(told(&answer), (false, None));
+        assert_eq!(answer.field("litepilot-node"), Some(NAMES[1]));
     }
 }
 

@@ -12,7 +12,9 @@ use openraft::ChangeMembers;
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio::time::timeout;
 
+use super::run;
 use super::shared::Shared;
+use super::timers::Timers;
 use super::types::{Openraft, RaftId, StoredMembership};
 use super::{Member, ProposeError, Raft};
 use crate::cluster::NodeId;
@@ -185,7 +187,8 @@ impl Changer<'_> {
         if *name != self.shared.setup.own {
             return Ok(());
         }
-        let Some(next) = self.most_level() else {
+        let lately = Timers::of(self.shared.setup.ttl).heartbeat * 3;
+        let Some(next) = run::most_level(&self.core, lately) else {
             return Err(refused(format!("{name} is the only node that could lead")));
         };
         match Raft(self.shared.clone()).transfer_leadership(&next).await {
@@ -194,18 +197,6 @@ impl Changer<'_> {
                 Err(refused(format!("{name} leads now, and cannot pass that on: {error}")))
             }
         }
-    }
-
-    /// The other voter whose log is the most complete.
-    fn most_level(&self) -> Option<NodeId> {
-        let membership = self.membership();
-        let metrics = self.core.data_metrics();
-        let metrics = metrics.borrow_watched();
-        let own = self.shared.raft_id();
-        let others = membership.voter_ids().filter(|id| Some(*id) != own);
-        let matched = |id: &RaftId| metrics.replication.as_ref()?.get(id).copied().flatten();
-        let best = others.max_by_key(matched)?;
-        membership.get_node(&best).map(|member| member.name.clone())
     }
 
     async fn outdate(&self, node: NodeId, generation: u64) -> Result<(), ChangeError> {

@@ -56,7 +56,7 @@ use crate::control::MemberChange;
 use identity::{DiskId, Identity};
 use shared::Shared;
 use timers::Timers;
-use types::{Proposal, RaftId, Types};
+use types::{Openraft, Proposal, RaftId, Types};
 
 /// What a node's Raft is started with.
 #[derive(Clone, Debug)]
@@ -229,7 +229,8 @@ impl Raft {
     ///
     /// # Errors
     ///
-    /// When this node does not lead, `to` has no vote, or it does not lead within `ttl`.
+    /// When this node does not lead, `to` has no vote, or it does not lead within half a `ttl`; then
+    /// another election follows.
     pub async fn transfer_leadership(&self, to: &NodeId) -> Result<(), ProposeError> {
         let core = self.0.core().ok_or(ProposeError::NotLeader(None))?;
         let leadership = self.leadership().borrow().clone();
@@ -245,9 +246,26 @@ impl Raft {
         core.trigger().transfer_leader(id).await.map_err(|error| failed(&error))?;
         let mut leadership = self.leadership();
         let gone = leadership.wait_for(|seen| seen.leader.as_ref() == Some(to));
-        match timeout(self.0.setup.ttl, gone).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(failed(&format_args!("{to} has not taken over in time"))),
+        let passed = matches!(timeout(self.0.setup.ttl / 2, gone).await, Ok(Ok(_)));
+        if !passed {
+            tokio::spawn(fall_silent(core, self.leadership(), self.0.setup.own.clone()));
+            return Err(failed(&format_args!("{to} has not taken over in time")));
+        }
+        Ok(())
+    }
+
+    /// As the leader: makes that other voter the leader which has answered lately and has the most
+    /// complete log. One that does not answer is never asked: see [`Raft::transfer_leadership`].
+    ///
+    /// # Errors
+    ///
+    /// When this node does not lead, or no other voter can.
+    pub async fn pass_leadership_on(&self) -> Result<(), ProposeError> {
+        let core = self.0.core().ok_or(ProposeError::NotLeader(None))?;
+        let lately = Timers::of(self.0.setup.ttl).heartbeat * 3;
+        match run::most_level(&core, lately) {
+            Some(next) => self.transfer_leadership(&next).await,
+            None => Err(ProposeError::Unknown("no other voter answers".to_owned())),
         }
     }
 
@@ -289,6 +307,15 @@ impl Raft {
         // An error means that it has ended.
         let _ = core.wait_for(Option::is_none).await;
     }
+}
+
+/// openraft's leader proposes nothing any more once it has begun to pass that on. If nobody has taken
+/// it, this one has to be given up: the others elect a leader when they hear nothing from it.
+async fn fall_silent(core: Openraft, mut leadership: watch::Receiver<Leadership>, own: NodeId) {
+    core.runtime_config().heartbeat(false);
+    // An error means that it has ended.
+    let _ = leadership.wait_for(|seen| seen.leader.as_ref() != Some(&own)).await.map(drop);
+    core.runtime_config().heartbeat(true);
 }
 
 impl Members {

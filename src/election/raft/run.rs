@@ -19,7 +19,7 @@ use super::message::{AnswerBody, Body, Greeting, Hello, Refusal};
 use super::network::Network;
 use super::shared::Shared;
 use super::store::LogStore;
-use super::types::{Entry, LogId, Membership, Openraft, RaftId, Types, term_of};
+use super::types::{Entry, LogId, Membership, Openraft, RaftId, StoredMembership, Types, term_of};
 use super::{Leadership, Members};
 use crate::cluster::NodeId;
 use crate::election::table::Term;
@@ -104,6 +104,7 @@ async fn serve(shared: &Arc<Shared>, config: &Arc<Config>) -> Fatal<Types> {
         fatal = ended => fatal,
         () = publish(shared, &core) => Fatal::Stopped,
         () = announce(shared) => Fatal::Stopped,
+        () = keep_name(shared) => Fatal::Stopped,
     };
     quiet(shared);
     fatal
@@ -148,13 +149,25 @@ async fn publish(shared: &Shared, core: &Openraft) {
                 });
             }
         }
-        shared.keep_cluster_name().await;
         tokio::select! {
             biased;
             changed = server.changed() => if changed.is_err() { return },
             _ = applied.changed() => {}
         }
     }
+}
+
+/// Keeps the cluster's name apart from the table, as soon as it is known: after a restart the table
+/// may be behind.
+async fn keep_name(shared: &Shared) {
+    let mut table = shared.published.table.subscribe();
+    let known = table.wait_for(|table| table.cluster.is_some()).await.map(|t| t.cluster.clone());
+    let kept = shared.identity().filter(|identity| identity.cluster.is_none());
+    if let (Ok(cluster), Some(identity)) = (known, kept) {
+        // If it fails, openraft's next write does too, and all begins anew.
+        let _ = shared.store.save_identity(Identity { cluster, ..identity }).await;
+    }
+    std::future::pending().await
 }
 
 /// Shows this node's disk to every member, once each: the more remember it, the better.
@@ -266,6 +279,22 @@ async fn found(shared: &Shared, identity: Identity) -> std::io::Result<()> {
     let first =
         Entry::new(LogId::new_term_index(0, 0), EntryPayload::blank().with_membership(membership));
     shared.store.found(Identity { admitted: Some(0), ..identity }, first).await
+}
+
+/// Of the other voters that have answered this leader within that time, the one whose log is the most
+/// complete.
+pub fn most_level(core: &Openraft, within: Duration) -> Option<NodeId> {
+    let metrics = core.data_metrics();
+    let metrics = metrics.borrow_watched();
+    let (heard, matched) = (metrics.heartbeat.as_ref()?, metrics.replication.as_ref()?);
+    let answers =
+        |id: &RaftId| heard.get(id).copied().flatten().is_some_and(|at| at.elapsed() <= within);
+    let membership =
+        StoredMembership::clone(&core.server_metrics().borrow_watched().membership_config);
+    let own = core.server_metrics().borrow_watched().id;
+    let voters = membership.voter_ids().filter(|id| *id != own && answers(id));
+    let best = voters.max_by_key(|id| matched.get(id).copied().flatten())?;
+    membership.get_node(&best).map(|member| member.name.clone())
 }
 
 /// Whether a majority has acknowledged this leader within that time.

@@ -191,16 +191,6 @@ impl Shared {
         Ok(now)
     }
 
-    /// Keeps the cluster's name across restarts, as soon as it is known.
-    pub async fn keep_cluster_name(&self) {
-        let Some(name) = self.table().cluster.clone() else { return };
-        let Some(identity) = self.identity().filter(|identity| identity.cluster.is_none()) else {
-            return;
-        };
-        // On failure openraft's own writes fail too, and say so.
-        let _ = self.store.save_identity(Identity { cluster: Some(name), ..identity }).await;
-    }
-
     /// A leader has shown that it leads.
     pub fn hear(&self) {
         *self.last_heard() = Some(Instant::now());

@@ -2,7 +2,7 @@
 //!
 //! A leader that dies has a successor within 0.4 T: followers grant no vote for 0.17 T after its
 //! last heartbeat (openraft calls this the leader's lease, and takes it from the longest election
-//! timeout), then ask for votes after another 0.12 to 0.17 T. So two heartbeats in a row may be lost.
+//! timeout), then ask for votes after another 0.1 to 0.17 T. So two heartbeats in a row may be lost.
 
 use std::time::Duration;
 
@@ -33,8 +33,8 @@ pub struct Timers {
 impl Timers {
     pub fn of(ttl: Duration) -> Self {
         Self {
-            heartbeat: ttl / 10,
-            shortest_election: ttl.mul_f64(0.12),
+            heartbeat: ttl / 12,
+            shortest_election: ttl.mul_f64(0.10),
             longest_election: ttl.mul_f64(0.17),
             append: ttl.mul_f64(0.4),
             snapshot: ttl * 2,

@@ -4,7 +4,7 @@ mod certs;
 mod gossiping;
 mod greeting;
 mod links;
-mod log;
+pub(crate) mod log;
 mod secure;
 
 use std::net::{Ipv4Addr, SocketAddr};

@@ -6,6 +6,7 @@ use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -79,10 +80,12 @@ impl Somebody {
         TlsConnector::from(Arc::new(config)).connect(name, socket).await
     }
 
-    /// All that it gets to hear.
+    /// All that it gets to hear before it is shown out.
     async fn hears(&self, at: SocketAddr) -> std::io::Result<String> {
         let mut heard = String::new();
-        self.connect(at).await?.read_to_string(&mut heard).await?;
+        let mut stream = self.connect(at).await?;
+        let reading = stream.read_to_string(&mut heard);
+        timeout(Duration::from_secs(20), reading).await.expect("it is let in")?;
         Ok(heard)
     }
 }

@@ -362,6 +362,7 @@ impl Plane {
     /// What metrics want to know beside what they count.
     fn status(&self) -> Status {
         Status {
+            raft: None,
             node: self.name.clone(),
             role: Role::Replica,
             writable: false,

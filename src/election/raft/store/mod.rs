@@ -19,7 +19,7 @@ mod tests;
 pub use log::LogStore;
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,7 +32,7 @@ use tokio::sync::oneshot;
 use super::identity::{Identity, Seen};
 use super::types::{Entry, LogId, SnapshotMeta, Types, Vote};
 use disk::{Backend, Change, encode};
-use writer::{Done, Job, Writer};
+use writer::{Done, Job, Writer, ended};
 
 /// The file's name in its directory.
 const FILE: &str = "raft.redb";
@@ -76,7 +76,10 @@ impl Store {
     pub fn open(dir: &Path) -> io::Result<Self> {
         fs::create_dir_all(dir).map_err(|e| at(dir, e))?;
         let path = dir.join(FILE);
-        Self::new(disk::file(path.clone()), true).map_err(|e| at(&path, e))
+        let store = Self::new(disk::file(path.clone()), true).map_err(|e| at(&path, e))?;
+        // A file that a crash takes back would be a disk that was lost.
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(|e| at(dir, e))?;
+        Ok(store)
     }
 
     /// A store in whatever `backend` gives, each time it is opened. It is written on the caller's
@@ -167,7 +170,7 @@ impl Store {
             .collect();
         let changes = changes?;
         self.memory().log.extend(entries.into_iter().map(|entry| (entry.log_id.index, entry)));
-        let done: Done = Box::new(|written| flushed.io_completed(written));
+        let done = Done::new(|written| flushed.io_completed(written));
         self.0.writer.run(Job::Write { changes, durable: true, done }).await;
         Ok(())
     }
@@ -193,19 +196,15 @@ impl Store {
     async fn write(&self, changes: Vec<Change>) -> io::Result<()> {
         let (reply, written) = oneshot::channel();
         // Whoever asked may be gone.
-        let done: Done = Box::new(|result| drop(reply.send(result)));
+        let done = Done::new(|result| drop(reply.send(result)));
         self.0.writer.run(Job::Write { changes, durable: true, done }).await;
         written.await.map_err(|_| ended())?
     }
 
     /// Is on the disk when the next write is. A failure shows there, too.
     async fn note(&self, changes: Vec<Change>) {
-        self.0.writer.run(Job::Write { changes, durable: false, done: Box::new(drop) }).await;
+        self.0.writer.run(Job::Write { changes, durable: false, done: Done::new(drop) }).await;
     }
-}
-
-fn ended() -> io::Error {
-    io::Error::other("the thread that writes the store has ended: restart this node")
 }
 
 fn at(path: &Path, error: io::Error) -> io::Error {

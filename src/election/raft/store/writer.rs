@@ -13,8 +13,9 @@ use super::disk::{Change, Disk, Source};
 /// Transactions that may wait for the disk; one more makes its sender wait.
 const QUEUE: usize = 1024;
 
-/// Called with the result of a transaction, on whatever thread wrote it.
-pub type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
+/// Called with the result of a transaction, on whatever thread wrote it; if nobody writes any more,
+/// with that.
+pub struct Done(Option<Box<dyn FnOnce(io::Result<()>) + Send>>);
 
 pub enum Writer {
     Thread(mpsc::Sender<Job>),
@@ -34,7 +35,32 @@ pub enum Job {
 /// The file, and how to open it again.
 pub struct Work {
     source: Source,
-    disk: Option<Disk>,
+    /// If it could not be written: why.
+    disk: Result<Disk, String>,
+}
+
+impl Done {
+    pub fn new(done: impl FnOnce(io::Result<()>) + Send + 'static) -> Self {
+        Self(Some(Box::new(done)))
+    }
+
+    fn call(mut self, result: io::Result<()>) {
+        if let Some(done) = self.0.take() {
+            done(result);
+        }
+    }
+}
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        if let Some(done) = self.0.take() {
+            done(Err(ended()));
+        }
+    }
+}
+
+pub fn ended() -> io::Error {
+    io::Error::other("the thread that writes the store has ended: restart this node")
 }
 
 impl Writer {
@@ -45,7 +71,7 @@ impl Writer {
     /// As [`Disk::open`]; or when no thread can be started.
     pub fn open(source: Source, threaded: bool) -> io::Result<(Self, Contents)> {
         let (disk, contents) = Disk::open(&source)?;
-        let mut work = Work { source, disk: Some(disk) };
+        let mut work = Work { source, disk: Ok(disk) };
         if !threaded {
             return Ok((Self::Inline(Mutex::new(work)), contents));
         }
@@ -58,11 +84,10 @@ impl Writer {
         Ok((Self::Thread(sender), contents))
     }
 
-    /// Jobs are done in the order in which they came. One that cannot be taken is dropped, and with
-    /// it whoever is to be told.
+    /// Jobs are done in the order in which they came.
     pub async fn run(&self, job: Job) {
         match self {
-            // The thread ends only with us, or by a panic; then every later job fails by its drop.
+            // The thread ends with us, or by a panic: then a job's end says so.
             Self::Thread(jobs) => drop(jobs.send(job).await),
             Self::Inline(work) => work.lock().unwrap_or_else(PoisonError::into_inner).run(job),
         }
@@ -72,29 +97,27 @@ impl Writer {
 impl Work {
     fn run(&mut self, job: Job) {
         match job {
-            Job::Write { changes, durable, done } => done(self.write(&changes, durable)),
+            Job::Write { changes, durable, done } => done.call(self.write(&changes, durable)),
             // Whoever asked may be gone.
             Job::Reopen(reply) => drop(reply.send(self.reopen())),
         }
     }
 
     fn write(&mut self, changes: &[Change], durable: bool) -> io::Result<()> {
-        let Some(disk) = &mut self.disk else {
-            return Err(io::Error::other("an earlier write failed"));
-        };
-        let written = disk.write(changes, durable);
-        if written.is_err() {
+        let disk = self.disk.as_mut();
+        let disk =
+            disk.map_err(|why| io::Error::other(format!("an earlier write failed: {why}")))?;
+        disk.write(changes, durable).inspect_err(|error| {
             // What the file holds now is known only after it was read again.
-            self.disk = None;
-        }
-        written
+            self.disk = Err(error.to_string());
+        })
     }
 
     fn reopen(&mut self) -> io::Result<Contents> {
         // One open file at a time: the old one holds the lock.
-        self.disk = None;
+        self.disk = Err("it is not open".to_owned());
         let (disk, contents) = Disk::open(&self.source)?;
-        self.disk = Some(disk);
+        self.disk = Ok(disk);
         Ok(contents)
     }
 }

@@ -1,10 +1,11 @@
 //! Clusters in one process: each node with a runtime, a disk and a peer port of its own.
 
+mod bad_disk;
 mod bootstrap;
 mod electing;
-mod full_disk;
 mod membership;
 mod resting;
+mod simulated;
 
 use std::collections::BTreeMap;
 use std::future::Future;
