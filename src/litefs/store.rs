@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::position::LitefsPosition;
 use crate::cluster::Epoch;
-use crate::embedded::store::{sealed, unsealed};
+use crate::embedded::record::{sealed, unsealed};
 use crate::files;
 use crate::txid::{Position, Stamp};
 
