@@ -1,6 +1,6 @@
 //! What the rest of the program asks of the engine that keeps and replicates the database.
 //!
-//! `embedded/` implements it over plain directories; LiteFS gets its own implementation.
+//! `litefs/` implements it over LiteFS, `embedded/` over plain directories.
 
 use std::future::Future;
 use std::io;
@@ -107,6 +107,19 @@ pub trait Engine: Send + Sync {
     /// When the fence cannot be taken away; to be asked again.
     fn lift_fence(&self) -> BoxFuture<'_, io::Result<()>> {
         Box::pin(async { Ok(()) })
+    }
+
+    /// Ready once the copy has ceased to be the primary's although nobody here has told it to: its
+    /// process has died, or others have asked it to. Its epoch, whose reign is over. Never for an
+    /// engine to which that cannot happen.
+    fn lost(&self) -> BoxFuture<'_, Epoch> {
+        Box::pin(std::future::pending())
+    }
+
+    /// Why this node could not become primary now, as far as the engine knows; `None` if it could.
+    fn unfit(&self) -> Option<String> {
+        let state = self.state().state;
+        state.starts_with("failed").then_some(state)
     }
 
     /// Its state, for `/status`.

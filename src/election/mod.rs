@@ -148,6 +148,12 @@ impl Election {
         let _ = self.table().wait_for(|table| !mine(table)).await;
     }
 
+    /// This node's reign of `epoch`, or an earlier one, has ended by itself: its engine is not the primary
+    /// any more.
+    pub fn is_over(&self, epoch: Epoch) {
+        self.reign.end_before(Epoch(epoch.0 + 1));
+    }
+
     /// If this node leads Raft: has another voter lead. For a node that stops.
     pub async fn pass_leadership_on(&self) {
         if self.common.raft.leadership().borrow().ours

@@ -315,6 +315,9 @@ impl Reign {
             match self.common.engine.become_primary(epoch).await {
                 Ok(held) => break held,
                 Err(why) => {
+                    if let Some(unfit) = self.common.engine.unfit() {
+                        return Err(End::Failed(unfit));
+                    }
                     tracing::error!(%epoch, %why, "the engine cannot become primary; trying again");
                     self.common.clock.sleep(self.common.times.renew).await;
                 }

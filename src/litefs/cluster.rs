@@ -22,7 +22,12 @@ pub trait Cluster: Send + Sync + 'static {
     /// This node's right to be primary in `epoch`: [`Claim::none`] if it has none.
     fn claim(&self, epoch: Epoch) -> Claim;
 
-    /// Where the last reigns began, as agreed upon, the newest last.
+    /// Primaries are elected. Otherwise it is always the same node, which may begin the same reign
+    /// again, and whose history nobody else goes on from.
+    fn elects(&self) -> bool;
+
+    /// Where the last reigns began, as agreed upon, the newest last. Without an election: where the
+    /// primary's present one did.
     fn starts(&self) -> Arc<[Start]>;
 
     /// LiteFS' cluster ID, as far as this node has heard.
@@ -56,6 +61,10 @@ pub(super) mod tests {
     impl Cluster for Alone {
         fn claim(&self, _epoch: Epoch) -> Claim {
             Claim::unlimited()
+        }
+
+        fn elects(&self) -> bool {
+            false
         }
 
         fn starts(&self) -> Arc<[Start]> {

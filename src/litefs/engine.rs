@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
-use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio::sync::{Mutex as AsyncMutex, RwLock, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -85,8 +85,21 @@ pub struct Litefs {
     pub(super) fence: AsyncMutex<Option<Fence>>,
     pub(super) following: Mutex<Option<Following>>,
     info: Mutex<Info>,
-    level_at: Mutex<Option<Instant>>,
+    level: Mutex<Level>,
+    /// How far this copy is, as far as known: what is told others.
+    pub(super) told: watch::Sender<Position>,
+    /// Held for reading while an acknowledgement is sent.
+    pub(super) acknowledging: RwLock<()>,
     supervisor: Option<Supervisor>,
+}
+
+/// What a replica knows of its lag.
+#[derive(Clone, Copy, Debug, Default)]
+struct Level {
+    /// When it last knew that it held all that the primary held.
+    at: Option<Instant>,
+    /// What the primary held then, and this copy does not yet.
+    awaited: Option<(Position, Instant)>,
 }
 
 /// What this node's copy is for.
@@ -127,7 +140,9 @@ impl Litefs {
             fence: AsyncMutex::default(),
             following: Mutex::default(),
             info: Mutex::default(),
-            level_at: Mutex::default(),
+            level: Mutex::default(),
+            told: watch::Sender::default(),
+            acknowledging: RwLock::default(),
             program: options.program,
             mount: options.mount,
             db: options.db,
@@ -159,37 +174,52 @@ impl Litefs {
         self.watch.seen()
     }
 
-    /// The last epoch in which this node's LiteFS ceased to be primary by itself: it has died, or was
-    /// asked for a handoff by somebody else. A reign in it is over.
-    pub fn lost(&self) -> watch::Receiver<Epoch> {
-        self.desk.given_back()
+    /// Whether its file system is there, if LiteFS is ours to start.
+    pub fn mounted(&self) -> Option<watch::Receiver<bool>> {
+        self.supervisor.as_ref().map(Supervisor::mounted)
     }
 
-    /// Why this node's LiteFS could not become primary now; `None` if it could.
-    pub fn unfit(&self) -> Option<String> {
-        let seen = self.watch.seen().borrow().clone();
-        if !seen.live {
-            return Some(self.trouble().unwrap_or_else(|| "LiteFS does not answer".to_owned()));
-        }
-        let own = lock(&self.info).cluster_id.clone();
-        match self.cluster.litefs_id() {
-            Some(id) if own.is_empty() => Some(format!(
-                "LiteFS has no cluster ID, and the cluster has {id}: it has never met a primary"
-            )),
-            Some(id) if own != id => Some(format!(
-                "LiteFS is of another cluster, {own}, this one is {id}: give it an empty litefs.data"
-            )),
-            _ if seen.is_primary() || seen.follows().is_some() => None,
-            _ if self.desk.has_asked_within(ASKING) => None,
-            _ => Some("LiteFS does not ask for its lease".to_owned()),
+    /// The primary held this at `heard`: once our copy does, too, it was level then.
+    pub fn primary_is_at(&self, position: Position, heard: Instant) {
+        lock(&self.level).awaited.get_or_insert((position, heard));
+        self.note_level();
+    }
+
+    fn note_level(&self) {
+        let mut level = lock(&self.level);
+        if let Some((_, heard)) = level.awaited.filter(|(at, _)| self.position.reached(*at)) {
+            *level = Level { at: Some(heard), awaited: None };
         }
     }
 
-    /// The primary holds this now: if our copy does, too, it is level.
-    pub fn primary_is_at(&self, position: Position) {
-        if self.position.reached(position) {
-            *lock(&self.level_at) = Some(Instant::now());
+    /// This copy is that far.
+    pub(super) fn publish(&self, label: Position) {
+        self.position.advance(label);
+        self.tell_others();
+    }
+
+    /// This copy is that far, and was perhaps further in another history.
+    pub(super) fn publish_anew(&self, label: Position) {
+        self.position.reset(label);
+        self.tell_others();
+    }
+
+    fn tell_others(&self) {
+        self.told.send_replace(self.position.get());
+        self.note_level();
+    }
+
+    /// Sends an acknowledgement, unless a later epoch was promised: then none is sent any more.
+    pub(super) async fn acknowledge(
+        &self,
+        epoch: Epoch,
+        sending: impl Future<Output = io::Result<()>>,
+    ) -> io::Result<()> {
+        let _place = self.acknowledging.read().await;
+        if self.store().floor() > epoch {
+            return Err(io::Error::other(format!("epoch {epoch} is over")));
         }
+        sending.await
     }
 
     fn trouble(&self) -> Option<String> {
@@ -284,7 +314,7 @@ impl Litefs {
             // What happened before the stream began is only to be seen in the position itself.
             if let Ok(content) = self.positions.read(READING).await {
                 self.adopt(now, content);
-                self.position.reset(self.label(content));
+                self.publish_anew(self.label(content));
             }
             return;
         }
@@ -292,9 +322,9 @@ impl Litefs {
         self.adopt(now, applied);
         let label = self.label(applied);
         if now.replaced == before.replaced {
-            self.position.advance(label);
+            self.publish(label);
         } else {
-            self.position.reset(label);
+            self.publish_anew(label);
         }
     }
 
@@ -356,7 +386,7 @@ impl Engine for Litefs {
                     return Err(io::Error::new(io::ErrorKind::NotConnected, why));
                 }
             }
-            self.position.advance(label);
+            self.publish(label);
             Ok(label)
         })
     }
@@ -364,7 +394,7 @@ impl Engine for Litefs {
     fn lag(&self) -> Option<Duration> {
         match self.duty() {
             Duty::Primary(_) => Some(Duration::ZERO),
-            Duty::Replica => lock(&self.level_at).map(|at| at.elapsed()),
+            Duty::Replica => lock(&self.level).at.map(|at| at.elapsed()),
         }
     }
 
@@ -410,6 +440,45 @@ impl Engine for Litefs {
                 None => Ok(()),
             }
         })
+    }
+
+    fn lost(&self) -> BoxFuture<'_, Epoch> {
+        Box::pin(async move {
+            let (mut duty, mut seen) = (self.duty.subscribe(), self.watch.seen());
+            loop {
+                let is_primary = seen.borrow_and_update().is_primary();
+                if let Duty::Primary(epoch) = *duty.borrow_and_update()
+                    && !is_primary
+                {
+                    return epoch;
+                }
+                // Errors cannot be: the senders are ours.
+                tokio::select! {
+                    _ = duty.changed() => {}
+                    _ = seen.changed() => {}
+                }
+            }
+        })
+    }
+
+    fn unfit(&self) -> Option<String> {
+        let seen = self.watch.seen().borrow().clone();
+        if !seen.live {
+            return Some(self.trouble().unwrap_or_else(|| "LiteFS does not answer".to_owned()));
+        }
+        let own = lock(&self.info).cluster_id.clone();
+        match self.cluster.litefs_id() {
+            Some(id) if own.is_empty() => Some(format!(
+                "LiteFS has no cluster ID, and the cluster has {id}: it has never met a primary; if \
+                 every node that knew it is gone: `litepilot members reset-litefs-id`"
+            )),
+            Some(id) if own != id => Some(format!(
+                "LiteFS is of another cluster, {own}, this one is {id}: give it an empty litefs.data"
+            )),
+            _ if seen.is_primary() || seen.follows().is_some() => None,
+            _ if self.desk.has_asked_within(ASKING) => None,
+            _ => Some("LiteFS does not ask for its lease".to_owned()),
+        }
     }
 
     fn state(&self) -> EngineState {

@@ -21,7 +21,7 @@ const LETTING_GO: Duration = Duration::from_secs(2);
 /// Whom this node's LiteFS follows.
 pub(super) struct Following {
     primary: NodeId,
-    /// Where its reign began; `None` if nobody elects.
+    /// Where its reign began, if that is known.
     start: Option<Start>,
     /// What the copy held that the primary's history lacks: it is overwritten.
     diverged: Option<LitefsPosition>,
@@ -60,7 +60,11 @@ impl Litefs {
         let content = self.content().await?;
         self.store().close(content)?;
         let have = self.store().stamp(content);
-        let diverges = history::diverges(have, &starts);
+        let diverges = match (self.cluster.elects(), start) {
+            (true, _) => history::diverges(have, &starts),
+            (false, Some(start)) => history::exceeds(have, start),
+            (false, None) => false,
+        };
         if diverges {
             self.keep_diverged(have).await?;
         }
@@ -75,7 +79,7 @@ impl Litefs {
         self.desk.follow(Some(info));
         let seen = self.watch.seen().borrow().clone();
         self.adopt(&seen, content);
-        self.position.advance(self.label(content));
+        self.publish(self.label(content));
         Ok(())
     }
 
@@ -130,6 +134,8 @@ impl Litefs {
             };
             self.until(LETTING_GO, |seen| seen.follows().is_none()).await.map_err(late)?;
         }
+        // An acknowledgement that was just being sent is over, and no other begins.
+        drop(self.acknowledging.write().await);
         let content = self.content().await?;
         let stamp = Stamp { position: self.label(content), checksum: content.checksum };
         Ok(Held { stamp, empty: content.txid.0 == 0 })

@@ -36,6 +36,14 @@ pub fn diverges(have: Stamp, starts: &[Start]) -> bool {
     left.epoch != have.position.epoch || have.position.txid >= left.txid
 }
 
+/// Whether a copy has more than its primary had when its present reign began, which is always the same
+/// node's: that node has lost something.
+pub fn exceeds(have: Stamp, start: Start) -> bool {
+    let (held, at) = (start.held, have.position);
+    let other = at.txid == held.position.txid && have.checksum != held.checksum;
+    at.epoch < start.epoch && at.txid.0 != 0 && (at.txid > held.position.txid || other)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,6 +88,15 @@ mod tests {
         assert!(!diverges(stamp(1, 12, 112), &starts));
         // It reigned without writing: its content is in the history.
         assert!(!diverges(stamp(2, 12, 112), &starts));
+    }
+
+    #[test]
+    fn a_fixed_primary_that_lost_something_is_noticed() {
+        let start = start(5, stamp(4, 10, 110));
+        for fine in [stamp(4, 10, 110), stamp(1, 7, 1), stamp(5, 12, 3), stamp(0, 0, 0)] {
+            assert!(!exceeds(fine, start), "{fine:?}");
+        }
+        assert!(exceeds(stamp(4, 11, 111), start) && exceeds(stamp(4, 10, 9), start));
     }
 
     #[test]

@@ -11,7 +11,7 @@
 //! | [`store`], [`history`] | what is remembered across restarts; whether a copy has something of its own |
 //! | [`watch`], [`events`], [`position`], [`api`] | what it is seen to be; what it tells, and answers |
 //! | [`fence`], [`hold`] | keeping writers out while it changes its role |
-//! | [`tunnel`] | the way to the primary's LiteFS |
+//! | [`tunnel`], [`link`] | the way to the primary's LiteFS; what its stream does not carry |
 //! | [`supervise`], [`output`], [`version`] | it as our child: its output, which one it is |
 //! | [`preflight`], [`mount`] | what keeps it from starting; its mount, dead or alive |
 //! | [`render`] | the `litefs.yml` that it runs with |
@@ -25,6 +25,7 @@ pub mod fence;
 mod follow;
 pub mod history;
 pub mod hold;
+pub mod link;
 pub mod mount;
 pub mod output;
 pub mod position;

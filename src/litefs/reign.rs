@@ -26,7 +26,7 @@ impl Litefs {
         if self.duty() == Duty::Primary(epoch) && self.desk.reigns() == Some(epoch) {
             return self.store().begin(epoch, content);
         }
-        if *self.desk.given_back().borrow() >= epoch {
+        if self.cluster.elects() && *self.desk.given_back().borrow() >= epoch {
             let why =
                 format!("LiteFS has ended its reign in epoch {epoch}: it does not get it again");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
@@ -44,10 +44,14 @@ impl Litefs {
             self.follow_nobody();
         }
         let late = |_| io::Error::new(io::ErrorKind::TimedOut, "LiteFS did not become primary");
-        self.until(TAKING_OVER, |seen| seen.is_primary()).await.map_err(late)?;
+        self.until(TAKING_OVER, |seen| seen.is_primary() || !seen.live).await.map_err(late)?;
+        if !self.watch.seen().borrow().is_primary() {
+            let why = "LiteFS has ended while it was to become primary";
+            return Err(io::Error::new(io::ErrorKind::NotConnected, why));
+        }
         grant.keep();
         self.set_duty(Duty::Primary(epoch));
-        self.position.reset(Position { epoch, txid: held.position.txid });
+        self.publish_anew(Position { epoch, txid: held.position.txid });
         Ok(held)
     }
 
@@ -91,7 +95,7 @@ impl Litefs {
         // Without LiteFS there is nothing to read; it will be when it is back.
         if let Ok(content) = self.content().await {
             self.store().close(content)?;
-            self.position.reset(self.label(content));
+            self.publish_anew(self.label(content));
         }
         Ok(())
     }

@@ -79,6 +79,7 @@ pub struct Supervisor {
     order: watch::Sender<Order>,
     /// Its process group, to kill at once.
     kill: watch::Sender<u64>,
+    mounted: watch::Receiver<bool>,
 }
 
 /// Starts LiteFS in a task of the current runtime, and keeps it running.
@@ -86,16 +87,22 @@ pub fn start(spec: Spec) -> Supervisor {
     let (publish, state) = watch::channel(State::default());
     let (order, orders) = watch::channel(Order::Run);
     let (kill, kills) = watch::channel(0);
+    let (mount, mounted) = watch::channel(false);
     let last_error = LastError::default();
-    let keeper = Keeper { spec, publish, orders, kills, last_error, backoff: BACKOFF };
+    let keeper = Keeper { spec, publish, mount, orders, kills, last_error, backoff: BACKOFF };
     tokio::spawn(keeper.run());
-    Supervisor { state, order, kill }
+    Supervisor { state, order, kill, mounted }
 }
 
 impl Supervisor {
     /// Its state, now and as it changes.
     pub fn state(&self) -> watch::Receiver<State> {
         self.state.clone()
+    }
+
+    /// Whether its file system is there. Files in it that are open do not outlive a `false`.
+    pub fn mounted(&self) -> watch::Receiver<bool> {
+        self.mounted.clone()
     }
 
     /// SIGTERM, and SIGKILL if that does not help soon. Returns when it is gone and unmounted. Stop the
@@ -116,6 +123,7 @@ impl Supervisor {
 struct Keeper {
     spec: Spec,
     publish: watch::Sender<State>,
+    mount: watch::Sender<bool>,
     orders: watch::Receiver<Order>,
     kills: watch::Receiver<u64>,
     last_error: LastError,
@@ -205,7 +213,7 @@ impl Keeper {
         }
         let end = process.end().await;
         let ready = self.publish.borrow().ready;
-        self.publish.send_modify(|state| (state.pid, state.ready) = (None, false));
+        self.gone();
         self.unmount().await;
         self.backoff.ran_for(since.elapsed());
         match end {
@@ -223,16 +231,17 @@ impl Keeper {
     /// Returns once it is mounted and answers.
     fn until_ready(&self) -> impl Future<Output = ()> + use<> {
         let (litefs, fuse) = (self.spec.litefs.clone(), self.spec.fuse);
-        let publish = self.publish.clone();
+        let (publish, mount) = (self.publish.clone(), self.mount.clone());
         async move {
             let api = Api(litefs.http);
             // It answers only once it has mounted; that somebody else does was ruled out before.
-            let mounted = || !fuse || mount::is_mounted(&litefs.mount).unwrap_or(false);
-            while api.info().await.is_err() || !mounted() {
+            let is_mounted = || !fuse || mount::is_mounted(&litefs.mount).unwrap_or(false);
+            while api.info().await.is_err() || !is_mounted() {
                 sleep(LOOK).await;
             }
             tracing::info!("LiteFS: mounted at {}", litefs.mount.display());
             publish.send_modify(|state| (state.ready, state.trouble) = (true, None));
+            mount.send_replace(true);
         }
     }
 
@@ -260,8 +269,13 @@ impl Keeper {
             Ok(end) => tracing::info!("LiteFS: stopped: {end}"),
             Err(error) => tracing::warn!("LiteFS: stopped: {error}"),
         }
-        self.publish.send_modify(|state| (state.pid, state.ready) = (None, false));
+        self.gone();
         self.unmount().await;
+    }
+
+    fn gone(&self) {
+        self.publish.send_modify(|state| (state.pid, state.ready) = (None, false));
+        self.mount.send_replace(false);
     }
 
     /// Removes what it has left mounted.

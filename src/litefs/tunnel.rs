@@ -116,6 +116,10 @@ mod tests {
             Claim::none()
         }
 
+        fn elects(&self) -> bool {
+            true
+        }
+
         fn starts(&self) -> Arc<[Start]> {
             Arc::default()
         }

@@ -10,7 +10,8 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::hooks::Hooks;
-use super::peers::{Peering, Told, data_protocols, follow_primary};
+use super::kept::Kept;
+use super::peers::{Peering, Told, data_protocols};
 use super::status;
 use super::steering::Steering;
 use crate::acks::Acks;
@@ -25,7 +26,6 @@ use crate::election::times::Times;
 use crate::election::transport::{self, PeerTransport};
 use crate::election::view::{self, Known};
 use crate::election::{Election, PATIENCE};
-use crate::embedded::Embedded;
 use crate::engine::{BoxFuture, Engine};
 use crate::peer::gossip::Peers;
 use crate::peer::{self, Credentials, Dialer};
@@ -73,8 +73,7 @@ impl Ground for Surroundings {
         if !self.health.is_up() {
             return Some("its application does not answer".to_owned());
         }
-        let state = self.engine.state().state;
-        state.starts_with("failed").then_some(state)
+        self.engine.unfit()
     }
 
     fn promoted(&self, epoch: Epoch) -> BoxFuture<'static, bool> {
@@ -114,7 +113,7 @@ pub struct Beginning {
 /// What the election works with on this node.
 pub struct Means {
     /// Where replicas' and peers' requests go; `None` on a witness.
-    pub serving: Option<(Arc<Embedded>, PeerDoor)>,
+    pub serving: Option<(Kept, PeerDoor)>,
     /// What replicas hold.
     pub acks: Arc<Acks>,
     /// What is counted.
@@ -185,9 +184,12 @@ impl Beginning {
             ground: Arc::new(surroundings.clone()),
         });
         let engine = surroundings.engine.clone();
-        let kept = serving.as_ref().map(|(engine, _)| engine.clone());
+        let kept = serving.as_ref().map(|(kept, _)| kept.clone());
+        if let Some(kept) = &kept {
+            kept.join(&election);
+        }
         let mut protocols = match serving {
-            Some((engine, door)) => data_protocols(&engine, &acks, door),
+            Some((kept, door)) => data_protocols(&kept, &acks, door),
             None => Vec::new(),
         };
         protocols.push((
@@ -216,8 +218,9 @@ impl Beginning {
         };
         tasks.spawn(publisher.run());
         tasks.spawn(keep_addresses(raft.clone(), dialer.clone()));
-        if let Some(engine) = kept {
-            tasks.spawn(follow(sources, engine, dialer));
+        if let Some(kept) = kept {
+            tasks.spawn(follow(sources, kept, dialer));
+            tasks.spawn(watch_engine(election.clone(), engine));
         }
         tasks.spawn(election.clone().run());
         let down_after = config.app.down_after;
@@ -307,18 +310,14 @@ async fn keep_addresses(raft: Raft, dialer: Arc<Dialer>) {
 /// what to do.
 async fn follow(
     mut source: watch::Receiver<Option<(NodeId, Epoch)>>,
-    engine: Arc<Embedded>,
+    kept: Kept,
     dialer: Arc<Dialer>,
 ) {
     loop {
         let now = source.borrow_and_update().clone();
         let follows = async {
-            let Some((primary, _)) = now else { return std::future::pending().await };
-            if let Err(why) = engine.become_replica(Some(primary.clone())).await {
-                tracing::error!(%why, "the engine cannot follow; trying again");
-                return sleep(LOOK).await;
-            }
-            follow_primary(&engine, &dialer, &primary).await;
+            let Some((primary, epoch)) = now else { return std::future::pending().await };
+            kept.follow(&dialer, &primary, epoch).await;
         };
         tokio::select! {
             () = follows => {}
@@ -328,6 +327,21 @@ async fn follow(
                 }
             }
         }
+    }
+}
+
+/// Ends this node's reign when its engine does.
+async fn watch_engine(election: Election, engine: Arc<dyn Engine>) {
+    let mut own = election.own();
+    loop {
+        let epoch = engine.lost().await;
+        election.is_over(epoch);
+        // An error means that the election is gone.
+        if own.wait_for(|own| own.epoch > epoch || !own.reigning).await.is_err() {
+            return;
+        }
+        // The engine is told to be a replica's as the last thing of a reign.
+        sleep(LOOK).await;
     }
 }
 

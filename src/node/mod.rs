@@ -18,10 +18,10 @@ use tokio::task::JoinSet;
 use crate::acks::Acks;
 use crate::admin::{self, Admin, Hosts, token};
 use crate::cluster::{Epoch, Role};
-use crate::config::{Config, Election};
+use crate::config::{Config, Election, EngineKind};
 use crate::control;
 use crate::control::fixed::FixedControl;
-use crate::embedded::{self, Duty, Embedded};
+use crate::embedded::Duty;
 use crate::engine::Engine;
 use crate::process::app;
 use crate::process::child::{self, ChildHandle};
@@ -39,9 +39,11 @@ use crate::telemetry::events::Events;
 use crate::telemetry::metrics::Metrics;
 use crate::yaml::Problem;
 
+mod around;
 mod certificates;
 mod elected;
 mod hooks;
+mod kept;
 mod nothing;
 mod part;
 mod peers;
@@ -53,6 +55,7 @@ mod steering;
 use certificates::{Certificates, watch_expiry};
 use elected::{Means, Surroundings};
 use hooks::Hooks;
+use kept::Kept;
 use nothing::Nothing;
 use part::Beginning;
 
@@ -136,6 +139,12 @@ impl Node {
             false => Some(listen(config.proxy.listen, "proxy.listen")?),
         };
         let admin = listen(config.admin.listen, "admin.listen")?;
+        let lease = match config.litefs.engine {
+            EngineKind::Litefs | EngineKind::External if proxy.is_some() => {
+                Some(listen(config.litefs.lease_listen, "litefs.lease_listen")?)
+            }
+            _ => None,
+        };
         let addresses = match &proxy {
             Some(proxy) => (local(proxy)?, local(&admin)?),
             None => (config.proxy.listen, local(&admin)?),
@@ -169,7 +178,7 @@ impl Node {
             runtime.block_on(async {
                 let (rules, certificates) = (in_force, in_use);
                 let control =
-                    Control { config, tuning, token, events, rules, certificates, stopping };
+                    Control { config, tuning, token, events, rules, certificates, lease, stopping };
                 match control.start(proxy, admin).await {
                     Ok(running) => {
                         let _ = report.send(Ok(()));
@@ -275,6 +284,8 @@ struct Control {
     events: Arc<Events>,
     rules: watch::Receiver<Arc<RuleSet>>,
     certificates: Option<Arc<Certificates>>,
+    /// Where LiteFS gets its lease, if there is one.
+    lease: Option<TcpListener>,
     stopping: watch::Receiver<Urgency>,
 }
 
@@ -296,35 +307,51 @@ struct Running {
 
 /// What serves requests: not on a witness.
 struct DataSide {
-    engine: Arc<Embedded>,
+    kept: Kept,
     data_plane: DataPlane,
     app: Option<ChildHandle>,
 }
 
 impl Control {
     async fn start(self, proxy: Option<TcpListener>, admin: TcpListener) -> io::Result<Running> {
-        let Self { config, tuning, token, events, rules, certificates, stopping } = self;
+        let Self { config, tuning, token, events, rules, certificates, lease, stopping } = self;
         let (draining, drain) = watch::channel(false);
         let credentials = certificates.as_ref().map(|own| own.credentials());
         let beginning = Beginning::new(&config, credentials, drain.clone())?;
         let view = beginning.view();
         let role = view.borrow().role;
-        let kept = match proxy {
-            Some(_) => Some(start_engine(&config, &tuning, role, beginning.epoch())?),
-            None => None,
-        };
-        let engine: Arc<dyn Engine> = match &kept {
-            Some(engine) => engine.clone(),
-            None => Arc::new(Nothing::default()),
-        };
         // Without an election nobody can take this node's place: it may write for as long as it lives.
         let leash = Leash::default();
         let guard = tuning.guard.map(|program| Guard { program, leash: leash.clone() });
+        let kept = match proxy {
+            Some(_) => Some(Kept::start(
+                &config,
+                kept::Beginning {
+                    duty: match role {
+                        Role::Primary => Duty::Primary(beginning.epoch().unwrap_or(SINGLE_EPOCH)),
+                        Role::Replica | Role::Witness => Duty::Replica,
+                    },
+                    replicated: beginning.epoch().is_some(),
+                    dialer: beginning.peering().map(|peering| peering.dialer.clone()),
+                    apply_delay: tuning.apply_delay,
+                    guard: guard.clone(),
+                    lease,
+                },
+            )?),
+            None => None,
+        };
+        let engine: Arc<dyn Engine> = match &kept {
+            Some(kept) => kept.engine(),
+            None => Arc::new(Nothing::default()),
+        };
 
         let (checker, health) = health::channel();
         let check = health::run(checker, config.proxy.target.clone(), config.app.health.clone());
         let app = app::spec(&config.app, app_environment(&config), guard.clone());
-        let app = app.filter(|_| !config.is_witness()).map(child::start);
+        let mounted = kept.as_ref().and_then(Kept::mounted);
+        let app =
+            app.filter(|_| !config.is_witness()).map(|spec| child::Spec { needs: mounted, ..spec });
+        let app = app.map(child::start);
         let workers = thread::available_parallelism().map_or(1, usize::from);
         let metrics = Metrics::new(workers);
         let (writes, acks) = (Arc::<Writes>::default(), Arc::<Acks>::default());
@@ -354,9 +381,9 @@ impl Control {
             draining: drain,
         });
         let data = match proxy.zip(kept) {
-            Some((proxy, engine)) => {
+            Some((proxy, kept)) => {
                 let data_plane = DataPlane::start(proxy, shared, workers)?;
-                Some(DataSide { engine, data_plane, app })
+                Some(DataSide { kept, data_plane, app })
             }
             None => None,
         };
@@ -384,16 +411,18 @@ impl Control {
             let validity = certificates.validity();
             tasks.spawn(watch_expiry(validity, metrics.clone(), events.clone()));
         }
-        let serving = data.as_ref().map(|d| (d.engine.clone(), d.data_plane.peer_door()));
+        let serving = data.as_ref().map(|d| (d.kept.clone(), d.data_plane.peer_door()));
         let mut elected = None;
         match beginning {
             Beginning::Alone(alone) => {
-                tasks.spawn(alone.begin(hooks.promoted(SINGLE_EPOCH)));
+                if let Some((kept, _)) = serving {
+                    tasks.spawn(alone.begin(kept, hooks.promoted(SINGLE_EPOCH)));
+                }
             }
             Beginning::Fixed(fixed) => {
                 let hooks = hooks.clone();
-                if let Some((engine, door)) = serving {
-                    let part = fixed.run(&config, engine, acks, health, door, hooks).await?;
+                if let Some((kept, door)) = serving {
+                    let part = fixed.run(&config, kept, acks, health, door, hooks).await?;
                     tasks.spawn(async move { drop(part.join_all().await) });
                 }
             }
@@ -454,7 +483,7 @@ impl Running {
         }
         // The port closes first, so that clients go elsewhere while those under way are finished.
         self.draining.send_replace(true);
-        let engine = match self.data.take() {
+        let kept = match self.data.take() {
             Some(data) => Some(data.stop(&deadline).await),
             None => None,
         };
@@ -469,8 +498,8 @@ impl Running {
         }
         self.tasks.shutdown().await;
         // After the application: it has the database open until it ends.
-        if let Some(engine) = engine {
-            engine.stop();
+        if let Some(kept) = kept {
+            deadline.phase("engine", kept.stop()).await;
         }
         // Last, so that the stopping can be watched.
         self.admin_stop.send_replace(true);
@@ -481,7 +510,7 @@ impl Running {
 
 impl DataSide {
     /// Ends requests, then the application. What is left is the engine.
-    async fn stop(self, deadline: &shutdown::Deadline) -> Arc<Embedded> {
+    async fn stop(self, deadline: &shutdown::Deadline) -> Kept {
         deadline.phase("drain", self.data_plane.drained()).await;
         let left = self.data_plane.connections();
         if left > 0 {
@@ -493,33 +522,13 @@ impl DataSide {
         {
             app.kill().await;
         }
-        self.engine
+        self.kept
     }
 }
 
 /// What the application is told by its environment.
 fn app_environment(config: &Config) -> Vec<(String, String)> {
     vec![("LITEPILOT_NODE".to_owned(), config.node.to_string())]
-}
-
-fn start_engine(
-    config: &Config,
-    tuning: &Tuning,
-    role: Role,
-    reign: Option<Epoch>,
-) -> io::Result<Arc<Embedded>> {
-    let duty = match role {
-        Role::Primary => Duty::Primary(reign.unwrap_or(SINGLE_EPOCH)),
-        Role::Replica | Role::Witness => Duty::Replica,
-    };
-    Embedded::start(embedded::Options {
-        mount: config.litefs.mount.clone(),
-        db: config.proxy.db.clone(),
-        data_dir: config.data_dir.clone(),
-        duty,
-        replicated: reign.is_some(),
-        apply_delay: tuning.apply_delay,
-    })
 }
 
 fn make_data_dir(config: &Config) -> Result<(), StartError> {

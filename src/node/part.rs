@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::peers::{self, Peering};
+use super::kept::Kept;
+use super::peers::{self, Peering, reign_for_good};
 use super::{SINGLE_EPOCH, elected};
 use crate::cluster::{ClusterView, Epoch};
-use crate::config::{Config, Election};
+use crate::config::{Config, Election, EngineKind};
 use crate::peer::Credentials;
 
 /// One of the ways, before the engine and the data plane are there.
@@ -76,20 +77,34 @@ impl Beginning {
 impl Alone {
     fn new(config: &Config) -> Self {
         let mut view = ClusterView::single(config.node.clone(), SINGLE_EPOCH);
-        if !config.app.on_promote.is_empty() {
-            // No primary until it has done its work.
-            view = ClusterView { primary: None, writable: false, ..view };
+        if !config.app.on_promote.is_empty() || config.litefs.engine != EngineKind::Embedded {
+            // No primary until it has done its work, and LiteFS is there.
+            view = closed(view);
         }
         Self(watch::Sender::new(view))
     }
 
-    /// Takes writes, if `promoted` says so. Returns when nobody looks any more.
-    pub async fn begin(self, promoted: impl Future<Output = bool>) {
-        if promoted.await && !self.0.borrow().writable {
-            let node = self.0.borrow().node.clone();
-            self.0.send_replace(ClusterView::single(node, SINGLE_EPOCH));
-        }
+    /// Takes writes while the engine can, if `promoted` says so. Returns when nobody looks any more.
+    pub async fn begin(self, kept: Kept, promoted: impl Future<Output = bool>) {
+        let open = |open| {
+            self.0.send_if_modified(|view| {
+                let news = view.writable != open;
+                if news {
+                    *view = match open {
+                        true => ClusterView::single(view.node.clone(), SINGLE_EPOCH),
+                        false => closed(view.clone()),
+                    };
+                }
+                news
+            });
+        };
+        reign_for_good(&kept, SINGLE_EPOCH, promoted, open).await;
         // The channel has to stay open.
         self.0.closed().await;
     }
+}
+
+/// The same without a primary.
+fn closed(view: ClusterView) -> ClusterView {
+    ClusterView { primary: None, writable: false, ..view }
 }

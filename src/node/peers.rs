@@ -10,26 +10,21 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::hooks::Hooks;
+use super::kept::{Kept, PAUSE};
 use crate::acks::{Acks, Electorate};
 use crate::cluster::{ClusterView, Epoch, NodeId, Role};
 use crate::config::Config;
-use crate::embedded::Embedded;
 use crate::engine::Engine;
 use crate::fixed::{Fixed, Setup};
 use crate::peer::gossip::{self, Gossip, Peers, Report};
 use crate::peer::{self, Credentials, Dialer, Limits, Listener, Times};
 use crate::process::health::AppHealth;
 use crate::proxy::PeerDoor;
-use crate::txid::Stamp;
 
 /// Connections that carry forwarded requests.
 const HTTP_LIMITS: Limits = Limits { per_peer: 2048, total: 8192 };
-/// A replica needs one connection; the others are those it gave up.
-const EMBEDDED_LIMITS: Limits = Limits { per_peer: 4, total: 256 };
 /// How often a node's own report is made anew; gossip sends it only if it differs.
 const REPORT_EVERY: Duration = Duration::from_millis(50);
-/// Before a replica dials its primary again.
-const FOLLOW_PAUSE: Duration = Duration::from_millis(50);
 
 /// This node's end of the peer port, before it is open.
 pub struct Peering {
@@ -118,10 +113,11 @@ pub struct Told {
 }
 
 /// What serves forwarded requests and replicas.
-pub fn data_protocols(engine: &Arc<Embedded>, acks: &Arc<Acks>, door: PeerDoor) -> Vec<Protocol> {
+pub fn data_protocols(kept: &Kept, acks: &Arc<Acks>, door: PeerDoor) -> Vec<Protocol> {
     let enter = Arc::new(move |incoming: peer::Incoming| door.enter(incoming.stream));
-    let ship = ship(engine.clone(), acks.clone());
-    vec![(peer::HTTP, HTTP_LIMITS, enter), (peer::EMBEDDED, EMBEDDED_LIMITS, ship)]
+    let mut protocols = kept.protocols(acks);
+    protocols.push((peer::HTTP, HTTP_LIMITS, enter));
+    protocols
 }
 
 /// A node's part in a cluster with a fixed primary, before the engine and the data plane are there.
@@ -176,7 +172,7 @@ impl Beginning {
     pub async fn run(
         self,
         config: &Config,
-        engine: Arc<Embedded>,
+        kept: Kept,
         acks: Arc<Acks>,
         health: AppHealth,
         door: PeerDoor,
@@ -187,33 +183,45 @@ impl Beginning {
             config.cluster.peers.iter().map(|(name, _)| name.clone()).collect();
         let members = Arc::new(move |node: &NodeId| names.contains(node));
         let (dialer, view, epoch) = (peering.dialer.clone(), fixed.view(), fixed.epoch());
-        let told = Told { view: view.clone(), engine: engine.clone(), health };
-        let protocols = data_protocols(&engine, &acks, door);
+        let told = Told { view: view.clone(), engine: kept.engine(), health };
+        let protocols = data_protocols(&kept, &acks, door);
         let mut tasks = peering.open(config, members, protocols, told).await?;
         tasks.spawn(fixed.run());
         let reign = Reign { acks, electorate: electorate(config), epoch };
-        tasks.spawn(follow(view, engine, dialer, reign));
-        tasks.spawn(async move {
-            ready.send_replace(epoch != Epoch(0) && hooks.promoted(epoch).await);
-            // The sender is kept for as long as anybody listens.
-            ready.closed().await;
-        });
+        tasks.spawn(follow(view, kept.clone(), dialer, reign));
+        if epoch != Epoch(0) {
+            tasks.spawn(async move {
+                let open = |open| {
+                    ready.send_replace(open);
+                };
+                reign_for_good(&kept, epoch, hooks.promoted(epoch), open).await;
+                // The sender is kept for as long as anybody listens.
+                ready.closed().await;
+            });
+        }
         Ok(tasks)
     }
 }
 
-/// Serves each replica that connects, and passes its acknowledgements on.
-fn ship(engine: Arc<Embedded>, acks: Arc<Acks>) -> peer::Handler {
-    Arc::new(move |incoming| {
-        let (engine, acks) = (engine.clone(), acks.clone());
-        tokio::spawn(async move {
-            let replica = incoming.node;
-            let applied = |stamp: Stamp| acks.heard(&replica, stamp.position);
-            if let Err(why) = engine.serve(incoming.stream, applied).await {
-                tracing::debug!(%replica, %why, "a replica is no longer served");
-            }
-        });
-    })
+/// Without an election: has the engine reign, and again whenever it has ceased to by itself. `open` is
+/// told whether this node takes writes; never `true` unless `promoted`, once the engine reigns, says so.
+pub async fn reign_for_good(
+    kept: &Kept,
+    epoch: Epoch,
+    promoted: impl Future<Output = bool>,
+    open: impl Fn(bool),
+) {
+    let engine = kept.engine();
+    kept.reign(epoch).await;
+    if !promoted.await {
+        return;
+    }
+    loop {
+        open(true);
+        engine.lost().await;
+        open(false);
+        kept.reign(epoch).await;
+    }
 }
 
 /// Keeps this node's report about itself up to date.
@@ -281,31 +289,28 @@ impl Reign {
 /// Has the engine do what the view says: reign in its epoch, or follow its primary.
 async fn follow(
     mut view: watch::Receiver<ClusterView>,
-    engine: Arc<Embedded>,
+    kept: Kept,
     dialer: Arc<Dialer>,
     mut reign: Reign,
 ) {
     loop {
         let now = view.borrow_and_update().clone();
         let follows = async {
-            let primary = now.primary.as_ref().map(|p| (p.node.clone(), p.epoch));
-            let done = match &primary {
-                Some((node, epoch)) if *node == now.node => {
-                    reign.begin(*epoch);
-                    engine.become_primary(*epoch).await.map(drop)
+            match now.primary.as_ref().map(|p| (p.node.clone(), p.epoch)) {
+                Some((node, epoch)) if node == now.node => {
+                    reign.begin(epoch);
+                    kept.reign(epoch).await;
+                    std::future::pending().await
                 }
-                _ if now.role == Role::Primary => return std::future::pending().await,
-                _ => engine.become_replica(primary.as_ref().map(|p| p.0.clone())).await,
-            };
-            if let Err(why) = done {
-                tracing::error!(%why, "the engine cannot change its role; trying again");
-                return sleep(FOLLOW_PAUSE * 10).await;
-            }
-            match primary {
-                Some((node, _)) if node != now.node => {
-                    follow_primary(&engine, &dialer, &node).await
+                Some((node, epoch)) => kept.follow(&dialer, &node, epoch).await,
+                None if now.role == Role::Primary => std::future::pending().await,
+                None => {
+                    if let Err(why) = kept.engine().become_replica(None).await {
+                        tracing::error!(%why, "the engine cannot change its role; trying again");
+                        return sleep(PAUSE * 10).await;
+                    }
+                    std::future::pending().await
                 }
-                _ => std::future::pending().await,
             }
         };
         tokio::select! {
@@ -317,17 +322,4 @@ async fn follow(
             }
         }
     }
-}
-
-/// Follows one primary until the connection ends, and waits a little.
-pub async fn follow_primary(engine: &Embedded, dialer: &Dialer, primary: &NodeId) {
-    match dialer.dial(primary, peer::EMBEDDED).await {
-        Ok(stream) => {
-            if let Err(why) = engine.follow(stream).await {
-                tracing::warn!(%primary, %why, "the database is no longer received; dialing again");
-            }
-        }
-        Err(why) => tracing::debug!(%primary, %why, "cannot follow"),
-    }
-    sleep(FOLLOW_PAUSE).await;
 }

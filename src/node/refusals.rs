@@ -1,6 +1,6 @@
 //! What this version refuses to start with, and what it starts with although it will surprise.
 
-use crate::config::{Ack, Config, Election, EngineKind};
+use crate::config::{Ack, Config, Election};
 use crate::rules::RuleSet;
 
 /// What the configuration may ask for and this version does not do. Starting without it would break
@@ -11,10 +11,6 @@ use crate::rules::RuleSet;
 /// The first such thing, and what to do instead.
 pub fn check(config: &Config) -> Result<(), String> {
     let refusals = [
-        (
-            config.litefs.engine != EngineKind::Embedded,
-            "litefs.engine: this version runs `embedded` only",
-        ),
         (
             config.proxy.tls.is_some(),
             "proxy.tls: this version speaks plain HTTP; put nginx in front",

@@ -39,6 +39,8 @@ pub const GOSSIP: &str = "litepilot-gossip/1";
 pub const RAFT: &str = "litepilot-raft/1";
 /// A byte tunnel to a node's LiteFS.
 pub const LITEFS: &str = "litepilot-litefs/1";
+/// How far copies in LiteFS are.
+pub const POSITIONS: &str = "litepilot-positions/1";
 /// The embedded engine's shipping of the database.
 pub const EMBEDDED: &str = "litepilot-embedded/1";
 

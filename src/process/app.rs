@@ -28,7 +28,7 @@ pub fn spec(app: &config::App, env: Vec<(String, String)>, guard: Option<Guard>)
         log: log.into(),
         guard,
     };
-    Some(Spec { launch, grace: app.grace, backoff: BACKOFF })
+    Some(Spec { launch, grace: app.grace, backoff: BACKOFF, needs: None })
 }
 
 /// An application's line in our log: its target is `app`, whatever child or hook of it wrote it.

@@ -22,6 +22,9 @@ pub struct Spec {
     pub grace: Duration,
     /// Between its end, or a failed start, and the next start.
     pub backoff: Backoff,
+    /// It runs only while this is true: the file system of its database is there. When that goes, files
+    /// that it has open there are dead: it is stopped, and started again with the next one.
+    pub needs: Option<watch::Receiver<bool>>,
 }
 
 /// What a child is doing.
@@ -133,6 +136,13 @@ impl Supervisor {
                 () = guard.leash.permits() => {}
             }
         }
+        if let Some(needs) = &mut self.spec.needs {
+            tokio::select! {
+                () = ordered(&mut self.orders, Order::Stop) => return None,
+                // An error means that it will never be there: nobody is left who would start it.
+                Ok(_) = needs.wait_for(|there| *there) => {}
+            }
+        }
         match spawn::spawn(&self.spec.launch).await {
             Ok(process) => self.watch_over(process).await?,
             Err(error) => {
@@ -154,10 +164,17 @@ impl Supervisor {
         let since = Instant::now();
         self.set(Phase::Running, Some(process.pid()));
         tracing::info!("{name}: started, pid {}", process.pid());
+        let mut needs = self.spec.needs.clone();
         tokio::select! {
             () = ordered(&mut self.orders, Order::Stop) => {
                 self.stop(process).await;
                 return None;
+            }
+            () = gone_from(&mut needs) => {
+                tracing::warn!("{name}: the file system of its database has gone: it is restarted");
+                self.set(Phase::Backoff, None);
+                self.stop(process).await;
+                return Some(());
             }
             _ = process.wait() => {}
         }
@@ -194,6 +211,14 @@ impl Supervisor {
             current.state = state;
             current.pid = pid;
         });
+    }
+}
+
+/// Returns when what the program needs is there no more.
+async fn gone_from(needs: &mut Option<watch::Receiver<bool>>) {
+    match needs {
+        Some(needs) => drop(needs.wait_for(|there| !*there).await),
+        None => std::future::pending().await,
     }
 }
 

@@ -91,7 +91,7 @@ fn app(dir: &Path, leash: &Leash) -> Spec {
         guard: Some(Guard { program: LITEPILOT.into(), leash: leash.clone() }),
     };
     let quick = Duration::from_millis(5);
-    Spec { launch, grace: CLAIM, backoff: Backoff::new(quick, quick, quick) }
+    Spec { launch, grace: CLAIM, backoff: Backoff::new(quick, quick, quick), needs: None }
 }
 
 /// A primary, and the application's processes: the program, its worker and their guard.

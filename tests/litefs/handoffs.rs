@@ -203,8 +203,7 @@ async fn a_handoff_that_nobody_decided_leaves_no_primary() {
     let connected = async || nodes.nodes[1].litefs.seen().borrow().follows().is_some();
     until("it is connected", connected).await;
     let _ = api.promote(LONG).await;
-    let mut lost = nodes.nodes[0].litefs.lost();
-    timeout(LONG, lost.wait_for(|lost| *lost == epoch)).await.unwrap().unwrap();
+    assert_eq!(timeout(LONG, nodes.nodes[0].litefs.lost()).await.unwrap(), epoch);
     assert!(!nodes.nodes[1].litefs.seen().borrow().is_primary());
     assert!(nodes.nodes[0].litefs.read_position().await.is_err());
     // As the election does when a reign was lost.

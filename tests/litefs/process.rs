@@ -28,8 +28,7 @@ async fn it_is_started_again_when_it_dies_and_its_reign_is_over_at_once() {
     nodes.write(0, 1).await;
     let held = nodes.nodes[0].held().await;
     signal(&nodes.nodes[0], Signal::KILL);
-    let mut lost = nodes.nodes[0].litefs.lost();
-    timeout(LONG, lost.wait_for(|lost| *lost == epoch)).await.unwrap().unwrap();
+    assert_eq!(timeout(LONG, nodes.nodes[0].litefs.lost()).await.unwrap(), epoch);
     nodes.nodes[0].litefs.become_replica(None).await.unwrap();
     nodes.nodes[0].ready().await;
     assert_eq!(nodes.nodes[0].held().await, held);
@@ -51,8 +50,7 @@ async fn one_that_hangs_as_primary_is_killed_and_stalls_nobody() {
         let read = nodes.nodes[0].litefs.read_position();
         assert!(timeout(LONG, read).await.unwrap().is_err());
     }
-    let mut lost = nodes.nodes[0].litefs.lost();
-    timeout(LONG, lost.wait_for(|lost| *lost == epoch)).await.unwrap().unwrap();
+    assert_eq!(timeout(LONG, nodes.nodes[0].litefs.lost()).await.unwrap(), epoch);
     nodes.nodes[0].litefs.become_replica(None).await.unwrap();
     until("it is started again", async || nodes.nodes[0].restarts() == 1).await;
     nodes.nodes[0].ready().await;

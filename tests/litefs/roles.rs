@@ -7,6 +7,8 @@ use litepilot::cluster::Epoch;
 use litepilot::engine::Engine;
 use litepilot::txid::{Position, Txid};
 
+use tokio::time::timeout;
+
 use super::support::{LONG, Nodes, until};
 
 #[tokio::test]
@@ -21,7 +23,7 @@ async fn a_replica_gets_what_its_primary_writes() {
     assert_eq!(position.epoch, epoch);
     // The replica's cell is fed by events.
     let cell = nodes.nodes[1].litefs.position().clone();
-    tokio::time::timeout(LONG, cell.wait(position)).await.unwrap();
+    timeout(LONG, cell.wait(position)).await.unwrap();
     nodes.level(0, 1).await;
     assert_eq!(nodes.nodes[1].rows().unwrap(), [1, 2]);
     assert!(nodes.nodes[0].litefs.position().reached(position), "the primary's own, by events");
@@ -62,9 +64,9 @@ async fn a_claim_that_ends_ends_the_reign() {
     let node = &nodes.nodes[0];
     litepilot::litefs::cluster::Cluster::claim(&*node.member, epoch).end();
     let mut seen = node.litefs.seen();
-    tokio::time::timeout(LONG, seen.wait_for(|seen| !seen.is_primary())).await.unwrap().unwrap();
+    timeout(LONG, seen.wait_for(|seen| !seen.is_primary())).await.unwrap().unwrap();
     assert!(node.litefs.read_position().await.is_err(), "it cannot vouch for any write");
-    assert_eq!(*node.litefs.lost().borrow(), epoch);
+    assert_eq!(timeout(LONG, node.litefs.lost()).await.unwrap(), epoch);
     assert!(node.litefs.become_primary(epoch).await.is_err(), "a reign does not begin twice");
     node.litefs.become_replica(None).await.unwrap();
     assert!(node.litefs.read_position().await.is_ok());
@@ -133,7 +135,7 @@ async fn a_replica_that_was_cut_off_misses_nothing() {
     nodes.follow(1, 0).await;
     let end = nodes.nodes[0].litefs.read_position().await.unwrap();
     let cell = nodes.nodes[1].litefs.position().clone();
-    tokio::time::timeout(LONG, cell.wait(end)).await.unwrap();
+    timeout(LONG, cell.wait(end)).await.unwrap();
     assert_eq!(nodes.nodes[1].rows().unwrap().len(), 20);
     assert!(!nodes.nodes[1].config.data_dir.join("diverged").exists());
     nodes.stop().await;
@@ -179,7 +181,7 @@ async fn an_empty_replica_gets_everything() {
     until("it is fit", async || nodes.nodes[1].litefs.unfit().is_none()).await;
     let position = nodes.nodes[0].litefs.read_position().await.unwrap();
     assert!(position >= Position { epoch: Epoch(1), txid: Txid(11) });
-    nodes.nodes[1].litefs.primary_is_at(position);
+    nodes.nodes[1].litefs.primary_is_at(position, std::time::Instant::now());
     assert!(nodes.nodes[1].litefs.lag().is_some_and(|lag| lag < LONG));
     nodes.stop().await;
 }

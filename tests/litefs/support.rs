@@ -67,6 +67,10 @@ impl Cluster for Member {
         if claim.0 == epoch { claim.1.clone() } else { Claim::none() }
     }
 
+    fn elects(&self) -> bool {
+        true
+    }
+
     fn starts(&self) -> Arc<[Start]> {
         self.agreed.starts.lock().unwrap().clone().into()
     }

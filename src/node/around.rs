@@ -1,0 +1,113 @@
+//! What LiteFS' engine asks of the cluster: of the election, or of a primary that is always the same.
+
+use std::io;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use crate::claim::Claim;
+use crate::cluster::{Epoch, NodeId, Start};
+use crate::config::{self, Config};
+use crate::election::Election;
+use crate::election::table::Command;
+use crate::engine::BoxFuture;
+use crate::litefs::cluster::{Cluster, Stream};
+use crate::peer::{self, Dialer};
+
+/// The cluster around a LiteFS.
+pub struct Around {
+    elects: bool,
+    dialer: Option<Arc<Dialer>>,
+    /// There once it runs, if there is one.
+    election: OnceLock<Election>,
+    /// As the primary has told; it knows before the table here does.
+    starts: Mutex<Arc<[Start]>>,
+    /// LiteFS' cluster ID, where nobody agrees upon it: each LiteFS keeps its own on disk.
+    id: Mutex<Option<String>>,
+}
+
+impl Around {
+    /// As configured.
+    pub fn new(config: &Config, dialer: Option<Arc<Dialer>>) -> Self {
+        Self {
+            elects: config.cluster.election == config::Election::Raft,
+            dialer,
+            election: OnceLock::new(),
+            starts: Mutex::default(),
+            id: Mutex::default(),
+        }
+    }
+
+    /// The election runs.
+    pub fn join(&self, election: Election) {
+        // It is there once.
+        let _ = self.election.set(election);
+    }
+
+    /// A primary has told where the reigns began, its own last.
+    pub fn heard(&self, starts: Arc<[Start]>) {
+        let mut known = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
+        if newest(&starts) >= newest(&known) {
+            *known = starts;
+        }
+    }
+}
+
+fn newest(starts: &[Start]) -> Epoch {
+    starts.last().map(|start| start.epoch).unwrap_or_default()
+}
+
+impl Cluster for Around {
+    fn claim(&self, epoch: Epoch) -> Claim {
+        match self.election.get() {
+            Some(election) => {
+                let own = election.own().borrow().clone();
+                if own.epoch == epoch { own.claim } else { Claim::none() }
+            }
+            None if self.elects => Claim::none(),
+            None => Claim::unlimited(),
+        }
+    }
+
+    fn elects(&self) -> bool {
+        self.elects
+    }
+
+    fn starts(&self) -> Arc<[Start]> {
+        let told = self.starts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(election) = self.election.get() else { return told };
+        let mut agreed: Vec<Start> = election.table().borrow().starts.iter().copied().collect();
+        // A primary knows of its own before its table does.
+        let own = election.own().borrow().start;
+        agreed.extend(own.filter(|start| start.epoch > newest(&agreed)));
+        if newest(&told) > newest(&agreed) { told } else { agreed.into() }
+    }
+
+    fn litefs_id(&self) -> Option<String> {
+        match self.election.get() {
+            Some(election) => election.table().borrow().litefs_id.clone(),
+            None => self.id.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+
+    fn set_litefs_id(&self, id: String) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(async move {
+            match self.election.get() {
+                Some(election) => election.agree(Command::SetLitefsId { id }).await,
+                None if self.elects => Err("the election does not run yet".to_owned()),
+                None => {
+                    *self.id.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
+                    Ok(())
+                }
+            }
+        })
+    }
+
+    fn dial_litefs(&self, node: NodeId) -> BoxFuture<'static, io::Result<Stream>> {
+        let dialer = self.dialer.clone();
+        Box::pin(async move {
+            let dialer = dialer.ok_or(io::ErrorKind::NotConnected)?;
+            let stream = dialer.dial(&node, peer::LITEFS).await;
+            let stream = stream.map_err(|why| io::Error::other(why.to_string()))?;
+            Ok(Box::new(stream) as Stream)
+        })
+    }
+}

@@ -1,0 +1,279 @@
+//! This node's copy of the database, and how it is replicated: by the embedded engine, or by LiteFS.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::around::Around;
+use super::peers::Protocol;
+use crate::acks::Acks;
+use crate::cluster::{Epoch, NodeId, Start};
+use crate::config::{Config, EngineKind};
+use crate::election::Election;
+use crate::embedded::{self, Duty, Embedded};
+use crate::engine::Engine;
+use crate::lease::SECRET_FILE;
+use crate::litefs::engine::{Litefs, Options};
+use crate::litefs::link::Link;
+use crate::litefs::supervise::Spec;
+use crate::litefs::{render, tunnel};
+use crate::peer::{self, Dialer, Limits, Stream};
+use crate::process::guard::{Guard, THIS_PROGRAM};
+use crate::secret::Secret;
+use crate::txid::{Position, Stamp};
+
+/// A replica needs one connection; the others are those it gave up.
+const LINKS: Limits = Limits { per_peer: 4, total: 256 };
+/// A LiteFS needs one for its stream, and now and then one for a request.
+const TUNNELS: Limits = Limits { per_peer: 16, total: 256 };
+/// Before a replica dials its primary again, and before an engine is asked again.
+pub const PAUSE: Duration = Duration::from_millis(50);
+
+/// The copy. Cheap to clone.
+#[derive(Clone)]
+pub enum Kept {
+    /// In a plain directory.
+    Embedded(Arc<Embedded>),
+    /// In LiteFS' file system.
+    Litefs(Arc<InLitefs>),
+}
+
+/// A copy in LiteFS, with what it knows of the cluster.
+pub struct InLitefs {
+    litefs: Arc<Litefs>,
+    around: Arc<Around>,
+    http: SocketAddr,
+    /// Of this node's last reign, without an election.
+    reigned: AtomicU64,
+    /// The lease's server and the like.
+    tasks: Mutex<JoinSet<()>>,
+}
+
+/// What an engine is started with beside the configuration.
+pub struct Beginning {
+    /// What this node is at start.
+    pub duty: Duty,
+    /// There are other nodes.
+    pub replicated: bool,
+    /// To them.
+    pub dialer: Option<Arc<Dialer>>,
+    /// See [`super::Tuning`].
+    pub apply_delay: Duration,
+    /// Kills LiteFS when we cannot.
+    pub guard: Option<Guard>,
+    /// Of LiteFS; bound already.
+    pub lease: Option<TcpListener>,
+}
+
+impl Kept {
+    /// Starts the engine that is configured, in tasks of the current runtime.
+    ///
+    /// # Errors
+    ///
+    /// When what is on disk cannot be used. A LiteFS that does not start is no error: that is tried
+    /// again, and said in the status.
+    pub fn start(config: &Config, beginning: Beginning) -> io::Result<Self> {
+        let Beginning { duty, replicated, dialer, apply_delay, guard, lease } = beginning;
+        let Some(lease) = lease else {
+            let options = embedded::Options {
+                mount: config.litefs.mount.clone(),
+                db: config.proxy.db.clone(),
+                data_dir: config.data_dir.clone(),
+                duty,
+                replicated,
+                apply_delay,
+            };
+            return Embedded::start(options).map(Self::Embedded);
+        };
+        let around = Arc::new(Around::new(config, dialer));
+        lease.set_nonblocking(true)?;
+        let lease = tokio::net::TcpListener::from_std(lease)?;
+        let options = litefs_options(config, guard)?;
+        let (litefs, tasks) = Litefs::start(options, around.clone(), lease)?;
+        let tasks = Mutex::new(tasks);
+        let (http, reigned) = (config.litefs.http, AtomicU64::new(0));
+        Ok(Self::Litefs(Arc::new(InLitefs { litefs, around, http, reigned, tasks })))
+    }
+
+    /// For everybody else.
+    pub fn engine(&self) -> Arc<dyn Engine> {
+        match self {
+            Self::Embedded(embedded) => embedded.clone(),
+            Self::Litefs(kept) => kept.litefs.clone(),
+        }
+    }
+
+    /// Whether the application can use the database's directory; `None` if it always can, as far as we
+    /// know.
+    pub fn mounted(&self) -> Option<watch::Receiver<bool>> {
+        match self {
+            Self::Embedded(_) => None,
+            Self::Litefs(kept) => kept.litefs.mounted(),
+        }
+    }
+
+    /// From now on the election says who is primary.
+    pub fn join(&self, election: &Election) {
+        if let Self::Litefs(kept) = self {
+            kept.around.join(election.clone());
+        }
+    }
+
+    /// What replicas of this node's copy need.
+    pub fn protocols(&self, acks: &Arc<Acks>) -> Vec<Protocol> {
+        let acks = acks.clone();
+        match self {
+            Self::Embedded(embedded) => {
+                let embedded = embedded.clone();
+                let ship: peer::Handler = Arc::new(move |incoming| {
+                    let (embedded, acks) = (embedded.clone(), acks.clone());
+                    tokio::spawn(async move {
+                        let replica = incoming.node;
+                        let applied = |stamp: Stamp| acks.heard(&replica, stamp.position);
+                        if let Err(why) = embedded.serve(incoming.stream, applied).await {
+                            tracing::debug!(%replica, %why, "a replica is no longer served");
+                        }
+                    });
+                });
+                vec![(peer::EMBEDDED, LINKS, ship)]
+            }
+            Self::Litefs(kept) => {
+                let (litefs, http) = (kept.litefs.clone(), kept.http);
+                let tell: peer::Handler = Arc::new(move |incoming| {
+                    let (litefs, acks) = (litefs.clone(), acks.clone());
+                    tokio::spawn(async move {
+                        let replica = incoming.node;
+                        let applied = |at: Position| acks.heard(&replica, at);
+                        if let Err(why) = litefs.tell(incoming.stream, applied).await {
+                            tracing::debug!(%replica, %why, "a replica is no longer heard");
+                        }
+                    });
+                });
+                let pass: peer::Handler = Arc::new(move |incoming| {
+                    tokio::spawn(async move {
+                        if let Err(why) = tunnel::serve(incoming.stream, http).await {
+                            tracing::debug!(node = %incoming.node, %why, "a tunnel to LiteFS has ended");
+                        }
+                    });
+                });
+                vec![(peer::POSITIONS, LINKS, tell), (peer::LITEFS, TUNNELS, pass)]
+            }
+        }
+    }
+
+    /// Follows one primary until the connection ends, and waits a little.
+    pub async fn follow(&self, dialer: &Dialer, primary: &NodeId, epoch: Epoch) {
+        let followed = match self {
+            Self::Embedded(embedded) => follow_embedded(embedded, dialer, primary).await,
+            Self::Litefs(kept) => match dialer.dial(primary, peer::POSITIONS).await {
+                Ok(stream) => kept.follow(stream, primary, epoch).await,
+                Err(why) => Err(io::Error::other(why.to_string())),
+            },
+        };
+        if let Err(why) = followed {
+            tracing::debug!(%primary, %why, "the database is not received; trying again");
+        }
+        sleep(PAUSE).await;
+    }
+
+    /// Without an election: has the copy be the primary's in `epoch`, or in a later one in which it was
+    /// so already, however long that takes.
+    pub async fn reign(&self, epoch: Epoch) {
+        let mut said = String::new();
+        loop {
+            let why = match self.begin(epoch).await {
+                Ok(()) => return,
+                Err(why) => why.to_string(),
+            };
+            if why != said {
+                tracing::warn!(%why, "the database cannot be written yet");
+                said = why;
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    async fn begin(&self, epoch: Epoch) -> io::Result<()> {
+        let kept = match self {
+            Self::Embedded(embedded) => return embedded.become_primary(epoch).await.map(drop),
+            Self::Litefs(kept) => kept,
+        };
+        let epoch = epoch.max(Epoch(kept.reigned.load(Ordering::Relaxed)));
+        let held = kept.litefs.become_primary(epoch).await?;
+        kept.reigned.store(epoch.0, Ordering::Relaxed);
+        kept.around.heard([Start { epoch, held }].into());
+        Ok(())
+    }
+
+    /// Ends the engine, which waits for it. The application has to be stopped before.
+    pub async fn stop(self) {
+        match self {
+            Self::Embedded(embedded) => embedded.stop(),
+            Self::Litefs(kept) => {
+                kept.litefs.stop().await;
+                let mut tasks = {
+                    let mut tasks = kept.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+                    std::mem::take(&mut *tasks)
+                };
+                tasks.shutdown().await;
+            }
+        }
+    }
+}
+
+async fn follow_embedded(embedded: &Embedded, dialer: &Dialer, primary: &NodeId) -> io::Result<()> {
+    if let Err(why) = embedded.become_replica(Some(primary.clone())).await {
+        tracing::error!(%why, "the engine cannot follow; trying again");
+        return Ok(());
+    }
+    let stream = dialer.dial(primary, peer::EMBEDDED).await;
+    let stream = stream.map_err(|why| io::Error::other(why.to_string()))?;
+    if let Err(why) = embedded.follow(stream).await {
+        tracing::warn!(%primary, %why, "the database is no longer received; dialing again");
+    }
+    Ok(())
+}
+
+impl InLitefs {
+    async fn follow(&self, stream: Stream, primary: &NodeId, epoch: Epoch) -> io::Result<()> {
+        let (link, starts) = Link::open(stream).await?;
+        if starts.last().is_none_or(|start| start.epoch != epoch) {
+            return Err(io::Error::other(format!("{primary} does not reign in epoch {epoch}")));
+        }
+        // What it replaces is known by where the reigns began.
+        self.around.heard(starts);
+        self.litefs.become_replica(Some(primary.clone())).await?;
+        link.run(&self.litefs).await
+    }
+}
+
+fn litefs_options(config: &Config, guard: Option<Guard>) -> io::Result<Options> {
+    let secret = Secret::load_or_create(&config.data_dir.join(SECRET_FILE))?;
+    let file = render::write(config, &secret)?;
+    let fuse = true;
+    let supervise = (config.litefs.engine == EngineKind::Litefs).then(|| Spec {
+        litefs: config.litefs.clone(),
+        file,
+        guard: guard.clone(),
+        fuse,
+    });
+    Ok(Options {
+        node: config.node.clone(),
+        mount: config.litefs.mount.clone(),
+        db: config.proxy.db.clone(),
+        data_dir: config.data_dir.clone(),
+        http: config.litefs.http,
+        ttl: config.cluster.lease_ttl,
+        secret,
+        program: guard.map_or_else(|| PathBuf::from(THIS_PROGRAM), |guard| guard.program),
+        fuse,
+        supervise,
+    })
+}
