@@ -81,13 +81,14 @@ impl Plan {
         Cluster { nodes: nodes.collect(), _dir: dir }
     }
 
-    /// Its nodes, with a primary.
+    /// Its nodes, all of which vote, with a primary.
     pub fn start(self) -> Cluster {
         let mut cluster = self.prepare();
         for node in &mut cluster.nodes {
             node.start();
         }
         cluster.primary();
+        (0..cluster.nodes.len()).for_each(|node| cluster.until_it_votes(node));
         cluster
     }
 }
@@ -128,6 +129,14 @@ impl Cluster {
         self.nodes[node].status().and_then(|s| s["primary"]["epoch"].as_u64()).unwrap_or(0)
     }
 
+    /// Waits until a node takes part in the election. With an empty disk it needs the other nodes for
+    /// that: none may have forgotten whom it voted for.
+    fn until_it_votes(&self, node: usize) {
+        until("it votes", || {
+            self.nodes[node].status().is_some_and(|status| status["raft"]["leader"].is_string())
+        });
+    }
+
     /// Waits until a node follows and has caught up.
     pub fn until_level(&self, node: usize) {
         until("it follows and is level", || {
@@ -138,6 +147,22 @@ impl Cluster {
                     && status["app"]["state"] == "up"
             })
         });
+    }
+}
+
+impl Drop for Cluster {
+    /// What the nodes said explains a failure.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for node in &self.nodes {
+                let said = fs::read_to_string(node.log()).unwrap_or_default();
+                let lines: Vec<_> = said.lines().collect();
+                println!("\n{} said:", node.it.name);
+                for line in &lines[lines.len().saturating_sub(60)..] {
+                    println!("  {line}");
+                }
+            }
+        }
     }
 }
 
