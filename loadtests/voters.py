@@ -56,7 +56,7 @@ class Node:
 class Voters:
     """The nodes; returned once the first entry is written."""
 
-    def __init__(self, bench, cores, binary, ttl):
+    def __init__(self, bench, cores, binary, ttl, engine="embedded", litefs="litefs"):
         self.binary, self.ttl = binary, ttl
         peers = free_ports(len(NAMES))
         ports = {f"PEER_{number}": str(port) for number, port in enumerate(peers, 1)}
@@ -64,7 +64,7 @@ class Voters:
         for name, peer in zip(NAMES, peers):
             directory = bench.directory / name
             (directory / "mount").mkdir(parents=True)
-            listen, admin = free_ports(2)
+            listen, admin, http, lease = free_ports(4)
             environment = ports | {
                 "NODE": name,
                 "DIRECTORY": str(directory),
@@ -73,6 +73,10 @@ class Voters:
                 "ADMIN": str(admin),
                 "PEER": str(peer),
                 "TTL": f"{ttl}s",
+                "ENGINE": engine,
+                "LITEFS": str(litefs),
+                "HTTP": str(http),
+                "LEASE": str(lease),
             }
             self.nodes.append(Node(bench, cores, binary, name, environment))
         self.primary()

@@ -73,6 +73,18 @@ impl Changes {
         Ok(self.members())
     }
 
+    /// `POST /litefs-id/reset`: the members, which stay what they are.
+    ///
+    /// # Errors
+    ///
+    /// Why the ID was not reset.
+    pub async fn reset_litefs_id(&self) -> Result<Members, Failure> {
+        let control = self.control.clone();
+        let what = "reset LiteFS' cluster ID".to_owned();
+        self.make(what, async move { control.reset_litefs_id().await }).await?;
+        Ok(self.members())
+    }
+
     /// Makes a change to its end, even if its client goes away.
     async fn make<T: Send + 'static>(
         &self,

@@ -29,6 +29,7 @@ enum Endpoint {
     Promote,
     Members,
     OnPrimary,
+    ResetLitefsId,
 }
 
 /// The load balancer checks.
@@ -55,6 +56,7 @@ impl Endpoint {
             "/events" => Self::Events,
             "/promote" => Self::Promote,
             "/members" => Self::Members,
+            "/litefs-id/reset" => Self::ResetLitefsId,
             "/on-primary" => Self::OnPrimary,
             _ => return None,
         })
@@ -66,7 +68,7 @@ impl Endpoint {
             Self::Check(_) => "GET, HEAD, OPTIONS",
             Self::Status | Self::Metrics | Self::Page | Self::Events => "GET, HEAD",
             Self::Members => "GET, HEAD, POST",
-            Self::Promote | Self::OnPrimary => "POST",
+            Self::Promote | Self::OnPrimary | Self::ResetLitefsId => "POST",
         }
     }
 
@@ -164,6 +166,7 @@ where
             let body = super::body::read(body, limits.body_timeout).await?;
             reply::json(&status.node, &changes.change_members(&body).await?)
         }
+        Endpoint::ResetLitefsId => reply::json(&status.node, &changes.reset_litefs_id().await?),
         Endpoint::Members => reply::json(&status.node, &changes.members()),
         Endpoint::OnPrimary => on_primary.open(query, body)?,
     })

@@ -5,17 +5,18 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Args;
 use clap::builder::RangedU64ValueParser;
+use clap::{Args, ValueEnum};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::Target;
 use crate::demo::cluster::{Cluster, Logs, Node};
-use crate::demo::plan::{self, ADMIN_OFFSET, App, HIGHEST_PORT, MOST_NODES, Plan};
+use crate::demo::plan::{self, ADMIN_OFFSET, App, Engine, HIGHEST_PORT, MOST_NODES, Plan};
 use crate::demo::reserve::{self, Reserved};
 use crate::demo::scratch::Scratch;
 use crate::demo::{guestbook, ready};
+use crate::litefs::{mount, preflight};
 
 /// How many nodes there are unless something says otherwise.
 const NODES: u16 = 3;
@@ -38,12 +39,27 @@ pub struct DemoArgs {
     /// The name of the database in each --mount
     #[arg(long, value_name = "NAME", default_value = "db.sqlite3", requires = "target")]
     db: PathBuf,
+    /// What keeps the databases [default: LiteFS if this machine has it, else embedded]
+    #[arg(long, value_enum)]
+    engine: Option<EngineArg>,
+    /// The LiteFS to use, instead of the one in PATH
+    #[arg(long, value_name = "FILE", default_value = "litefs")]
+    litefs: PathBuf,
     /// Print the nodes as one line of JSON
     #[arg(long)]
     json: bool,
     /// Print the nodes' logs on standard error
     #[arg(long)]
     verbose: bool,
+}
+
+/// The engines of a demo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum EngineArg {
+    /// LiteFS
+    Litefs,
+    /// Plain directories
+    Embedded,
 }
 
 /// The arguments of `litepilot demo-app`.
@@ -127,8 +143,33 @@ impl DemoArgs {
             .collect())
     }
 
+    /// The LiteFS to use, if any, and what to say about that.
+    fn find_litefs(&self) -> Result<(Option<PathBuf>, String), String> {
+        let own_files = !self.mount.is_empty();
+        let found = match self.engine {
+            Some(EngineArg::Embedded) => Err("asked for with --engine".to_owned()),
+            _ if own_files => Err("the databases of --mount lie in plain directories".to_owned()),
+            _ => preflight::available(&self.litefs).map_err(|why| why.to_string()),
+        };
+        match (found, self.engine) {
+            (Ok(binary), _) => {
+                let line = format!("engine: LiteFS, {}", binary.display());
+                Ok((Some(binary), line))
+            }
+            (Err(why), Some(EngineArg::Litefs)) => Err(format!("there is no LiteFS here: {why}")),
+            (Err(why), _) => {
+                Ok((None, format!("engine: embedded, for demos and tests; no LiteFS: {why}")))
+            }
+        }
+    }
+
     /// Where each node listens. The ports are kept from others as long as the answer's second half.
-    fn plans(&self, apps: Vec<App>, dir: &Path) -> Result<(Vec<Plan>, Vec<Reserved>), String> {
+    fn plans(
+        &self,
+        apps: Vec<App>,
+        dir: &Path,
+        litefs: Option<&Path>,
+    ) -> Result<(Vec<Plan>, Vec<Reserved>), String> {
         let (mut plans, mut reserved) = (Vec::new(), Vec::new());
         for (app, number) in apps.into_iter().zip(1..) {
             let (node, port) = (plan::name(number), self.port + number - 1);
@@ -137,11 +178,23 @@ impl DemoArgs {
             let (kept, admin) =
                 reserve::asked_for(port + ADMIN_OFFSET, &format!("{node}'s admin port"))?;
             reserved.push(kept);
-            let peer = reserve::port(0).map_err(|why| format!("there is no free port: {why}"))?;
-            reserved.push(peer.0);
+            let mut any_port = || {
+                let (kept, port) =
+                    reserve::port(0).map_err(|why| format!("there is no free port: {why}"))?;
+                reserved.push(kept);
+                Ok::<_, String>(port)
+            };
+            let peer = any_port()?;
+            let engine = match litefs {
+                Some(binary) => {
+                    let binary = binary.to_owned();
+                    Engine::Litefs { binary, http: any_port()?, lease: any_port()? }
+                }
+                None => Engine::Embedded,
+            };
             let dir = dir.join(&node);
             let node = node.parse().map_err(|why| format!("{why}"))?;
-            plans.push(Plan { node, proxy, admin, peer: peer.1, dir, app });
+            plans.push(Plan { node, proxy, admin, peer, dir, app, engine });
         }
         Ok((plans, reserved))
     }
@@ -156,9 +209,11 @@ async fn run(args: &DemoArgs, apps: Vec<App>) -> Result<(), String> {
     // First, so that nothing is left behind when a signal comes early.
     let mut signals = Signals::new().map_err(|why| format!("cannot wait for signals: {why}"))?;
     let scratch = Scratch::new()?;
-    let (plans, _reserved) = args.plans(apps, scratch.path())?;
+    let (litefs, engine) = args.find_litefs()?;
+    let (plans, _reserved) = args.plans(apps, scratch.path(), litefs.as_deref())?;
     let logs = if args.verbose { Logs::Stderr } else { Logs::Files };
     let mut cluster = Cluster::start(&plans, logs)?;
+    eprintln!("{engine}");
     print(&if args.json { as_json(cluster.nodes()) } else { for_people(cluster.nodes()) });
     if logs == Logs::Files {
         eprintln!("logs: {}/*/node.log; Ctrl-C stops everything", scratch.path().display());
@@ -166,6 +221,12 @@ async fn run(args: &DemoArgs, apps: Vec<App>) -> Result<(), String> {
     let outcome = attend(&mut cluster, &plans, &mut signals).await;
     cluster.stop(signals.next()).await;
     let others = cluster.taken_over().await;
+    for plan in plans.iter().filter(|plan| matches!(plan.engine, Engine::Litefs { .. })) {
+        // A node that was killed has left its file system behind.
+        if let Err(why) = mount::clear_dead(&plan.mount()) {
+            tracing::debug!(%why, "a mount is left");
+        }
+    }
     for plan in &others {
         eprintln!(
             "{} was started by somebody else and goes on in {}",

@@ -16,6 +16,13 @@ use crate::control::{MemberChange, MemberStatus};
 /// Longer than a node takes for it.
 const PATIENCE: Duration = Duration::from_secs(70);
 
+/// What forgetting LiteFS' cluster ID may lead to.
+const RISK: &str = "\
+LiteFS' cluster ID keeps apart databases that have nothing to do with each other. Once it is forgotten, the
+next primary sets its own, and a node that still has the old one, with the data that goes with it, can no
+longer join: it has to be given an empty litefs.data. Do this only if every node that knew the ID is gone for
+good (`litepilot status` says \"LiteFS has no cluster ID\"), and then with --yes";
+
 /// The arguments of `litepilot members`.
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -49,6 +56,14 @@ enum Action {
         #[arg(value_name = "NODE")]
         member: NodeId,
     },
+    /// Let a LiteFS without a cluster ID become primary, when every node that knew the ID is gone
+    ResetLitefsId {
+        #[command(flatten)]
+        node: AdminArgs,
+        /// You have read what it risks
+        #[arg(long)]
+        yes: bool,
+    },
     /// Let a node come back that has lost its disk
     Replace {
         #[command(flatten)]
@@ -61,9 +76,12 @@ enum Action {
 
 /// Runs it.
 pub fn main(args: MembersArgs) -> ExitCode {
+    if let Some(Action::ResetLitefsId { node, yes }) = args.action {
+        return reset_litefs_id(&node, yes);
+    }
     let (node, change) = match args.action {
         None => (args.node, None),
-        Some(Action::List { node }) => (node, None),
+        Some(Action::List { node } | Action::ResetLitefsId { node, .. }) => (node, None),
         Some(Action::Add { node, member: (name, address) }) => {
             (node, Some(MemberChange::Add { node: name, address }))
         }
@@ -79,6 +97,17 @@ pub fn main(args: MembersArgs) -> ExitCode {
         None => admin_client::run(&node, run),
         Some(_) => admin_client::run_as_operator(&node, run),
     }
+}
+
+fn reset_litefs_id(node: &AdminArgs, yes: bool) -> ExitCode {
+    if !yes {
+        eprintln!("{RISK}");
+        return ExitCode::FAILURE;
+    }
+    admin_client::run_as_operator(node, async |node: &Node| {
+        node.post("/litefs-id/reset", String::new(), PATIENCE).await?;
+        super::print("LiteFS' cluster ID is forgotten: the next primary sets its own")
+    })
 }
 
 async fn ask(node: &Node, change: &Option<MemberChange>) -> Result<Members, String> {

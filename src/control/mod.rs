@@ -46,6 +46,18 @@ pub trait Control: Send + Sync {
     /// Why not; a change that was [not in time](ControlError::NotInTime) may still come about.
     fn change_members(&self, change: MemberChange) -> BoxFuture<'_, Result<(), ControlError>>;
 
+    /// Forgets LiteFS' cluster ID, so that a LiteFS without one may become primary: for a cluster that
+    /// has lost every node that knew it.
+    ///
+    /// # Errors
+    ///
+    /// When that was not agreed upon, or nothing is.
+    fn reset_litefs_id(&self) -> BoxFuture<'_, Result<(), ControlError>> {
+        let why =
+            "without an election each LiteFS keeps its own cluster ID: there is none to reset";
+        Box::pin(async move { Err(ControlError::Refused(why.to_owned())) })
+    }
+
     /// Whether something was done that is to be done once. Asked on the primary only, which has to
     /// know by then what earlier primaries remembered. What a failover has lost was not done.
     ///

@@ -29,6 +29,24 @@ pub struct Plan {
     pub dir: PathBuf,
     /// What it is in front of.
     pub app: App,
+    /// What keeps its database.
+    pub engine: Engine,
+}
+
+/// What keeps the databases.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// Plain directories.
+    Embedded,
+    /// LiteFS.
+    Litefs {
+        /// Its executable.
+        binary: PathBuf,
+        /// Its HTTP port.
+        http: SocketAddr,
+        /// Where it gets its lease.
+        lease: SocketAddr,
+    },
 }
 
 /// An application.
@@ -99,7 +117,7 @@ impl Plan {
              cluster:\n  \
                listen: \"{peer}\"\n  \
                peers: {{{peers}}}\n\
-             litefs: {{engine: embedded, mount: {mount}}}\n\
+             litefs: {{{engine}, mount: {mount}}}\n\
              {app}\
              admin: {{listen: \"{admin}\"}}\n",
             node = self.node,
@@ -107,9 +125,21 @@ impl Plan {
             proxy = self.proxy,
             peer = self.peer,
             peers = peers.join(", "),
+            engine = self.engine_yaml()?,
             mount = quoted(&self.mount())?,
             admin = self.admin,
         ))
+    }
+
+    fn engine_yaml(&self) -> Result<String, NotUtf8> {
+        match &self.engine {
+            Engine::Embedded => Ok("engine: embedded".to_owned()),
+            Engine::Litefs { binary, http, lease } => Ok(format!(
+                "engine: litefs, binary: {}, data: {}, http: \"{http}\", lease_listen: \"{lease}\"",
+                quoted(binary)?,
+                quoted(&self.dir.join("litefs"))?,
+            )),
+        }
     }
 
     /// `proxy.target`, `proxy.db` and the section `app`.
@@ -161,6 +191,7 @@ mod tests {
             peer: ([127, 0, 0, 1], 40_000 + i).into(),
             dir: PathBuf::from(format!("/tmp/od'd \"${{x}}\": #/node-{i}")),
             app: app(i),
+            engine: Engine::Embedded,
         };
         (1..=3).map(plan).collect()
     }
@@ -202,6 +233,21 @@ mod tests {
         assert_eq!(config.proxy.target.to_string(), "127.0.0.1:8003");
         assert_eq!((config.litefs.mount, config.proxy.db), ("/srv/3".into(), "app.db".into()));
         assert!(config.app.command.is_empty());
+    }
+
+    #[test]
+    fn a_node_with_litefs_has_its_own_directory_and_ports_for_it() {
+        let mut plans = plans(|_| App::Guestbook("/opt/litepilot".into()));
+        plans[0].engine = Engine::Litefs {
+            binary: "/opt/a b/litefs".into(),
+            http: ([127, 0, 0, 1], 40_100).into(),
+            lease: ([127, 0, 0, 1], 40_200).into(),
+        };
+        let litefs = read(&plans[0], &plans).litefs;
+        assert_eq!((litefs.engine, litefs.binary), (EngineKind::Litefs, "/opt/a b/litefs".into()));
+        assert_eq!((litefs.http.port(), litefs.lease_listen.port()), (40_100, 40_200));
+        assert_eq!(litefs.data, plans[0].dir.join("litefs"));
+        assert_eq!(litefs.mount, plans[0].dir.join("db"));
     }
 
     #[test]

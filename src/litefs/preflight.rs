@@ -29,6 +29,8 @@ const CONTAINER: &str = "in a container add: --device /dev/fuse --cap-add SYS_AD
 /// Why LiteFS cannot start, and what to do about it.
 #[derive(Debug)]
 pub enum Trouble {
+    /// There is no LiteFS of that name.
+    NoLitefs(PathBuf),
     /// There is no `/dev/fuse`.
     NoDevice,
     /// `/dev/fuse` cannot be opened.
@@ -52,6 +54,11 @@ pub enum Trouble {
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NoLitefs(binary) => write!(
+                f,
+                "{} is not there, or cannot be executed: install LiteFS, or name its file",
+                binary.display()
+            ),
             Self::NoDevice => write!(
                 f,
                 "there is no {DEVICE}, which LiteFS needs: load the kernel's module (modprobe fuse); {CONTAINER}"
@@ -97,6 +104,25 @@ impl fmt::Display for Trouble {
 
 impl std::error::Error for Trouble {}
 
+/// The LiteFS named so, if this machine can run it: a path, or a name looked up in `PATH`.
+///
+/// # Errors
+///
+/// What is missing.
+pub fn available(binary: &Path) -> Result<PathBuf, Trouble> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let named = binary.components().count() > 1;
+    let places = match named {
+        true => vec![std::path::absolute(binary).unwrap_or_else(|_| binary.to_owned())],
+        false => std::env::split_paths(&path).map(|dir| dir.join(binary)).collect(),
+    };
+    let runs = |place: &PathBuf| place.is_file() && access(place, Access::EXEC_OK).is_ok();
+    let found = places.into_iter().find(runs);
+    let found = found.ok_or_else(|| Trouble::NoLitefs(binary.to_owned()))?;
+    system()?;
+    Ok(found)
+}
+
 /// Removes what an earlier LiteFS left mounted, makes the directories, and looks for what would keep
 /// LiteFS from starting. Touches no live mount; blocks for moments only.
 ///
@@ -109,12 +135,17 @@ pub fn check(litefs: &Litefs) -> Result<(), Trouble> {
         Ok(removed) => tracing::info!(removed, "removed mounts of a LiteFS that has ended"),
         Err(error) => return Err(Trouble::Stuck(error)),
     }
-    device(Path::new(DEVICE))?;
-    helper(std::env::var_os("PATH").as_deref())?;
-    may_mount(&fs::read_to_string("/proc/self/status").unwrap_or_default())?;
+    system()?;
     mount_directory(&litefs.mount)?;
     data_directory(&litefs.data)?;
     port(litefs.http)
+}
+
+/// Whether this machine, and this user, can mount at all.
+fn system() -> Result<(), Trouble> {
+    device(Path::new(DEVICE))?;
+    helper(std::env::var_os("PATH").as_deref())?;
+    may_mount(&fs::read_to_string("/proc/self/status").unwrap_or_default())
 }
 
 fn device(path: &Path) -> Result<(), Trouble> {

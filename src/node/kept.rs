@@ -66,6 +66,8 @@ pub struct Beginning {
     pub dialer: Option<Arc<Dialer>>,
     /// See [`super::Tuning`].
     pub apply_delay: Duration,
+    /// LiteFS mounts a real file system. False only for a stand-in of tests.
+    pub fuse: bool,
     /// Kills LiteFS when we cannot.
     pub guard: Option<Guard>,
     /// Of LiteFS; bound already.
@@ -80,7 +82,7 @@ impl Kept {
     /// When what is on disk cannot be used. A LiteFS that does not start is no error: that is tried
     /// again, and said in the status.
     pub fn start(config: &Config, beginning: Beginning) -> io::Result<Self> {
-        let Beginning { duty, replicated, dialer, apply_delay, guard, lease } = beginning;
+        let Beginning { duty, replicated, dialer, apply_delay, fuse, guard, lease } = beginning;
         let Some(lease) = lease else {
             let options = embedded::Options {
                 mount: config.litefs.mount.clone(),
@@ -95,7 +97,7 @@ impl Kept {
         let around = Arc::new(Around::new(config, dialer));
         lease.set_nonblocking(true)?;
         let lease = tokio::net::TcpListener::from_std(lease)?;
-        let options = litefs_options(config, guard)?;
+        let options = litefs_options(config, guard, fuse)?;
         let (litefs, tasks) = Litefs::start(options, around.clone(), lease)?;
         let tasks = Mutex::new(tasks);
         let (http, reigned) = (config.litefs.http, AtomicU64::new(0));
@@ -254,10 +256,9 @@ impl InLitefs {
     }
 }
 
-fn litefs_options(config: &Config, guard: Option<Guard>) -> io::Result<Options> {
+fn litefs_options(config: &Config, guard: Option<Guard>, fuse: bool) -> io::Result<Options> {
     let secret = Secret::load_or_create(&config.data_dir.join(SECRET_FILE))?;
     let file = render::write(config, &secret)?;
-    let fuse = true;
     let supervise = (config.litefs.engine == EngineKind::Litefs).then(|| Spec {
         litefs: config.litefs.clone(),
         file,

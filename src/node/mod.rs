@@ -82,6 +82,8 @@ pub struct Tuning {
     /// The `litepilot` that guards what this node starts ([`crate::process::guard`]): the program
     /// itself, if we run in it. `None`: what a killed node has started runs on.
     pub guard: Option<PathBuf>,
+    /// LiteFS is a stand-in that mounts no file system. For tests.
+    pub without_fuse: bool,
     /// The embedded engine of a replica applies what it receives this much later. For tests.
     pub apply_delay: Duration,
 }
@@ -334,6 +336,7 @@ impl Control {
                     replicated: beginning.epoch().is_some(),
                     dialer: beginning.peering().map(|peering| peering.dialer.clone()),
                     apply_delay: tuning.apply_delay,
+                    fuse: !tuning.without_fuse,
                     guard: guard.clone(),
                     lease,
                 },

@@ -118,6 +118,13 @@ impl Control for Steering {
         })
     }
 
+    fn reset_litefs_id(&self) -> BoxFuture<'_, Result<(), ControlError>> {
+        Box::pin(async move {
+            self.in_contact()?;
+            self.election.agree(Command::ResetLitefsId).await.map_err(ControlError::Failed)
+        })
+    }
+
     fn was_done(&self, key: OnceKey) -> BoxFuture<'_, Result<bool, ControlError>> {
         Box::pin(async move { Ok(self.table().await?.was_done(key.as_str())) })
     }

@@ -8,6 +8,8 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use litepilot::litefs::mount;
+
 use crate::harness::{DemoNode, exchange, free_ports, litepilot, lives, run, send, text, until};
 
 /// What a cluster is like.
@@ -24,6 +26,11 @@ pub struct Plan {
 /// Long enough for a machine that has much else to do.
 const TTL: &str = "3s";
 
+/// With `LITEFS_BIN` naming a LiteFS the nodes run over that, else over the embedded engine.
+pub fn litefs() -> Option<String> {
+    std::env::var("LITEFS_BIN").ok()
+}
+
 impl Default for Plan {
     fn default() -> Self {
         Self { nodes: 3, witness: false, cluster: "", app: "" }
@@ -34,7 +41,7 @@ impl Plan {
     /// Its nodes, none of them started.
     pub fn prepare(self) -> Cluster {
         let dir = tempfile::tempdir().unwrap();
-        let (first, peer) = (free_ports(), free_ports());
+        let (first, peer, own) = (free_ports(), free_ports(), free_ports());
         let name = |i: usize| format!("n{}", i + 1);
         let address = |i: usize| format!("{}: \"127.0.0.1:{}\"", name(i), peer + i as u16);
         let peers: Vec<_> = (0..self.nodes).map(address).collect();
@@ -67,12 +74,13 @@ impl Plan {
                 "node: {}\ndata_dir: {data}\nadmin: {{listen: \"{}\"}}\n\
                  cluster:\n  listen: \"127.0.0.1:{}\"\n  peers: {{{}}}\n  \
                  witnesses: [{witnesses}]\n  lease: {{ttl: {TTL}}}\n{}\
-                 litefs: {{engine: embedded, mount: {data}/db}}\n{}",
+                 litefs: {{mount: {data}/db, {}}}\n{}",
                 node.it.name,
                 node.it.admin.trim_start_matches("http://"),
                 peer + i as u16,
                 peers.join(", "),
                 self.cluster,
+                engine(&data.to_string(), own + i as u16),
                 if node.witness { "" } else { &app },
             );
             fs::write(node.it.config(), yaml).unwrap();
@@ -90,6 +98,18 @@ impl Plan {
         cluster.primary();
         (0..cluster.nodes.len()).for_each(|node| cluster.until_it_votes(node));
         cluster
+    }
+}
+
+/// The rest of `litefs:`.
+fn engine(data: &str, port: u16) -> String {
+    match litefs() {
+        Some(binary) => format!(
+            "engine: litefs, binary: {binary}, data: {data}/litefs, http: \"127.0.0.1:{port}\", \
+             lease_listen: \"127.0.0.1:{}\"",
+            port + 1000
+        ),
+        None => "engine: embedded".to_owned(),
     }
 }
 
@@ -238,6 +258,10 @@ impl Drop for Node {
         if self.runs() {
             // One that was stopped would not die of anything else.
             self.kill();
+        }
+        if litefs().is_some() {
+            // One that was killed leaves its file system behind, without which nobody could remove it.
+            until("it is not mounted", || mount::clear_dead(&self.it.data_dir.join("db")).is_ok());
         }
     }
 }

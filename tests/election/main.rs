@@ -56,6 +56,10 @@ fn a_killed_primary_is_replaced_and_comes_back_as_a_replica() {
 
 #[test]
 fn a_stopped_primary_commits_nothing_more_and_what_only_it_had_is_kept() {
+    if cluster::litefs().is_some() {
+        eprintln!("skipped: this writes the embedded engine's database");
+        return;
+    }
     let cluster = Plan::default().start();
     let first = cluster.primary();
     let [one, _] = cluster.others(first)[..] else { panic!() };
@@ -194,6 +198,10 @@ fn without_a_quorum_there_are_reads_and_clear_refusals_until_there_is_one() {
 
 #[test]
 fn the_first_primary_is_chosen_among_all_and_the_one_with_the_data_wins() {
+    if cluster::litefs().is_some() {
+        eprintln!("skipped: this writes the embedded engine's database");
+        return;
+    }
     let mut cluster = Plan::default().prepare();
     let data = rusqlite::Connection::open(cluster.nodes[1].database()).unwrap();
     let table = "CREATE TABLE entries (id INTEGER PRIMARY KEY, text TEXT NOT NULL, \

@@ -4,8 +4,12 @@
 //! recordings of a real one. With `LITEFS_BIN` naming a real LiteFS it is that one, on FUSE: that takes
 //! root, `/dev/fuse` and `fusermount3`.
 
+mod cluster;
 mod fence;
 mod handoffs;
+#[path = "../demo/harness.rs"]
+#[expect(dead_code, reason = "the demo's tests use the rest")]
+mod harness;
 mod process;
 mod roles;
 mod support;

@@ -143,14 +143,10 @@ async fn a_replica_that_was_cut_off_misses_nothing() {
 
 #[tokio::test]
 async fn a_fence_keeps_writers_out_until_it_is_lifted() {
-    let mut nodes = Nodes::start(&["node-1"]).await;
-    nodes.reign(0, &[]).await;
     for mode in ["wal", "delete"] {
-        if mode == "wal" {
-            nodes.create(0, mode).await;
-        } else {
-            nodes.nodes[0].open().unwrap().pragma_update(None, "journal_mode", mode).unwrap();
-        }
+        let mut nodes = Nodes::start(&["node-1"]).await;
+        nodes.reign(0, &[]).await;
+        nodes.create(0, mode).await;
         let node = &nodes.nodes[0];
         let at = node.litefs.fence(LONG).await.unwrap();
         let writer = node.open().unwrap();
@@ -162,8 +158,8 @@ async fn a_fence_keeps_writers_out_until_it_is_lifted() {
         writer.execute("INSERT INTO t VALUES (NULL)", []).unwrap();
         drop(writer);
         until("the write", async || node.held().await.stamp.position > at.position).await;
+        nodes.stop().await;
     }
-    nodes.stop().await;
 }
 
 #[tokio::test]

@@ -164,6 +164,7 @@ class Database:
         self.path = os.path.join(store.mount, name)
         self.saved = os.path.join(store.data, f"{name}.json")
         self.txid, self.checksum, self.version = 0, 0, None
+        self.seen = False
         if os.path.exists(self.saved):
             self.txid, self.checksum = json.load(open(self.saved))
         self.connection = self.open()
@@ -180,13 +181,13 @@ class Database:
         """A commit by an application is the next transaction."""
         try:
             version = self.connection.execute("PRAGMA data_version").fetchone()[0]
-            if version == self.version:
-                return
-            if os.path.getsize(self.path) == 0:
+            self.seen = version == self.version
+            if self.seen or os.path.getsize(self.path) == 0:
                 return
             found = self.sum()
-            self.version = version
+            self.version, self.seen = version, True
         except sqlite3.Error:
+            self.seen = False
             return
         if found != self.checksum:
             self.set(self.txid + 1, found)
@@ -270,6 +271,15 @@ class Store:
             if self.session:
                 for database in self.databases.values():
                     database.observe()
+
+    def settle(self):
+        """Every commit that was made before has been seen."""
+        while True:
+            with self.lock:
+                self.scan()
+                if not self.session or all(db.seen for db in self.databases.values()):
+                    return
+            time.sleep(0.002)
 
     def watch(self):
         while True:
@@ -497,6 +507,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer(200, json.dumps(info | {"path": store.data, "primary": primary}, indent=2) + "\n")
         elif url.path == "/events":
             self.events()
+        elif url.path == "/settle":
+            # Which the real one has no need of.
+            store.settle()
+            self.answer(200, "")
         elif url.path == "/export":
             name = urllib.parse.parse_qs(url.query).get("name", [""])[0]
             with store.lock:

@@ -335,18 +335,25 @@ impl Nodes {
         connection.pragma_update(None, "journal_mode", mode).unwrap();
         connection.execute_batch("CREATE TABLE t (x INTEGER PRIMARY KEY)").unwrap();
         drop(connection);
-        until("a transaction", async || self.nodes[i].held().await.stamp != before).await;
+        self.settle(i).await;
+        assert_ne!(self.nodes[i].held().await.stamp, before);
+    }
+
+    /// A stand-in sees a commit a little after it was made: waits for that.
+    async fn settle(&self, i: usize) {
+        if !program().1 {
+            let address = self.nodes[i].config.litefs.http;
+            let asked = tokio::task::spawn_blocking(move || {
+                super::harness::exchange(address, "GET", "/settle", "", b"").code
+            });
+            assert_eq!(asked.await.unwrap(), 200);
+        }
     }
 
     /// Writes one row, and waits until LiteFS has seen it: a stand-in does so a little later.
     pub async fn write(&self, i: usize, x: i64) {
-        let before = self.nodes[i].held().await.stamp.position;
         self.nodes[i].open().unwrap().execute("INSERT INTO t VALUES (?)", [x]).unwrap();
-        let (_, real) = program();
-        if !real {
-            let later = async || self.nodes[i].held().await.stamp.position > before;
-            until("the write is seen", later).await;
-        }
+        self.settle(i).await;
     }
 
     /// Both hold the same, of the same epoch.
