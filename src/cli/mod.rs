@@ -16,6 +16,7 @@ mod classify;
 mod demo;
 mod guard;
 mod hold;
+mod import;
 mod members;
 mod on_primary;
 mod primary;
@@ -59,6 +60,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Print the litefs.yml that LiteFS runs with, its secret included
     RenderLitefs(render_litefs::RenderArgs),
+    /// Print a litepilot.yml that does what a litefs.yml did, its proxy included
+    Import(import::ImportArgs),
     /// Print what a request would be taken for, and the rule that says so
     Classify(classify::ClassifyArgs),
     /// Show every node's role, position, lag and health
@@ -140,6 +143,7 @@ pub fn main() -> ExitCode {
         Command::Hold(args) => hold::main(&args),
         Command::Check(args) => check::main(args),
         Command::RenderLitefs(args) => render_litefs::main(&args),
+        Command::Import(args) => import::main(&args),
         Command::Classify(args) => classify::main(args),
         Command::Status(args) => status::main(args),
         Command::Primary(args) => primary::main(args),

@@ -21,6 +21,7 @@ mod app;
 mod cluster;
 mod conflicts;
 mod cookie;
+pub mod import;
 mod litefs;
 pub mod litefs_yml;
 mod log;

@@ -1,7 +1,7 @@
 //! What LiteFS' engine asks of the cluster: of the election, or of a primary that is always the same.
 
 use std::io;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::claim::Claim;
 use crate::cluster::{Epoch, NodeId, Start};
@@ -16,8 +16,8 @@ use crate::peer::{self, Dialer};
 pub struct Around {
     elects: bool,
     dialer: Option<Arc<Dialer>>,
-    /// There once it runs, if there is one.
-    election: OnceLock<Election>,
+    /// There while it runs, if there is one.
+    election: Mutex<Option<Election>>,
     /// As the primary has told; it knows before the table here does.
     starts: Mutex<Arc<[Start]>>,
     /// LiteFS' cluster ID, where nobody agrees upon it: each LiteFS keeps its own on disk.
@@ -30,7 +30,7 @@ impl Around {
         Self {
             elects: config.cluster.election == config::Election::Raft,
             dialer,
-            election: OnceLock::new(),
+            election: Mutex::default(),
             starts: Mutex::default(),
             id: Mutex::default(),
         }
@@ -38,8 +38,16 @@ impl Around {
 
     /// The election runs.
     pub fn join(&self, election: Election) {
-        // It is there once.
-        let _ = self.election.set(election);
+        *self.election.lock().unwrap_or_else(PoisonError::into_inner) = Some(election);
+    }
+
+    /// The node stops: the election holds the engine, which holds this.
+    pub fn leave(&self) {
+        self.election.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    fn election(&self) -> Option<Election> {
+        self.election.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A primary has told where the reigns began, its own last.
@@ -57,7 +65,7 @@ fn newest(starts: &[Start]) -> Epoch {
 
 impl Cluster for Around {
     fn claim(&self, epoch: Epoch) -> Claim {
-        match self.election.get() {
+        match self.election() {
             Some(election) => {
                 let own = election.own().borrow().clone();
                 if own.epoch == epoch { own.claim } else { Claim::none() }
@@ -73,7 +81,7 @@ impl Cluster for Around {
 
     fn starts(&self) -> Arc<[Start]> {
         let told = self.starts.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(election) = self.election.get() else { return told };
+        let Some(election) = self.election() else { return told };
         let mut agreed: Vec<Start> = election.table().borrow().starts.iter().copied().collect();
         // A primary knows of its own before its table does.
         let own = election.own().borrow().start;
@@ -82,7 +90,7 @@ impl Cluster for Around {
     }
 
     fn litefs_id(&self) -> Option<String> {
-        match self.election.get() {
+        match self.election() {
             Some(election) => election.table().borrow().litefs_id.clone(),
             None => self.id.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
@@ -90,7 +98,7 @@ impl Cluster for Around {
 
     fn set_litefs_id(&self, id: String) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(async move {
-            match self.election.get() {
+            match self.election() {
                 Some(election) => election.agree(Command::SetLitefsId { id }).await,
                 None if self.elects => Err("the election does not run yet".to_owned()),
                 None => {

@@ -219,6 +219,7 @@ impl Kept {
         match self {
             Self::Embedded(embedded) => embedded.stop(),
             Self::Litefs(kept) => {
+                kept.around.leave();
                 kept.litefs.stop().await;
                 let mut tasks = {
                     let mut tasks = kept.tasks.lock().unwrap_or_else(PoisonError::into_inner);

@@ -502,7 +502,9 @@ impl Running {
         self.tasks.shutdown().await;
         // After the application: it has the database open until it ends.
         if let Some(kept) = kept {
-            deadline.phase("engine", kept.stop()).await;
+            // Whatever the deadline: it takes a few seconds at most, and a mount that is left behind
+            // would be in the way of the next start.
+            kept.stop().await;
         }
         // Last, so that the stopping can be watched.
         self.admin_stop.send_replace(true);

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::harness::{Answer, exchange, free_ports};
-use super::support::{LONG, program};
+use super::support::{LONG, log, program};
 
 /// A token for the admin ports.
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -76,6 +76,7 @@ fn start(config: &Config) -> Node {
 
 impl Cluster {
     fn start(nodes: usize, cluster: &str) -> Self {
+        log();
         let dir = tempfile::tempdir().unwrap();
         let ports = (free_ports(), free_ports());
         let address = |i: usize| format!("n{i}: \"127.0.0.1:{}\"", ports.0 + i as u16);

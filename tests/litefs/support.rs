@@ -35,6 +35,14 @@ pub fn program() -> (PathBuf, bool) {
     }
 }
 
+/// With `LITEPILOT_TEST_LOG` set, what the nodes log is printed.
+pub fn log() {
+    if std::env::var_os("LITEPILOT_TEST_LOG").is_some() {
+        let log = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG);
+        let _ = log.with_test_writer().try_init();
+    }
+}
+
 /// Waits until something is so.
 pub async fn until<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> F) {
     let wait = async {
@@ -252,10 +260,7 @@ impl Node {
 
 impl Nodes {
     pub async fn start(names: &[&str]) -> Self {
-        if std::env::var_os("LITEPILOT_TEST_LOG").is_some() {
-            let log = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG);
-            let _ = log.with_test_writer().try_init();
-        }
+        log();
         let agreed = Arc::new(Agreed::default());
         let mut nodes = Vec::new();
         for name in names {
