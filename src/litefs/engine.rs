@@ -39,7 +39,7 @@ pub(super) const READING: Duration = Duration::from_secs(1);
 const ASKING: Duration = Duration::from_secs(1);
 
 /// Between two looks at something that LiteFS does not tell.
-const LOOK: Duration = Duration::from_millis(100);
+const LOOK: Duration = Duration::from_millis(50);
 
 /// What a [`Litefs`] is started with.
 pub struct Options {
@@ -305,7 +305,9 @@ impl Litefs {
         if !now.live {
             return;
         }
-        if now.role != before.role || now.beginning != before.beginning {
+        // Whoever has applied something has met a primary.
+        let unknown = lock(&self.info).cluster_id.is_empty();
+        if unknown || now.role != before.role || now.beginning != before.beginning {
             if let Ok(info) = self.api.info().await {
                 *lock(&self.info) = info;
             }

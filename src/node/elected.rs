@@ -28,6 +28,7 @@ use crate::election::view::{self, Known};
 use crate::election::{Election, PATIENCE};
 use crate::engine::{BoxFuture, Engine};
 use crate::peer::gossip::Peers;
+use crate::peer::seldom::Seldom;
 use crate::peer::{self, Credentials, Dialer};
 use crate::process::guard::{Deadline, Leash};
 use crate::process::health::AppHealth;
@@ -313,11 +314,12 @@ async fn follow(
     kept: Kept,
     dialer: Arc<Dialer>,
 ) {
+    let log = Seldom::new();
     loop {
         let now = source.borrow_and_update().clone();
         let follows = async {
             let Some((primary, epoch)) = now else { return std::future::pending().await };
-            kept.follow(&dialer, &primary, epoch).await;
+            kept.follow(&dialer, &primary, epoch, &log).await;
         };
         tokio::select! {
             () = follows => {}

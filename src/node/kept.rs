@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -24,6 +24,7 @@ use crate::litefs::engine::{Litefs, Options};
 use crate::litefs::link::Link;
 use crate::litefs::supervise::Spec;
 use crate::litefs::{render, tunnel};
+use crate::peer::seldom::Seldom;
 use crate::peer::{self, Dialer, Limits, Stream};
 use crate::process::guard::{Guard, THIS_PROGRAM};
 use crate::secret::Secret;
@@ -171,16 +172,32 @@ impl Kept {
     }
 
     /// Follows one primary until the connection ends, and waits a little.
-    pub async fn follow(&self, dialer: &Dialer, primary: &NodeId, epoch: Epoch) {
+    pub async fn follow(
+        &self,
+        dialer: &Dialer,
+        primary: &NodeId,
+        epoch: Epoch,
+        log: &Seldom<String>,
+    ) {
         let followed = match self {
             Self::Embedded(embedded) => follow_embedded(embedded, dialer, primary).await,
             Self::Litefs(kept) => match dialer.dial(primary, peer::POSITIONS).await {
                 Ok(stream) => kept.follow(stream, primary, epoch).await,
-                Err(why) => Err(io::Error::other(why.to_string())),
+                Err(why) => {
+                    tracing::debug!(%primary, %why, "cannot follow");
+                    Ok(())
+                }
             },
         };
         if let Err(why) = followed {
-            tracing::debug!(%primary, %why, "the database is not received; trying again");
+            // One that is primary no more says so until there is another.
+            let why = why.to_string();
+            if let Some(held_back) = log.may_speak(why.clone(), Instant::now()) {
+                tracing::warn!(
+                    %primary, why, held_back,
+                    "the database is no longer received; dialing again"
+                );
+            }
         }
         sleep(PAUSE).await;
     }
@@ -236,12 +253,13 @@ async fn follow_embedded(embedded: &Embedded, dialer: &Dialer, primary: &NodeId)
         tracing::error!(%why, "the engine cannot follow; trying again");
         return Ok(());
     }
-    let stream = dialer.dial(primary, peer::EMBEDDED).await;
-    let stream = stream.map_err(|why| io::Error::other(why.to_string()))?;
-    if let Err(why) = embedded.follow(stream).await {
-        tracing::warn!(%primary, %why, "the database is no longer received; dialing again");
+    match dialer.dial(primary, peer::EMBEDDED).await {
+        Ok(stream) => embedded.follow(stream).await,
+        Err(why) => {
+            tracing::debug!(%primary, %why, "cannot follow");
+            Ok(())
+        }
     }
-    Ok(())
 }
 
 impl InLitefs {

@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::engine::Engine;
 use crate::fixed::{Fixed, Setup};
 use crate::peer::gossip::{self, Gossip, Peers, Report};
+use crate::peer::seldom::Seldom;
 use crate::peer::{self, Credentials, Dialer, Limits, Listener, Times};
 use crate::process::health::AppHealth;
 use crate::proxy::PeerDoor;
@@ -293,6 +294,7 @@ async fn follow(
     dialer: Arc<Dialer>,
     mut reign: Reign,
 ) {
+    let log = Seldom::new();
     loop {
         let now = view.borrow_and_update().clone();
         let follows = async {
@@ -302,7 +304,7 @@ async fn follow(
                     kept.reign(epoch).await;
                     std::future::pending().await
                 }
-                Some((node, epoch)) => kept.follow(&dialer, &node, epoch).await,
+                Some((node, epoch)) => kept.follow(&dialer, &node, epoch, &log).await,
                 None if now.role == Role::Primary => std::future::pending().await,
                 None => {
                     if let Err(why) = kept.engine().become_replica(None).await {

@@ -226,11 +226,12 @@ fn a_litefs_that_dies_ends_its_reign_and_the_application_gets_a_new_mount() {
     let pid = cluster.status(first)["litefs"]["pid"].as_u64().unwrap();
     super::harness::send(rustix::process::Signal::KILL, pid as u32);
     let other = (first + 1) % 3;
-    assert_eq!(cluster.post(other, "after", "").code, 201);
+    // One that was under way at that moment is answered with an error: nobody can vouch for it.
+    until("writes are taken", || cluster.post(other, "after", "").code == 201);
     until("LiteFS runs again", || cluster.status(first)["litefs"]["restarts"] == 1);
     until("it follows", || {
         let answer = exchange(cluster.proxy(first), "GET", "/api/entries", "", b"");
-        answer.code == 200 && answer.json().as_array().unwrap().len() == 2
+        answer.code == 200 && answer.body.contains("after")
     });
     cluster.stop();
 }
