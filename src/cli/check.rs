@@ -9,11 +9,17 @@ use std::time::SystemTime;
 
 use clap::Args;
 
-use crate::config::{Cluster, Config, Source, environment};
+use crate::config::{Cluster, Config, EngineKind, Source, environment};
+use crate::litefs::preflight;
 use crate::node::refusals;
 use crate::rules::RuleSet;
 use crate::tls::{self, Fault, Identity, Validity};
 use crate::yaml::Problem;
+
+/// What somebody who runs LiteFS himself has to know.
+const EXTERNAL: &str = "run LiteFS with what `litepilot render-litefs` prints: its lease is Litepilot's, at \
+     litefs.lease_listen. If LiteFS starts Litepilot through exec it needs skip-sync: true, which is there: it \
+     cannot have its lease before Litepilot runs";
 
 /// The arguments of `litepilot check`.
 #[derive(Args)]
@@ -92,7 +98,17 @@ impl Files<'_> {
         }
         self.insecure(&config.cluster);
         self.directory("data_dir", &config.data_dir);
-        self.directory("litefs.mount", &config.litefs.mount);
+        match config.litefs.engine {
+            EngineKind::Embedded => self.directory("litefs.mount", &config.litefs.mount),
+            // Its directory may be a mount, dead or hanging: not to be touched.
+            _ if config.is_witness() => {}
+            EngineKind::Litefs => {
+                if let Err(why) = preflight::available(&config.litefs.binary) {
+                    self.note("litefs.binary", why);
+                }
+            }
+            EngineKind::External => self.note("litefs.engine", EXTERNAL),
+        }
     }
 
     /// What was found in the files of a section, and how long it is good for.

@@ -145,7 +145,12 @@ impl Election {
         let mine = |table: &Arc<Table>| {
             table.holder.as_ref().is_some_and(|holder| holder.node == self.common.own)
         };
-        let _ = self.table().wait_for(|table| !mine(table)).await;
+        // After its ttl the lease is over anyway, and without a majority nobody hears of this.
+        let mut table = self.table();
+        tokio::select! {
+            _ = table.wait_for(|table| !mine(table)) => {}
+            () = self.common.clock.sleep(self.common.times.ttl) => {}
+        }
     }
 
     /// This node's reign of `epoch`, or an earlier one, has ended by itself: its engine is not the primary

@@ -45,6 +45,9 @@ struct Grant {
     claim: Claim,
     /// LiteFS has taken it, with this session.
     session: Option<Session>,
+    /// LiteFS follows a primary that is to hand it its own session: whichever that is. It may even be one
+    /// that this node made once, and handed over.
+    handed: bool,
     /// Since when LiteFS has not renewed it.
     renewed: Instant,
     /// The database is fenced, so LiteFS may stay primary until then although the claim is over: it
@@ -71,11 +74,20 @@ impl Desk {
         Self { node, cluster, state: Mutex::default(), given_back }
     }
 
-    /// LiteFS gets the lease when it asks next, while `claim` is valid.
-    pub fn grant(&self, epoch: Epoch, claim: Claim) {
+    /// LiteFS gets the lease when it asks next, while `claim` is valid; with `handed`, also if another
+    /// node's LiteFS hands it over to it.
+    pub fn grant(&self, epoch: Epoch, claim: Claim, handed: bool) {
         let renewed = Instant::now();
-        let grant = Grant { epoch, claim, session: None, renewed, yielding: None, over: false };
+        let (session, yielding, over) = (None, None, false);
+        let grant = Grant { epoch, claim, session, handed, renewed, yielding, over };
         self.state().grant = Some(grant);
+    }
+
+    /// Nobody has handed the lease over to this LiteFS: it has to ask.
+    pub fn not_handed(&self) {
+        if let Some(grant) = &mut self.state().grant {
+            grant.handed = false;
+        }
     }
 
     /// LiteFS is the primary no more from its next renewal on.
@@ -188,9 +200,8 @@ impl LeaseSource for Desk {
     fn renew(&self, session: &Session) -> bool {
         let mut state = self.state();
         let Some(grant) = &mut state.grant else { return false };
-        let own = session.0.split_once(OF).is_some_and(|(node, _)| node == self.node.as_str());
-        if grant.session.is_none() && !own && grant.is_valid() {
-            // Another node's, which was handed to our LiteFS: it acquires with it next.
+        if grant.session.is_none() && grant.handed && grant.is_valid() {
+            // It acquires with it next.
             grant.session = Some(session.clone());
         }
         if !grant.is_of(session) {
@@ -241,7 +252,7 @@ mod tests {
         let early = desk.create();
         assert!(!desk.acquire(&early) && !desk.renew(&early));
         assert!(desk.has_asked_within(LONG));
-        desk.grant(Epoch(1), Claim::unlimited());
+        desk.grant(Epoch(1), Claim::unlimited(), false);
         let session = desk.create();
         assert_ne!(session, early);
         assert!(!desk.renew(&session), "it has not acquired yet");
@@ -254,13 +265,13 @@ mod tests {
     fn a_claim_that_is_over_is_over_for_good() {
         let desk = desk();
         let claim = Claim::until(BootTime::now().after(LONG));
-        desk.grant(Epoch(1), claim.clone());
+        desk.grant(Epoch(1), claim.clone(), false);
         let session = desk.create();
         assert!(desk.acquire(&session) && desk.renew(&session));
         claim.end();
         assert!(!desk.renew(&session));
         assert_eq!(*desk.given_back().borrow(), Epoch(1));
-        desk.grant(Epoch(2), Claim::unlimited());
+        desk.grant(Epoch(2), Claim::unlimited(), false);
         assert!(!desk.renew(&session), "of another epoch");
         assert!(desk.acquire(&desk.create()));
     }
@@ -269,7 +280,7 @@ mod tests {
     fn a_litefs_that_gave_up_does_not_get_the_same_reign_again() {
         for dies in [false, true] {
             let desk = desk();
-            desk.grant(Epoch(3), Claim::unlimited());
+            desk.grant(Epoch(3), Claim::unlimited(), false);
             let session = desk.create();
             assert!(desk.acquire(&session));
             if dies {
@@ -289,17 +300,24 @@ mod tests {
         let desk = desk();
         let handed = Session("node-2~7.abc".to_owned());
         assert!(!desk.renew(&handed), "nobody has handed over");
-        desk.grant(Epoch(2), Claim::unlimited());
-        assert!(!desk.renew(&Session("node-1~7.abc".to_owned())), "ours, of a former life");
+        desk.grant(Epoch(2), Claim::unlimited(), false);
+        assert!(!desk.renew(&handed), "nobody is to hand over");
+        desk.grant(Epoch(3), Claim::unlimited(), true);
         assert!(desk.renew(&handed) && desk.acquire(&handed) && desk.renew(&handed));
         assert!(!desk.renew(&Session("node-3~1.abc".to_owned())));
+        let own = desk.create();
+        desk.grant(Epoch(4), Claim::unlimited(), true);
+        assert!(desk.renew(&own), "it may come back to where it was made");
+        desk.grant(Epoch(5), Claim::unlimited(), true);
+        desk.not_handed();
+        assert!(!desk.renew(&handed) && desk.acquire(&desk.create()));
     }
 
     #[test]
     fn a_fenced_primary_stays_until_it_has_handed_over() {
         let desk = desk();
         let claim = Claim::until(BootTime::now().after(LONG));
-        desk.grant(Epoch(1), claim.clone());
+        desk.grant(Epoch(1), claim.clone(), false);
         let session = desk.create();
         assert!(desk.acquire(&session));
         desk.yielding(LONG);
@@ -316,7 +334,7 @@ mod tests {
         let desk = desk();
         desk.follow(Some(other()));
         assert_eq!(desk.primary(), Some(other()));
-        desk.grant(Epoch(1), Claim::unlimited());
+        desk.grant(Epoch(1), Claim::unlimited(), false);
         assert_eq!(desk.primary(), None);
         desk.revoke();
         assert_eq!(desk.primary(), Some(other()));

@@ -307,10 +307,9 @@ impl Litefs {
         }
         // Whoever has applied something has met a primary.
         let unknown = lock(&self.info).cluster_id.is_empty();
-        if unknown || now.role != before.role || now.beginning != before.beginning {
-            if let Ok(info) = self.api.info().await {
-                *lock(&self.info) = info;
-            }
+        let ask = unknown || now.role != before.role || now.beginning != before.beginning;
+        if ask && let Ok(info) = self.api.info().await {
+            *lock(&self.info) = info;
         }
         if now.beginning != before.beginning {
             // What happened before the stream began is only to be seen in the position itself.

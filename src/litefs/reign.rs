@@ -38,9 +38,10 @@ impl Litefs {
             self.follow_nobody();
         }
         let held = self.store().begin(epoch, content)?;
-        let grant = Grant::new(self, epoch);
+        let grant = Grant::new(self, epoch, from.is_some());
         if from.is_some() {
             self.take_over_from_litefs().await;
+            self.desk.not_handed();
             self.follow_nobody();
         }
         let late = |_| io::Error::new(io::ErrorKind::TimedOut, "LiteFS did not become primary");
@@ -158,8 +159,8 @@ impl Litefs {
 struct Grant<'a>(Option<&'a Litefs>);
 
 impl<'a> Grant<'a> {
-    fn new(litefs: &'a Litefs, epoch: Epoch) -> Self {
-        litefs.desk.grant(epoch, litefs.cluster.claim(epoch));
+    fn new(litefs: &'a Litefs, epoch: Epoch, handed: bool) -> Self {
+        litefs.desk.grant(epoch, litefs.cluster.claim(epoch), handed);
         Self(Some(litefs))
     }
 

@@ -222,9 +222,9 @@ impl Node {
         let program = env!("CARGO_BIN_EXE_litepilot");
         let mut command = Command::new(program);
         if let Some(namespace) = &self.host {
-            // It becomes the program: the process is the same.
-            command = Command::new("ip");
-            command.args(["netns", "exec", namespace, program]);
+            // It becomes the program: the process is the same. What it mounts is seen here, too.
+            command = Command::new("nsenter");
+            command.arg(format!("--net=/run/netns/{namespace}")).arg(program);
         }
         command.args(["run", "-c"]).arg(self.it.config()).stdin(Stdio::null());
         let process = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
@@ -277,6 +277,13 @@ impl Node {
         self.it.data_dir.join("db/book.sqlite3")
     }
 
+    /// A node that was killed leaves LiteFS' file system behind, and nobody could remove its directory.
+    pub fn unmount(&self) {
+        if litefs().is_some() {
+            until("it is not mounted", || mount::clear_dead(&self.it.data_dir.join("db")).is_ok());
+        }
+    }
+
     pub fn log(&self) -> PathBuf {
         self.it.data_dir.join("log")
     }
@@ -296,9 +303,6 @@ impl Drop for Node {
             // One that was stopped would not die of anything else.
             self.kill();
         }
-        if litefs().is_some() {
-            // One that was killed leaves its file system behind, without which nobody could remove it.
-            until("it is not mounted", || mount::clear_dead(&self.it.data_dir.join("db")).is_ok());
-        }
+        self.unmount();
     }
 }

@@ -26,6 +26,7 @@ fn peer_address(cluster: &Cluster, node: usize) -> String {
 fn lose_disk(cluster: &Cluster, node: usize) {
     let node = &cluster.nodes[node];
     let config = fs::read(node.it.config()).unwrap();
+    node.unmount();
     fs::remove_dir_all(&node.it.data_dir).unwrap();
     fs::create_dir_all(node.database().parent().unwrap()).unwrap();
     fs::write(node.it.config(), config).unwrap();

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use cluster::{Cluster, Plan};
+use cluster::{Cluster, Node, Plan};
 use harness::{exchange, until};
 use network::Network;
 
@@ -89,6 +89,14 @@ fn majority_goes_on(nodes: usize, cuts: Cuts) {
     for node in cluster.others(first) {
         cluster.until_level(node);
     }
+    for node in &cluster.nodes {
+        assert_eq!(
+            ports_open_to_others(node.it.pid),
+            ports_meant_for_others(node),
+            "{}",
+            node.it.name
+        );
+    }
     let writers: Vec<_> = (0..nodes).map(|node| Writer::start(&cluster, node)).collect();
 
     for (from, to) in cuts {
@@ -113,6 +121,31 @@ fn majority_goes_on(nodes: usize, cuts: Cuts) {
             done.is_subset(&entries(&cluster, node))
         });
     }
+}
+
+/// Those that its configuration opens to others: public, peer, and in these tests the admin port.
+fn ports_meant_for_others(node: &Node) -> BTreeSet<u16> {
+    let config = std::fs::read_to_string(node.it.config()).unwrap();
+    let listen = config.split("listen: \"").skip(1).map(|rest| rest.split('"').next().unwrap());
+    let others = listen.filter(|address| !address.starts_with("127."));
+    others.map(|address| address.rsplit(':').next().unwrap().parse().unwrap()).collect()
+}
+
+/// The ports of a host that other hosts can reach, as far as somebody listens there: proc_net_tcp(5).
+fn ports_open_to_others(pid: u32) -> BTreeSet<u16> {
+    const LISTEN: &str = "0A";
+    let mut ports = BTreeSet::new();
+    for (file, loopback) in [("tcp", "0100007F"), ("tcp6", "00000000000000000000000001000000")] {
+        let sockets = std::fs::read_to_string(format!("/proc/{pid}/net/{file}")).unwrap();
+        for socket in sockets.lines().skip(1) {
+            let fields: Vec<_> = socket.split_whitespace().collect();
+            let (address, port) = fields[1].split_once(':').unwrap();
+            if fields[3] == LISTEN && address != loopback {
+                ports.insert(u16::from_str_radix(port, 16).unwrap());
+            }
+        }
+    }
+    ports
 }
 
 fn is_writable(cluster: &Cluster, node: usize) -> bool {

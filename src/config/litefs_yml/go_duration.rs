@@ -36,7 +36,7 @@ pub fn parse(text: &str) -> Option<Duration> {
 pub fn text(duration: Duration) -> String {
     let nanos = duration.as_nanos().min(LONGEST);
     for (unit, name) in [(3_600_000_000_000, "h"), (1_000_000_000, "s"), (1_000_000, "ms")] {
-        if nanos % unit == 0 && nanos > 0 {
+        if nanos.is_multiple_of(unit) && nanos > 0 {
             return format!("{}{name}", nanos / unit);
         }
     }
