@@ -6,8 +6,7 @@
 use std::io;
 use std::time::Duration;
 
-use http::header::{EXPECT, HeaderValue};
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout_at};
 
@@ -95,9 +94,9 @@ impl Delivery<'_> {
         let may_replay = exchange.class != Class::Passthrough && !seen.view.writable;
         let spare = may_replay.then(|| upstream::copy(&request));
         match exchange.worker.app.send(request, exchange.sending(&self.call)).await {
-            Ok(mut reply) => {
+            Ok(mut response) => {
                 if let Some(spare) = spare
-                    && let Some(replay) = ReplayRequest::take(reply.response.headers_mut())
+                    && let Some(replay) = ReplayRequest::take(response.headers_mut())
                 {
                     return self.replay(replay, spare);
                 }
@@ -107,7 +106,7 @@ impl Delivery<'_> {
                     _ => Route::Local,
                 };
                 let outcome = Outcome { exchange, call: &mut self.call, view: &seen.view };
-                outcome.of_app(reply).await.map(Attempt::Answered)
+                outcome.of_app(response).await.map(Attempt::Answered)
             }
             Err(Failure::Unreached(unsent, why)) if exchange.class != Class::Passthrough => {
                 self.call.insist = true;
@@ -149,12 +148,14 @@ impl Delivery<'_> {
         };
         self.address_to(request.headers_mut(), primary);
         let spare = upstream::copy(&request);
+        // A body that is not kept waits until the primary has accepted the request, so that a refused
+        // one can still go elsewhere.
+        request.body_mut().ask_first();
         let sending = self.exchange.sending(&self.call);
         let exchange = &mut *self.exchange;
-        match origin.send(with_go_ahead(request), sending).await {
-            Ok(reply) => match Refusal::of(&reply.response) {
+        match origin.send(request, sending).await {
+            Ok(response) => match Refusal::of(&response) {
                 Some(refusal) => {
-                    reply.connection.give_back();
                     let problem = refused(refusal);
                     if !spare.body().is_intact() {
                         // A part of it has gone already: what is left must not pass for the whole.
@@ -170,7 +171,7 @@ impl Delivery<'_> {
                     };
                     let view = exchange.worker.seen();
                     let outcome = Outcome { exchange, call: &mut self.call, view: &view.view };
-                    outcome.of_peer(reply).map(Attempt::Answered)
+                    outcome.of_peer(response).map(Attempt::Answered)
                 }
             },
             Err(Failure::Unreached(unsent, why)) => {
@@ -321,28 +322,6 @@ fn refused(refusal: Refusal) -> Problem {
         ),
     };
     problem.after_waiting()
-}
-
-/// A body that is not kept waits until the primary has accepted the request (RFC 9110, 10.1.1), so
-/// that a refused one can still go elsewhere.
-fn with_go_ahead(mut request: BoxedRequest) -> BoxedRequest {
-    if request.body().progress().is_none() {
-        return request;
-    }
-    request.headers_mut().insert(EXPECT, HeaderValue::from_static("100-continue"));
-    let (open, mut opened) = watch::channel(false);
-    hyper::ext::on_informational(&mut request, move |response| {
-        if response.status() == StatusCode::CONTINUE {
-            open.send_replace(true);
-        }
-    });
-    request.body_mut().wait_for(async move {
-        if opened.wait_for(|open| *open).await.is_err() {
-            // Answered without a go-ahead: the body is not wanted.
-            std::future::pending::<()>().await;
-        }
-    });
-    request
 }
 
 /// Tells the application what this node is at this moment.

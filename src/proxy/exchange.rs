@@ -261,7 +261,7 @@ impl Exchange {
     pub(super) fn own(&mut self, response: Response<Bytes>) -> ClientResponse {
         let (mut head, body) = response.into_parts();
         self.mark(&mut head.headers);
-        let finish = Finish::new(self, head.status, None);
+        let finish = Finish::new(self, head.status);
         Response::from_parts(head, Answer::whole(body, finish))
     }
 

@@ -60,9 +60,9 @@ impl Exchange {
         let mut request = outgoing(head, body, call.upgrade.is_some(), |_| {});
         tell_role(request.headers_mut(), &seen);
         match self.worker.app.send(request, self.sending(&call)).await {
-            Ok(reply) => {
+            Ok(response) => {
                 let outcome = Outcome { exchange: self, call: &mut call, view: &seen.view };
-                outcome.of_app(reply).await.map_err(Stop::Failed)
+                outcome.of_app(response).await.map_err(Stop::Failed)
             }
             Err(Failure::Unreached(unsent, _)) if unsent.body().is_intact() => {
                 Err(Stop::Refused(Refusal::AppDown))

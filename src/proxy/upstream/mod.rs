@@ -1,0 +1,205 @@
+//! Connections to an application (or to a peer's Litepilot): kept per worker, and one rule about
+//! using them: a request that must not be done twice never goes to an application on a kept
+//! connection.
+//!
+//! When an application closes a connection that it had kept, a request just sent on it is lost, and
+//! nobody can tell whether it was read. A read is simply sent again. A write is dialed for afresh
+//! (some 50 µs on loopback, where a commit costs milliseconds); the connection is kept for reads.
+//! Peers close no connection that we keep, so towards them there is no such race.
+
+mod body;
+mod chunked;
+mod exchange;
+mod head;
+mod pool;
+mod response;
+mod tunnel;
+mod upload;
+mod wire;
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use tokio::net::UnixStream;
+use tokio::time::{Instant, timeout};
+
+use super::body::{Outgoing, ReadError};
+use crate::cluster::NodeId;
+use crate::config::Target;
+use crate::net::Remote;
+use crate::peer::{self, Dialer};
+use exchange::{Connection, Fault};
+use pool::Pool;
+use wire::{Buffers, Wire};
+
+pub use body::Body;
+pub use tunnel::Tunnel;
+
+/// A way to an origin.
+#[derive(Clone)]
+pub enum Dial {
+    /// Over TCP.
+    Tcp(Arc<Remote>),
+    /// Over a Unix socket.
+    Unix(PathBuf),
+    /// Through a peer's Litepilot.
+    Peer(Arc<Dialer>, NodeId),
+}
+
+impl Dial {
+    /// The way to an application.
+    pub fn app(target: &Target) -> Self {
+        match target {
+            Target::Tcp(at) => Self::Tcp(Arc::new(Remote::new(at.clone()))),
+            Target::Unix(path) => Self::Unix(path.clone()),
+        }
+    }
+
+    fn is_peer(&self) -> bool {
+        matches!(self, Self::Peer(..))
+    }
+}
+
+/// The times that a request to an origin is bounded by.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// To connect.
+    pub connect: Duration,
+    /// Between two pieces of a body.
+    pub piece: Duration,
+    /// To the head of the response, once the request has gone out.
+    pub response: Duration,
+    /// How long an idle connection is kept.
+    pub keep: Duration,
+}
+
+/// Where requests are sent, with the connections that are kept to it. Belongs to one worker.
+pub struct Origin {
+    dial: Dial,
+    limits: Limits,
+    pool: Pool,
+    buffers: Buffers,
+}
+
+/// A request on its way. Boxed, because it passes through many hands.
+pub type BoxedRequest = Box<Request<Outgoing>>;
+
+/// Why there is no response.
+pub enum Failure {
+    /// The request provably never reached the origin; here it is.
+    Unreached(BoxedRequest, io::Error),
+    /// The connection ended, or what came is no HTTP: nobody knows whether the request was done.
+    Broken(io::Error),
+    /// The origin took too long; likewise.
+    Timeout,
+    /// The client's body did not come whole: the origin got half a request.
+    Client(ReadError),
+}
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreached(_, why) => write!(f, "unreached: {why}"),
+            Self::Broken(why) => write!(f, "broken: {why}"),
+            Self::Timeout => f.write_str("timeout"),
+            Self::Client(why) => write!(f, "client: {why:?}"),
+        }
+    }
+}
+
+/// How a request may be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sending {
+    /// It may be done twice: kept connections are used, and a broken one is made up for.
+    Repeatable,
+    /// It may be done once: to an application on a fresh connection.
+    Once,
+    /// Likewise, and the connection may become a tunnel.
+    Upgrade,
+}
+
+impl Origin {
+    /// No connection is made before the first request.
+    pub fn new(dial: Dial, limits: Limits) -> Rc<Self> {
+        let (pool, buffers) = (Pool::new(limits.keep), Buffers::default());
+        Rc::new(Self { dial, limits, pool, buffers })
+    }
+
+    /// Sends a request and waits for the head of its response. One that may be done twice is sent once
+    /// more if its connection breaks: a kept one that was closed just then, or a fresh one that still
+    /// waited to be accepted when the origin closed its port to restart.
+    ///
+    /// # Errors
+    ///
+    /// See [`Failure`].
+    pub async fn send(
+        self: &Rc<Self>,
+        request: BoxedRequest,
+        sending: Sending,
+    ) -> Result<Response<Body>, Failure> {
+        let mut reuse = match sending {
+            Sending::Repeatable => true,
+            Sending::Once => self.dial.is_peer(),
+            Sending::Upgrade => false,
+        };
+        let mut repeatable = sending == Sending::Repeatable;
+        loop {
+            let mut now = Instant::now();
+            let kept = if reuse { self.pool.take(now) } else { None };
+            let is_kept = kept.is_some();
+            let connection = match kept {
+                Some(connection) => connection,
+                // Boxed, as all that is rarely done: the future of a request should be small.
+                None => match Box::pin(self.connect()).await {
+                    Ok(connection) => {
+                        now = Instant::now();
+                        connection
+                    }
+                    Err(why) => return Err(Failure::Unreached(request, why)),
+                },
+            };
+            match connection.exchange(self, &request, now).await {
+                Ok(response) => return Ok(response),
+                Err(Fault::Unsent(_)) if is_kept => {}
+                Err(Fault::Broken(_)) if repeatable && request.body().is_intact() => {
+                    (reuse, repeatable) = (false, false);
+                }
+                Err(Fault::Unsent(why)) => return Err(Failure::Unreached(request, why)),
+                Err(Fault::Broken(why)) => return Err(Failure::Broken(why)),
+                Err(Fault::Timeout) => return Err(Failure::Timeout),
+                Err(Fault::Client(why)) => return Err(Failure::Client(why)),
+            }
+        }
+    }
+
+    async fn connect(&self) -> io::Result<Connection> {
+        let limit = self.limits.connect;
+        let wire = match &self.dial {
+            Dial::Tcp(remote) => Wire::new(remote.dial(limit).await.map_err(io::Error::other)?),
+            Dial::Unix(path) => Wire::new(timeout(limit, UnixStream::connect(path)).await??),
+            Dial::Peer(dialer, node) => {
+                Wire::new(dialer.dial(node, peer::HTTP).await.map_err(io::Error::other)?)
+            }
+        };
+        Ok(Connection::new(wire))
+    }
+
+    /// Closes connections that have been idle for too long, or that the origin has closed.
+    pub fn sweep(&self) {
+        self.pool.sweep(&self.buffers);
+    }
+}
+
+/// A second request like this one; see [`Outgoing::copy`].
+pub fn copy(request: &Request<Outgoing>) -> BoxedRequest {
+    let mut copy = Box::new(Request::new(request.body().copy()));
+    copy.method_mut().clone_from(request.method());
+    copy.uri_mut().clone_from(request.uri());
+    copy.headers_mut().clone_from(request.headers());
+    copy
+}
