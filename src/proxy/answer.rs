@@ -57,8 +57,9 @@ impl Finish {
 
 impl Drop for Finish {
     fn drop(&mut self) {
-        self.client.activity.idle();
-        let took = self.started.elapsed();
+        let now = Instant::now();
+        self.client.activity.idle(now);
+        let took = now.duration_since(self.started);
         self.metrics.request(self.class, self.route, self.status, took);
         if let Some(Logged { client, method, target }) = self.logged.as_deref() {
             tracing::info!(
@@ -101,7 +102,6 @@ impl Outcome<'_> {
                  for a replica, or its database is not writable",
             ));
         }
-        headers::remove_hop_by_hop(response.headers_mut());
         headers::remove_ours(response.headers_mut());
         let (mut head, body) = response.into_parts();
         match self.exchange.class {
@@ -117,11 +117,10 @@ impl Outcome<'_> {
 
     /// The answer to what was sent to the primary through its Litepilot, which has applied the rules
     /// above. The cookies are ours to set: only this node knows how the client came.
-    pub fn of_peer(self, mut response: Response<Body>) -> Result<ClientResponse, Problem> {
+    pub fn of_peer(self, response: Response<Body>) -> Result<ClientResponse, Problem> {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return self.switch(response, None);
         }
-        headers::remove_hop_by_hop(response.headers_mut());
         let (mut head, body) = response.into_parts();
         if let Some(token) = forward::token_of(&head.headers) {
             self.set_token(token, &mut head);
@@ -215,7 +214,6 @@ impl Outcome<'_> {
                 "the application switched protocols without having been asked to",
             ));
         };
-        headers::remove_hop_by_hop(&mut head.headers);
         head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         head.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         if !head.headers.contains_key(headers::NODE) {
@@ -243,6 +241,10 @@ pub struct ReplayRequest {
 impl ReplayRequest {
     /// Takes such a wish off a response. Its fields never reach a client, whatever they say.
     pub fn take(response: &mut HeaderMap) -> Option<Self> {
+        // Looking at the few names is cheaper than looking up two.
+        if !response.keys().any(|name| *name == LITEPILOT_REPLAY || *name == FLY_REPLAY) {
+            return None;
+        }
         let asked = response.remove(LITEPILOT_REPLAY).is_some_and(|to| to == "primary");
         let fly = response.remove(FLY_REPLAY);
         if asked {

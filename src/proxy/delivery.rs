@@ -6,18 +6,16 @@
 use std::io;
 use std::time::Duration;
 
-use http::HeaderMap;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout_at};
 
 use super::answer::{Outcome, ReplayRequest};
 use super::exchange::{Call, ClientResponse, Exchange};
-use super::forward::{FLY_REPLAY_SRC, FORWARDED, Forwarded, Refusal};
-use super::headers;
+use super::forward::{FLY_REPLAY_SRC, Forwarded, Refusal};
 use super::hold::Place;
 use super::problem::{Kind, Problem};
 use super::route::{self, Decision, Route};
-use super::upstream::{self, BoxedRequest, Failure, Sending};
+use super::upstream::{BoxedRequest, Failure, Request, Sending};
 use super::worker::Seen;
 use crate::cluster::{ClusterView, Primary};
 use crate::rules::Class;
@@ -87,12 +85,10 @@ impl Delivery<'_> {
     }
 
     async fn here(&mut self, mut request: BoxedRequest, seen: &Seen) -> Result<Attempt, Problem> {
-        // What an attempt at the primary told its Litepilot is not for an application.
-        request.headers_mut().remove(FORWARDED);
-        tell_role(request.headers_mut(), seen);
+        request.tell(seen.told.clone());
         let exchange = &mut *self.exchange;
         let may_replay = exchange.class != Class::Passthrough && !seen.view.writable;
-        let spare = may_replay.then(|| upstream::copy(&request));
+        let spare = may_replay.then(|| Box::new(request.copy()));
         match exchange.worker.app.send(request, exchange.sending(&self.call)).await {
             Ok(mut response) => {
                 if let Some(spare) = spare
@@ -146,8 +142,8 @@ impl Delivery<'_> {
                 "this node knows no address of the primary",
             ));
         };
-        self.address_to(request.headers_mut(), primary);
-        let spare = upstream::copy(&request);
+        self.address_to(&mut request, primary);
+        let spare = Box::new(request.copy());
         // A body that is not kept waits until the primary has accepted the request, so that a refused
         // one can still go elsewhere.
         request.body_mut().ask_first();
@@ -195,7 +191,7 @@ impl Delivery<'_> {
     }
 
     /// Tells the primary what was found out about the request.
-    fn address_to(&self, fields: &mut HeaderMap, primary: &Primary) {
+    fn address_to(&self, request: &mut Request, primary: &Primary) {
         let forwarded = Forwarded {
             epoch: primary.epoch,
             class: self.exchange.class,
@@ -203,9 +199,11 @@ impl Delivery<'_> {
             token: self.call.ask.token,
             malformed: self.call.malformed_token,
         };
-        forwarded.set(fields);
+        request.tell(forwarded.to_lines());
         if let Some(replay) = &self.call.replay {
-            fields.insert(FLY_REPLAY_SRC, replay.source(&self.exchange.worker.shared.node));
+            request
+                .headers_mut()
+                .insert(FLY_REPLAY_SRC, replay.source(&self.exchange.worker.shared.node));
         }
     }
 
@@ -322,13 +320,4 @@ fn refused(refusal: Refusal) -> Problem {
         ),
     };
     problem.after_waiting()
-}
-
-/// Tells the application what this node is at this moment.
-pub(super) fn tell_role(fields: &mut HeaderMap, seen: &Seen) {
-    fields.insert(headers::ROLE, seen.role.clone());
-    match &seen.primary {
-        Some(primary) => fields.insert(headers::PRIMARY, primary.clone()),
-        None => fields.remove(headers::PRIMARY),
-    };
 }

@@ -10,7 +10,7 @@ use http::header::{
     ACCEPT, CONNECTION, CONTENT_LENGTH, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response, Uri};
+use http::{HeaderMap, Method, Response, Uri};
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
@@ -25,7 +25,7 @@ use super::problem::{Kind, Problem};
 use super::request::{self, Upgrade};
 use super::route::{Ask, Route};
 use super::token::{self, Carried};
-use super::upstream::{BoxedRequest, Failure, Sending};
+use super::upstream::{BoxedRequest, Failure, Lines, Request, Sending};
 use super::worker::Worker;
 use crate::config::Consistency;
 use crate::rules::Class;
@@ -33,6 +33,8 @@ use crate::rules::Class;
 /// A response on its way to a client, or to the peer whose client it is.
 pub type ClientResponse = Response<Answer<Finish>>;
 
+/// Bytes that we usually add to the head of a request.
+const LINES: usize = 256;
 /// How often a request may pass through Litepilots before it is taken for one that goes in a circle,
 /// as when `proxy.target` names a Litepilot.
 const MAX_HOPS: u64 = 8;
@@ -82,7 +84,7 @@ pub type Served = Result<ClientResponse, Infallible>;
 pub fn serve(
     worker: Rc<Worker>,
     client: Rc<Client>,
-    request: Request<Incoming>,
+    request: http::Request<Incoming>,
 ) -> impl Future<Output = Served> {
     client.activity.busy();
     let accept = request.headers().get(ACCEPT).cloned();
@@ -122,7 +124,7 @@ impl Exchange {
         Self { worker, client, class, route, started: Instant::now(), logged: None }
     }
 
-    fn begin(&mut self, request: Request<Incoming>) -> Result<Begun, Problem> {
+    fn begin(&mut self, request: http::Request<Incoming>) -> Result<Begun, Problem> {
         let (mut head, body) = request.into_parts();
         if self.worker.shared.access_log {
             self.logged = Some(Box::new(Logged {
@@ -135,8 +137,9 @@ impl Exchange {
         if health::is_asked(&head) {
             return Ok(Begun::Answered(Box::new(self.own(health::answer(&self.worker)))));
         }
-        let hops = hops(&head.headers)?;
-        let (call, carried) = self.call(&mut head, upgrade)?;
+        let speaks_to_us = headers::speak_to_us(&head.headers);
+        let hops = if speaks_to_us { hops(&head.headers)? } else { 0 };
+        let (call, carried) = self.call(&mut head, upgrade, speaks_to_us)?;
         Ok(Begun::Accepted(Box::new(Accepted { head, body: Some(body), call, carried, hops })))
     }
 
@@ -158,13 +161,37 @@ impl Exchange {
 
     /// Makes the request that an application gets.
     fn compose(&self, accepted: Accepted, body: Outgoing) -> (BoxedRequest, Box<Call>) {
-        let Accepted { head, call, carried, hops, .. } = accepted;
-        let request = outgoing(head, body, call.upgrade.is_some(), |fields| {
-            carried.strip(fields);
-            self.client.describe(fields);
-            fields.insert(headers::HOPS, next_hop(hops));
-        });
-        (request, call)
+        let Accepted { mut head, call, carried, hops, .. } = accepted;
+        let mut lines = Lines::with_capacity(LINES);
+        carried.strip(&mut head.headers, &mut lines);
+        lines.add(&headers::HOPS, &next_hop(hops));
+        (self.outgoing(head, body, call.upgrade.is_some(), lines), call)
+    }
+
+    /// Turns a request that came into one that goes on, with `lines` added to it.
+    pub(super) fn outgoing(
+        &self,
+        head: Parts,
+        body: Outgoing,
+        upgrade: bool,
+        mut lines: Lines,
+    ) -> BoxedRequest {
+        let mut fields = head.headers;
+        let found = headers::clean(&mut fields, self.client.trust());
+        self.client.describe(&mut fields, found, &mut lines);
+        if upgrade {
+            lines.add(&CONNECTION, &HeaderValue::from_static("upgrade"));
+            lines.add(&UPGRADE, &HeaderValue::from_static("websocket"));
+        } else if found.trailers {
+            lines.add(&TE, &HeaderValue::from_static("trailers"));
+            lines.add(&CONNECTION, &HeaderValue::from_static("te"));
+        }
+        match body.length() {
+            None => lines.add(&TRANSFER_ENCODING, &HeaderValue::from_static("chunked")),
+            Some(0) if !found.length => {}
+            Some(length) => lines.add(&CONTENT_LENGTH, &HeaderValue::from(length)),
+        }
+        Box::new(Request::new(head.method, head.uri, fields, lines, body))
     }
 
     /// Reads what the head says about the request itself.
@@ -172,6 +199,7 @@ impl Exchange {
         &mut self,
         head: &mut Parts,
         upgrade: Upgrade,
+        speaks_to_us: bool,
     ) -> Result<(Box<Call>, Carried), Problem> {
         let rules = self.worker.rules();
         let verdict = rules
@@ -179,9 +207,9 @@ impl Exchange {
             .map_err(|why| Problem::new(Kind::BadRequest, why.to_string()))?;
         self.class = verdict.class;
         let config = &self.worker.shared.config;
-        let carried = token::find(&head.headers);
-        let consistency = verdict.consistency.or_else(|| asked_consistency(&head.headers));
-        let consistency = consistency.unwrap_or(config.consistency);
+        let carried = token::find(&head.headers, speaks_to_us);
+        let asked = if speaks_to_us { asked_consistency(&head.headers) } else { None };
+        let consistency = verdict.consistency.or(asked).unwrap_or(config.consistency);
         let call = Call {
             ask: Ask { class: verdict.class, consistency, token: carried.token },
             malformed_token: carried.malformed,
@@ -279,42 +307,6 @@ impl Exchange {
         headers.insert(headers::NODE, self.worker.node.clone());
         headers.insert(headers::ROUTE, HeaderValue::from_static(self.route.as_str()));
     }
-}
-
-/// Turns a request that came into one that goes on. `change` edits its fields between the removal of
-/// what concerns the incoming connection and the setting of what concerns the outgoing one.
-pub(super) fn outgoing(
-    head: Parts,
-    body: Outgoing,
-    upgrade: bool,
-    change: impl FnOnce(&mut HeaderMap),
-) -> BoxedRequest {
-    let mut fields = head.headers;
-    let takes_trailers = fields.get(TE).is_some_and(|te| te.as_bytes() == b"trailers");
-    let had_length = headers::remove_framing(&mut fields);
-    headers::remove_hop_by_hop(&mut fields);
-    change(&mut fields);
-    if upgrade {
-        fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        fields.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    } else if takes_trailers {
-        fields.insert(TE, HeaderValue::from_static("trailers"));
-        fields.insert(CONNECTION, HeaderValue::from_static("te"));
-    }
-    match body.length() {
-        None => {
-            fields.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-        }
-        Some(0) if !had_length => {}
-        Some(length) => {
-            fields.insert(CONTENT_LENGTH, HeaderValue::from(length));
-        }
-    }
-    let mut request = Box::new(Request::new(body));
-    *request.method_mut() = head.method;
-    *request.uri_mut() = head.uri;
-    *request.headers_mut() = fields;
-    request
 }
 
 /// How many Litepilots the request has passed through before this one.

@@ -10,12 +10,11 @@ use hyper::upgrade::OnUpgrade;
 use super::answer::Outcome;
 use super::body::Outgoing;
 use super::client::Client;
-use super::delivery::tell_role;
-use super::exchange::{Call, ClientResponse, Exchange, Served, outgoing};
+use super::exchange::{Call, ClientResponse, Exchange, Served};
 use super::forward::{self, Forwarded, Refusal};
 use super::problem::{Kind, Problem};
 use super::route::{Ask, Route};
-use super::upstream::{Failure, Sending};
+use super::upstream::{Failure, Lines, Sending};
 use super::worker::Worker;
 
 /// Why a forwarded request got no answer of the application.
@@ -57,8 +56,8 @@ impl Exchange {
         } else {
             self.read_body(body).await.map_err(|_| Stop::Failed(cut_off(true)))?
         };
-        let mut request = outgoing(head, body, call.upgrade.is_some(), |_| {});
-        tell_role(request.headers_mut(), &seen);
+        let mut request = self.outgoing(head, body, call.upgrade.is_some(), Lines::default());
+        request.tell(seen.told.clone());
         match self.worker.app.send(request, self.sending(&call)).await {
             Ok(response) => {
                 let outcome = Outcome { exchange: self, call: &mut call, view: &seen.view };

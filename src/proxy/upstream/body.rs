@@ -11,11 +11,11 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::task::JoinHandle;
 
+use super::Origin;
 use super::chunked::{Chunks, Found};
+use super::exchange::Connection;
 use super::response::{Framing, Head};
 use super::tunnel::Tunnel;
-use super::Origin;
-use super::exchange::Connection;
 
 /// The body of a response. Dropped before its end, it closes the connection.
 pub struct Body(State);
@@ -126,7 +126,8 @@ impl Coming {
         loop {
             match &mut self.framing {
                 Rest::Length(left) if !self.came.is_empty() => {
-                    let here = usize::try_from(*left).map_or(self.came.len(), |l| l.min(self.came.len()));
+                    let here =
+                        usize::try_from(*left).map_or(self.came.len(), |l| l.min(self.came.len()));
                     *left -= here as u64;
                     return Poll::Ready(Ok(Some(Frame::data(self.came.split_to(here).freeze()))));
                 }

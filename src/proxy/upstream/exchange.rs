@@ -9,16 +9,17 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response, StatusCode};
+use http::{Response, StatusCode};
 use tokio::time::Instant;
 
 use super::Origin;
 use super::body::{Body, Continuing};
+use super::request::Request;
 use super::response::{self, Head, MAX_HEAD, Start};
 use super::upload::{Stopped, Upload};
 use super::wire::{Buffers, Wire};
 use crate::proxy::alarm::Alarm;
-use crate::proxy::body::{Outgoing, Progress, ReadError};
+use crate::proxy::body::{Progress, ReadError};
 
 /// A connection on which no exchange is under way; dropping it closes it.
 pub struct Connection {
@@ -59,14 +60,13 @@ impl Connection {
     pub async fn exchange(
         self,
         origin: &Rc<Origin>,
-        request: &Request<Outgoing>,
-        now: Instant,
+        request: &Request,
     ) -> Result<Response<Body>, Fault> {
         let ended = poll_fn(|cx| Poll::Ready(self.poll_ended(&origin.buffers, cx))).await;
         if let Poll::Ready(why) = ended {
             return Err(Fault::Unsent(why));
         }
-        let mut exchange = Exchange::new(origin, self, request, now);
+        let mut exchange = Exchange::new(origin, self, request);
         let head = poll_fn(|cx| exchange.poll(cx)).await?;
         Ok(exchange.finish(head))
     }
@@ -75,7 +75,7 @@ impl Connection {
 struct Exchange<'a> {
     origin: &'a Rc<Origin>,
     connection: Connection,
-    request: &'a Request<Outgoing>,
+    request: &'a Request,
     begun: Instant,
     /// What is still to be sent.
     upload: Option<Upload>,
@@ -88,12 +88,8 @@ struct Exchange<'a> {
 }
 
 impl<'a> Exchange<'a> {
-    fn new(
-        origin: &'a Rc<Origin>,
-        connection: Connection,
-        request: &'a Request<Outgoing>,
-        begun: Instant,
-    ) -> Self {
+    fn new(origin: &'a Rc<Origin>, connection: Connection, request: &'a Request) -> Self {
+        let begun = Instant::now();
         let progress = request.body().progress();
         if let Some(progress) = &progress {
             progress.begin();

@@ -10,8 +10,8 @@
 mod body;
 mod chunked;
 mod exchange;
-mod head;
 mod pool;
+mod request;
 mod response;
 mod tunnel;
 mod upload;
@@ -24,11 +24,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::Response;
 use tokio::net::UnixStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
-use super::body::{Outgoing, ReadError};
+use super::body::ReadError;
 use crate::cluster::NodeId;
 use crate::config::Target;
 use crate::net::Remote;
@@ -38,6 +38,7 @@ use pool::Pool;
 use wire::{Buffers, Wire};
 
 pub use body::Body;
+pub use request::{Lines, Request};
 pub use tunnel::Tunnel;
 
 /// A way to an origin.
@@ -87,7 +88,7 @@ pub struct Origin {
 }
 
 /// A request on its way. Boxed, because it passes through many hands.
-pub type BoxedRequest = Box<Request<Outgoing>>;
+pub type BoxedRequest = Box<Request>;
 
 /// Why there is no response.
 pub enum Failure {
@@ -149,21 +150,17 @@ impl Origin {
         };
         let mut repeatable = sending == Sending::Repeatable;
         loop {
-            let mut now = Instant::now();
-            let kept = if reuse { self.pool.take(now) } else { None };
+            let kept = if reuse { self.pool.take() } else { None };
             let is_kept = kept.is_some();
             let connection = match kept {
                 Some(connection) => connection,
                 // Boxed, as all that is rarely done: the future of a request should be small.
                 None => match Box::pin(self.connect()).await {
-                    Ok(connection) => {
-                        now = Instant::now();
-                        connection
-                    }
+                    Ok(connection) => connection,
                     Err(why) => return Err(Failure::Unreached(request, why)),
                 },
             };
-            match connection.exchange(self, &request, now).await {
+            match connection.exchange(self, &request).await {
                 Ok(response) => return Ok(response),
                 Err(Fault::Unsent(_)) if is_kept => {}
                 Err(Fault::Broken(_)) if repeatable && request.body().is_intact() => {
@@ -193,13 +190,4 @@ impl Origin {
     pub fn sweep(&self) {
         self.pool.sweep(&self.buffers);
     }
-}
-
-/// A second request like this one; see [`Outgoing::copy`].
-pub fn copy(request: &Request<Outgoing>) -> BoxedRequest {
-    let mut copy = Box::new(Request::new(request.body().copy()));
-    copy.method_mut().clone_from(request.method());
-    copy.uri_mut().clone_from(request.uri());
-    copy.headers_mut().clone_from(request.headers());
-    copy
 }

@@ -20,7 +20,8 @@ pub struct Pool {
 
 struct Idle {
     connection: Connection,
-    since: Instant,
+    /// When a [sweep](Pool::sweep) first saw it here: the time is looked up for all at once.
+    since: Option<Instant>,
 }
 
 impl Pool {
@@ -30,31 +31,26 @@ impl Pool {
     }
 
     /// The most recently used connection. It may have ended meanwhile.
-    pub fn take(&self, now: Instant) -> Option<Connection> {
-        let mut idle = self.idle.borrow_mut();
-        let Idle { connection, since } = idle.pop()?;
-        if now.duration_since(since) < self.keep {
-            return Some(connection);
-        }
-        // What lies before it is older still.
-        idle.clear();
-        None
+    pub fn take(&self) -> Option<Connection> {
+        self.idle.borrow_mut().pop().map(|idle| idle.connection)
     }
 
     /// Keeps a connection whose last response has come whole.
     pub fn give(&self, connection: Connection) {
         let mut idle = self.idle.borrow_mut();
-        if idle.len() < MAX_IDLE {
-            idle.push(Idle { connection, since: Instant::now() });
+        if idle.len() < MAX_IDLE && !self.keep.is_zero() {
+            idle.push(Idle { connection, since: None });
         }
     }
 
-    /// Closes those that have been idle for too long, and those that the origin has closed.
+    /// Closes those that have been idle for too long, and those that the origin has closed. To be
+    /// called often: by the time between two calls a connection may be kept longer than said.
     pub fn sweep(&self, buffers: &Buffers) {
         let mut cx = Context::from_waker(Waker::noop());
         let now = Instant::now();
-        self.idle.borrow_mut().retain(|idle| {
-            now.duration_since(idle.since) < self.keep
+        self.idle.borrow_mut().retain_mut(|idle| {
+            let since = *idle.since.get_or_insert(now);
+            now.duration_since(since) < self.keep
                 && idle.connection.poll_ended(buffers, &mut cx).is_pending()
         });
     }

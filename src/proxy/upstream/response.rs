@@ -7,9 +7,11 @@ use std::str;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use httparse::Status;
 use hyper::ext::ReasonPhrase;
+
+use crate::proxy::headers;
 
 /// Bytes of a response's head.
 pub const MAX_HEAD: usize = 128 * 1024;
@@ -33,7 +35,7 @@ pub enum Start {
 /// The head of a response.
 #[derive(Debug)]
 pub struct Head {
-    /// Status and fields.
+    /// Status and fields, less those that concern this connection only.
     pub response: Response<()>,
     /// How its body is delimited.
     pub framing: Framing,
@@ -113,13 +115,12 @@ impl Head {
             let name = name.map_err(|_| invalid("a field's name is none"))?;
             let value = HeaderValue::from_maybe_shared(came.slice_ref(field.value));
             let value = value.map_err(|_| invalid("a field's value is none"))?;
-            if about.note(&name, &value)? {
+            about.note(&name, &value)?;
+            if !headers::is_hop_by_hop(&name) {
                 fields.append(name, value);
             }
         }
-        if let Some(length) = about.length.filter(|_| about.listed) {
-            fields.insert(CONTENT_LENGTH, HeaderValue::from(length));
-        }
+        about.correct(fields);
         let reason = parsed.reason.unwrap_or_default();
         if Some(reason) != status.canonical_reason()
             && let Ok(reason) = ReasonPhrase::try_from(reason.as_bytes())
@@ -128,8 +129,8 @@ impl Head {
         }
         let is_1_1 = parsed.version == Some(1);
         let framing = about.framing(is_1_1, status, method)?;
-        let keep = about.keeps(is_1_1)
-            && !matches!(framing, Framing::UntilClose | Framing::Switched);
+        let keep =
+            about.keeps(is_1_1) && !matches!(framing, Framing::UntilClose | Framing::Switched);
         Ok(Self { response, framing, keep, rest: came.slice(length..) })
     }
 }
@@ -138,23 +139,22 @@ impl Head {
 #[derive(Default)]
 struct About {
     length: Option<u64>,
-    /// The length was said as a list.
-    listed: bool,
+    /// The length was said more than once.
+    repeated: bool,
     chunked: bool,
     close: bool,
     keep_alive: bool,
+    /// Fields that concern this connection only.
+    named: Vec<HeaderName>,
 }
 
 impl About {
-    /// Takes note of a field; false: it repeats one that was there.
-    fn note(&mut self, name: &HeaderName, value: &HeaderValue) -> io::Result<bool> {
+    /// Takes note of a field.
+    fn note(&mut self, name: &HeaderName, value: &HeaderValue) -> io::Result<()> {
         if name == CONTENT_LENGTH {
-            let before = self.length;
-            self.length = Some(content_length(value.as_bytes(), before)?);
-            self.listed |= value.as_bytes().contains(&b',');
-            return Ok(before.is_none());
-        }
-        if name == TRANSFER_ENCODING {
+            self.repeated |= self.length.is_some() || value.as_bytes().contains(&b',');
+            self.length = Some(content_length(value.as_bytes(), self.length)?);
+        } else if name == TRANSFER_ENCODING {
             // Others we would have to undo, or to announce to a client that did not ask for them.
             if self.chunked || !value.as_bytes().eq_ignore_ascii_case(b"chunked") {
                 return Err(invalid("its Transfer-Encoding is not \"chunked\", once"));
@@ -165,8 +165,24 @@ impl About {
                 self.close |= option.eq_ignore_ascii_case(b"close");
                 self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
             }
+            self.named.extend(headers::named_by(value));
         }
-        Ok(true)
+        Ok(())
+    }
+
+    /// Brings the fields into the form in which they are passed on.
+    fn correct(&self, fields: &mut HeaderMap) {
+        for name in &self.named {
+            fields.remove(name);
+        }
+        match self.length {
+            // Where there is a coding a length means nothing (RFC 9112, 6.3), and would then.
+            Some(_) if self.chunked => drop(fields.remove(CONTENT_LENGTH)),
+            Some(length) if self.repeated => {
+                fields.insert(CONTENT_LENGTH, HeaderValue::from(length));
+            }
+            _ => {}
+        }
     }
 
     fn framing(&self, is_1_1: bool, status: StatusCode, method: &Method) -> io::Result<Framing> {

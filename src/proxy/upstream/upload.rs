@@ -9,9 +9,9 @@ use http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
     HOST, MAX_FORWARDS, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING,
 };
-use http::{HeaderMap, HeaderName, Request};
+use http::{HeaderMap, HeaderName};
 
-use super::head;
+use super::request::{self, Request};
 use super::wire::Wire;
 use crate::proxy::body::{Outgoing, Streamed};
 
@@ -69,12 +69,12 @@ pub enum Stopped {
 
 impl Upload {
     /// All of a request, from its first byte; `buffer` is empty and used for what goes out.
-    pub fn new(mut buffer: Vec<u8>, request: &Request<Outgoing>) -> Self {
-        head::write(&mut buffer, request);
+    pub fn new(mut buffer: Vec<u8>, request: &Request) -> Self {
+        request.write_head(&mut buffer);
         let body = request.body();
         let framing = match body.length() {
             Some(length) => Framing::Length(length),
-            None => Framing::Chunked(head::announced_trailers(request.headers())),
+            None => Framing::Chunked(announced_trailers(request.headers())),
         };
         let (piece, after) = (Bytes::new(), &b""[..]);
         let held = body.asks_first();
@@ -184,7 +184,7 @@ impl Upload {
         self.buffer.extend_from_slice(b"0\r\n");
         let allowed = |name: &HeaderName| announced.contains(name) && !NO_TRAILERS.contains(name);
         for (name, value) in trailers.into_iter().flatten().filter(|(name, _)| allowed(name)) {
-            head::write_field(&mut self.buffer, name, value);
+            request::write_field(&mut self.buffer, name, value);
         }
         self.buffer.extend_from_slice(b"\r\n");
     }
@@ -215,4 +215,11 @@ impl Upload {
             self.buffer.extend_from_slice(mem::take(&mut self.after));
         }
     }
+}
+
+/// The fields that a head says will come after the body.
+fn announced_trailers(fields: &HeaderMap) -> Vec<HeaderName> {
+    let lines = fields.get_all(TRAILER).iter();
+    let names = lines.flat_map(|line| line.as_bytes().split(|b| *b == b','));
+    names.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()).collect()
 }
