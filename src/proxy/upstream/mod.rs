@@ -13,6 +13,8 @@ mod exchange;
 mod pool;
 mod request;
 mod response;
+#[cfg(test)]
+mod tests;
 mod tunnel;
 mod upload;
 mod wire;
