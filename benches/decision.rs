@@ -60,7 +60,7 @@ impl Read {
             consistency: verdict.consistency.unwrap_or(Consistency::ReadYourWrites),
             token: found.token,
         };
-        decide(&ask, &self.view, self.position.get())
+        decide(&ask, &self.view, self.view.takes_writes(), self.position.get())
     }
 }
 
@@ -80,7 +80,10 @@ fn bench(criterion: &mut Criterion) {
         token: token::find(&read.headers, false).token,
     };
     criterion.bench_function("route", |b| {
-        b.iter(|| black_box(decide(black_box(&ask), view, read.position.get())));
+        b.iter(|| {
+            let takes_writes = view.takes_writes();
+            black_box(decide(black_box(&ask), view, takes_writes, read.position.get()))
+        });
     });
 }
 

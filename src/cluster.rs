@@ -178,10 +178,24 @@ impl ClusterView {
         self.writable && self.claim.is_valid()
     }
 
-    /// Whether a failover lost what `token` stands for: a later reign began without it.
+    /// Whether this node may acknowledge, at this moment, what it took under this view; `now` is the
+    /// present one. Only the claim and later reigns count: who is about to hand over takes no more
+    /// writes, and still answers those that it took. Looks at the clock.
+    pub fn still_acknowledges(&self, now: &Self) -> bool {
+        self.claim.is_valid() && now.newest_epoch() <= self.epoch()
+    }
+
+    /// Whether a failover lost what `token` stands for: the next reign began without it.
     pub fn lost(&self, token: Token) -> bool {
-        let next = self.starts.iter().find(|start| start.epoch > token.epoch);
+        // From the newest on: a token is nearly always of the present reign.
+        let next = self.starts.iter().rev().take_while(|start| start.epoch > token.epoch).last();
         token.epoch != Epoch(0) && next.is_some_and(|start| token > start.held.position)
+    }
+
+    /// The newest reign that this node knows of, or 0 if it knows of none.
+    pub fn newest_epoch(&self) -> Epoch {
+        let opened = self.starts.last().map(|start| start.epoch);
+        self.epoch().max(opened.unwrap_or_default())
     }
 
     /// The epoch of the present reign, or 0 while there is no primary.
@@ -211,6 +225,23 @@ mod tests {
         assert!(view.lost(at(2, 8)));
         assert!(!view.lost(at(4, 100)));
         assert!(!view.lost(at(0, 100)), "LiteFS' own cookie has no epoch");
+    }
+
+    #[test]
+    fn who_holds_writes_for_a_handoff_still_acknowledges_those_it_took() {
+        let claim = Claim::until(crate::claim::BootTime(u64::MAX - 1));
+        let single = ClusterView::single("a".parse().unwrap(), Epoch(4));
+        let open = ClusterView { claim: claim.clone(), ..single.clone() };
+        assert!(open.takes_writes() && open.still_acknowledges(&open));
+        let held = ClusterView { writable: false, primary: None, ..open.clone() };
+        assert!(!held.takes_writes() && open.still_acknowledges(&held));
+        let later = ClusterView::single("b".parse().unwrap(), Epoch(5));
+        assert!(!open.still_acknowledges(&later));
+        let start = Start { epoch: Epoch(5), held: Stamp::default() };
+        assert!(!open.still_acknowledges(&ClusterView { starts: [start].into(), ..held.clone() }));
+        claim.end();
+        assert!(!open.takes_writes() && !open.still_acknowledges(&open));
+        assert!(!open.still_acknowledges(&single), "another claim to the same reign");
     }
 
     #[test]

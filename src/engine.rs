@@ -37,13 +37,15 @@ pub trait Engine: Send + Sync {
         Some(Duration::ZERO)
     }
 
-    /// Makes this node's copy the one that is written, in `epoch`. Done already: nothing happens.
-    /// Returns what it held when the reign began: what earlier epochs had beyond that is lost.
+    /// Makes this node's copy the one that is written, in `epoch`, on disk. Done already: nothing
+    /// happens, and a fence stays. Returns what the copy held when the reign began, in terms of the
+    /// history before: what others hold beyond that is lost. Asked again in the same epoch, after a
+    /// restart too, that is still the same.
     ///
     /// # Errors
     ///
-    /// When the engine could not; it then is what it was, and may be asked again.
-    fn become_primary(&self, epoch: Epoch) -> BoxFuture<'_, io::Result<Position>> {
+    /// When the engine could not, or the epoch is over; it then is what it was, and may be asked again.
+    fn become_primary(&self, epoch: Epoch) -> BoxFuture<'_, io::Result<Stamp>> {
         Box::pin(async move {
             Err(io::Error::new(
                 io::ErrorKind::Unsupported,

@@ -13,9 +13,11 @@
 //! | [`claim`], [`acks`] | a primary's right to take writes; who holds what it has committed |
 //! | [`fixed`] | `election: static`: the view when the primary never changes |
 //! | [`peer`], [`net`] | the one port between nodes, gossip; dialing by name |
+//! | [`tls`] | who does TLS' cryptography; certificates and keys as files, and how they are made |
 //! | [`engine`], [`embedded`] | what keeps the database: the interface, and the engine over plain directories |
-//! | [`process`] | the application as our child, its health, PID 1 |
-//! | [`admin`], [`status`] | the admin port: health, status, metrics |
+//! | [`process`] | the application as our child, the guard that kills it when we cannot, its health, PID 1 |
+//! | [`admin`], [`status`] | the admin port: health, status, metrics, and what operators ask for |
+//! | [`control`] | steering a cluster: the interface between who asks and who elects |
 //! | [`telemetry`] | logs, metrics, events |
 //! | [`demo`] | a whole cluster on this machine, and the guestbook that it serves |
 //! | [`files`], [`html`] | files replaced whole; text in HTML |
@@ -27,7 +29,8 @@
 //! * A 2xx comes from an application, never from us in its stead. After a write it is passed on only
 //!   while this node is still the primary of the epoch in which the application was asked.
 //! * A token that a client was given is never satisfied by a copy that lacks its write.
-//! * A bad configuration or rule file never replaces a good one.
+//! * What a node starts dies with it, however the node ends.
+//! * A bad configuration, certificate or rule file never replaces a good one.
 //! * Whatever the network sends: no panic, no unbounded memory, no endless wait.
 //!
 //! # Who may know whom
@@ -50,7 +53,9 @@ pub mod claim;
 pub mod cli;
 pub mod cluster;
 pub mod config;
+pub mod control;
 pub mod demo;
+pub mod election;
 pub mod embedded;
 pub mod engine;
 pub mod files;
@@ -66,6 +71,7 @@ pub mod rules;
 pub mod shutdown;
 pub mod status;
 pub mod telemetry;
+pub mod tls;
 pub mod txid;
 pub mod yaml;
 

@@ -43,6 +43,9 @@ pub struct Status {
     pub app: AppStatus,
     /// Every member of the cluster, this node included.
     pub nodes: Vec<Member>,
+    /// Who leads Raft, which the application never notices; `None` without an election.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raft: Option<RaftStatus>,
     /// The version of Litepilot on this node.
     pub version: String,
 }
@@ -56,6 +59,15 @@ pub struct PrimaryStatus {
     pub epoch: Epoch,
     /// When this node first heard of that reign (RFC 3339, UTC).
     pub since: String,
+}
+
+/// How Raft stands, as far as this node knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RaftStatus {
+    /// The leader; `None` while this node knows of none.
+    pub leader: Option<NodeId>,
+    /// Its term.
+    pub term: u64,
 }
 
 /// The engine, in a form that can be read back.
@@ -170,6 +182,7 @@ pub fn example() -> Status {
             position: Some(position),
             lag_ms: Some(0),
         }],
+        raft: None,
         version: VERSION.to_owned(),
     }
 }

@@ -6,10 +6,12 @@ use std::sync::{Mutex, Once};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use litepilot::claim::BootTime;
 use litepilot::config::{App, HostPort, Target};
 use litepilot::process::app;
 use litepilot::process::backoff::Backoff;
 use litepilot::process::child::{self, ChildHandle, Phase, Spec};
+use litepilot::process::guard::{Deadline, Guard, Leash};
 use litepilot::process::health;
 use litepilot::process::hook::{self, HookError};
 use litepilot::process::output::MAX_LINE;
@@ -66,6 +68,12 @@ async fn phase(child: &ChildHandle, phase: Phase) {
     assert!(reached.is_ok(), "it never was {phase:?}");
 }
 
+/// Its process id, once it is known to run.
+async fn pid(child: &ChildHandle) -> u32 {
+    phase(child, Phase::Running).await;
+    child.state().borrow().pid.unwrap()
+}
+
 fn config(command: &[&str]) -> App {
     App {
         command: command.iter().map(|part| (*part).to_owned()).collect(),
@@ -80,11 +88,17 @@ fn config(command: &[&str]) -> App {
     }
 }
 
+/// As `litepilot run` guards it.
+fn guard() -> Guard {
+    Guard { program: env!("CARGO_BIN_EXE_litepilot").into(), leash: Leash::default() }
+}
+
 /// The application as shipped, but for quicker restarts.
 fn spec(command: &[&str]) -> Spec {
     capture_log();
     let quick = Backoff::new(Duration::from_millis(5), Duration::from_millis(20), PATIENCE);
-    Spec { backoff: quick, ..app::spec(&config(command), Vec::new()).unwrap() }
+    let app = app::spec(&config(command), Vec::new(), Some(guard())).unwrap();
+    Spec { backoff: quick, ..app }
 }
 
 fn sh(script: &str) -> Spec {
@@ -106,6 +120,11 @@ async fn pid_in(file: &Path) -> u32 {
     })
     .await;
     pid.unwrap()
+}
+
+fn kill(pid: u32) {
+    let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }
 
 fn is_root() -> bool {
@@ -190,7 +209,7 @@ async fn who_ignores_sigterm_is_killed_after_the_grace() {
     spec.grace = Duration::from_millis(100);
     let app = child::start(spec);
     logged("deaf-6").await;
-    let pid = app.state().borrow().pid.unwrap();
+    let pid = pid(&app).await;
     timeout(PATIENCE, app.stop()).await.unwrap();
     assert!(!lives(pid));
     logged("still there 100ms after SIGTERM").await;
@@ -200,7 +219,7 @@ async fn who_ignores_sigterm_is_killed_after_the_grace() {
 async fn a_kill_does_not_wait_for_the_grace() {
     let app = child::start(sh("trap '' TERM; echo deaf-7; while :; do sleep 0.01; done"));
     logged("deaf-7").await;
-    let pid = app.state().borrow().pid.unwrap();
+    let pid = pid(&app).await;
     // A stop that was given up goes on; its grace is longer than our patience.
     assert!(timeout(Duration::from_millis(1), app.stop()).await.is_err());
     timeout(PATIENCE / 2, app.kill()).await.unwrap();
@@ -219,32 +238,83 @@ async fn workers_behind_a_shell_get_the_grace_too() {
 
 #[tokio::test]
 async fn grandchildren_die_when_it_crashes() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("pid");
-    let script = format!("trap '' TERM; sleep 1000 & echo $! > {}; wait", file.display());
-    let slow = Backoff::new(PATIENCE * 10, PATIENCE * 10, PATIENCE);
-    let app = child::start(Spec { backoff: slow, ..sh(&script) });
-    let worker = pid_in(&file).await;
-    let pid = app.state().borrow().pid.unwrap();
-    assert!(lives(worker));
-    let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-    phase(&app, Phase::Backoff).await;
-    until("the worker is gone", || !lives(worker)).await;
-    app.stop().await;
+    for guard in [Some(guard()), None] {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("pid");
+        let script = format!("trap '' TERM; sleep 1000 & echo $! > {}; wait", file.display());
+        let slow = Backoff::new(PATIENCE * 10, PATIENCE * 10, PATIENCE);
+        let mut spec = Spec { backoff: slow, ..sh(&script) };
+        spec.launch.guard = guard;
+        let app = child::start(spec);
+        let worker = pid_in(&file).await;
+        assert!(lives(worker));
+        kill(pid(&app).await);
+        phase(&app, Phase::Backoff).await;
+        until("the worker is gone", || !lives(worker)).await;
+        app.stop().await;
+    }
 }
 
 #[test]
 fn the_whole_group_dies_with_our_runtime() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("pid");
-    let script = format!("sleep 1000 & echo $! > {}; wait", file.display());
-    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let ours = runtime();
-    let (app, worker) = ours.block_on(async { (child::start(sh(&script)), pid_in(&file).await) });
-    let leader = app.state().borrow().pid.unwrap();
-    drop(ours);
-    runtime().block_on(until("all are gone", || !lives(worker) && !lives(leader)));
+    for guard in [Some(guard()), None] {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("pid");
+        let script = format!("sleep 1000 & echo $! > {}; wait", file.display());
+        let mut spec = sh(&script);
+        spec.launch.guard = guard;
+        let runtime =
+            || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let ours = runtime();
+        let (_app, leader, worker) = ours.block_on(async {
+            let app = child::start(spec);
+            let leader = pid(&app).await;
+            (app, leader, pid_in(&file).await)
+        });
+        drop(ours);
+        runtime().block_on(until("all are gone", || !lives(worker) && !lives(leader)));
+    }
+}
+
+#[tokio::test]
+async fn past_its_deadline_it_is_killed_and_started_again_once_that_is_permitted() {
+    let leash = Leash::default();
+    let mut spec = sh("echo run-15; exec sleep 1000");
+    spec.launch.guard = Some(Guard { leash: leash.clone(), ..guard() });
+    let app = child::start(spec);
+    logged("run-15").await;
+    let first = pid(&app).await;
+    assert!(leash.set(Deadline::At(BootTime::now())));
+    until("it is killed", || !lives(first)).await;
+    let mut state = app.state();
+    timeout(PATIENCE, state.wait_for(|state| state.restarts == 1)).await.unwrap().unwrap();
+    logged("app: killed by its guard: the claim's deadline had passed").await;
+    assert_eq!(app.state().borrow().state, Phase::Starting);
+    assert!(leash.set(Deadline::None));
+    assert_ne!(pid(&app).await, first);
+    assert_eq!(app.state().borrow().restarts, 1, "nothing was tried in vain");
+    until("it says so again", || log_lines("run-15").len() == 2).await;
+
+    // Nor does waiting for that keep it from being stopped.
+    leash.set(Deadline::At(BootTime::now()));
+    let mut state = app.state();
+    timeout(PATIENCE, state.wait_for(|state| state.restarts == 2)).await.unwrap().unwrap();
+    timeout(PATIENCE, app.stop()).await.unwrap();
+}
+
+#[tokio::test]
+async fn it_dies_with_its_guard_and_gets_a_new_one() {
+    let app = child::start(sh("echo guarded-16 by $PPID; exec sleep 1000"));
+    let line = logged("guarded-16 by ").await;
+    let (_, after) = line.split_once("guarded-16 by ").unwrap();
+    let guard = after.split(' ').next().unwrap().parse().unwrap();
+    let first = pid(&app).await;
+    kill(guard);
+    until("it is gone", || !lives(first)).await;
+    let line = logged("its guard has ended").await;
+    assert!(line.contains("WARN") && line.contains("SIGKILL"), "{line}");
+    until("another runs", || log_lines("guarded-16").len() == 2).await;
+    app.stop().await;
 }
 
 #[tokio::test]
@@ -331,7 +401,7 @@ async fn the_published_state_reads_well() {
 
 #[test]
 fn without_a_command_there_is_no_child() {
-    assert!(app::spec(&config(&[]), Vec::new()).is_none());
+    assert!(app::spec(&config(&[]), Vec::new(), None).is_none());
 }
 
 #[tokio::test]
@@ -361,6 +431,35 @@ async fn a_hook_that_takes_too_long_is_killed_with_all_it_started() {
     let killed = timeout(PATIENCE, run).await.unwrap().unwrap().unwrap_err();
     assert!(matches!(killed, HookError::TimedOut(_)), "{killed}");
     until("its child is gone", || !lives(worker)).await;
+}
+
+#[tokio::test]
+async fn a_hook_is_killed_at_its_deadline() {
+    let leash = Leash::default();
+    let mut hook = sh("echo hook-17; exec sleep 1000").launch;
+    hook.guard = Some(Guard { leash: leash.clone(), ..guard() });
+    let run = {
+        let hook = hook.clone();
+        tokio::spawn(async move { hook::run(&hook, PATIENCE).await })
+    };
+    logged("hook-17").await;
+    leash.set(Deadline::At(BootTime::now()));
+    let killed = timeout(PATIENCE, run).await.unwrap().unwrap().unwrap_err();
+    assert!(killed.to_string().contains("deadline had passed"), "{killed}");
+    let refused = hook::run(&hook, PATIENCE).await.unwrap_err();
+    assert!(refused.to_string().contains("called off"), "{refused}");
+    assert_eq!(log_lines("hook-17").len(), 1);
+}
+
+#[tokio::test]
+async fn without_a_guard_it_is_our_own_child() {
+    let mut spec = sh("echo alone-18 $PPID; exit 9");
+    spec.launch.guard = None;
+    let app = child::start(spec);
+    let line = logged("alone-18").await;
+    assert!(line.contains(&format!("alone-18 {}", std::process::id())), "{line}");
+    logged("ended by itself: exit status: 9").await;
+    app.stop().await;
 }
 
 fn target(listener: &TcpListener) -> Target {

@@ -1,11 +1,16 @@
-//! The admin port: health checks, status, metrics, events and a page for people.
+//! The admin port: health checks, status, metrics, events and a page for people; and what operators
+//! ask for.
 //!
 //! It knows the node only through a [`Status`](crate::status::Status) made anew for each request,
-//! and counts and events that others write. It runs on the control thread: nothing here may block,
-//! and every number of connections, streams and bytes is bounded.
+//! counts and events that others write, the view of the cluster, and the [`Control`] that does what is
+//! asked for. It runs on the control thread: nothing here may block, and every number of connections,
+//! streams and bytes is bounded.
 
+mod body;
+pub mod change;
 mod checks;
 mod host;
+pub mod on_primary;
 mod page;
 mod reply;
 mod routes;
@@ -21,6 +26,10 @@ use std::time::Duration;
 pub use host::Hosts;
 pub use server::{Limits, serve};
 
+use tokio::sync::watch;
+
+use crate::cluster::ClusterView;
+use crate::control::Control;
 use crate::status::StatusSource;
 use crate::telemetry::events::Events;
 use crate::telemetry::metrics::Metrics;
@@ -30,6 +39,10 @@ use token::Token;
 pub struct Admin {
     /// Makes the status shown.
     pub status: StatusSource,
+    /// Who is primary, and whether this node may take writes.
+    pub view: watch::Receiver<ClusterView>,
+    /// Does what operators ask for.
+    pub control: Arc<dyn Control>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// What happened.

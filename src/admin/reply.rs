@@ -7,14 +7,64 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTI
 use http::{Response, StatusCode};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
+use serde::Serialize;
 
 use crate::cluster::NodeId;
+use crate::control::ControlError;
 
 /// An answer's body: a piece of text or a stream.
 pub type Body = BoxBody<Bytes, Infallible>;
 
 /// An answer.
 pub type Reply = Response<Body>;
+
+/// Why a request is not done. Answered as a [`problem`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Its status.
+    pub status: StatusCode,
+    /// Ends its type.
+    pub name: &'static str,
+    /// For people: why, and what to do.
+    pub detail: String,
+}
+
+impl Failure {
+    /// A failure of that status and name.
+    pub fn new(status: StatusCode, name: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, name, detail: detail.into() }
+    }
+
+    /// The request cannot be understood.
+    pub fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad-request", detail)
+    }
+
+    /// As an answer of this node's.
+    pub fn reply(&self, node: &NodeId) -> Reply {
+        problem(node, self.status, self.name, &self.detail)
+    }
+}
+
+impl From<ControlError> for Failure {
+    fn from(error: ControlError) -> Self {
+        let (status, name) = match &error {
+            ControlError::NotElected { .. } => (StatusCode::CONFLICT, "not-elected"),
+            ControlError::UnknownNode(_) => (StatusCode::NOT_FOUND, "unknown-node"),
+            ControlError::NotCandidate(_) => (StatusCode::CONFLICT, "not-candidate"),
+            ControlError::NotFit { .. } => (StatusCode::CONFLICT, "not-fit"),
+            ControlError::NoPrimary => (StatusCode::CONFLICT, "no-primary"),
+            ControlError::Refused(_) => (StatusCode::CONFLICT, "refused"),
+            ControlError::NoQuorum => (StatusCode::SERVICE_UNAVAILABLE, "no-quorum"),
+            ControlError::Unreachable { .. } => {
+                (StatusCode::SERVICE_UNAVAILABLE, "peer-unreachable")
+            }
+            ControlError::NotInTime => (StatusCode::GATEWAY_TIMEOUT, "not-in-time"),
+            ControlError::Failed(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+        };
+        Self::new(status, name, error.to_string())
+    }
+}
 
 /// Plain text.
 pub fn text(text: impl Into<Bytes>) -> Reply {
@@ -24,6 +74,16 @@ pub fn text(text: impl Into<Bytes>) -> Reply {
 /// A whole body of that content type.
 pub fn full(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Reply {
     with_body(status, content_type, Full::new(body.into()).boxed())
+}
+
+/// A value as JSON, for programs and for people who read it.
+pub fn json(node: &NodeId, value: &impl Serialize) -> Reply {
+    match serde_json::to_string_pretty(value) {
+        Ok(json) => full(StatusCode::OK, "application/json", json + "\n"),
+        Err(error) => {
+            problem(node, StatusCode::INTERNAL_SERVER_ERROR, "internal", &error.to_string())
+        }
+    }
 }
 
 /// Any body of that content type. Nothing on this port may be cached or taken for another type.

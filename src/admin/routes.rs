@@ -1,14 +1,19 @@
 //! Which answer a request gets.
 
+use std::error::Error;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use http::header::{ALLOW, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use bytes::Bytes;
+use http::header::{ALLOW, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Method, Request, StatusCode};
+use http_body::Body;
 
-use super::reply::{self, Reply};
+use super::reply::{self, Failure, Reply};
+use super::server::Server;
 use super::stream::Streams;
 use super::{Admin, checks, page};
+use crate::cluster::NodeId;
 use crate::config::value::parse_duration;
 use crate::status::Status;
 use crate::telemetry::metrics;
@@ -21,8 +26,9 @@ enum Endpoint {
     Metrics,
     Page,
     Events,
-    /// Changes who is primary, or who is a member.
-    Change,
+    Promote,
+    Members,
+    OnPrimary,
 }
 
 /// The load balancer checks.
@@ -47,7 +53,9 @@ impl Endpoint {
             "/metrics" => Self::Metrics,
             "/" => Self::Page,
             "/events" => Self::Events,
-            "/promote" | "/members" => Self::Change,
+            "/promote" => Self::Promote,
+            "/members" => Self::Members,
+            "/on-primary" => Self::OnPrimary,
             _ => return None,
         })
     }
@@ -57,7 +65,8 @@ impl Endpoint {
         match self {
             Self::Check(_) => "GET, HEAD, OPTIONS",
             Self::Status | Self::Metrics | Self::Page | Self::Events => "GET, HEAD",
-            Self::Change => "POST",
+            Self::Members => "GET, HEAD, POST",
+            Self::Promote | Self::OnPrimary => "POST",
         }
     }
 
@@ -66,57 +75,108 @@ impl Endpoint {
     }
 }
 
-/// Answers a request that came to the address `local`. Its body is never read.
-pub fn answer<B>(admin: &Admin, streams: &Streams, request: &Request<B>, local: IpAddr) -> Reply {
-    let status = (admin.status)();
-    let problem = |code, name, detail: &str| reply::problem(&status.node, code, name, detail);
-    let (version, uri, headers) = (request.version(), request.uri(), request.headers());
-    if let Err((code, detail)) = admin.hosts.check(version, uri, headers, local) {
-        let misdirected = code == StatusCode::MISDIRECTED_REQUEST;
-        let name = if misdirected { "misdirected-request" } else { "bad-request" };
-        return problem(code, name, &detail);
-    }
-    let Some(endpoint) = Endpoint::at(uri.path()) else {
-        return problem(StatusCode::NOT_FOUND, "not-found", "there is nothing at this path");
+/// Answers a request that came to the address `local`.
+pub async fn answer<B>(server: &Server, request: Request<B>, local: IpAddr) -> Reply
+where
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+{
+    let status = (server.admin.status)();
+    let endpoint = match admitted(&server.admin, &request, local) {
+        Ok(endpoint) => endpoint,
+        Err(refusal) => return refusal.reply(&status.node),
     };
-    if !endpoint.allows(request.method()) {
-        let methods = endpoint.methods();
-        let detail = format!("only {methods} here");
-        let mut reply = problem(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", &detail);
-        reply.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
-        return reply;
-    }
-    match endpoint {
-        Endpoint::Check(check) => checked(check, admin, &status, uri.query()),
-        Endpoint::Status => status_json(&status),
-        Endpoint::Metrics => {
-            reply::full(StatusCode::OK, metrics::CONTENT_TYPE, admin.metrics.render(&status))
-        }
-        Endpoint::Page => page::render(&status),
-        Endpoint::Events => follow(admin, streams, &status, request.method()),
-        Endpoint::Change if admin.token.allows(headers) => cannot_change(&status),
-        Endpoint::Change => {
-            let detail = "send `Authorization: Bearer TOKEN`; the token is admin.token of the configuration, or the content of admin.token in data_dir";
-            let mut reply = problem(StatusCode::UNAUTHORIZED, "unauthorized", detail);
-            reply.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            reply
-        }
+    match dispatch(server, &status, endpoint, request).await {
+        Ok(reply) => reply,
+        Err(failure) => failure.reply(&status.node),
     }
 }
 
-fn checked(check: Check, admin: &Admin, status: &Status, query: Option<&str>) -> Reply {
+/// What is asked for, if it may be.
+fn admitted<B>(admin: &Admin, request: &Request<B>, local: IpAddr) -> Result<Endpoint, Refusal> {
+    let (version, uri, headers) = (request.version(), request.uri(), request.headers());
+    if let Err((status, detail)) = admin.hosts.check(version, uri, headers, local) {
+        let misdirected = status == StatusCode::MISDIRECTED_REQUEST;
+        let name = if misdirected { "misdirected-request" } else { "bad-request" };
+        return Err(Failure::new(status, name, detail).into());
+    }
+    let Some(endpoint) = Endpoint::at(uri.path()) else {
+        let detail = "there is nothing at this path";
+        return Err(Failure::new(StatusCode::NOT_FOUND, "not-found", detail).into());
+    };
+    let methods = endpoint.methods();
+    if !endpoint.allows(request.method()) {
+        let status = StatusCode::METHOD_NOT_ALLOWED;
+        let failure = Failure::new(status, "method-not-allowed", format!("only {methods} here"));
+        return Err(Refusal { failure, header: Some((ALLOW, methods)) });
+    }
+    if request.method() == Method::POST && !admin.token.allows(headers) {
+        let detail = "send `Authorization: Bearer TOKEN`; the token is admin.token of the configuration, or the content of admin.token in data_dir";
+        let failure = Failure::new(StatusCode::UNAUTHORIZED, "unauthorized", detail);
+        return Err(Refusal { failure, header: Some((WWW_AUTHENTICATE, "Bearer")) });
+    }
+    Ok(endpoint)
+}
+
+/// Why a request is not admitted, with a header that says what would be.
+struct Refusal {
+    failure: Failure,
+    header: Option<(HeaderName, &'static str)>,
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        Self { failure, header: None }
+    }
+}
+
+impl Refusal {
+    fn reply(self, node: &NodeId) -> Reply {
+        let mut reply = self.failure.reply(node);
+        if let Some((name, value)) = self.header {
+            reply.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        reply
+    }
+}
+
+async fn dispatch<B>(
+    server: &Server,
+    status: &Status,
+    endpoint: Endpoint,
+    request: Request<B>,
+) -> Result<Reply, Failure>
+where
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+{
+    let Server { admin, changes, on_primary, streams, limits, .. } = server;
+    let (head, body) = request.into_parts();
+    let query = head.uri.query();
+    Ok(match endpoint {
+        Endpoint::Check(check) => return checked(check, admin, status, query),
+        Endpoint::Status => reply::json(&status.node, status),
+        Endpoint::Metrics => {
+            reply::full(StatusCode::OK, metrics::CONTENT_TYPE, admin.metrics.render(status))
+        }
+        Endpoint::Page => page::render(status),
+        Endpoint::Events => follow(admin, streams, status, &head.method),
+        Endpoint::Promote => reply::json(&status.node, &changes.promote(query).await?),
+        Endpoint::Members if head.method == Method::POST => {
+            let body = super::body::read(body, limits.body_timeout).await?;
+            reply::json(&status.node, &changes.change_members(&body).await?)
+        }
+        Endpoint::Members => reply::json(&status.node, &changes.members()),
+        Endpoint::OnPrimary => on_primary.open(query, body)?,
+    })
+}
+
+fn checked(
+    check: Check,
+    admin: &Admin,
+    status: &Status,
+    query: Option<&str>,
+) -> Result<Reply, Failure> {
     let lag = match (check, query) {
-        (Check::Replica, Some(query)) => match allowed_lag(query) {
-            Ok(lag) => Some(lag),
-            Err(detail) => {
-                return reply::problem(
-                    &status.node,
-                    StatusCode::BAD_REQUEST,
-                    "bad-request",
-                    &detail,
-                );
-            }
-        },
+        (Check::Replica, Some(query)) => Some(allowed_lag(query).map_err(Failure::bad_request)?),
         _ => None,
     };
     let outcome = match check {
@@ -125,30 +185,14 @@ fn checked(check: Check, admin: &Admin, status: &Status, query: Option<&str>) ->
         Check::Primary => checks::primary(status),
         Check::Replica => checks::replica(status, admin.max_lag, lag),
     };
-    match outcome {
-        Ok(()) => reply::text("OK\n"),
-        Err(why) => {
-            reply::problem(&status.node, StatusCode::SERVICE_UNAVAILABLE, "check-failed", &why)
-        }
-    }
+    let unavailable = |why| Failure::new(StatusCode::SERVICE_UNAVAILABLE, "check-failed", why);
+    outcome.map(|()| reply::text("OK\n")).map_err(unavailable)
 }
 
 fn allowed_lag(query: &str) -> Result<Duration, String> {
     match query.strip_prefix("lag=") {
         Some(lag) => parse_duration(lag),
         None => Err(format!("{query:?} is not understood: write lag=2s, or lag=250ms")),
-    }
-}
-
-fn status_json(status: &Status) -> Reply {
-    match serde_json::to_string_pretty(status) {
-        Ok(json) => reply::full(StatusCode::OK, "application/json", json + "\n"),
-        Err(error) => reply::problem(
-            &status.node,
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "internal",
-            &error.to_string(),
-        ),
     }
 }
 
@@ -169,16 +213,6 @@ fn follow(admin: &Admin, streams: &Streams, status: &Status, method: &Method) ->
             reply
         }
     }
-}
-
-/// What there is to say while no election can be asked to change anything.
-fn cannot_change(status: &Status) -> Reply {
-    let detail = if status.nodes.len() < 2 {
-        "this node is on its own: there is no other node to hand over to, and no membership to change"
-    } else {
-        "the primary and the members are fixed by the configuration: change cluster.primary or cluster.peers there"
-    };
-    reply::problem(&status.node, StatusCode::CONFLICT, "not-elected", detail)
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
+use super::change::Changes;
+use super::on_primary::OnPrimary;
 use super::stream::Streams;
 use super::{Admin, routes};
 
@@ -30,6 +32,10 @@ pub struct Limits {
     pub streams: usize,
     /// For a request's head, the time between requests included.
     pub header_timeout: Duration,
+    /// For a request's body, where one is read.
+    pub body_timeout: Duration,
+    /// For a change that an operator asks for.
+    pub change_timeout: Duration,
     /// A connection whose client takes nothing for this long is closed.
     pub write_timeout: Duration,
 }
@@ -40,15 +46,21 @@ impl Default for Limits {
             connections: 128,
             streams: 16,
             header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(10),
+            // Longer than whoever makes changes takes.
+            change_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(10),
         }
     }
 }
 
-struct Server {
-    admin: Admin,
-    limits: Limits,
-    streams: Streams,
+/// What requests are answered from.
+pub(super) struct Server {
+    pub(super) admin: Admin,
+    pub(super) limits: Limits,
+    pub(super) streams: Streams,
+    pub(super) changes: Changes,
+    pub(super) on_primary: OnPrimary,
     stopping: watch::Receiver<bool>,
 }
 
@@ -60,8 +72,15 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) {
     let (stopped, stopping) = watch::channel(false);
-    let streams = Streams::new(limits.streams, stopping.clone());
-    let server = Arc::new(Server { admin, limits, streams, stopping });
+    let (control, events) = (admin.control.clone(), admin.events.clone());
+    let server = Arc::new(Server {
+        streams: Streams::new(limits.streams, stopping.clone()),
+        changes: Changes::new(control.clone(), events.clone(), limits.change_timeout),
+        on_primary: OnPrimary::new(admin.view.clone(), control, events, stopping.clone()),
+        admin,
+        limits,
+        stopping,
+    });
     let mut connections = JoinSet::new();
     tokio::select! {
         () = accept(&listener, &server, &mut connections) => {}
@@ -95,8 +114,8 @@ async fn accept(listener: &TcpListener, server: &Arc<Server>, connections: &mut 
 async fn serve_connection(server: Arc<Server>, stream: TcpStream, _place: OwnedSemaphorePermit) {
     let Ok(local) = prepare(&stream, &server.limits) else { return };
     let service = service_fn(|request| {
-        let reply = routes::answer(&server.admin, &server.streams, &request, local);
-        async move { Ok::<_, Infallible>(reply) }
+        let server = server.clone();
+        async move { Ok::<_, Infallible>(routes::answer(&server, request, local).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

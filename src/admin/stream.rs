@@ -41,14 +41,21 @@ impl Streams {
         let (sender, messages) = mpsc::channel(READY);
         let (latest, feed) = events.follow();
         tokio::spawn(send(latest, feed, sender, self.stopping.clone()));
-        Some(Stream { messages, _place: place }.boxed())
+        Some(Stream::new(messages, place).boxed())
     }
 }
 
 /// The body. It holds the place, which is free again as soon as the connection is gone.
-struct Stream {
+pub struct Stream {
     messages: mpsc::Receiver<Bytes>,
     _place: OwnedSemaphorePermit,
+}
+
+impl Stream {
+    /// Sends these messages until their sender is dropped.
+    pub fn new(messages: mpsc::Receiver<Bytes>, place: OwnedSemaphorePermit) -> Self {
+        Self { messages, _place: place }
+    }
 }
 
 impl http_body::Body for Stream {

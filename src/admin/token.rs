@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::str::FromStr;
 
-use http::header::{AUTHORIZATION, HeaderMap};
+use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 
 use crate::config::Config;
 
@@ -31,6 +31,15 @@ impl Token {
             return false;
         };
         scheme.eq_ignore_ascii_case(b"Bearer ") && same(token, self.0.as_bytes())
+    }
+
+    /// What [`Token::allows`] wants, to be sent as `Authorization`.
+    pub fn bearer(&self) -> HeaderValue {
+        // A token has visible ASCII only, which every header takes.
+        let value = HeaderValue::try_from(format!("Bearer {}", self.0));
+        let mut value = value.unwrap_or(HeaderValue::from_static(""));
+        value.set_sensitive(true);
+        value
     }
 }
 
@@ -71,9 +80,11 @@ pub fn load_or_create(config: &Config) -> io::Result<Token> {
         return token.parse().map_err(|why| invalid(format!("admin.token: {why}")));
     }
     let path = config.data_dir.join(FILE);
-    match create(&path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => load(&path),
-        made => made.map_err(|error| at(&path, &error)),
+    match load(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            create(&path).map_err(|error| at(&path, &error))
+        }
+        loaded => loaded,
     }
 }
 
@@ -98,19 +109,22 @@ pub fn load(path: &Path) -> io::Result<Token> {
         .map_err(|why: &str| invalid(format!("{}: {why}, or delete the file", path.display())))
 }
 
-/// Makes the file, for the owner alone; fails if it exists.
+/// Makes the file, for the owner alone. Whoever finds it finds a whole token, be it a command that
+/// waits for this node to start.
 fn create(path: &Path) -> io::Result<Token> {
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir)?;
     }
     let token = random_hex::<32>()?;
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    let written = writeln!(file, "{token}").and_then(|()| file.sync_all());
-    if let Err(error) = written {
-        // Half a token must not be found at the next start.
-        let _ = fs::remove_file(path);
-        return Err(error);
+    let new = path.with_extension("new");
+    // Left behind by a crash, with whatever rights.
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
     }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    writeln!(file, "{token}").and_then(|()| file.sync_all())?;
+    fs::rename(&new, path)?;
     Ok(Token(token))
 }
 
@@ -147,7 +161,11 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert_eq!(made.0.len(), 64);
         assert_eq!(load(&path).unwrap().0, made.0);
-        assert_eq!(create(&path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(
+            fs::read_dir(path.parent().unwrap()).unwrap().count(),
+            1,
+            "nothing else is left"
+        );
     }
 
     #[test]
@@ -213,6 +231,7 @@ mod tests {
         let mut twice = bearing("Bearer 0123456789abcdef");
         twice.append(AUTHORIZATION, HeaderValue::from_static("Bearer other"));
         assert!(!token.allows(&twice));
-        assert_eq!(format!("{token:?}"), "Token(…)");
+        assert!(token.allows(&[(AUTHORIZATION, token.bearer())].into_iter().collect()));
+        assert_eq!(format!("{token:?} {:?}", token.bearer()), "Token(…) Sensitive");
     }
 }

@@ -1,23 +1,31 @@
 //! Asking a running node through its admin port.
 
+use std::fmt;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, HOST};
-use http::{Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Empty, Limited};
+use http::header::{AUTHORIZATION, CONNECTION, HOST, HeaderValue};
+use http::request::Builder;
+use http::{Request, Response, StatusCode, Uri};
+use http_body::Body;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::AdminArgs;
+use crate::admin::token::{self, Token};
 use crate::status::Status;
 
-/// For one whole exchange.
+/// For one whole exchange in which the node need not wait for anybody.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes of an answer; a status of a hundred nodes has some 20 KB.
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
@@ -27,6 +35,42 @@ const MAX_ANSWER: usize = 4 * 1024 * 1024;
 pub struct Node {
     /// `host:port`, as it is dialed and as `Host` says it.
     authority: String,
+    token: TokenAt,
+}
+
+/// Where its token is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum TokenAt {
+    Unknown,
+    Configuration(String),
+    File(PathBuf),
+}
+
+/// Why a node did not do what it was asked for.
+#[derive(Debug)]
+pub struct AskError {
+    /// For people.
+    pub message: String,
+    /// It may be otherwise in a moment: a node that is starting is like that.
+    pub passing: bool,
+}
+
+impl AskError {
+    /// It will not be otherwise.
+    pub fn lasting(message: String) -> Self {
+        Self { message, passing: false }
+    }
+
+    /// It may be otherwise in a moment.
+    pub fn passing(message: String) -> Self {
+        Self { message, passing: true }
+    }
+}
+
+impl From<AskError> for String {
+    fn from(error: AskError) -> Self {
+        error.message
+    }
 }
 
 impl Node {
@@ -36,10 +80,16 @@ impl Node {
     ///
     /// The exit code for a configuration with problems, which are already printed.
     fn from_args(args: &AdminArgs) -> Result<Self, ExitCode> {
-        match &args.admin {
-            Some(node) => Ok(node.clone()),
-            None => Ok(Self::listening_at(args.config.load()?.admin.listen)),
+        if let Some(node) = &args.admin {
+            let token = args.token_file.clone().map_or(TokenAt::Unknown, TokenAt::File);
+            return Ok(Self { token, ..node.clone() });
         }
+        let config = args.config.load()?;
+        let token = match config.admin.token {
+            Some(token) => TokenAt::Configuration(token),
+            None => TokenAt::File(config.data_dir.join(token::FILE)),
+        };
+        Ok(Self { token, ..Self::listening_at(config.admin.listen) })
     }
 
     /// A node that listens everywhere is asked on loopback.
@@ -49,7 +99,8 @@ impl Node {
             IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
             ip => ip,
         };
-        Self { authority: SocketAddr::new(ip, listen.port()).to_string() }
+        let authority = SocketAddr::new(ip, listen.port()).to_string();
+        Self { authority, token: TokenAt::Unknown }
     }
 
     /// The node's status.
@@ -57,11 +108,8 @@ impl Node {
     /// # Errors
     ///
     /// When the node cannot be reached, or answers something else.
-    pub async fn status(&self) -> Result<Status, String> {
-        serde_json::from_str(&self.status_json().await?).map_err(|error| {
-            let at = &self.authority;
-            format!("{at} sent a status that this version cannot read (--json may help): {error}")
-        })
+    pub async fn status(&self) -> Result<Status, AskError> {
+        self.read(&self.status_json().await?)
     }
 
     /// The node's status as it came, whatever its version.
@@ -69,48 +117,183 @@ impl Node {
     /// # Errors
     ///
     /// When the node cannot be reached, or answers with an error.
-    pub async fn status_json(&self) -> Result<String, String> {
+    pub async fn status_json(&self) -> Result<String, AskError> {
         self.get("/status").await
     }
 
-    async fn get(&self, path: &str) -> Result<String, String> {
-        let exchange = timeout(PATIENCE, self.exchange(path)).await;
-        let (code, body) = exchange.unwrap_or_else(|_| {
-            Err(format!(
-                "{} did not answer within {PATIENCE:?}: is it the admin port of a node, and is that node well?",
-                self.authority
-            ))
-        })?;
-        let body = String::from_utf8_lossy(&body).into_owned();
-        if code == StatusCode::OK {
-            return Ok(body);
-        }
-        Err(format!("{} answered {code}: {}", self.authority, detail(&body)))
+    /// The answer to a GET.
+    ///
+    /// # Errors
+    ///
+    /// When the node cannot be reached, or answers with an error.
+    pub async fn get(&self, path: &str) -> Result<String, AskError> {
+        self.exchange(Request::get(path), String::new(), PATIENCE).await
     }
 
-    async fn exchange(&self, path: &str) -> Result<(StatusCode, Bytes), String> {
-        let at = &self.authority;
-        let stream = TcpStream::connect(at).await.map_err(|error| {
-            format!(
-                "cannot reach a node at {at}: {error}. Is `litepilot run` running, and is this its admin.listen?"
-            )
-        })?;
-        let broken = |why: &dyn std::fmt::Display| {
-            format!("{at} does not answer as an admin port does: {why}")
+    /// Has something done, within `limit`; the answer.
+    ///
+    /// # Errors
+    ///
+    /// When there is no token, the node cannot be reached, or answers with an error.
+    pub async fn post(
+        &self,
+        target: &str,
+        body: String,
+        limit: Duration,
+    ) -> Result<String, AskError> {
+        let request = Request::post(target).header(AUTHORIZATION, self.authorization()?);
+        self.exchange(request, body, limit).await
+    }
+
+    /// Begins a conversation: a POST whose body goes on while its answer comes. Also the connection
+    /// itself.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Node::post`].
+    pub async fn converse<B>(
+        &self,
+        target: &str,
+        body: B,
+    ) -> Result<(Response<Incoming>, OwnedFd), AskError>
+    where
+        B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
+            + Send
+            + 'static,
+    {
+        let request = Request::post(target).header(AUTHORIZATION, self.authorization()?);
+        let (response, connection) = self.within(PATIENCE, self.send(request, body)).await?;
+        match response.status() {
+            StatusCode::OK => Ok((response, connection)),
+            code => {
+                let answer = self.within(PATIENCE, self.whole(response)).await?;
+                Err(self.refused(code, &answer))
+            }
+        }
+    }
+
+    /// A value that the node sent as JSON.
+    ///
+    /// # Errors
+    ///
+    /// When it is something else.
+    pub fn read<'a, T: serde::Deserialize<'a>>(&self, json: &'a str) -> Result<T, AskError> {
+        serde_json::from_str(json).map_err(|error| {
+            let at = &self.authority;
+            AskError::lasting(format!(
+                "{at} sent an answer that this version cannot read (--json may help): {error}"
+            ))
+        })
+    }
+
+    fn authorization(&self) -> Result<HeaderValue, AskError> {
+        let token = match &self.token {
+            TokenAt::Unknown => {
+                let what =
+                    "this needs the node's token: give --token-file FILE too, or -c FILE instead";
+                return Err(AskError::lasting(what.to_owned()));
+            }
+            TokenAt::Configuration(token) => token
+                .parse::<Token>()
+                .map_err(|why| AskError::lasting(format!("admin.token: {why}")))?,
+            TokenAt::File(file) => token::load(file).map_err(|error| AskError {
+                message: format!("no token of the node: {error}{}", remedy(&error)),
+                // It is made when the node starts for the first time.
+                passing: error.kind() == io::ErrorKind::NotFound,
+            })?,
         };
+        Ok(token.bearer())
+    }
+
+    async fn exchange(
+        &self,
+        request: Builder,
+        body: String,
+        limit: Duration,
+    ) -> Result<String, AskError> {
+        let exchange = async {
+            let (response, _connection) = self.send(request, Full::new(Bytes::from(body))).await?;
+            Ok((response.status(), self.whole(response).await?))
+        };
+        match self.within(limit, exchange).await? {
+            (StatusCode::OK, answer) => Ok(answer),
+            (code, answer) => Err(self.refused(code, &answer)),
+        }
+    }
+
+    async fn within<T>(
+        &self,
+        limit: Duration,
+        exchange: impl Future<Output = Result<T, AskError>>,
+    ) -> Result<T, AskError> {
+        timeout(limit, exchange).await.unwrap_or_else(|_| {
+            Err(AskError::passing(format!(
+                "{} did not answer within {limit:?}: is it the admin port of a node, and is that node well?",
+                self.authority
+            )))
+        })
+    }
+
+    async fn send<B>(
+        &self,
+        request: Builder,
+        body: B,
+    ) -> Result<(Response<Incoming>, OwnedFd), AskError>
+    where
+        B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
+            + Send
+            + 'static,
+    {
+        let at = &self.authority;
+        let unreachable = |error: io::Error| {
+            AskError::passing(format!(
+                "cannot reach a node at {at}: {error}. Is `litepilot run` running, and is this its admin.listen?"
+            ))
+        };
+        let stream = TcpStream::connect(at).await.map_err(unreachable)?;
+        let socket = stream.as_fd().try_clone_to_owned().map_err(unreachable)?;
         let (mut sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
-        // It ends with the sender; what goes wrong with it, the request is told.
+            http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.broken(&error))?;
+        // It ends with the exchange; what goes wrong with it, the request is told.
         tokio::spawn(connection);
-        let request = Request::get(path)
+        let request = request
             .header(HOST, at)
             .header(CONNECTION, "close")
-            .body(Empty::<Bytes>::new())
-            .map_err(|error| broken(&error))?;
-        let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
-        let code = response.status();
+            .body(body)
+            .map_err(|error| self.broken(&error))?;
+        let response = sender.send_request(request).await.map_err(|error| self.broken(&error))?;
+        Ok((response, socket))
+    }
+
+    async fn whole(&self, response: Response<Incoming>) -> Result<String, AskError> {
         let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-        Ok((code, body.map_err(|error| broken(&error))?.to_bytes()))
+        let body = body.map_err(|error| self.broken(&error))?.to_bytes();
+        Ok(String::from_utf8_lossy(&body).into_owned())
+    }
+
+    fn broken(&self, why: &dyn fmt::Display) -> AskError {
+        let at = &self.authority;
+        AskError::passing(format!("{at} does not answer as an admin port does: {why}"))
+    }
+
+    fn refused(&self, code: StatusCode, answer: &str) -> AskError {
+        AskError {
+            message: format!("{} answered {code}: {}", self.authority, detail(answer)),
+            passing: code == StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+/// What helps against a token that cannot be had, as far as the error does not say so itself.
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            ". `litepilot run` makes it at its first start; is this its data_dir?"
+        }
+        io::ErrorKind::PermissionDenied => {
+            ". Run this as the user that `litepilot run` runs as, or give --admin URL and --token-file FILE with a copy"
+        }
+        _ => "",
     }
 }
 
@@ -130,7 +313,8 @@ impl FromStr for Node {
             return Err(WRONG);
         }
         let port = authority.port_u16().unwrap_or(80);
-        Ok(Self { authority: format!("{}:{port}", authority.host()) })
+        let authority = format!("{}:{port}", authority.host());
+        Ok(Self { authority, token: TokenAt::Unknown })
     }
 }
 
@@ -143,8 +327,23 @@ fn detail(body: &str) -> String {
     }
 }
 
+/// As [`run`], for a command that needs the node's token.
+pub fn run_as_operator(
+    args: &AdminArgs,
+    command: impl AsyncFnOnce(&Node) -> Result<ExitCode, String>,
+) -> ExitCode {
+    if args.admin.is_some() && args.token_file.is_none() {
+        eprintln!("this needs the node's token: give --token-file FILE too, or -c FILE instead");
+        return ExitCode::from(super::EXIT_USAGE);
+    }
+    run(args, command)
+}
+
 /// Runs a command that asks a node; what goes wrong with that is printed.
-pub fn run(args: &AdminArgs, command: impl AsyncFnOnce(&Node) -> Result<(), String>) -> ExitCode {
+pub fn run(
+    args: &AdminArgs,
+    command: impl AsyncFnOnce(&Node) -> Result<ExitCode, String>,
+) -> ExitCode {
     let node = match Node::from_args(args) {
         Ok(node) => node,
         Err(code) => return code,
@@ -155,7 +354,7 @@ pub fn run(args: &AdminArgs, command: impl AsyncFnOnce(&Node) -> Result<(), Stri
         Err(error) => Err(format!("cannot start: {error}")),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(message) => {
             eprintln!("{message}");
             ExitCode::FAILURE

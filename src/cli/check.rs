@@ -1,16 +1,19 @@
 //! `litepilot check`
 
+use std::fmt::Display;
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use clap::Args;
 
-use crate::config::{Config, Source, environment};
+use crate::config::{Cluster, Config, Source, environment};
 use crate::node::refusals;
 use crate::rules::RuleSet;
-use crate::yaml::{MAX_BYTES, Problem};
+use crate::tls::{self, Fault, Identity, Validity};
+use crate::yaml::Problem;
 
 /// The arguments of `litepilot check`.
 #[derive(Args)]
@@ -22,12 +25,12 @@ pub struct CheckArgs {
 /// Runs it. The problems are the product, so they go to standard output.
 pub fn main(args: CheckArgs) -> ExitCode {
     match check(args.config.config.as_deref()) {
-        Ok(Fine { file, refusal }) => {
+        Ok(Fine { file, notes }) => {
             let mut out = io::stdout();
             // A reader that has gone away is no failure of the check.
             let _ = writeln!(out, "{file}: configuration, rules and certificates are fine");
-            if let Some(why) = refusal {
-                let _ = writeln!(out, "{file}: but this version does not start with it: {why}");
+            for note in notes {
+                let _ = writeln!(out, "{note}");
             }
             ExitCode::SUCCESS
         }
@@ -38,63 +41,90 @@ pub fn main(args: CheckArgs) -> ExitCode {
 /// A configuration with nothing wrong.
 struct Fine {
     file: String,
-    /// What it asks for and this version does not do yet.
-    refusal: Option<String>,
+    /// What an operator should know nevertheless.
+    notes: Vec<String>,
 }
 
 /// The checked file, or everything that is wrong.
 fn check(path: Option<&Path>) -> Result<Fine, Vec<Problem>> {
     let source = Source::open(path)?;
     let config = source.check(&environment)?;
-    let mut problems = Vec::new();
-    let files = Files { source: &source, problems: &mut problems };
+    let mut files = Files { source: &source, problems: Vec::new(), notes: Vec::new() };
     files.check(&config);
-    let refusal = match RuleSet::load(&config.proxy.rules) {
-        Ok(rules) => refusals::check(&config, &rules).err(),
-        Err(found) => {
-            problems.extend(found);
-            None
+    let Files { mut problems, notes, .. } = files;
+    let mut notes: Vec<_> = notes.iter().map(ToString::to_string).collect();
+    let file = &source.file;
+    match RuleSet::load(&config.proxy.rules) {
+        Ok(rules) => {
+            let surprise = refusals::surprise(&config, &rules);
+            notes.extend(surprise.map(|what| format!("{file}: note: {what}")));
         }
-    };
-    if problems.is_empty() { Ok(Fine { file: source.file, refusal }) } else { Err(problems) }
+        Err(found) => problems.extend(found),
+    }
+    if let Err(why) = refusals::check(&config) {
+        notes.push(format!("{file}: but this version does not start with it: {why}"));
+    }
+    if problems.is_empty() { Ok(Fine { file: source.file, notes }) } else { Err(problems) }
 }
 
 /// Checks the files and directories that the configuration names.
 struct Files<'a> {
     source: &'a Source,
-    problems: &'a mut Vec<Problem>,
+    problems: Vec<Problem>,
+    /// Not wrong, but to be known.
+    notes: Vec<Problem>,
 }
 
 impl Files<'_> {
-    fn check(mut self, config: &Config) {
+    fn check(&mut self, config: &Config) {
         for pair in config.proxy.tls.iter().flat_map(|tls| &tls.0) {
-            self.pem("proxy.tls.cert", &pair.cert, CERTIFICATE);
-            self.pem("proxy.tls.key", &pair.key, PRIVATE_KEY);
+            let read = tls::read_pair(&pair.cert, &pair.key).map(|(_, validity)| validity);
+            self.certificate("proxy.tls", read, &pair.cert);
         }
-        if let Some(tls) = &config.cluster.tls {
-            self.pem("cluster.tls.ca", &tls.ca, CERTIFICATE);
-            self.pem("cluster.tls.cert", &tls.cert, CERTIFICATE);
-            self.pem("cluster.tls.key", &tls.key, PRIVATE_KEY);
+        if let Some(files) = &config.cluster.tls {
+            let read = Identity::read(files, &config.node).map(|identity| {
+                for remark in &identity.remarks {
+                    self.note(&format!("cluster.tls.{}", remark.part.as_str()), remark);
+                }
+                identity.validity
+            });
+            self.certificate("cluster.tls", read, &files.cert);
         }
+        self.insecure(&config.cluster);
         self.directory("data_dir", &config.data_dir);
         self.directory("litefs.mount", &config.litefs.mount);
     }
 
-    /// A PEM file that can be read and holds what is wanted.
-    fn pem(&mut self, key: &str, path: &Path, wanted: &str) {
-        let mut text = String::new();
-        let read = fs::File::open(path)
-            .and_then(|file| file.take(MAX_BYTES as u64).read_to_string(&mut text));
-        match read {
-            Err(error) => {
-                self.wrong(key, format!("{} cannot be read: {error}", path.display()));
+    /// What was found in the files of a section, and how long it is good for.
+    fn certificate(&mut self, section: &str, read: Result<Validity, Vec<Fault>>, cert: &Path) {
+        let validity = match read {
+            Ok(validity) => validity,
+            Err(faults) => {
+                for fault in faults {
+                    self.wrong(&format!("{section}.{}", fault.part.as_str()), &fault);
+                }
+                return;
             }
-            Ok(_) if !text.contains(wanted) => {
-                let message = format!("{} holds no PEM block \"{wanted}\"", path.display());
-                self.wrong(key, message);
-            }
-            Ok(_) => {}
+        };
+        let Some(concern) = validity.concern(SystemTime::now()) else { return };
+        let (key, text) =
+            (format!("{section}.cert"), format!("{}: {}", cert.display(), concern.text));
+        if concern.refused { self.wrong(&key, text) } else { self.note(&key, text) }
+    }
+
+    /// Whether nodes on several machines speak plain TCP, which the configuration then allows.
+    fn insecure(&mut self, cluster: &Cluster) {
+        if !cluster.insecure || cluster.peers.is_empty() {
+            return;
         }
+        self.note(
+            "cluster.insecure",
+            if cluster.tls.is_some() {
+                "it has no effect beside tls, which is used: remove it"
+            } else {
+                "nodes speak plain TCP: whoever reaches their port can read along, and speak for a node"
+            },
+        );
     }
 
     /// A directory, or nothing yet: then it is made at the start.
@@ -110,12 +140,13 @@ impl Files<'_> {
         }
     }
 
-    fn wrong(&mut self, key: &str, message: String) {
+    fn wrong(&mut self, key: &str, message: impl Display) {
         let place = self.source.place(key);
         self.problems.push(Problem::new(&self.source.file, place, format!("{key}: {message}")));
     }
-}
 
-/// The end of a PEM block's label.
-const CERTIFICATE: &str = "CERTIFICATE-----";
-const PRIVATE_KEY: &str = "PRIVATE KEY-----";
+    fn note(&mut self, key: &str, message: impl Display) {
+        let (place, message) = (self.source.place(key), format!("note: {key}: {message}"));
+        self.notes.push(Problem::new(&self.source.file, place, message));
+    }
+}

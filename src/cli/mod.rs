@@ -10,10 +10,15 @@ use crate::config::{self, Config};
 use crate::yaml::Problem;
 
 pub(crate) mod admin_client;
+mod certs;
 mod check;
 mod classify;
 mod demo;
+mod guard;
+mod members;
+mod on_primary;
 mod primary;
+mod promote;
 mod run;
 mod status;
 
@@ -39,6 +44,12 @@ enum Command {
     /// The guestbook, as started by the nodes of a demo
     #[command(hide = true)]
     DemoApp(demo::DemoAppArgs),
+    /// What runs the application for a node, and kills it when the node cannot
+    #[command(hide = true)]
+    Guard(guard::GuardArgs),
+    /// What a guard starts, and what becomes the application
+    #[command(hide = true)]
+    Guarded(guard::GuardedArgs),
     /// Validate configuration, rules and certificates, and print every problem
     Check(check::CheckArgs),
     /// Print what a request would be taken for, and the rule that says so
@@ -47,6 +58,14 @@ enum Command {
     Status(status::StatusArgs),
     /// Print the primary's name; exit 1 if there is none
     Primary(primary::PrimaryArgs),
+    /// Hand over to a node: it becomes the primary, and nobody sees an error
+    Promote(promote::PromoteArgs),
+    /// List, add, remove or replace the members of the cluster
+    Members(members::MembersArgs),
+    /// Run a command on the primary only, and one at a time: migrations, scheduled jobs
+    OnPrimary(on_primary::OnPrimaryArgs),
+    /// Make the cluster's certificates
+    Certs(certs::CertsArgs),
 }
 
 /// Where the configuration is.
@@ -78,6 +97,16 @@ pub fn refuse(problems: &[Problem], to: &mut dyn Write) -> ExitCode {
     ExitCode::from(EXIT_CONFIG)
 }
 
+/// Prints a command's result.
+///
+/// # Errors
+///
+/// When nobody can read it.
+fn print(text: &str) -> Result<ExitCode, String> {
+    writeln!(io::stdout(), "{text}").map_err(|error| format!("cannot print: {error}"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// How to reach a running node.
 #[derive(Args, Clone, Debug, Default)]
 pub struct AdminArgs {
@@ -99,9 +128,15 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::main(args),
         Command::Demo(args) => demo::main(args),
         Command::DemoApp(args) => demo::app(&args),
+        Command::Guard(args) => guard::main(&args),
+        Command::Guarded(args) => guard::become_program(&args),
         Command::Check(args) => check::main(args),
         Command::Classify(args) => classify::main(args),
         Command::Status(args) => status::main(args),
         Command::Primary(args) => primary::main(args),
+        Command::Promote(args) => promote::main(args),
+        Command::Members(args) => members::main(args),
+        Command::OnPrimary(args) => on_primary::main(args),
+        Command::Certs(args) => certs::main(&args),
     }
 }

@@ -1,6 +1,5 @@
 //! `litepilot primary`
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -38,8 +37,8 @@ pub fn main(args: PrimaryArgs) -> ExitCode {
     })
 }
 
-async fn ask(node: &Node) -> Result<(), String> {
+async fn ask(node: &Node) -> Result<ExitCode, String> {
     let primary = node.status().await?.primary;
     let primary = primary.ok_or("there is no primary now; --wait 30s waits for one")?;
-    writeln!(io::stdout(), "{}", primary.node).map_err(|error| format!("cannot print: {error}"))
+    super::print(primary.node.as_str())
 }

@@ -9,8 +9,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Config;
 use crate::demo::lifeline;
-use crate::node::{Node, StartError};
-use crate::process::init;
+use crate::node::{Node, StartError, Tuning};
+use crate::process::{guard, init};
 use crate::shutdown::Urgency;
 use crate::telemetry::log;
 
@@ -50,7 +50,8 @@ pub fn main(args: RunArgs) -> ExitCode {
 }
 
 fn run(config: Config, until_stdin_ends: bool) -> ExitCode {
-    let node = match Node::start(config) {
+    let tuning = Tuning { guard: Some(guard::THIS_PROGRAM.into()), ..Tuning::default() };
+    let node = match Node::start_with(config, tuning) {
         Ok(node) => node,
         Err(StartError::Config(problems)) => return super::refuse(&problems, &mut io::stderr()),
         Err(StartError::Io(why)) => {

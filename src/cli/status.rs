@@ -24,7 +24,7 @@ pub fn main(args: StatusArgs) -> ExitCode {
         let text = if args.json { node.status_json().await? } else { table(&node.status().await?) };
         // Whoever reads may have seen enough (`| head`).
         let _ = io::stdout().write_all(text.as_bytes());
-        Ok(())
+        Ok(ExitCode::SUCCESS)
     })
 }
 
@@ -83,7 +83,7 @@ fn process(state: &str, pid: Option<u32>, restarts: u64) -> String {
 }
 
 /// Columns as wide as their widest cell.
-fn columns<const N: usize>(rows: &[[String; N]]) -> String {
+pub fn columns<const N: usize>(rows: &[[String; N]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);
     let mut text = String::new();

@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use super::value;
 use crate::yaml::{Node, Place, Value};
 
@@ -21,7 +23,8 @@ pub enum Target {
 }
 
 /// A host name or address, and a port from 1 to 65535.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct HostPort {
     /// A name, an IPv4 address, or an IPv6 address without brackets.
     pub host: String,
@@ -39,13 +42,40 @@ impl HostPort {
     }
 }
 
+impl FromStr for HostPort {
+    type Err = String;
+
+    /// As the value of a key.
+    fn from_str(text: &str) -> Result<Self, String> {
+        dial(&as_value(text))
+    }
+}
+
+impl TryFrom<String> for HostPort {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<HostPort> for String {
+    fn from(address: HostPort) -> Self {
+        address.to_string()
+    }
+}
+
 impl FromStr for Target {
     type Err = String;
 
     /// As the value of a key.
     fn from_str(text: &str) -> Result<Self, String> {
-        target(&Node { place: Place::START, value: Value::Text(text.to_owned()), plain: None })
+        target(&as_value(text))
     }
+}
+
+fn as_value(text: &str) -> Node {
+    Node { place: Place::START, value: Value::Text(text.to_owned()), plain: None }
 }
 
 impl fmt::Display for HostPort {
@@ -176,11 +206,8 @@ fn is_host(host: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::as_value as node;
     use super::*;
-
-    fn node(text: &str) -> Node {
-        Node { place: Place::START, value: Value::Text(text.to_owned()), plain: None }
-    }
 
     #[test]
     fn listening_takes_addresses_only() {

@@ -3,12 +3,17 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::reader::Section;
 use super::{EngineKind, HostPort, PeerTls, address, tls, value};
 use crate::cluster::NodeId;
 use crate::yaml::Node;
 
-const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 4321);
+const PORT: u16 = 4321;
+const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), PORT);
+/// Of nodes on one machine that speak plain TCP.
+const LISTEN_LOCALLY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT);
 const LEASE_TTL: Duration = Duration::from_secs(2);
 /// A LiteFS that we did not start cannot be killed when it hangs, so it gets more time. Also its
 /// default.
@@ -31,7 +36,7 @@ pub struct Cluster {
     pub witnesses: Vec<NodeId>,
     /// May this node become primary.
     pub candidate: bool,
-    /// Certificates between nodes.
+    /// Certificates between nodes; without them they speak plain TCP.
     pub tls: Option<PeerTls>,
     /// Plain TCP between nodes although not all are on loopback.
     pub insecure: bool,
@@ -55,14 +60,27 @@ pub enum Election {
 }
 
 /// Who must hold a write before its client is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Ack {
     /// The primary.
+    #[default]
     Primary,
     /// One replica too.
     One,
     /// A majority of the candidates, the primary included.
     Majority,
+}
+
+impl Ack {
+    /// The name in configurations, rules and answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+            Self::One => "one",
+            Self::Majority => "majority",
+        }
+    }
 }
 
 /// The names of the ways to find a primary.
@@ -83,10 +101,12 @@ pub(super) fn read(
     let candidate = read_candidate(section, node, &witnesses);
     let advertise = section.get("advertise", address::dial);
     let insecure = section.get("insecure", value::boolean).unwrap_or(false);
+    let reached = peers.iter().map(|(_, at)| at).chain(&advertise);
+    let local = peers.is_empty() || { reached }.all(HostPort::is_loopback);
     let cluster = Cluster {
-        listen: section.get("listen", address::listen).unwrap_or(LISTEN),
+        listen: read_listen(section, local && !peers.is_empty() && !insecure),
         advertise: advertise_or_own(advertise, &peers, node),
-        tls: read_tls(section, &peers, insecure),
+        tls: read_tls(section, local, insecure),
         insecure,
         lease_ttl: section.section("lease", |lease| read_ttl(lease, engine)),
         ack: section.get("ack", ack).unwrap_or(Ack::Primary),
@@ -181,8 +201,24 @@ fn advertise_or_own(
     advertise.or_else(|| own.map(|(_, address)| address.clone()))
 }
 
-fn read_tls(section: &Section<'_>, peers: &Peers, insecure: bool) -> Option<PeerTls> {
-    let local = peers.iter().all(|(_, address)| address.is_loopback());
+/// Plain TCP is for nodes of one machine. Whoever reaches its port can speak for a node, so that it
+/// must not be open to others.
+fn read_listen(section: &Section<'_>, local: bool) -> SocketAddr {
+    let plain = local && !section.is_given("tls");
+    let default = if plain { LISTEN_LOCALLY } else { LISTEN };
+    let listen = section.get("listen", address::listen).unwrap_or(default);
+    if plain && !listen.ip().to_canonical().is_loopback() {
+        let message = format!(
+            "{listen} is open to other machines, and without tls anybody there could speak for a \
+             node: write 127.0.0.1:{}, or tls, or insecure: true on a network you trust",
+            listen.port()
+        );
+        section.wrong("listen", message);
+    }
+    listen
+}
+
+fn read_tls(section: &Section<'_>, local: bool, insecure: bool) -> Option<PeerTls> {
     if !local && !insecure && !section.is_given("tls") {
         let message = "missing, but required since peers are on other machines: \
                        write {ca: FILE, cert: FILE, key: FILE}, or insecure: true on a network you trust";

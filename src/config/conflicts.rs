@@ -14,8 +14,10 @@ pub fn find(config: &Config) -> Vec<(&'static str, String)> {
 
 /// Two listeners on one port would fail only at the start, with a message that names neither key.
 fn shared_ports(config: &Config) -> Vec<(&'static str, String)> {
-    let mut listeners =
-        vec![("proxy.listen", config.proxy.listen), ("admin.listen", config.admin.listen)];
+    let mut listeners = vec![("admin.listen", config.admin.listen)];
+    if !config.is_witness() {
+        listeners.insert(0, ("proxy.listen", config.proxy.listen));
+    }
     if !config.cluster.peers.is_empty() {
         listeners.push(("cluster.listen", config.cluster.listen));
     }

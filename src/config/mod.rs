@@ -165,6 +165,11 @@ impl Source {
 }
 
 impl Config {
+    /// Whether this node votes but holds no data and runs no proxy.
+    pub fn is_witness(&self) -> bool {
+        self.cluster.witnesses.contains(&self.node)
+    }
+
     /// Parses and checks the text of a file. `env` gives the values of variables.
     ///
     /// # Errors
@@ -189,11 +194,12 @@ fn read(root: &Section<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<Conf
     let data_dir = root.path("data_dir").unwrap_or_else(|| DATA_DIR.into());
     let shutdown_timeout =
         root.get("shutdown_timeout", value::duration).unwrap_or(SHUTDOWN_TIMEOUT);
-    let proxy = root.section("proxy", proxy::read);
     // Read before `cluster`, which depends on the engine; problems are sorted by place anyway.
     let litefs = root.section("litefs", litefs::read);
     let cluster =
         root.section("cluster", |section| cluster::read(section, node.as_ref(), litefs.engine));
+    let witness = cluster.as_ref().zip(node.as_ref()).is_some_and(|(c, n)| c.witnesses.contains(n));
+    let proxy = root.section("proxy", |section| proxy::read(section, witness));
     let app = root.section("app", app::read);
     let admin = root.section("admin", admin::read);
     let log = root.section("log", log::read);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::reader::Section;
-use super::{Cookie, EdgeTls, Target, Trusted, address, cookie, tls, trusted, value};
+use super::{Cookie, EdgeTls, HostPort, Target, Trusted, address, cookie, tls, trusted, value};
 use crate::rules;
 use crate::yaml::Node;
 
@@ -92,9 +92,18 @@ pub enum Consistency {
     Strong,
 }
 
-pub(super) fn read(section: &Section<'_>) -> Option<Proxy> {
-    let target = section.required("target", TARGET_REMEDY, address::target);
-    let db = section.required("db", DB_REMEDY, value::path_below);
+/// A witness has no application and no database: what it does not use it need not name.
+pub(super) fn read(section: &Section<'_>, witness: bool) -> Option<Proxy> {
+    let (target, db) = match witness {
+        true => (
+            section.get("target", address::target).or(Some(NOWHERE)),
+            section.get("db", value::path_below).or_else(|| Some(PathBuf::from("none"))),
+        ),
+        false => (
+            section.required("target", TARGET_REMEDY, address::target),
+            section.required("db", DB_REMEDY, value::path_below),
+        ),
+    };
     let time = |key, default| section.get(key, value::duration).unwrap_or(default);
     let time_or_zero = |key, default| section.get(key, value::duration_or_zero).unwrap_or(default);
     Some(Proxy {
@@ -123,6 +132,8 @@ pub(super) fn read(section: &Section<'_>) -> Option<Proxy> {
     })
 }
 
+/// What a witness forwards to.
+const NOWHERE: Target = Target::Tcp(HostPort { host: String::new(), port: 0 });
 const TARGET_REMEDY: &str =
     "where the application listens, like 127.0.0.1:8000 or unix:/run/gunicorn.sock";
 const DB_REMEDY: &str = "the name of the database in litefs.mount, like db.sqlite3";

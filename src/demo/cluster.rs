@@ -39,7 +39,6 @@ pub enum Logs {
 /// The nodes. Dropping it kills them.
 pub struct Cluster {
     nodes: Vec<Node>,
-    primary: NodeId,
 }
 
 /// A node that was started.
@@ -61,26 +60,25 @@ pub struct Node {
 pub struct End {
     plan: Plan,
     how: String,
-    was_primary: bool,
+    /// Nodes that run still, of so many.
+    left: (usize, usize),
 }
 
 impl Cluster {
-    /// Starts a node for each plan; the first is the primary.
+    /// Starts a node for each plan.
     ///
     /// # Errors
     ///
     /// When a file cannot be written or a process not be started. Those that were are killed.
     pub fn start(plans: &[Plan], logs: Logs) -> Result<Self, String> {
-        let primary = plans.first().map(|plan| plan.node.clone());
-        let primary = primary.ok_or("a cluster has at least one node")?;
         let program = this_program()?;
         let failed = |plan: &Plan, why: &dyn Display| format!("cannot start {}: {why}", plan.node);
-        let prepare = |plan| prepare(plan, plans, &primary).map_err(|why| failed(plan, &why));
+        let prepare = |plan| prepare(plan, plans).map_err(|why| failed(plan, &why));
         let tokens = plans.iter().map(prepare).collect::<Result<Vec<_>, _>>()?;
         let spawn =
             |(plan, token)| spawn(&program, plan, token, logs).map_err(|why| failed(plan, &why));
         let nodes = plans.iter().zip(tokens).map(spawn).collect::<Result<_, _>>()?;
-        Ok(Self { nodes, primary })
+        Ok(Self { nodes })
     }
 
     /// The nodes, ended ones too.
@@ -90,6 +88,8 @@ impl Cluster {
 
     /// Returns when a node ends; never if none is left.
     pub async fn next_end(&mut self) -> End {
+        let all = self.nodes.len();
+        let running = self.nodes.iter().filter(|node| node.process.is_some()).count();
         poll_fn(|context| {
             for node in &mut self.nodes {
                 let Some(process) = &mut node.process else { continue };
@@ -97,8 +97,7 @@ impl Cluster {
                 if let Poll::Ready(status) = polled {
                     node.process = None;
                     let (plan, how) = (node.plan.clone(), describe(status));
-                    let was_primary = plan.node == self.primary;
-                    return Poll::Ready(End { plan, how, was_primary });
+                    return Poll::Ready(End { plan, how, left: (running - 1, all) });
                 }
             }
             Poll::Pending
@@ -150,9 +149,11 @@ impl End {
     /// What happened, what that means and what can be done, for people.
     pub fn report(&self) -> String {
         let node = &self.plan.node;
-        let meaning = match self.was_primary {
-            true => "it was the primary: until it is back there are reads and no writes",
-            false => "it was a replica: the others go on",
+        let meaning = match self.left {
+            (left, all) if left > all / 2 => {
+                "the others go on, with another primary if it was that"
+            }
+            _ => "the others are no majority: there are reads and no writes until one is back",
         };
         format!(
             "{node} ended ({}); {meaning}; restart it with: litepilot run -c {}",
@@ -175,11 +176,11 @@ fn this_program() -> Result<PathBuf, String> {
 }
 
 /// Writes what a node needs to start; gives its admin token.
-fn prepare(plan: &Plan, all: &[Plan], primary: &NodeId) -> Result<String, String> {
+fn prepare(plan: &Plan, all: &[Plan]) -> Result<String, String> {
     let text = |why: io::Error| why.to_string();
     fs::create_dir_all(&plan.dir).map_err(text)?;
     fs::create_dir_all(plan.mount()).map_err(text)?;
-    let yaml = plan.yaml(all, primary).map_err(|why| why.to_string())?;
+    let yaml = plan.yaml(all).map_err(|why| why.to_string())?;
     let file = plan.config();
     fs::write(&file, &yaml).map_err(text)?;
     let config = Config::from_yaml(&file.display().to_string(), yaml.as_bytes(), &|_| None);

@@ -4,8 +4,8 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use tokio::io::{AsyncReadExt, Interest};
-use tokio::net::unix::pipe::{Receiver, Sender};
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe::Receiver;
 
 /// Ready when standard input, a pipe to which nobody writes, ends.
 ///
@@ -17,18 +17,5 @@ pub fn stdin_ends() -> io::Result<impl Future<Output = ()>> {
     Ok(async move {
         let mut unused = [0; 64];
         while pipe.read(&mut unused).await.is_ok_and(|read| read > 0) {}
-    })
-}
-
-/// Ready when nobody reads standard output, a pipe, any more.
-///
-/// # Errors
-///
-/// When it is no pipe.
-pub fn stdout_is_cut() -> io::Result<impl Future<Output = ()>> {
-    let pipe = Sender::from_owned_fd(io::stdout().as_fd().try_clone_to_owned()?)?;
-    Ok(async move {
-        // The only error that a pipe reports to its writer.
-        let _ = pipe.ready(Interest::ERROR).await;
     })
 }

@@ -81,12 +81,12 @@ impl Plan {
         }
     }
 
-    /// The text of its configuration, as one of `nodes`, of which `primary` is the primary.
+    /// The text of its configuration, as one of `nodes`.
     ///
     /// # Errors
     ///
     /// When a path cannot be written there.
-    pub fn yaml(&self, nodes: &[Plan], primary: &NodeId) -> Result<String, NotUtf8> {
+    pub fn yaml(&self, nodes: &[Plan]) -> Result<String, NotUtf8> {
         let peers: Vec<_> =
             nodes.iter().map(|plan| format!("{}: \"{}\"", plan.node, plan.peer)).collect();
         let (target, db, app) = self.app_yaml()?;
@@ -97,8 +97,6 @@ impl Plan {
              shutdown_timeout: 5s\n\
              proxy: {{listen: \"{proxy}\", target: {target}, db: {db}}}\n\
              cluster:\n  \
-               election: static\n  \
-               primary: {primary}\n  \
                listen: \"{peer}\"\n  \
                peers: {{{peers}}}\n\
              litefs: {{engine: embedded, mount: {mount}}}\n\
@@ -168,7 +166,7 @@ mod tests {
     }
 
     fn read(plan: &Plan, all: &[Plan]) -> Config {
-        let yaml = plan.yaml(all, &all[0].node).unwrap();
+        let yaml = plan.yaml(all).unwrap();
         Config::from_yaml("litepilot.yml", yaml.as_bytes(), &|_| None)
             .unwrap_or_else(|problems| panic!("{yaml}\n{problems:?}"))
     }
@@ -180,7 +178,7 @@ mod tests {
         assert_eq!(config.node.as_str(), "node-2");
         assert_eq!(config.data_dir, plans[1].dir);
         assert_eq!((config.proxy.listen, config.admin.listen), (plans[1].proxy, plans[1].admin));
-        assert_eq!(config.cluster.election, Election::Static("node-1".parse().unwrap()));
+        assert_eq!(config.cluster.election, Election::Raft);
         assert_eq!(config.cluster.listen, plans[1].peer);
         assert_eq!(config.cluster.peers.len(), 3);
         assert_eq!(config.litefs.engine, EngineKind::Embedded);

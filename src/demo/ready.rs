@@ -47,7 +47,7 @@ async fn look(plans: &[Plan]) -> Result<(), String> {
 
 async fn status(plan: &Plan) -> Result<Status, String> {
     let node: admin_client::Node = format!("http://{}", plan.admin).parse()?;
-    node.status().await
+    Ok(node.status().await?)
 }
 
 /// Whether a GET reaches the application; an application without a front page has answered, too.

@@ -124,6 +124,19 @@ pub fn fill(connection: &Connection, first: &[u8]) -> rusqlite::Result<()> {
     connection.execute_batch("COMMIT")
 }
 
+/// Sets the mark in a write transaction that `connection` has begun. A database without any page gets
+/// `first`, which bears it.
+pub fn mark(connection: &Connection, first: &[u8]) -> rusqlite::Result<()> {
+    let marked = match first_page(connection)? {
+        Some(mut page) => {
+            page[WRITE_VERSION] = READ_ONLY;
+            page
+        }
+        None => first.to_vec(),
+    };
+    connection.execute(PUT, (1, marked)).map(drop)
+}
+
 /// Collects the pages in a table of their own, so that one statement can write them all: between
 /// two statements SQLite would read a schema of which half the pages are not there yet.
 fn stage(connection: &Connection, update: &Update) -> rusqlite::Result<()> {

@@ -15,7 +15,9 @@ pub(super) const MODES: [&str; 2] = ["delete", "wal"];
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) struct Node {
-    pub(super) dir: tempfile::TempDir,
+    dir: PathBuf,
+    /// Removed with the node.
+    _dir: Option<tempfile::TempDir>,
     pub(super) engine: Arc<Embedded>,
 }
 
@@ -26,18 +28,43 @@ impl Node {
 
     fn delayed(duty: Duty, apply_delay: Duration) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join("mount")).unwrap();
-        let engine = start(dir.path(), duty, apply_delay);
-        Self { dir, engine }
+        let node = Self::start(dir.path(), duty, apply_delay);
+        Self { _dir: Some(dir), ..node }
+    }
+
+    /// In a directory that stays.
+    pub(super) fn at(dir: &Path, duty: Duty) -> Self {
+        Self::start(dir, duty, Duration::ZERO)
+    }
+
+    fn start(dir: &Path, duty: Duty, apply_delay: Duration) -> Self {
+        fs::create_dir_all(dir.join("mount")).unwrap();
+        Self { dir: dir.to_owned(), _dir: None, engine: start(dir, duty, apply_delay) }
     }
 
     pub(super) fn restart(&mut self, duty: Duty) {
         self.engine.stop();
-        self.engine = start(self.dir.path(), duty, Duration::ZERO);
+        self.engine = start(&self.dir, duty, Duration::ZERO);
     }
 
     pub(super) fn mount(&self) -> PathBuf {
-        self.dir.path().join("mount")
+        self.dir.join("mount")
+    }
+
+    pub(super) fn data(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    /// The copies that were saved, the oldest first.
+    pub(super) fn archived(&self) -> Vec<PathBuf> {
+        let Ok(found) = fs::read_dir(self.data().join("diverged")) else { return Vec::new() };
+        let mut names: Vec<_> = found.map(|entry| entry.unwrap().path()).collect();
+        names.sort();
+        names
+    }
+
+    pub(super) async fn held(&self) -> Held {
+        self.engine.held().await.unwrap()
     }
 
     pub(super) fn database(&self) -> PathBuf {
@@ -98,16 +125,25 @@ pub(super) struct Link {
 
 impl Link {
     pub(super) fn new(primary: &Node, replica: &Node) -> Self {
+        Self::telling(primary, replica, |_| {})
+    }
+
+    /// Tells what the replica says that it holds.
+    pub(super) fn telling(
+        primary: &Node,
+        replica: &Node,
+        on_applied: impl Fn(Stamp) + Send + 'static,
+    ) -> Self {
         let (near, far) = tokio::io::duplex(64 * 1024);
         let (primary, replica) = (primary.engine.clone(), replica.engine.clone());
         Self {
-            serving: tokio::spawn(async move { primary.serve(near).await }),
+            serving: tokio::spawn(async move { primary.serve(near, on_applied).await }),
             following: tokio::spawn(async move { replica.follow(far).await }),
         }
     }
 
     /// What made the replica give up.
-    async fn failure(mut self) -> io::Error {
+    pub(super) async fn failure(mut self) -> io::Error {
         timeout(PATIENCE, &mut self.following).await.unwrap().unwrap().unwrap_err()
     }
 }
@@ -213,7 +249,7 @@ async fn restarts_in_any_order_resume() {
         }
         replica_is_level(&primary, &replica).await;
         assert_eq!(replica.count(), 12, "{mode}");
-        assert!(!replica.dir.path().join("data/diverged").exists(), "nothing diverged");
+        assert!(replica.archived().is_empty(), "nothing diverged");
     }
 }
 
@@ -244,7 +280,7 @@ async fn the_primary_role_moves_and_the_old_primary_follows() {
         replica_is_level(&first, &second).await;
         assert_eq!(second.count(), 3, "{mode}");
         for node in [&first, &second] {
-            assert!(!node.dir.path().join("data/diverged").exists(), "nothing diverged");
+            assert!(node.archived().is_empty(), "nothing diverged");
         }
     }
 }
@@ -258,11 +294,9 @@ async fn what_nobody_else_has_is_saved_before_it_is_replaced() {
         own.execute_batch("CREATE TABLE mine (x); INSERT INTO mine VALUES ('precious')").unwrap();
         drop(own);
         other.restart(Duty::Replica);
-        assert_eq!(other.now().await, Position::default(), "of no known history");
         let _link = Link::new(&primary, &other);
-        replica_is_level(&primary, &other).await;
-        assert_eq!(other.count(), 1);
-        let saved: Vec<_> = fs::read_dir(other.dir.path().join("data/diverged")).unwrap().collect();
+        until("replaced", || other.count() == 1).await;
+        let saved: Vec<_> = fs::read_dir(other.data().join("diverged")).unwrap().collect();
         let [Ok(saved)] = &saved[..] else { panic!("{mode}: saved {saved:?}") };
         let saved = Connection::open(saved.path()).unwrap();
         let x: String = saved.query_row("SELECT x FROM mine", (), |row| row.get(0)).unwrap();
@@ -279,7 +313,7 @@ async fn equal_data_need_not_be_sent() {
     other.restart(Duty::Replica);
     let _link = Link::new(&primary, &other);
     replica_is_level(&primary, &other).await;
-    assert!(!other.dir.path().join("data/diverged").exists());
+    assert!(other.archived().is_empty());
 }
 
 #[tokio::test]
@@ -356,7 +390,7 @@ async fn a_link_that_falls_silent_is_given_up() {
     let greeting = wire::Message::Hello { version: wire::VERSION, have: Stamp::default() };
     wire::send(&mut far, &greeting).await.unwrap();
     let (silent, _held) = tokio::io::duplex(1 << 20);
-    let ended = tokio::join!(primary.engine.serve(near), replica.engine.follow(silent));
+    let ended = tokio::join!(primary.engine.serve(near, |_| {}), replica.engine.follow(silent));
     for ended in [ended.0, ended.1] {
         assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
@@ -541,8 +575,8 @@ async fn txids_go_on_after_a_promotion() {
     replica_is_level(&primary, &replica).await;
     let before = replica.now().await;
     drop(link);
-    let start = replica.engine.become_primary(Epoch(2)).await.unwrap();
-    assert_eq!(start, Position { epoch: Epoch(2), txid: before.txid });
+    let held = replica.engine.become_primary(Epoch(2)).await.unwrap();
+    assert_eq!(held.position, before);
     let after = replica.now().await;
     assert!(after.txid > before.txid && after.txid > Txid(5), "{before} then {after}");
     let error = replica.engine.become_primary(Epoch(1)).await.unwrap_err();

@@ -12,6 +12,7 @@ use tokio::time::sleep;
 
 use super::checksum::Stamp;
 use super::image::{MAX_SIZE, Page, Update};
+use super::reign::Reign;
 use super::wire::{self, Frames, HEARTBEAT, Message, VERSION};
 use super::worker::Command;
 use super::{Duty, Embedded, lock};
@@ -19,53 +20,94 @@ use super::{Duty, Embedded, lock};
 /// Between two tries to apply what readers hold up: others get their turn.
 const RETRY: Duration = Duration::from_millis(50);
 
-/// Follows the primary at the other end for as long as this node is a replica.
+/// Follows the primary at the other end for as long as this node is a replica that has not let go of
+/// its reign.
 ///
 /// # Errors
 ///
-/// Always ends with one: the link is dead, the primary refuses (and why), what it sends does not
-/// fit, or this node is no replica any more. The caller dials again.
+/// Always ends with one: the link is dead, the primary refuses (and why), its reign is over, what it
+/// sends does not fit, or this node is no replica any more. The caller dials again.
 pub async fn follow<S>(engine: &Embedded, stream: S) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Send,
 {
     let (read, mut io) = tokio::io::split(stream);
     let mut frames = Frames::new(read);
-    let mut duty = engine.shared.duty.subscribe();
-    if *duty.borrow_and_update() != Duty::Replica {
+    let mut standing = engine.shared.standing.subscribe();
+    if standing.borrow_and_update().duty != Duty::Replica {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "this node is not a replica"));
     }
     // A copy that could not be opened until now is known after this.
-    engine.ask(Command::Position).await?;
-    let have = *lock(&engine.shared.have);
+    let have = engine.ask(Command::Held).await?.stamp;
     wire::send(&mut io, &Message::Hello { version: VERSION, have }).await?;
+    let reign = match frames.next().await? {
+        Message::Reign(reign) => Arc::new(reign),
+        Message::Refused(reason) => return Err(refused(engine, reason)),
+        _ => return Err(wire::bad("no reign first")),
+    };
+    engine.ask(|reply| Command::Follow(reign.clone(), reply)).await?;
+    let epoch = reign.epoch();
+    tokio::select! {
+        biased;
+        _ = standing.wait_for(|standing| !standing.follows(epoch)) => {
+            Err(io::Error::new(io::ErrorKind::Interrupted, "this node has let go of the primary"))
+        }
+        ended = obey(engine, &reign, &mut frames, &mut io) => ended,
+    }
+}
+
+async fn obey<S>(
+    engine: &Embedded,
+    reign: &Arc<Reign>,
+    frames: &mut Frames<ReadHalf<S>>,
+    io: &mut WriteHalf<S>,
+) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Send,
+{
     loop {
-        let message = tokio::select! {
-            message = frames.next() => message?,
-            _ = duty.changed() => {
-                return Err(io::Error::new(io::ErrorKind::Interrupted, "this node's role changed"));
-            }
-        };
+        let message = frames.next().await?;
         // The primary was here when it sent this, hence not later than now.
         let heard = Instant::now();
         let applied = match message {
             Message::Alive => continue,
-            Message::Level(stamp) => engine.ask(|reply| Command::Level(stamp, reply)).await?,
+            Message::Level(stamp) => {
+                engine.ask(|reply| Command::Level(stamp, reign.clone(), reply)).await?
+            }
             Message::Update { base, stamp, page_size, count, changed } => {
                 let head = Update { base, stamp, page_size, count, pages: Vec::new() };
-                let update = Arc::new(receive(&mut frames, head, changed).await?);
-                let applying = apply(engine, update);
-                while_alive(&mut io, applying).await?
+                let update = Arc::new(receive(frames, head, changed).await?);
+                while_alive(io, apply(engine, update, reign)).await?
             }
-            Message::Refused(reason) => {
-                engine.shared.set_refusal(Some(reason.clone()));
-                return Err(io::Error::new(io::ErrorKind::ConnectionRefused, reason));
-            }
+            Message::Refused(reason) => return Err(refused(engine, reason)),
             _ => return Err(wire::bad("a message that a primary does not send")),
         };
         *lock(&engine.shared.level_at) = Some(heard);
-        wire::send(&mut io, &Message::Applied(applied)).await?;
+        acknowledge(engine, reign, io, applied).await?;
     }
+}
+
+/// Tells the primary, unless this node has let go of it: whoever was told that waits until nothing is
+/// said any more.
+async fn acknowledge<S>(
+    engine: &Embedded,
+    reign: &Reign,
+    io: &mut WriteHalf<S>,
+    applied: Stamp,
+) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Send,
+{
+    let _saying = engine.shared.acknowledging.read().await;
+    if !engine.shared.standing.borrow().follows(reign.epoch()) {
+        return Err(io::Error::new(io::ErrorKind::Interrupted, "its reign is over"));
+    }
+    wire::send(io, &Message::Applied(applied)).await
+}
+
+fn refused(engine: &Embedded, reason: String) -> io::Error {
+    engine.shared.set_refusal(Some(reason.clone()));
+    io::Error::new(io::ErrorKind::ConnectionRefused, reason)
 }
 
 /// Collects the pages of an update.
@@ -111,13 +153,14 @@ fn split(mut pages: Bytes, page_size: u32, into: &mut Vec<Page>) -> io::Result<(
 }
 
 /// Applies an update, as often as readers make it necessary.
-async fn apply(engine: &Embedded, update: Arc<Update>) -> io::Result<Stamp> {
+async fn apply(engine: &Embedded, update: Arc<Update>, reign: &Arc<Reign>) -> io::Result<Stamp> {
     if !engine.apply_delay.is_zero() {
         sleep(engine.apply_delay).await;
     }
     let mut told = false;
     loop {
-        let applied = engine.ask(|reply| Command::Apply(update.clone(), reply)).await;
+        let (update, reign) = (update.clone(), reign.clone());
+        let applied = engine.ask(|reply| Command::Apply(update, reign, reply)).await;
         match applied {
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
                 if !told {

@@ -7,6 +7,8 @@
 //! them, keeps the numbers from ever being used twice by [`store`], and makes one [`image`] of each
 //! state for all replicas. As a `replica` it [`apply`]s what it was sent. [`serve`] and [`follow`]
 //! are the two ends of a link; they know nothing of how it was made. [`posfile`] tells applications.
+//! `roles` is where the copy changes hands, with a [`fence`] against writers; by [`reign`]s a copy is
+//! known that has what a new primary lacks, and the [`archive`] keeps it.
 //!
 //! An application's connection that was opened on a replica stays read-only: SQLite looks at the
 //! mark, but never unlearns it. After a promotion the application has to connect anew.
@@ -21,16 +23,21 @@
 //! * An image holds at least what its position says; a position never says more than a copy holds.
 
 pub mod apply;
+pub mod archive;
 pub mod checksum;
+pub mod fence;
 pub mod follow;
 pub mod image;
 pub mod observe;
 mod placeholder;
 pub mod posfile;
 mod primary;
+pub mod reign;
 mod replica;
+mod roles;
 pub mod serve;
 pub mod store;
+pub mod trail;
 pub mod wire;
 mod worker;
 
@@ -42,17 +49,20 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{RwLock, oneshot, watch};
 
-use self::checksum::Stamp;
 use self::worker::{Command, Reply, Worker};
 use crate::cluster::{Epoch, NodeId};
-use crate::engine::{BoxFuture, Engine, EngineState};
+use crate::engine::{BoxFuture, Engine, EngineState, Held};
 use crate::position::PositionCell;
-use crate::txid::Position;
+use crate::txid::{Position, Stamp};
 
 /// How many requests may wait for the engine's thread; more than connections are served.
 const QUEUE: usize = 16_384;
+/// How long the end of a reign waits for the application's writers.
+const WRITERS: Duration = Duration::from_secs(1);
+/// Between two tries to get past them: others get their turn.
+const AGAIN: Duration = Duration::from_millis(1);
 
 /// What an [`Embedded`] engine is started with.
 #[derive(Clone, Debug)]
@@ -97,14 +107,36 @@ pub struct Embedded {
 /// What the thread publishes.
 struct Shared {
     position: Arc<PositionCell>,
-    duty: watch::Sender<Duty>,
+    standing: watch::Sender<Standing>,
+    /// Held for reading while an acknowledgement is sent.
+    acknowledging: RwLock<()>,
     state: Mutex<State>,
     /// Why the database is not replicated although it can be read.
     refusal: Mutex<Option<String>>,
-    /// What a replica's copy holds.
-    have: Mutex<Stamp>,
     /// When this replica last knew that it held all that the primary held.
     level_at: Mutex<Option<Instant>>,
+    /// Where the last copy was saved that was replaced by another history.
+    diverged: watch::Sender<Option<PathBuf>>,
+}
+
+/// What this node is, and whom it may listen to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Standing {
+    duty: Duty,
+    /// Every epoch before this is over.
+    floor: Epoch,
+}
+
+impl Standing {
+    /// Whether this node is the primary of `epoch`.
+    fn reigns(self, epoch: Epoch) -> bool {
+        self.duty == Duty::Primary(epoch) && epoch >= self.floor
+    }
+
+    /// Whether this node is a replica that may follow the primary of `epoch`.
+    fn follows(self, epoch: Epoch) -> bool {
+        self.duty == Duty::Replica && epoch >= self.floor
+    }
 }
 
 /// How the database was when it was last looked at.
@@ -137,11 +169,12 @@ impl Embedded {
         }
         let shared = Arc::new(Shared {
             position: Arc::default(),
-            duty: watch::Sender::new(options.duty),
+            standing: watch::Sender::new(Standing { duty: options.duty, floor: Epoch(0) }),
+            acknowledging: RwLock::new(()),
             state: Mutex::default(),
             refusal: Mutex::default(),
-            have: Mutex::default(),
             level_at: Mutex::default(),
+            diverged: watch::Sender::new(None),
         });
         let apply_delay = options.apply_delay;
         let (commands, queue) = sync_channel(QUEUE);
@@ -153,16 +186,17 @@ impl Embedded {
         Ok(Arc::new(Self { shared, apply_delay, commands, thread }))
     }
 
-    /// As primary: serves the replica at the other end of `stream`. See [`serve::serve`].
+    /// As primary: serves the replica at the other end of `stream`, and tells `on_applied` whatever it
+    /// holds of this reign. See [`serve::serve`].
     ///
     /// # Errors
     ///
     /// Always ends with one.
-    pub async fn serve<S>(&self, stream: S) -> io::Result<()>
+    pub async fn serve<S>(&self, stream: S, on_applied: impl Fn(Stamp) + Send) -> io::Result<()>
     where
         S: AsyncRead + AsyncWrite + Send,
     {
-        serve::serve(self, stream).await
+        serve::serve(self, stream, on_applied).await
     }
 
     /// As replica: follows the primary at the other end of `stream`. See [`follow::follow`].
@@ -175,6 +209,11 @@ impl Embedded {
         S: AsyncRead + AsyncWrite + Send,
     {
         follow::follow(self, stream).await
+    }
+
+    /// Where the last copy of this node was saved that was replaced by a history that lacks some of it.
+    pub fn diverged(&self) -> watch::Receiver<Option<PathBuf>> {
+        self.shared.diverged.subscribe()
     }
 
     /// Ends the engine's thread and waits for it: for as long as what it is doing takes, at most a
@@ -192,6 +231,29 @@ impl Embedded {
         let (reply, answer) = oneshot::channel();
         self.send(command(reply))?;
         answer.await.map_err(|_| stopped())?
+    }
+
+    /// Asks again for as long as writers or readers are in the way, at least once.
+    async fn insist<T>(
+        &self,
+        limit: Duration,
+        command: impl Fn(Reply<T>) -> Command,
+    ) -> io::Result<T> {
+        let began = Instant::now();
+        loop {
+            match self.ask(&command).await {
+                Err(error)
+                    if error.kind() == io::ErrorKind::ResourceBusy && began.elapsed() < limit =>
+                {
+                    tokio::time::sleep(AGAIN).await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    fn duty(&self) -> Duty {
+        self.shared.standing.borrow().duty
     }
 
     fn send(&self, command: Command) -> io::Result<()> {
@@ -215,7 +277,7 @@ impl Engine for Embedded {
     fn read_position(&self) -> BoxFuture<'_, io::Result<Position>> {
         Box::pin(async move {
             // Nobody but us moves a replica, and the thread may be busy doing so.
-            if *self.shared.duty.borrow() == Duty::Replica {
+            if self.duty() == Duty::Replica {
                 return Ok(self.shared.position.get());
             }
             self.ask(Command::Position).await
@@ -223,19 +285,40 @@ impl Engine for Embedded {
     }
 
     fn lag(&self) -> Option<Duration> {
-        if *self.shared.duty.borrow() != Duty::Replica {
+        if self.duty() != Duty::Replica {
             return Some(Duration::ZERO);
         }
         lock(&self.shared.level_at).map(|at| at.elapsed())
     }
 
-    fn become_primary(&self, epoch: Epoch) -> BoxFuture<'_, io::Result<Position>> {
-        Box::pin(self.ask(move |reply| Command::Become(Duty::Primary(epoch), None, reply)))
+    fn become_primary(&self, epoch: Epoch) -> BoxFuture<'_, io::Result<Stamp>> {
+        Box::pin(self.ask(move |reply| Command::BecomePrimary(epoch, reply)))
     }
 
     fn become_replica(&self, primary: Option<NodeId>) -> BoxFuture<'_, io::Result<()>> {
-        let asked = self.ask(move |reply| Command::Become(Duty::Replica, primary, reply));
-        Box::pin(async { asked.await.map(drop) })
+        let command = move |reply| Command::BecomeReplica(primary.clone(), reply);
+        Box::pin(self.insist(WRITERS, command))
+    }
+
+    fn let_go(&self, epoch: Epoch) -> BoxFuture<'_, io::Result<Held>> {
+        Box::pin(async move {
+            let held = self.insist(WRITERS, move |reply| Command::LetGo(epoch, reply)).await?;
+            // An acknowledgement that was just being sent is over, and no other begins.
+            drop(self.shared.acknowledging.write().await);
+            Ok(held)
+        })
+    }
+
+    fn held(&self) -> BoxFuture<'_, io::Result<Held>> {
+        Box::pin(self.ask(Command::Held))
+    }
+
+    fn fence(&self, limit: Duration) -> BoxFuture<'_, io::Result<Stamp>> {
+        Box::pin(self.insist(limit, Command::Fence))
+    }
+
+    fn lift_fence(&self) -> BoxFuture<'_, io::Result<()>> {
+        Box::pin(self.ask(Command::LiftFence))
     }
 
     fn state(&self) -> EngineState {
@@ -291,6 +374,12 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 #[cfg(test)]
 mod cluster_tests;
 #[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
+mod fence_tests;
+#[cfg(test)]
 mod placeholder_tests;
+#[cfg(test)]
+mod roles_tests;
 #[cfg(test)]
 mod tests;

@@ -60,7 +60,7 @@ fn remove(path: &Path) -> io::Result<()> {
 }
 
 /// The only page of an empty database. See SQLite's "Database File Format", 1.3 and 1.6.
-fn first_page() -> Vec<u8> {
+pub fn first_page() -> Vec<u8> {
     let mut page = vec![0; usize::from(PAGE_SIZE)];
     page[..16].copy_from_slice(b"SQLite format 3\0");
     page[16..18].copy_from_slice(&PAGE_SIZE.to_be_bytes());

@@ -16,8 +16,12 @@ const FUSE: u32 = 0x6573_5546;
 #[derive(Debug)]
 pub struct PosFiles {
     pos: PathBuf,
-    primary: PathBuf,
+    primary: PrimaryFile,
 }
+
+/// `.primary` in some directory.
+#[derive(Debug)]
+pub struct PrimaryFile(PathBuf);
 
 impl PosFiles {
     /// The files of `database`, in the directory `mount`.
@@ -29,10 +33,8 @@ impl PosFiles {
     pub fn new(mount: &Path, database: &Path) -> io::Result<Self> {
         let mut pos = database.as_os_str().to_owned();
         pos.push("-pos");
-        for dir in [Some(mount), database.parent()].into_iter().flatten() {
-            plain(dir)?;
-        }
-        Ok(Self { pos: pos.into(), primary: mount.join(".primary") })
+        database.parent().map_or(Ok(()), plain)?;
+        Ok(Self { pos: pos.into(), primary: PrimaryFile::new(mount)? })
     }
 
     /// Publishes what this copy holds.
@@ -42,9 +44,27 @@ impl PosFiles {
 
     /// Publishes who the primary is, `None` if this node is.
     pub fn set_primary(&self, primary: Option<&NodeId>) -> io::Result<()> {
+        self.primary.set(primary)
+    }
+}
+
+impl PrimaryFile {
+    /// The one in `dir`.
+    ///
+    /// # Errors
+    ///
+    /// If that lies in a FUSE file system: in LiteFS' a bogus database would be left. Or if it is
+    /// missing.
+    pub fn new(dir: &Path) -> io::Result<Self> {
+        plain(dir)?;
+        Ok(Self(dir.join(".primary")))
+    }
+
+    /// Publishes who the primary is; `None` if this node is, or nobody.
+    pub fn set(&self, primary: Option<&NodeId>) -> io::Result<()> {
         match primary {
-            Some(name) => replace(&self.primary, &format!("{name}\n")),
-            None => match fs::remove_file(&self.primary) {
+            Some(name) => replace(&self.0, &format!("{name}\n")),
+            None => match fs::remove_file(&self.0) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
                 _ => Ok(()),
             },
@@ -60,7 +80,7 @@ fn plain(dir: &Path) -> io::Result<()> {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             format!(
-                "{} is a FUSE file system, perhaps LiteFS': `engine: embedded` needs a plain directory",
+                "{} is a FUSE file system, perhaps LiteFS': a plain directory is needed here",
                 dir.display()
             ),
         ));

@@ -7,11 +7,10 @@ use std::sync::Arc;
 
 use super::apply;
 use super::checksum::Stamp;
+use super::fence::Fence;
 use super::image::{Image, READ_VERSION, WRITE_VERSION, first_page};
 use super::observe::{Observer, explain};
-use super::placeholder;
 use super::store::Store;
-use crate::cluster::Epoch;
 use crate::position::PositionCell;
 use crate::txid::{Position, Txid};
 
@@ -19,14 +18,14 @@ use crate::txid::{Position, Txid};
 pub struct Primary {
     path: PathBuf,
     observer: Observer,
-    /// What this copy held when the reign began.
-    start: Position,
     position: Position,
     /// A change was seen that has no number yet, because reserving one failed.
     unnumbered: bool,
     /// Nothing keeps the application from writing any more.
     writable: bool,
     shipped: Shipped,
+    /// Nobody can write at present.
+    fence: Option<Fence>,
 }
 
 /// The database at a position, made once for all replicas.
@@ -46,46 +45,17 @@ impl Shipped {
 }
 
 impl Primary {
-    /// Reigns in `epoch`. `held` is the position of a copy that has followed until now; without it
-    /// the numbers begin beyond all that this node ever gave out or applied.
-    ///
-    /// # Errors
-    ///
-    /// When the data is of a later epoch.
-    pub fn new(
-        path: PathBuf,
-        epoch: Epoch,
-        held: Option<Position>,
-        store: &Store,
-    ) -> io::Result<Self> {
-        let newest = store.newest();
-        if epoch < newest.epoch {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!(
-                    "this node's data is of epoch {}, it cannot reign in {epoch}",
-                    newest.epoch
-                ),
-            ));
-        }
-        // In a new epoch every number is new. In the same one, what was given out last is unknown.
-        let held = held.filter(|_| epoch > newest.epoch);
-        let start = Position { epoch, txid: held.map_or(newest.txid, |held| held.txid) };
-        Ok(Self {
+    /// Goes on from `start`, with which this reign begins.
+    pub fn new(path: PathBuf, start: Position) -> Self {
+        Self {
             observer: Observer::new(path.clone()),
             path,
-            start,
             position: start,
             unnumbered: start.txid > Txid(0),
             writable: false,
             shipped: Shipped::default(),
-        })
-    }
-
-    /// What this copy held when the reign began: transactions beyond it, of earlier epochs, are
-    /// lost.
-    pub fn start(&self) -> Position {
-        self.start
+            fence: None,
+        }
     }
 
     /// What was published last.
@@ -93,12 +63,16 @@ impl Primary {
         self.position
     }
 
-    /// Looks at the database, and gives a change the next number. Returns whether there is one.
+    /// Looks at the database, and gives a change the next number. Returns whether there is a database.
     ///
     /// # Errors
     ///
     /// When it cannot be read, or no number be reserved; nothing seen is forgotten by that.
     pub fn look(&mut self, store: &mut Store, cell: &PositionCell) -> io::Result<bool> {
+        if self.fence.is_some() {
+            // Nothing can change, and the lock may be in our own way.
+            return Ok(self.observer.connection().is_some());
+        }
         let mut look = self.observer.look()?;
         if look.exists && !self.writable {
             // This look must not hide a change from the one that numbers it.
@@ -109,7 +83,7 @@ impl Primary {
         self.unnumbered |= look.changed;
         if self.unnumbered {
             let txid = Txid(self.position.txid.0 + 1);
-            store.reserve(self.position.epoch, txid)?;
+            store.reserve(txid)?;
             self.position.txid = txid;
             self.unnumbered = false;
         }
@@ -142,21 +116,22 @@ impl Primary {
         Ok(())
     }
 
-    /// The database now, at the position now.
+    /// The database as it was at the last look, or later.
     ///
     /// # Errors
     ///
-    /// As [`Primary::look`] and [`Image::read`].
-    pub fn ship(&mut self, store: &mut Store, cell: &PositionCell) -> io::Result<Shipped> {
-        let exists = self.look(store, cell)?;
-        if self.shipped.position != self.position {
+    /// As [`Image::read`], and when it cannot be noted; then it must not be shipped.
+    pub fn ship(&mut self, store: &mut Store) -> io::Result<Shipped> {
+        if self.moved() {
             // Read after the look: what is committed in between is in the image and gets the next
             // number, so that an image never holds less than its position says.
-            let image = match self.observer.connection().filter(|_| exists) {
+            let image = match self.observer.connection() {
                 Some(connection) => Image::read(connection, &self.path, &self.shipped.image)?,
                 None => Image::default(),
             };
-            self.shipped = Shipped { image: Arc::new(image), position: self.position };
+            let shipped = Shipped { image: Arc::new(image), position: self.position };
+            store.shipping(shipped.stamp())?;
+            self.shipped = shipped;
         }
         Ok(self.shipped.clone())
     }
@@ -166,24 +141,41 @@ impl Primary {
         self.shipped.position != self.position
     }
 
-    /// Keeps the application from writing, once its writers are done.
+    /// Keeps everybody from writing, once the writers are done, until [`Primary::lift_fence`]. Returns
+    /// whether that is new.
     ///
     /// # Errors
     ///
-    /// When they were not in time; then nothing has changed.
-    pub fn fence(&mut self) -> io::Result<()> {
-        let look = self.observer.look()?;
-        // This look must not hide a change from the one that numbers it.
-        self.unnumbered |= look.changed;
-        if !look.exists {
-            placeholder::put(&self.path)?;
+    /// `ResourceBusy` while somebody writes: to be tried again.
+    pub fn fence(&mut self, store: &mut Store, cell: &PositionCell) -> io::Result<bool> {
+        if self.fence.is_some() {
+            return Ok(false);
         }
-        let failed = |e| explain(&self.path, e);
-        apply::set_read_only(&apply::open(&self.path)?, true).map_err(failed).map(drop)
+        if !self.writable {
+            // This removes the mark if it is there.
+            self.look(store, cell)?;
+        }
+        let fence = Fence::raise(&self.path)?;
+        // Sees the last that was committed.
+        self.look(store, cell)?;
+        self.fence = Some(fence);
+        Ok(true)
     }
 
-    /// Lets the application write again, from the next look on.
+    /// Lets the application write again.
     pub fn lift_fence(&mut self) {
-        self.writable = false;
+        self.fence = None;
+    }
+
+    /// Makes a fenced copy one that no application can write.
+    ///
+    /// # Errors
+    ///
+    /// `ResourceBusy` while readers hold it up: to be tried again, it stays fenced.
+    pub fn close(&mut self) -> io::Result<()> {
+        let Some(fence) = &self.fence else {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not fenced"));
+        };
+        fence.close()
     }
 }

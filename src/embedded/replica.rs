@@ -1,36 +1,28 @@
 //! The engine's thread on a replica: keeps a copy that only it can write.
 
-use std::fs::{self, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::Connection;
-use rusqlite::backup::{Backup, StepResult};
 
 use super::apply;
+use super::archive;
 use super::checksum::{Checksum, Stamp, page_sum};
-use super::image::{Image, Update, WRITE_VERSION};
+use super::image::{Image, Update};
 use super::observe::{FileId, explain, file_at};
 use super::placeholder;
-use super::store::Store;
-use crate::txid::Position;
-
-/// Where copies go that are about to be overwritten and that no primary shipped.
-const ARCHIVE: &str = "diverged";
-/// So many of them are kept.
-const ARCHIVED: usize = 3;
+use super::reign::Reign;
+use super::store::{Found, Store};
 
 /// A replica's copy.
 pub struct Replica {
     path: PathBuf,
     data_dir: PathBuf,
     open: Option<Open>,
-    have: Stamp,
+    have: Found,
     sums: Vec<u64>,
-    /// A primary shipped what we have, or has the same.
-    shipped: bool,
+    /// Where the last copy was saved that was replaced by another history.
+    saved: Option<PathBuf>,
 }
 
 struct Open {
@@ -43,13 +35,18 @@ struct Open {
 impl Replica {
     /// The copy at `path`, which may not exist yet.
     pub fn new(path: PathBuf, data_dir: PathBuf) -> Self {
-        let (open, have, sums) = (None, Stamp::default(), Vec::new());
-        Self { path, data_dir, open, have, sums, shipped: true }
+        let have = Found { stamp: Stamp::default(), certain: true };
+        Self { path, data_dir, open: None, have, sums: Vec::new(), saved: None }
     }
 
     /// What the copy holds; nothing known is an empty one.
     pub fn have(&self) -> Stamp {
-        self.have
+        self.have.stamp
+    }
+
+    /// Where the last copy was saved that was replaced by another history.
+    pub fn saved(&self) -> Option<&Path> {
+        self.saved.as_deref()
     }
 
     /// Opens the copy if it is not open, keeps applications from writing it, and finds out what it
@@ -58,7 +55,7 @@ impl Replica {
     /// # Errors
     ///
     /// When it cannot be opened or made, or somebody writes it.
-    pub fn look(&mut self, store: &Store) -> io::Result<bool> {
+    pub fn look(&mut self, store: &mut Store) -> io::Result<bool> {
         let file = file_at(&self.path)?;
         if let Some(open) = self.open.as_ref().filter(|open| Some(open.file) == file) {
             return Ok(!open.empty);
@@ -72,75 +69,85 @@ impl Replica {
         let connection = apply::open(&self.path)?;
         let failed = |e| explain(&self.path, e);
         apply::set_read_only(&connection, true).map_err(failed)?;
-        let mut empty = false;
-        match Image::read(&connection, &self.path, &Image::default()) {
-            Ok(image) if image.is_empty() => empty = true,
-            Ok(image) => {
-                let known = store.recognize(image.checksum());
-                let unknown = Stamp { position: Position::default(), checksum: image.checksum() };
-                self.shipped = known.is_some();
-                self.have = known.unwrap_or(unknown);
-                self.sums = image.into_sums();
-            }
-            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
-                let (position, checksum) = (Position::default(), Checksum::UNKNOWN);
-                self.shipped = false;
-                self.have = Stamp { position, checksum };
-                self.sums = Vec::new();
-            }
+        let image = match Image::read(&connection, &self.path, &Image::default()) {
+            Ok(image) => Some(image),
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => None,
             Err(error) => return Err(error),
+        };
+        let empty = image.as_ref().is_some_and(Image::is_empty);
+        if !empty {
+            let checksum = image.as_ref().map_or(Checksum::UNKNOWN, Image::checksum);
+            self.have = store.identify(checksum)?;
+            self.sums = image.map(Image::into_sums).unwrap_or_default();
         }
         self.open = Some(Open { connection, file, empty });
         Ok(!empty)
     }
 
-    /// The primary is at `stamp`, and this copy equals its.
+    /// The primary of `reign` is at `stamp`, and this copy equals its.
     ///
     /// # Errors
     ///
     /// When it does not.
-    pub fn level(&mut self, stamp: Stamp, store: &mut Store) -> io::Result<()> {
+    pub fn level(&mut self, stamp: Stamp, reign: &Reign, store: &mut Store) -> io::Result<()> {
         self.look(store)?;
-        self.follows(stamp)?;
-        if stamp.checksum != self.have.checksum {
+        follows(stamp, reign)?;
+        if stamp.checksum != self.have.stamp.checksum {
             return Err(mismatch("says that this copy equals its own, which it does not"));
         }
-        if stamp.position.epoch != self.have.position.epoch && !self.sums.is_empty() {
-            store.applying(self.have, stamp)?;
+        // Nothing to remember of a copy that holds nothing.
+        if !self.sums.is_empty() {
+            store.applying(self.have, stamp, reign)?;
         }
-        self.have = stamp;
-        self.shipped = true;
+        self.have = Found { stamp, certain: true };
         Ok(())
     }
 
-    /// Applies what the primary sent.
+    /// Applies what the primary of `reign` sent. A copy of which that history lacks something is saved
+    /// before.
     ///
     /// # Errors
     ///
     /// `ResourceBusy` when readers hold it up: to be tried again. Others when it does not fit or
     /// cannot be written. Nothing is changed by any.
-    pub fn apply(&mut self, update: &Update, store: &mut Store) -> io::Result<Stamp> {
+    pub fn apply(
+        &mut self,
+        update: &Update,
+        reign: &Reign,
+        store: &mut Store,
+    ) -> io::Result<Stamp> {
         let exists = self.look(store)?;
-        self.follows(update.stamp)?;
+        follows(update.stamp, reign)?;
         let sums = self.sums_after(update)?;
         if exists {
             self.fits(update)?;
+            if update.base.is_none() {
+                self.save_what_is_lost(reign, store)?;
+            }
         }
-        if update.base.is_none() && !self.shipped {
-            self.archive()?;
-        }
-        store.applying(self.have, update.stamp)?;
+        store.applying(self.have, update.stamp, reign)?;
         self.write(update)?;
         self.sums = sums;
-        self.have = update.stamp;
-        self.shipped = true;
-        Ok(self.have)
+        self.have = Found { stamp: update.stamp, certain: true };
+        Ok(update.stamp)
     }
 
-    /// A primary of an earlier epoch than ours is none any more.
-    fn follows(&self, stamp: Stamp) -> io::Result<()> {
-        if stamp.position.epoch < self.have.position.epoch {
-            return Err(mismatch("reigns in an epoch that this copy has left behind"));
+    fn save_what_is_lost(&mut self, reign: &Reign, store: &Store) -> io::Result<()> {
+        // Two nodes that reigned in the same epoch are of two clusters.
+        let certain = self.have.certain && !store.reigned_in(reign.epoch());
+        if !reign.lacks(self.have.stamp, certain) {
+            return Ok(());
+        }
+        let open = self.open.as_ref().ok_or_else(taken_away)?;
+        let saved = archive::save(&open.connection, self.have.stamp, &self.data_dir)?;
+        if self.saved.as_ref() != Some(&saved) {
+            tracing::warn!(
+                saved = %saved.display(),
+                held = %self.have.stamp.position,
+                epoch = %reign.epoch(),
+                "this node's database has what the primary's lacks, and is replaced; it was saved"
+            );
+            self.saved = Some(saved);
         }
         Ok(())
     }
@@ -148,7 +155,7 @@ impl Replica {
     /// The sums of all pages after `update`, checked against what it promises.
     fn sums_after(&self, update: &Update) -> io::Result<Vec<u64>> {
         let mut sums = match update.base {
-            Some(base) if base != self.have.checksum => {
+            Some(base) if base != self.have.stamp.checksum => {
                 return Err(mismatch("sent changes of another state than this copy is in"));
             }
             Some(_) => self.sums.clone(),
@@ -217,54 +224,20 @@ impl Replica {
         self.open = Some(Open { connection, file, empty: false });
         Ok(())
     }
-
-    /// Saves the copy under `data_dir/diverged/`, the newest few of these.
-    fn archive(&self) -> io::Result<()> {
-        let Some(open) = &self.open else { return Ok(()) };
-        let dir = self.data_dir.join(ARCHIVE);
-        fs::create_dir_all(&dir).map_err(|e| explain_io(&dir, e))?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        // Names sort by time.
-        let saved = dir.join(format!("{:013}.sqlite3", now.as_millis()));
-        let failed = |e| explain(&saved, e);
-        {
-            let mut copy = Connection::open(&saved).map_err(failed)?;
-            let backup = Backup::new(&open.connection, &mut copy).map_err(failed)?;
-            if backup.step(-1).map_err(failed)? != StepResult::Done {
-                return Err(io::Error::new(io::ErrorKind::ResourceBusy, "the database is locked"));
-            }
-        }
-        // A plain database that anybody may write; nobody has it open.
-        OpenOptions::new().write(true).open(&saved)?.write_all_at(&[1, 1], WRITE_VERSION as u64)?;
-        tracing::warn!(
-            saved = %saved.display(),
-            "this node's database differs from the primary's and is replaced; it was saved"
-        );
-        prune(&dir)
-    }
-}
-
-fn prune(dir: &Path) -> io::Result<()> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|e| e == "sqlite3") {
-            names.push(path);
-        }
-    }
-    names.sort();
-    let old = names.len().saturating_sub(ARCHIVED);
-    names.iter().take(old).try_for_each(fs::remove_file)
 }
 
 fn taken_away() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, "the database was taken away")
 }
 
-fn mismatch(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("the primary {what}"))
+/// What a primary ships is of its own reign.
+fn follows(stamp: Stamp, reign: &Reign) -> io::Result<()> {
+    match stamp.position.epoch == reign.epoch() {
+        true => Ok(()),
+        false => Err(mismatch("sent what is not of its reign")),
+    }
 }
 
-fn explain_io(path: &Path, error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+fn mismatch(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("the primary {what}"))
 }

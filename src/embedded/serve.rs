@@ -6,12 +6,13 @@ use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
 use tokio::time::timeout;
 
+use super::Embedded;
 use super::checksum::Stamp;
 use super::image::Update;
 use super::primary::Shipped;
 use super::wire::{self, CHUNK, Frames, HEARTBEAT, Message, VERSION};
 use super::worker::Command;
-use super::{Duty, Embedded};
+use crate::cluster::Epoch;
 use crate::txid::{Position, Txid};
 
 struct Link<S> {
@@ -23,12 +24,18 @@ struct Link<S> {
     sent: Option<Shipped>,
 }
 
-/// Serves one replica for as long as this node is the primary.
+/// Serves one replica for as long as this node reigns in the epoch that it has now. `on_applied` is
+/// called with what the replica's copy holds, each time that it says so; it is what we sent in this
+/// reign.
 ///
 /// # Errors
 ///
 /// Always ends with one: the link is dead, the other side is no replica, or this node no primary.
-pub async fn serve<S>(engine: &Embedded, stream: S) -> io::Result<()>
+pub async fn serve<S>(
+    engine: &Embedded,
+    stream: S,
+    on_applied: impl Fn(Stamp) + Send,
+) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Send,
 {
@@ -42,49 +49,70 @@ where
         let ours = format!("this node speaks version {VERSION} of replication, not {version}");
         return link.refuse(ours).await;
     }
-    let mut duty = engine.shared.duty.subscribe();
-    loop {
-        let Duty::Primary(epoch) = *duty.borrow_and_update() else {
-            return link.refuse("this node is not the primary".to_owned()).await;
-        };
-        if link.have.position.epoch > epoch {
-            return link.refuse(format!("this node still reigns in epoch {epoch}")).await;
+    let Ok(reign) = engine.ask(Command::Reign).await else {
+        return link.refuse("this node is not the primary".to_owned()).await;
+    };
+    let epoch = reign.epoch();
+    if have.position.epoch > epoch {
+        return link.refuse(format!("this node still reigns in epoch {epoch}")).await;
+    }
+    wire::send(&mut link.io, &Message::Reign(reign)).await?;
+    let mut standing = engine.shared.standing.subscribe();
+    tokio::select! {
+        biased;
+        _ = standing.wait_for(|standing| !standing.reigns(epoch)) => {
+            Err(over(epoch))
         }
-        let moved = link.bring_level(engine).await?;
-        // Whichever comes first; a look at least with each heartbeat.
-        let news = engine.shared.position.wait(Position { txid: Txid(moved.txid.0 + 1), ..moved });
-        let waited = timeout(HEARTBEAT, async {
-            tokio::select! {
-                () = news => {}
-                _ = duty.changed() => {}
-            }
-        });
-        let _ = waited.await;
+        ended = link.run(engine, epoch, on_applied) => ended,
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Send> Link<S> {
-    /// Sends what the replica lacks. Returns the position that it was brought to.
-    async fn bring_level(&mut self, engine: &Embedded) -> io::Result<Position> {
+    async fn run(
+        &mut self,
+        engine: &Embedded,
+        epoch: Epoch,
+        on_applied: impl Fn(Stamp) + Send,
+    ) -> io::Result<()> {
+        loop {
+            let known = engine.shared.position.get();
+            let at = match self.bring_level(engine, epoch).await? {
+                Some(holds) => {
+                    on_applied(holds);
+                    holds.position
+                }
+                None => known,
+            };
+            // A look at least with each heartbeat.
+            let news = Position { txid: Txid(at.txid.0 + 1), ..at };
+            let _ = timeout(HEARTBEAT, engine.shared.position.wait(news)).await;
+        }
+    }
+
+    /// Sends what the replica lacks. Returns what it then holds, `None` if nothing can be sent now.
+    async fn bring_level(&mut self, engine: &Embedded, epoch: Epoch) -> io::Result<Option<Stamp>> {
         let shipped = match engine.ask(Command::Ship).await {
             Ok(shipped) => shipped,
             Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
-                return self.refuse(error.to_string()).await.map(|()| Position::default());
+                return self.refuse(error.to_string()).await.map(|()| None);
             }
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Err(error),
             Err(_) => {
                 // Locked, or not readable now: `state` says why.
                 wire::send(&mut self.io, &Message::Alive).await?;
-                return Ok(engine.shared.position.get());
+                return Ok(None);
             }
         };
         let stamp = shipped.stamp();
+        if stamp.position.epoch != epoch {
+            return Err(over(epoch));
+        }
         if stamp.checksum == self.have.checksum {
             wire::send(&mut self.io, &Message::Level(stamp)).await?;
         } else if shipped.image.is_empty() {
             // A primary without a database never wipes a replica that has one.
             wire::send(&mut self.io, &Message::Alive).await?;
-            return Ok(stamp.position);
+            return Ok(None);
         } else {
             // What the replica brought along is known by its checksum only.
             let base =
@@ -97,7 +125,7 @@ impl<S: AsyncRead + AsyncWrite + Send> Link<S> {
             return Err(wire::bad("that it applied something else"));
         }
         self.sent = Some(shipped);
-        Ok(stamp.position)
+        Ok(Some(stamp))
     }
 
     async fn send_update(&mut self, update: &Update) -> io::Result<()> {
@@ -136,4 +164,8 @@ impl<S: AsyncRead + AsyncWrite + Send> Link<S> {
         let _ = timeout(HEARTBEAT, self.frames.next()).await;
         Err(io::Error::new(io::ErrorKind::ConnectionRefused, reason))
     }
+}
+
+fn over(epoch: Epoch) -> io::Error {
+    io::Error::new(io::ErrorKind::Interrupted, format!("the reign in epoch {epoch} is over"))
 }

@@ -1,6 +1,6 @@
 //! What travels between the primary's engine and a replica's: length-prefixed, checksummed frames.
 //!
-//! The replica says what it has. From then on the primary speaks and the replica answers each
+//! The replica says what it has, the primary in which reign. From then on the primary speaks and the replica answers each
 //! [`Message::Level`] and each update with [`Message::Applied`]; while it works on one it says
 //! [`Message::Alive`]. So each side hears from the other all the time, and a dead link is noticed.
 
@@ -12,11 +12,12 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::checksum::{Checksum, Stamp, crc64};
-use crate::cluster::Epoch;
+use super::reign::{MAX_STARTS, Reign};
+use crate::cluster::{Epoch, Start};
 use crate::txid::{Position, Txid};
 
 /// The version of this protocol.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 /// At most this long is nothing said by a side that has nothing to say.
 pub const HEARTBEAT: Duration = Duration::from_millis(250);
 /// A side that says nothing for this long is gone.
@@ -28,6 +29,7 @@ const MAX_FRAME: usize = CHUNK + 128 * 1024;
 /// Kind before, CRC behind what a message says.
 const OVERHEAD: usize = 1 + 8;
 const STAMP: usize = 24;
+const START: usize = 8 + STAMP;
 
 /// One frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +41,8 @@ pub enum Message {
         /// What its copy holds.
         have: Stamp,
     },
+    /// The primary's first: its reign, and where that began.
+    Reign(Reign),
     /// The primary is here now; if that is the replica's checksum, then so is the replica.
     Level(Stamp),
     /// An update begins; as many pages follow in [`Message::Pages`].
@@ -124,6 +128,13 @@ fn encode(message: &Message) -> BytesMut {
             body.put_u8(*version);
             put_stamp(&mut body, have);
         }
+        Message::Reign(reign) => {
+            body.put_u8(b'E');
+            for start in reign.starts() {
+                body.put_u64(start.epoch.0);
+                put_stamp(&mut body, &start.held);
+            }
+        }
         Message::Level(stamp) => {
             body.put_u8(b'L');
             put_stamp(&mut body, stamp);
@@ -186,6 +197,7 @@ fn decode(mut body: Bytes) -> io::Result<Message> {
         b'U' => 8 + STAMP + 12,
         b'.' => 0,
         b'P' | b'R' => body.len(),
+        b'E' if body.len() <= MAX_STARTS * START => body.len().next_multiple_of(START),
         _ => return Err(bad("a frame of unknown kind")),
     };
     if body.len() != size {
@@ -193,6 +205,7 @@ fn decode(mut body: Bytes) -> io::Result<Message> {
     }
     Ok(match kind {
         b'H' => Message::Hello { version: body.get_u8(), have: get_stamp(&mut body) },
+        b'E' => Message::Reign(get_reign(body)?),
         b'L' => Message::Level(get_stamp(&mut body)),
         b'A' => Message::Applied(get_stamp(&mut body)),
         b'U' => Message::Update {
@@ -219,6 +232,14 @@ fn get_stamp(from: &mut Bytes) -> Stamp {
     Stamp { position, checksum: Checksum(from.get_u64()) }
 }
 
+fn get_reign(mut from: Bytes) -> io::Result<Reign> {
+    let mut starts = Vec::new();
+    while from.remaining() >= START {
+        starts.push(Start { epoch: Epoch(from.get_u64()), held: get_stamp(&mut from) });
+    }
+    Reign::new(starts).ok_or_else(|| bad("a reign without a beginning"))
+}
+
 /// What the other side sent is not this protocol.
 pub fn bad(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("the other node sent {what}"))
@@ -232,9 +253,11 @@ mod tests {
     fn samples() -> Vec<Message> {
         let position = Position { epoch: Epoch(3), txid: Txid(77) };
         let stamp = Stamp { position, checksum: Checksum(1 << 63 | 5) };
+        let start = |epoch| Start { epoch: Epoch(epoch), held: stamp };
         let update = |base| Message::Update { base, stamp, page_size: 4096, count: 9, changed: 2 };
         vec![
             Message::Hello { version: VERSION, have: stamp },
+            Message::Reign(Reign::new(vec![start(2), start(7)]).unwrap()),
             Message::Level(stamp),
             update(None),
             update(Some(Checksum(1 << 63))),

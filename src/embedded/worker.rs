@@ -1,10 +1,9 @@
 //! The engine's thread: the only one that touches SQLite.
 
 use std::io;
-use std::mem;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -12,16 +11,16 @@ use super::checksum::{Checksum, Stamp};
 use super::image::Update;
 use super::posfile::PosFiles;
 use super::primary::{Primary, Shipped};
+use super::reign::Reign;
 use super::replica::Replica;
 use super::store::Store;
-use super::{Duty, Options, Shared, State, lock};
-use crate::cluster::NodeId;
+use super::{Duty, Options, Shared, State};
+use crate::cluster::{Epoch, NodeId};
+use crate::engine::Held;
 use crate::txid::Position;
 
 /// How often the database is looked at while nobody asks, for commits made past the proxy.
 const IDLE_LOOK: Duration = Duration::from_millis(100);
-/// How long a demotion waits for the application's writers.
-const FENCE: Duration = Duration::from_secs(1);
 
 /// Where an answer goes.
 pub type Reply<T> = oneshot::Sender<io::Result<T>>;
@@ -30,29 +29,43 @@ pub type Reply<T> = oneshot::Sender<io::Result<T>>;
 pub enum Command {
     /// The position now.
     Position(Reply<Position>),
-    /// The database now, for replicas.
+    /// What the copy holds now.
+    Held(Reply<Held>),
+    /// On the primary: its reign.
+    Reign(Reply<Reign>),
+    /// On the primary: the database now, for replicas.
     Ship(Reply<Shipped>),
-    /// Apply what the primary sent.
-    Apply(Arc<Update>, Reply<Stamp>),
-    /// This copy equals the primary's, which is there.
-    Level(Stamp, Reply<Stamp>),
-    /// Change roles; the name is the primary's, for applications.
-    Become(Duty, Option<NodeId>, Reply<Position>),
+    /// On a replica: whether the primary of this reign may be followed.
+    Follow(Arc<Reign>, Reply<()>),
+    /// On a replica: apply what the primary of this reign sent.
+    Apply(Arc<Update>, Arc<Reign>, Reply<Stamp>),
+    /// On a replica: this copy equals that of the primary of this reign, which is there.
+    Level(Stamp, Arc<Reign>, Reply<Stamp>),
+    /// Become the primary, in this epoch. Answers what the copy held before.
+    BecomePrimary(Epoch, Reply<Stamp>),
+    /// Become a replica; the name is the primary's, for applications.
+    BecomeReplica(Option<NodeId>, Reply<()>),
+    /// Let go of every primary of an epoch before this.
+    LetGo(Epoch, Reply<Held>),
+    /// On the primary: keep everybody from writing.
+    Fence(Reply<Stamp>),
+    /// Let them write again.
+    LiftFence(Reply<()>),
 }
 
 /// What the thread owns.
 pub struct Worker {
-    options: Options,
-    store: Store,
-    files: Option<PosFiles>,
-    held: Held,
+    pub(super) options: Options,
+    pub(super) store: Store,
+    pub(super) files: Option<PosFiles>,
+    pub(super) copy: CopyOf,
     /// What `<db>-pos` says.
     published: Option<Stamp>,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
-/// This node's copy of the database.
-enum Held {
+/// This node's copy of the database: whose it is.
+pub(super) enum CopyOf {
     Primary(Box<Primary>),
     Replica(Box<Replica>),
 }
@@ -61,13 +74,17 @@ impl Worker {
     /// Takes up where the saved state ends, and looks at the database once.
     pub fn new(options: Options, shared: Arc<Shared>) -> io::Result<Self> {
         let database = options.database();
-        let store = Store::open(&options.data_dir, &database)?;
+        let mut store = Store::open(&options.data_dir, &database)?;
         let files = match options.replicated {
             true => Some(PosFiles::new(&options.mount, &database)?),
             false => None,
         };
-        let held = held_as(&options, options.duty, None, &store)?;
-        let mut worker = Self { options, store, files, held, published: None, shared };
+        let copy = match options.duty {
+            Duty::Replica => CopyOf::replica(&options),
+            Duty::Primary(epoch) => CopyOf::primary_at_start(&options, epoch, &mut store)?,
+        };
+        let mut worker = Self { options, store, files, copy, published: None, shared };
+        worker.publish_standing();
         if let (Some(files), Duty::Primary(_)) = (&worker.files, worker.options.duty) {
             files.set_primary(None)?;
         }
@@ -117,19 +134,27 @@ impl Worker {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Position(reply) => self.answer(&mut vec![reply]),
+            Command::Held(reply) => drop(reply.send(self.held())),
+            Command::Reign(reply) => drop(reply.send(self.reign())),
             Command::Ship(reply) => drop(reply.send(self.ship())),
-            Command::Apply(update, reply) => drop(reply.send(self.apply(&update))),
-            Command::Level(stamp, reply) => drop(reply.send(self.level(stamp))),
-            Command::Become(duty, primary, reply) => {
-                drop(reply.send(self.become_(duty, primary.as_ref())));
+            Command::Follow(reign, reply) => drop(reply.send(self.follows(&reign).map(drop))),
+            Command::Apply(update, reign, reply) => {
+                drop(reply.send(self.apply(&update, &reign)));
             }
+            Command::Level(stamp, reign, reply) => drop(reply.send(self.level(stamp, &reign))),
+            Command::BecomePrimary(epoch, reply) => drop(reply.send(self.become_primary(epoch))),
+            Command::BecomeReplica(primary, reply) => {
+                drop(reply.send(self.become_replica(primary.as_ref())));
+            }
+            Command::LetGo(epoch, reply) => drop(reply.send(self.let_go(epoch))),
+            Command::Fence(reply) => self.fence(reply),
+            Command::LiftFence(reply) => drop(reply.send(self.lift_fence())),
         }
     }
 
     /// Looks for what happened while nobody asked.
     fn idle(&mut self) {
-        let moved =
-            self.look().is_ok() && matches!(&self.held, Held::Primary(primary) if primary.moved());
+        let moved = self.look().is_ok() && matches!(&self.copy, CopyOf::Primary(p) if p.moved());
         if moved && self.files.is_some() {
             // For `<db>-pos`. What fails is in `state`.
             let _ = self.ship();
@@ -137,16 +162,16 @@ impl Worker {
     }
 
     /// Looks at the database and publishes what it found.
-    fn look(&mut self) -> io::Result<Position> {
-        let found = match &mut self.held {
-            Held::Primary(primary) => primary
+    pub(super) fn look(&mut self) -> io::Result<Position> {
+        let found = match &mut self.copy {
+            CopyOf::Primary(primary) => primary
                 .look(&mut self.store, &self.shared.position)
                 .map(|exists| (exists, primary.position())),
-            Held::Replica(replica) => {
-                replica.look(&self.store).map(|exists| (exists, replica.have().position))
+            CopyOf::Replica(replica) => {
+                replica.look(&mut self.store).map(|exists| (exists, replica.have().position))
             }
         };
-        if let Held::Replica(replica) = &self.held {
+        if let CopyOf::Replica(replica) = &self.copy {
             let have = replica.have();
             self.copy_holds(have);
         }
@@ -159,9 +184,10 @@ impl Worker {
         found.map(|(_, position)| position)
     }
 
-    fn ship(&mut self) -> io::Result<Shipped> {
-        let Held::Primary(primary) = &mut self.held else { return Err(not("the primary")) };
-        let shipped = primary.ship(&mut self.store, &self.shared.position);
+    pub(super) fn ship(&mut self) -> io::Result<Shipped> {
+        self.look()?;
+        let CopyOf::Primary(primary) = &mut self.copy else { return Err(not("the primary")) };
+        let shipped = primary.ship(&mut self.store);
         match &shipped {
             Ok(shipped) => {
                 self.shared.set_refusal(None);
@@ -176,18 +202,49 @@ impl Worker {
         shipped
     }
 
-    fn apply(&mut self, update: &Update) -> io::Result<Stamp> {
-        let Held::Replica(replica) = &mut self.held else { return Err(not("a replica")) };
-        let have = replica.apply(update, &mut self.store)?;
+    fn reign(&self) -> io::Result<Reign> {
+        let reign = self.store.reign().filter(|_| matches!(self.copy, CopyOf::Primary(_)));
+        reign.ok_or_else(|| not("the primary"))
+    }
+
+    /// This node's copy, if the primary of `reign` may have a say in it.
+    fn follows(&mut self, reign: &Reign) -> io::Result<(&mut Replica, &mut Store)> {
+        let floor = self.store.floor();
+        if reign.epoch() < floor {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!(
+                    "the primary reigns in epoch {}, this node has let go of all before {floor}",
+                    reign.epoch()
+                ),
+            ));
+        }
+        match &mut self.copy {
+            CopyOf::Replica(replica) => Ok((replica, &mut self.store)),
+            CopyOf::Primary(_) => Err(not("a replica")),
+        }
+    }
+
+    fn apply(&mut self, update: &Update, reign: &Reign) -> io::Result<Stamp> {
+        let (replica, store) = self.follows(reign)?;
+        let applied = replica.apply(update, reign, store);
+        if let Some(saved) = replica.saved().map(Into::into) {
+            self.shared.diverged.send_if_modified(|known| {
+                let news = known.as_ref() != Some(&saved);
+                *known = Some(saved);
+                news
+            });
+        }
+        let have = applied?;
         self.shared.set_state(State::Running);
         self.shared.set_refusal(None);
         self.copy_holds(have);
         Ok(have)
     }
 
-    fn level(&mut self, stamp: Stamp) -> io::Result<Stamp> {
-        let Held::Replica(replica) = &mut self.held else { return Err(not("a replica")) };
-        replica.level(stamp, &mut self.store)?;
+    fn level(&mut self, stamp: Stamp, reign: &Reign) -> io::Result<Stamp> {
+        let (replica, store) = self.follows(reign)?;
+        replica.level(stamp, reign, store)?;
         self.shared.set_refusal(None);
         self.copy_holds(stamp);
         Ok(stamp)
@@ -195,7 +252,6 @@ impl Worker {
 
     /// Publishes what a replica's copy holds.
     fn copy_holds(&mut self, have: Stamp) {
-        *lock(&self.shared.have) = have;
         let cell = &self.shared.position;
         match have.position < cell.get() {
             true => cell.reset(have.position),
@@ -216,85 +272,8 @@ impl Worker {
             Err(error) => tracing::warn!(%error, "the position cannot be published"),
         }
     }
-
-    /// Changes roles. Returns what this copy held when it took up the new one.
-    fn become_(&mut self, duty: Duty, primary: Option<&NodeId>) -> io::Result<Position> {
-        let before = *self.shared.duty.borrow();
-        if duty != before {
-            self.take_up(duty).inspect_err(|_| self.return_to(before))?;
-            *lock(&self.shared.level_at) = None;
-            self.shared.set_refusal(None);
-            self.shared.duty.send_replace(duty);
-            tracing::info!(?duty, "this node's copy has a new role");
-        }
-        if let Some(files) = &self.files {
-            files.set_primary(primary)?;
-        }
-        Ok(match &self.held {
-            Held::Primary(primary) => primary.start(),
-            Held::Replica(replica) => replica.have().position,
-        })
-    }
-
-    fn take_up(&mut self, duty: Duty) -> io::Result<()> {
-        if duty == Duty::Replica {
-            self.fence()?;
-        }
-        let held = Some(match &self.held {
-            Held::Replica(replica) => replica.have().position,
-            Held::Primary(primary) => primary.position(),
-        });
-        let next = held_as(&self.options, duty, held, &self.store)?;
-        // Closes what the old role had open, before the new one opens it.
-        drop(mem::replace(&mut self.held, next));
-        self.look().map(drop)
-    }
-
-    /// An application must not find a database that it can write on a replica, nor one that it
-    /// cannot write on the primary: the next look sees to that.
-    fn return_to(&mut self, duty: Duty) {
-        match (&mut self.held, duty) {
-            (Held::Primary(primary), Duty::Primary(_)) => primary.lift_fence(),
-            (Held::Replica(_), Duty::Replica) => {}
-            (_, duty) => match held_as(&self.options, duty, None, &self.store) {
-                Ok(held) => self.held = held,
-                Err(error) => tracing::error!(%error, "the old role cannot be taken up again"),
-            },
-        }
-    }
-
-    /// Ends the reign of this copy: nobody can write it any more, and what it is, is remembered.
-    fn fence(&mut self) -> io::Result<()> {
-        let Held::Primary(primary) = &mut self.held else { return Ok(()) };
-        let deadline = Instant::now() + FENCE;
-        while let Err(error) = primary.fence() {
-            if error.kind() != io::ErrorKind::ResourceBusy || Instant::now() > deadline {
-                return Err(error);
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        match primary.ship(&mut self.store, &self.shared.position) {
-            Ok(shipped) => self.store.applying(shipped.stamp(), shipped.stamp()),
-            // It will be taken for unknown, and replaced by the next primary's.
-            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
 }
 
-fn held_as(
-    options: &Options,
-    duty: Duty,
-    held: Option<Position>,
-    store: &Store,
-) -> io::Result<Held> {
-    let path = options.database();
-    Ok(match duty {
-        Duty::Primary(epoch) => Held::Primary(Box::new(Primary::new(path, epoch, held, store)?)),
-        Duty::Replica => Held::Replica(Box::new(Replica::new(path, options.data_dir.clone()))),
-    })
-}
-
-fn not(role: &str) -> io::Error {
+pub(super) fn not(role: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, format!("this node is not {role}"))
 }

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -14,29 +15,46 @@ use tokio::runtime::Builder;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::acks::Acks;
 use crate::admin::{self, Admin, Hosts, token};
-use crate::cluster::{ClusterView, Epoch, Role};
+use crate::cluster::{Epoch, Role};
 use crate::config::{Config, Election};
+use crate::control;
+use crate::control::fixed::FixedControl;
 use crate::embedded::{self, Duty, Embedded};
+use crate::engine::Engine;
 use crate::process::app;
 use crate::process::child::{self, ChildHandle};
+use crate::process::guard::{Guard, Leash};
 use crate::process::health;
 use crate::proxy::DataPlane;
 use crate::proxy::acceptor::Slots;
+use crate::proxy::ack::Acknowledging;
 use crate::proxy::hold::Holds;
 use crate::proxy::worker::Shared;
+use crate::proxy::writes::Writes;
 use crate::rules::RuleSet;
 use crate::shutdown::{self, Urgency};
 use crate::telemetry::events::Events;
 use crate::telemetry::metrics::Metrics;
 use crate::yaml::Problem;
 
+mod certificates;
+mod elected;
+mod hooks;
+mod nothing;
+mod part;
 mod peers;
-mod promotion;
+mod primary_file;
 pub mod refusals;
 mod status;
+mod steering;
 
-use peers::Beginning;
+use certificates::{Certificates, watch_expiry};
+use elected::{Means, Surroundings};
+use hooks::Hooks;
+use nothing::Nothing;
+use part::Beginning;
 
 /// The epoch of a node on its own: its reign never ends.
 const SINGLE_EPOCH: Epoch = Epoch(1);
@@ -48,16 +66,20 @@ pub struct Node {
     urgency: watch::Sender<Urgency>,
     rules: watch::Sender<Arc<RuleSet>>,
     sources: Vec<String>,
+    certificates: Option<Arc<Certificates>>,
     events: Arc<Events>,
     control: Option<JoinHandle<()>>,
     /// Its sender goes when the control thread ends.
     alive: watch::Receiver<()>,
 }
 
-/// What no configuration can set: for tests.
-#[derive(Clone, Copy, Debug, Default)]
+/// What no configuration can set.
+#[derive(Clone, Debug, Default)]
 pub struct Tuning {
-    /// The embedded engine of a replica applies what it receives this much later.
+    /// The `litepilot` that guards what this node starts ([`crate::process::guard`]): the program
+    /// itself, if we run in it. `None`: what a killed node has started runs on.
+    pub guard: Option<PathBuf>,
+    /// The embedded engine of a replica applies what it receives this much later. For tests.
     pub apply_delay: Duration,
 }
 
@@ -101,23 +123,41 @@ impl Node {
     /// See [`Node::start`].
     pub fn start_with(config: Config, tuning: Tuning) -> Result<Self, StartError> {
         let rules = RuleSet::load(&config.proxy.rules).map_err(StartError::Config)?;
-        refusals::check(&config, &rules).map_err(StartError::Io)?;
+        refusals::check(&config).map_err(StartError::Io)?;
+        if let Some(surprise) = refusals::surprise(&config, &rules) {
+            tracing::warn!("{surprise}");
+        }
+        let certificates = Certificates::load(&config).map_err(StartError::Config)?.map(Arc::new);
         make_data_dir(&config)?;
         let token =
             token::load_or_create(&config).map_err(|why| StartError::Io(why.to_string()))?;
-        let proxy = listen(config.proxy.listen, "proxy.listen")?;
+        let proxy = match config.is_witness() {
+            true => None,
+            false => Some(listen(config.proxy.listen, "proxy.listen")?),
+        };
         let admin = listen(config.admin.listen, "admin.listen")?;
-        let addresses = (local(&proxy)?, local(&admin)?);
-        tracing::info!(
-            "node {} listens at http://{}, admin port at {}",
-            config.node,
-            addresses.0,
-            addresses.1
-        );
+        let addresses = match &proxy {
+            Some(proxy) => (local(proxy)?, local(&admin)?),
+            None => (config.proxy.listen, local(&admin)?),
+        };
+        match &proxy {
+            Some(_) => tracing::info!(
+                "node {} listens at http://{}, admin port at {}",
+                config.node,
+                addresses.0,
+                addresses.1
+            ),
+            None => tracing::info!(
+                "node {} is a witness: it votes and serves nothing, admin port at {}",
+                config.node,
+                addresses.1
+            ),
+        }
         let events = Arc::new(Events::default());
         let (urgency, stopping) = watch::channel(Urgency::None);
         let (rules, in_force) = watch::channel(Arc::new(rules));
         let (sources, node_events) = (config.proxy.rules.clone(), events.clone());
+        let in_use = certificates.clone();
         let (report, started) = std::sync::mpsc::channel();
         let (life, alive) = watch::channel(());
         let control = move || {
@@ -127,7 +167,9 @@ impl Node {
                 Err(why) => return drop(report.send(Err(why))),
             };
             runtime.block_on(async {
-                let control = Control { config, tuning, token, events, rules: in_force, stopping };
+                let (rules, certificates) = (in_force, in_use);
+                let control =
+                    Control { config, tuning, token, events, rules, certificates, stopping };
                 match control.start(proxy, admin).await {
                     Ok(running) => {
                         let _ = report.send(Ok(()));
@@ -147,13 +189,14 @@ impl Node {
             urgency,
             rules,
             sources,
+            certificates,
             events: node_events,
             control: Some(control),
             alive,
         })
     }
 
-    /// Where clients connect.
+    /// Where clients connect; on a witness nobody listens there.
     pub fn proxy_address(&self) -> SocketAddr {
         self.proxy
     }
@@ -168,20 +211,25 @@ impl Node {
         &self.events
     }
 
-    /// Loads the rules anew. A bad file is refused and logged, and the old rules stay.
+    /// Loads rules and certificates anew. What is bad is refused and logged, and the old one stays.
     pub fn reload(&self) {
-        match RuleSet::load(&self.sources) {
-            Ok(rules) => {
-                self.rules.send_replace(Arc::new(rules));
-                self.events.record("reload", "rules reloaded");
-            }
-            Err(problems) => {
-                for problem in &problems {
-                    tracing::error!("{problem}");
-                }
-                self.events.record("reload", "rules not reloaded: the old ones stay in force");
-            }
+        let rules = RuleSet::load(&self.sources)
+            .map(|rules| drop(self.rules.send_replace(Arc::new(rules))));
+        self.tell("rules", rules);
+        if let Some(certificates) = &self.certificates {
+            self.tell("certificates", certificates.reload());
         }
+    }
+
+    fn tell(&self, what: &str, reloaded: Result<(), Vec<Problem>>) {
+        for problem in reloaded.as_ref().err().into_iter().flatten() {
+            tracing::error!("{problem}");
+        }
+        let text = match reloaded {
+            Ok(()) => format!("{what} reloaded"),
+            Err(_) => format!("{what} not reloaded: the old ones stay in force"),
+        };
+        self.events.record("reload", text);
     }
 
     /// Begins to stop: hand off, drain, stop the application. Called again, it gets more urgent.
@@ -226,56 +274,64 @@ struct Control {
     token: token::Token,
     events: Arc<Events>,
     rules: watch::Receiver<Arc<RuleSet>>,
+    certificates: Option<Arc<Certificates>>,
     stopping: watch::Receiver<Urgency>,
 }
 
 /// Everything that runs.
 struct Running {
     config: Config,
-    engine: Arc<Embedded>,
-    data_plane: DataPlane,
-    app: Option<ChildHandle>,
+    /// All but a witness have it.
+    data: Option<DataSide>,
     draining: watch::Sender<bool>,
     admin_stop: watch::Sender<bool>,
     admin: tokio::task::JoinHandle<()>,
     stopping: watch::Receiver<Urgency>,
     /// Health checks, and this node's part in the cluster.
     tasks: JoinSet<()>,
-    /// Of a node on its own: keeps the view's channel open.
-    _view: Option<watch::Sender<ClusterView>>,
+    hooks: Hooks,
+    /// Its part in an election.
+    elected: Option<elected::Part>,
+}
+
+/// What serves requests: not on a witness.
+struct DataSide {
+    engine: Arc<Embedded>,
+    data_plane: DataPlane,
+    app: Option<ChildHandle>,
 }
 
 impl Control {
-    async fn start(self, proxy: TcpListener, admin: TcpListener) -> io::Result<Running> {
-        let Self { config, tuning, token, events, rules, stopping } = self;
+    async fn start(self, proxy: Option<TcpListener>, admin: TcpListener) -> io::Result<Running> {
+        let Self { config, tuning, token, events, rules, certificates, stopping } = self;
         let (draining, drain) = watch::channel(false);
-        let beginning = match &config.cluster.election {
-            Election::Single => None,
-            Election::Static(primary) => Some(Beginning::new(&config, primary, drain.clone())?),
-            // Refused before; see `refusals`.
-            Election::Raft => return Err(io::ErrorKind::Unsupported.into()),
-        };
-        let (single, view) = match &beginning {
-            Some(beginning) => (None, beginning.view.clone()),
-            None => {
-                let mut view = ClusterView::single(config.node.clone(), SINGLE_EPOCH);
-                if !config.app.on_promote.is_empty() {
-                    // No primary until it has done its work.
-                    view = ClusterView { primary: None, writable: false, ..view };
-                }
-                let (sender, view) = watch::channel(view);
-                (Some(sender), view)
-            }
-        };
+        let credentials = certificates.as_ref().map(|own| own.credentials());
+        let beginning = Beginning::new(&config, credentials, drain.clone())?;
+        let view = beginning.view();
         let role = view.borrow().role;
-        let reign = beginning.as_ref().map(|b| b.epoch());
-        let engine = start_engine(&config, tuning, role, reign)?;
+        let kept = match proxy {
+            Some(_) => Some(start_engine(&config, &tuning, role, beginning.epoch())?),
+            None => None,
+        };
+        let engine: Arc<dyn Engine> = match &kept {
+            Some(engine) => engine.clone(),
+            None => Arc::new(Nothing::default()),
+        };
+        // Without an election nobody can take this node's place: it may write for as long as it lives.
+        let leash = Leash::default();
+        let guard = tuning.guard.map(|program| Guard { program, leash: leash.clone() });
 
         let (checker, health) = health::channel();
         let check = health::run(checker, config.proxy.target.clone(), config.app.health.clone());
-        let app = app::spec(&config.app, app_environment(&config)).map(child::start);
+        let app = app::spec(&config.app, app_environment(&config), guard.clone());
+        let app = app.filter(|_| !config.is_witness()).map(child::start);
         let workers = thread::available_parallelism().map_or(1, usize::from);
         let metrics = Metrics::new(workers);
+        let (writes, acks) = (Arc::<Writes>::default(), Arc::<Acks>::default());
+        if config.cluster.election != Election::Raft {
+            let epoch = beginning.epoch().unwrap_or(SINGLE_EPOCH);
+            acks.begin(epoch, vec![peers::electorate(&config)]);
+        }
         let shared = Arc::new(Shared {
             config: config.proxy.clone(),
             node: config.node.as_str().into(),
@@ -284,48 +340,95 @@ impl Control {
             view: view.clone(),
             engine: engine.clone(),
             app: health.clone(),
-            dialer: beginning.as_ref().map(|b| b.dialer.clone()),
+            dialer: beginning.peering().map(|peering| peering.dialer.clone()),
             forwarded: Slots::new(usize::MAX),
             holds: Holds::new(config.proxy.held_writes, config.proxy.held_reads),
+            ack: Acknowledging {
+                level: config.cluster.ack,
+                timeout: config.cluster.ack_timeout,
+                acks: acks.clone(),
+                alone: beginning.peering().is_none(),
+            },
+            metrics: metrics.clone(),
+            writes: writes.clone(),
             draining: drain,
         });
-        let data_plane = DataPlane::start(proxy, shared, &metrics, workers)?;
-        let status = status::Parts {
+        let data = match proxy.zip(kept) {
+            Some((proxy, engine)) => {
+                let data_plane = DataPlane::start(proxy, shared, workers)?;
+                Some(DataSide { engine, data_plane, app })
+            }
+            None => None,
+        };
+        let mut status = status::Parts {
             node: config.node.clone(),
-            members: status::Parts::members(&config),
-            view,
-            heard: beginning.as_ref().map(|b| b.heard.clone()),
+            roster: status::Parts::configured(&config),
+            view: view.clone(),
+            heard: beginning.peering().map(|peering| peering.heard.clone()),
             engine: engine.clone(),
             health: health.clone(),
-            app: status::Parts::child(app.as_ref()),
+            raft: None,
+            app: status::Parts::child(data.as_ref().and_then(|data| data.app.as_ref())),
         };
-        let promoted = promotion::run(&config, app_environment(&config), events.clone());
+        let hooks = Hooks::new(&config, guard, &events, view.clone());
         let mut tasks = JoinSet::new();
-        tasks.spawn(check);
+        if data.is_some() {
+            tasks.spawn(check);
+        }
+        tasks.spawn(hooks.clone().run());
+        if config.data_dir != config.litefs.mount {
+            // Else the engine writes it.
+            tasks.spawn(primary_file::publish(config.data_dir.clone(), view.clone()));
+        }
+        if let Some(certificates) = certificates {
+            let validity = certificates.validity();
+            tasks.spawn(watch_expiry(validity, metrics.clone(), events.clone()));
+        }
+        let serving = data.as_ref().map(|d| (d.engine.clone(), d.data_plane.peer_door()));
+        let mut elected = None;
         match beginning {
-            Some(beginning) => {
-                let door = data_plane.peer_door();
-                let part = beginning.run(&config, engine.clone(), health, door, promoted);
-                let part = part.await?;
-                tasks.spawn(async move { drop(part.join_all().await) });
+            Beginning::Alone(alone) => {
+                tasks.spawn(alone.begin(hooks.promoted(SINGLE_EPOCH)));
             }
-            None => {
-                let (node, view) = (config.node.clone(), single.clone());
-                tasks.spawn(async move {
-                    if promoted.await
-                        && let Some(view) = view.filter(|view| !view.borrow().writable)
-                    {
-                        view.send_replace(ClusterView::single(node, SINGLE_EPOCH));
-                    }
-                });
+            Beginning::Fixed(fixed) => {
+                let hooks = hooks.clone();
+                if let Some((engine, door)) = serving {
+                    let part = fixed.run(&config, engine, acks, health, door, hooks).await?;
+                    tasks.spawn(async move { drop(part.join_all().await) });
+                }
+            }
+            Beginning::Elected(beginning) => {
+                let surroundings = Surroundings {
+                    health,
+                    draining: draining.subscribe(),
+                    engine: engine.clone(),
+                    events: events.clone(),
+                    writes,
+                    view: view.clone(),
+                    hooks: hooks.clone(),
+                    leash,
+                };
+                let metrics = metrics.clone();
+                let means = Means { serving, acks, metrics, surroundings };
+                elected = Some(beginning.run(&config, means).await?);
             }
         }
+        if let Some(elected) = &elected {
+            status.roster = elected.roster();
+            status.raft = Some(elected.leadership());
+        }
+        let control: Arc<dyn control::Control> = match &elected {
+            Some(elected) => Arc::new(elected.steering(&config, engine.clone(), view.clone())),
+            None => Arc::new(FixedControl::new(&config)),
+        };
         let (admin_stop, mut stop) = watch::channel(false);
         admin.set_nonblocking(true)?;
         let admin = admin::serve(
             tokio::net::TcpListener::from_std(admin)?,
             Admin {
                 status: status.source(),
+                view,
+                control,
                 metrics,
                 events,
                 token,
@@ -336,18 +439,7 @@ impl Control {
             async move { drop(stop.wait_for(|stop| *stop).await) },
         );
         let admin = tokio::spawn(admin);
-        Ok(Running {
-            config,
-            engine,
-            data_plane,
-            app,
-            draining,
-            admin_stop,
-            admin,
-            stopping,
-            tasks,
-            _view: single,
-        })
+        Ok(Running { config, data, draining, admin_stop, admin, stopping, tasks, hooks, elected })
     }
 }
 
@@ -356,8 +448,40 @@ impl Running {
     async fn run(mut self) {
         let _ = self.stopping.wait_for(|urgency| *urgency != Urgency::None).await;
         let deadline = shutdown::Deadline::new(self.config.shutdown_timeout, self.stopping.clone());
+        if let Some(elected) = &self.elected {
+            // While requests are still taken: nobody is to notice.
+            deadline.phase("hand off", elected.resign(self.config.shutdown_timeout / 3)).await;
+        }
         // The port closes first, so that clients go elsewhere while those under way are finished.
         self.draining.send_replace(true);
+        let engine = match self.data.take() {
+            Some(data) => Some(data.stop(&deadline).await),
+            None => None,
+        };
+        if let Some(elected) = &self.elected {
+            // Nothing writes any more: others need not wait until the lease expires.
+            deadline.phase("lease", elected.abdicate()).await;
+        }
+        // `on_demote`, if this node was the primary.
+        deadline.phase("hooks", self.hooks.settled()).await;
+        if let Some(elected) = self.elected.take() {
+            elected.stop().await;
+        }
+        self.tasks.shutdown().await;
+        // After the application: it has the database open until it ends.
+        if let Some(engine) = engine {
+            engine.stop();
+        }
+        // Last, so that the stopping can be watched.
+        self.admin_stop.send_replace(true);
+        let _ = self.admin.await;
+        tracing::info!("stopped");
+    }
+}
+
+impl DataSide {
+    /// Ends requests, then the application. What is left is the engine.
+    async fn stop(self, deadline: &shutdown::Deadline) -> Arc<Embedded> {
         deadline.phase("drain", self.data_plane.drained()).await;
         let left = self.data_plane.connections();
         if left > 0 {
@@ -369,13 +493,7 @@ impl Running {
         {
             app.kill().await;
         }
-        self.tasks.shutdown().await;
-        // After the application: it has the database open until it ends.
-        self.engine.stop();
-        // Last, so that the stopping can be watched.
-        self.admin_stop.send_replace(true);
-        let _ = self.admin.await;
-        tracing::info!("stopped");
+        self.engine
     }
 }
 
@@ -386,7 +504,7 @@ fn app_environment(config: &Config) -> Vec<(String, String)> {
 
 fn start_engine(
     config: &Config,
-    tuning: Tuning,
+    tuning: &Tuning,
     role: Role,
     reign: Option<Epoch>,
 ) -> io::Result<Arc<Embedded>> {

@@ -9,15 +9,18 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use super::hooks::Hooks;
+use crate::acks::{Acks, Electorate};
 use crate::cluster::{ClusterView, Epoch, NodeId, Role};
 use crate::config::Config;
 use crate::embedded::Embedded;
 use crate::engine::Engine;
 use crate::fixed::{Fixed, Setup};
 use crate::peer::gossip::{self, Gossip, Peers, Report};
-use crate::peer::{self, Dialer, Limits, Listener, Times};
+use crate::peer::{self, Credentials, Dialer, Limits, Listener, Times};
 use crate::process::health::AppHealth;
 use crate::proxy::PeerDoor;
+use crate::txid::Stamp;
 
 /// Connections that carry forwarded requests.
 const HTTP_LIMITS: Limits = Limits { per_peer: 2048, total: 8192 };
@@ -28,34 +31,30 @@ const REPORT_EVERY: Duration = Duration::from_millis(50);
 /// Before a replica dials its primary again.
 const FOLLOW_PAUSE: Duration = Duration::from_millis(50);
 
-/// What is known before the engine and the data plane are there.
-pub struct Beginning {
+/// This node's end of the peer port, before it is open.
+pub struct Peering {
     /// Opens connections to the others.
     pub dialer: Arc<Dialer>,
-    /// The view that requests are routed by.
-    pub view: watch::Receiver<ClusterView>,
     /// What was heard from the others.
     pub heard: watch::Receiver<Peers>,
     gossip: Gossip,
-    fixed: Fixed,
-    ready: watch::Sender<bool>,
     report: watch::Sender<Report>,
     draining: watch::Receiver<bool>,
+    credentials: Option<Arc<Credentials>>,
     times: Times,
 }
 
-impl Beginning {
-    /// On the primary this begins a new epoch. Once `draining` it is told to the others, so that they
-    /// send nothing more.
-    ///
-    /// # Errors
-    ///
-    /// When the epoch can be neither read nor written.
+/// Who takes the connections of a protocol, and how many of them.
+pub type Protocol = (&'static str, Limits, peer::Handler);
+
+impl Peering {
+    /// Once `draining` it is told to the others, so that they send nothing more.
     pub fn new(
         config: &Config,
-        primary: &NodeId,
+        role: Role,
+        credentials: Option<Arc<Credentials>>,
         draining: watch::Receiver<bool>,
-    ) -> io::Result<Self> {
+    ) -> Self {
         let times = Times {
             connect: config.proxy.connect_timeout,
             // Whoever waits for a connection waits for both.
@@ -63,10 +62,90 @@ impl Beginning {
             // A peer that takes nothing because its client takes nothing is not dead.
             unacknowledged: config.proxy.body_timeout + Duration::from_secs(15),
         };
-        let dialer = Arc::new(Dialer::new(config.node.clone(), &config.cluster.peers, times));
-        let role = if config.node == *primary { Role::Primary } else { Role::Replica };
+        let mut dialer = Dialer::new(config.node.clone(), &config.cluster.peers, times);
+        if let Some(credentials) = &credentials {
+            dialer.secure(credentials.clone());
+        }
+        let dialer = Arc::new(dialer);
         let report = watch::Sender::new(Report::new(config.node.clone(), role));
         let gossip = Gossip::new(report.subscribe());
+        let heard = gossip.peers();
+        Self { dialer, heard, gossip, report, draining, credentials, times }
+    }
+
+    /// Opens the port to `members` and gossips, in tasks that end when the answer is dropped.
+    ///
+    /// # Errors
+    ///
+    /// When the port cannot be had.
+    pub async fn open(
+        self,
+        config: &Config,
+        members: peer::Members,
+        protocols: Vec<Protocol>,
+        told: Told,
+    ) -> io::Result<JoinSet<()>> {
+        let Self { dialer, gossip, report, draining, credentials, times, .. } = self;
+        let address = config.cluster.listen;
+        let bound = Listener::bind(config.node.clone(), address, members, times).await;
+        let mut listener = bound.map_err(|why| {
+            let advice = "another program may have it: stop that one, or choose another port";
+            io::Error::new(why.kind(), format!("cluster.listen {address}: {why}; {advice}"))
+        })?;
+        if let Some(credentials) = credentials {
+            listener.secure(credentials);
+        }
+        listener.handle(peer::GOSSIP, gossip::LIMITS, gossip.handler());
+        for (protocol, limits, handler) in protocols {
+            listener.handle(protocol, limits, handler);
+        }
+        let mut tasks = JoinSet::new();
+        tasks.spawn(listener.run());
+        tasks.spawn(gossip.run(dialer));
+        tasks.spawn(tell(report, told, draining));
+        Ok(tasks)
+    }
+}
+
+/// What a node's report about itself is made of.
+pub struct Told {
+    /// The cluster.
+    pub view: watch::Receiver<ClusterView>,
+    /// Keeps the database.
+    pub engine: Arc<dyn Engine>,
+    /// Whether the application answers.
+    pub health: AppHealth,
+}
+
+/// What serves forwarded requests and replicas.
+pub fn data_protocols(engine: &Arc<Embedded>, acks: &Arc<Acks>, door: PeerDoor) -> Vec<Protocol> {
+    let enter = Arc::new(move |incoming: peer::Incoming| door.enter(incoming.stream));
+    let ship = ship(engine.clone(), acks.clone());
+    vec![(peer::HTTP, HTTP_LIMITS, enter), (peer::EMBEDDED, EMBEDDED_LIMITS, ship)]
+}
+
+/// A node's part in a cluster with a fixed primary, before the engine and the data plane are there.
+pub struct Beginning {
+    /// To the other nodes.
+    pub peering: Peering,
+    fixed: Fixed,
+    ready: watch::Sender<bool>,
+}
+
+impl Beginning {
+    /// On the primary this begins a new epoch.
+    ///
+    /// # Errors
+    ///
+    /// When the epoch can be neither read nor written.
+    pub fn new(
+        config: &Config,
+        primary: &NodeId,
+        credentials: Option<Arc<Credentials>>,
+        draining: watch::Receiver<bool>,
+    ) -> io::Result<Self> {
+        let role = if config.node == *primary { Role::Primary } else { Role::Replica };
+        let peering = Peering::new(config, role, credentials, draining);
         let setup = Setup {
             node: config.node.clone(),
             primary: primary.clone(),
@@ -74,9 +153,13 @@ impl Beginning {
             nodes: config.cluster.peers.len(),
         };
         let (ready, is_ready) = watch::channel(false);
-        let fixed = Fixed::new(setup, &config.data_dir, is_ready, gossip.peers())?;
-        let (view, heard) = (fixed.view(), gossip.peers());
-        Ok(Self { dialer, view, heard, gossip, fixed, ready, report, draining, times })
+        let fixed = Fixed::new(setup, &config.data_dir, is_ready, peering.heard.clone())?;
+        Ok(Self { peering, fixed, ready })
+    }
+
+    /// The view that requests are routed by.
+    pub fn view(&self) -> watch::Receiver<ClusterView> {
+        self.fixed.view()
     }
 
     /// The epoch in which this node would reign.
@@ -85,7 +168,7 @@ impl Beginning {
     }
 
     /// Opens the peer port and takes part, in tasks that end when the answer is dropped. If this node
-    /// is the primary, it takes writes once `promoted` says so.
+    /// is the primary, it takes writes once `on_promote` has run.
     ///
     /// # Errors
     ///
@@ -94,34 +177,24 @@ impl Beginning {
         self,
         config: &Config,
         engine: Arc<Embedded>,
+        acks: Arc<Acks>,
         health: AppHealth,
         door: PeerDoor,
-        promoted: impl Future<Output = bool> + Send + 'static,
+        hooks: Hooks,
     ) -> io::Result<JoinSet<()>> {
-        let Self { dialer, view, gossip, fixed, ready, report, draining, times, .. } = self;
+        let Self { peering, fixed, ready } = self;
         let names: Vec<NodeId> =
             config.cluster.peers.iter().map(|(name, _)| name.clone()).collect();
         let members = Arc::new(move |node: &NodeId| names.contains(node));
-        let address = config.cluster.listen;
-        let bound = Listener::bind(config.node.clone(), address, members, times).await;
-        let mut listener = bound.map_err(|why| {
-            let advice = "another program may have it: stop that one, or choose another port";
-            io::Error::new(why.kind(), format!("cluster.listen {address}: {why}; {advice}"))
-        })?;
-        listener.handle(peer::GOSSIP, gossip::LIMITS, gossip.handler());
-        let enter = Arc::new(move |incoming: peer::Incoming| door.enter(incoming.stream));
-        listener.handle(peer::HTTP, HTTP_LIMITS, enter);
-        listener.handle(peer::EMBEDDED, EMBEDDED_LIMITS, ship(engine.clone()));
-
-        let mut tasks = JoinSet::new();
-        let report = tell(report, view.clone(), engine.clone(), health, draining);
-        tasks.spawn(listener.run());
-        tasks.spawn(gossip.run(dialer.clone()));
+        let (dialer, view, epoch) = (peering.dialer.clone(), fixed.view(), fixed.epoch());
+        let told = Told { view: view.clone(), engine: engine.clone(), health };
+        let protocols = data_protocols(&engine, &acks, door);
+        let mut tasks = peering.open(config, members, protocols, told).await?;
         tasks.spawn(fixed.run());
-        tasks.spawn(report);
-        tasks.spawn(follow(view, engine, dialer));
+        let reign = Reign { acks, electorate: electorate(config), epoch };
+        tasks.spawn(follow(view, engine, dialer, reign));
         tasks.spawn(async move {
-            ready.send_replace(promoted.await);
+            ready.send_replace(epoch != Epoch(0) && hooks.promoted(epoch).await);
             // The sender is kept for as long as anybody listens.
             ready.closed().await;
         });
@@ -129,13 +202,14 @@ impl Beginning {
     }
 }
 
-/// Serves each replica that connects.
-fn ship(engine: Arc<Embedded>) -> peer::Handler {
+/// Serves each replica that connects, and passes its acknowledgements on.
+fn ship(engine: Arc<Embedded>, acks: Arc<Acks>) -> peer::Handler {
     Arc::new(move |incoming| {
-        let engine = engine.clone();
+        let (engine, acks) = (engine.clone(), acks.clone());
         tokio::spawn(async move {
             let replica = incoming.node;
-            if let Err(why) = engine.serve(incoming.stream).await {
+            let applied = |stamp: Stamp| acks.heard(&replica, stamp.position);
+            if let Err(why) = engine.serve(incoming.stream, applied).await {
                 tracing::debug!(%replica, %why, "a replica is no longer served");
             }
         });
@@ -143,13 +217,8 @@ fn ship(engine: Arc<Embedded>) -> peer::Handler {
 }
 
 /// Keeps this node's report about itself up to date.
-async fn tell(
-    report: watch::Sender<Report>,
-    view: watch::Receiver<ClusterView>,
-    engine: Arc<Embedded>,
-    health: AppHealth,
-    mut draining: watch::Receiver<bool>,
-) {
+async fn tell(report: watch::Sender<Report>, told: Told, mut draining: watch::Receiver<bool>) {
+    let Told { view, engine, health } = told;
     let mut ticks = interval(REPORT_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut views = view.clone();
@@ -167,7 +236,7 @@ async fn tell(
             let new = Report {
                 role: view.role,
                 // Whoever stops finishes what it has taken; the others send nothing more.
-                writable: view.writable && !stops,
+                writable: view.takes_writes() && !stops,
                 epoch: report.epoch.max(view.epoch()),
                 position: engine.position().get(),
                 lag_ms: engine.lag().map(|lag| lag.as_millis() as u64),
@@ -183,11 +252,38 @@ async fn tell(
     }
 }
 
+/// The nodes whose majority counts: there is no witness among them, and this node is left out.
+pub fn electorate(config: &Config) -> Electorate {
+    let others = config.cluster.peers.iter().map(|(node, _)| node);
+    let holds_data = |node: &&NodeId| !config.cluster.witnesses.contains(node);
+    Electorate {
+        others: others.filter(|node| **node != config.node).filter(holds_data).cloned().collect(),
+    }
+}
+
+/// This node's reign, as those who acknowledge its writes know it.
+struct Reign {
+    acks: Arc<Acks>,
+    electorate: Electorate,
+    epoch: Epoch,
+}
+
+impl Reign {
+    /// Before the engine gives its first image in `epoch`, so that no acknowledgement is missed.
+    fn begin(&mut self, epoch: Epoch) {
+        if epoch != self.epoch {
+            self.epoch = epoch;
+            self.acks.begin(epoch, vec![self.electorate.clone()]);
+        }
+    }
+}
+
 /// Has the engine do what the view says: reign in its epoch, or follow its primary.
 async fn follow(
     mut view: watch::Receiver<ClusterView>,
     engine: Arc<Embedded>,
     dialer: Arc<Dialer>,
+    mut reign: Reign,
 ) {
     loop {
         let now = view.borrow_and_update().clone();
@@ -195,6 +291,7 @@ async fn follow(
             let primary = now.primary.as_ref().map(|p| (p.node.clone(), p.epoch));
             let done = match &primary {
                 Some((node, epoch)) if *node == now.node => {
+                    reign.begin(*epoch);
                     engine.become_primary(*epoch).await.map(drop)
                 }
                 _ if now.role == Role::Primary => return std::future::pending().await,
@@ -223,7 +320,7 @@ async fn follow(
 }
 
 /// Follows one primary until the connection ends, and waits a little.
-async fn follow_primary(engine: &Embedded, dialer: &Dialer, primary: &NodeId) {
+pub async fn follow_primary(engine: &Embedded, dialer: &Dialer, primary: &NodeId) {
     match dialer.dial(primary, peer::EMBEDDED).await {
         Ok(stream) => {
             if let Err(why) = engine.follow(stream).await {

@@ -1,4 +1,4 @@
-//! What this version refuses to start with.
+//! What this version refuses to start with, and what it starts with although it will surprise.
 
 use crate::config::{Ack, Config, Election, EngineKind};
 use crate::rules::RuleSet;
@@ -9,34 +9,32 @@ use crate::rules::RuleSet;
 /// # Errors
 ///
 /// The first such thing, and what to do instead.
-pub fn check(config: &Config, rules: &RuleSet) -> Result<(), String> {
-    let peers = config.cluster.peers.len();
-    let asks_for_acks = config.cluster.ack != Ack::Primary || rules.asks_for_acks();
+pub fn check(config: &Config) -> Result<(), String> {
     let refusals = [
         (
             config.litefs.engine != EngineKind::Embedded,
             "litefs.engine: this version runs `embedded` only",
         ),
         (
-            config.cluster.election == Election::Raft,
-            "cluster.election: this version knows `static` (with cluster.primary) and `single` only",
-        ),
-        (config.cluster.tls.is_some(), "cluster.tls: this version speaks plain TCP between nodes"),
-        (
             config.proxy.tls.is_some(),
             "proxy.tls: this version speaks plain HTTP; put nginx in front",
         ),
         (
-            !config.cluster.witnesses.is_empty(),
+            !config.cluster.witnesses.is_empty() && config.cluster.election != Election::Raft,
             "cluster.witnesses: a fixed primary needs no witnesses; leave them out",
-        ),
-        (
-            asks_for_acks && peers > 1,
-            "ack: this version acknowledges by the primary only; `one` and `majority` need more",
         ),
     ];
     match refusals.into_iter().find(|(refused, _)| *refused) {
         Some((_, why)) => Err(why.to_owned()),
         None => Ok(()),
     }
+}
+
+/// What is no mistake, and still not what anybody wants.
+pub fn surprise(config: &Config, rules: &RuleSet) -> Option<&'static str> {
+    let wants_a_replica = config.cluster.ack == Ack::One || rules.asks_for(Ack::One);
+    (wants_a_replica && config.cluster.peers.len() <= 1).then_some(
+        "ack: `one` asks for a replica, and there are no peers: \
+         writes will be answered with Litepilot-Ack: timeout",
+    )
 }

@@ -7,38 +7,44 @@ use tokio::sync::watch;
 
 use crate::cluster::{ClusterView, NodeId, Role};
 use crate::config::Config;
-use crate::embedded::Embedded;
+use crate::election::raft::Leadership;
 use crate::engine::Engine;
 use crate::peer::gossip::{Peers, Report};
 use crate::process::child::{ChildHandle, ChildState};
 use crate::process::health::AppHealth;
-use crate::status::{AppStatus, Member, PrimaryStatus, Status, StatusSource, VERSION};
+use crate::status::{AppStatus, Member, PrimaryStatus, RaftStatus, Status, StatusSource, VERSION};
+
+/// Every member, and what it is until it says so itself.
+pub type Roster = Arc<dyn Fn() -> Vec<(NodeId, Role)> + Send + Sync>;
 
 /// What the status is made of.
 pub struct Parts {
     /// This node.
     pub node: NodeId,
     /// Every member, this node included.
-    pub members: Vec<NodeId>,
+    pub roster: Roster,
     /// The cluster.
     pub view: watch::Receiver<ClusterView>,
     /// What the others say of themselves.
     pub heard: Option<watch::Receiver<Peers>>,
     /// Keeps the database.
-    pub engine: Arc<Embedded>,
+    pub engine: Arc<dyn Engine>,
     /// Whether the application answers.
     pub health: AppHealth,
+    /// Who leads Raft, if there is an election.
+    pub raft: Option<watch::Receiver<Leadership>>,
     /// The application's process, if it is ours.
     pub app: Option<watch::Receiver<ChildState>>,
 }
 
 impl Parts {
     /// The members that a configuration names; a node without peers is alone.
-    pub fn members(config: &Config) -> Vec<NodeId> {
-        if config.cluster.peers.is_empty() {
-            return vec![config.node.clone()];
-        }
-        config.cluster.peers.iter().map(|(node, _)| node.clone()).collect()
+    pub fn configured(config: &Config) -> Roster {
+        let nodes: Vec<_> = match config.cluster.peers.is_empty() {
+            true => vec![(config.node.clone(), Role::Replica)],
+            false => config.cluster.peers.iter().map(|(n, _)| (n.clone(), Role::Replica)).collect(),
+        };
+        Arc::new(move || nodes.clone())
     }
 
     /// The state of a child, for [`Parts::app`].
@@ -58,7 +64,7 @@ impl Parts {
         Status {
             node: self.node.clone(),
             role: view.role,
-            writable: view.writable,
+            writable: view.takes_writes(),
             primary: view.primary.as_ref().map(PrimaryStatus::from),
             quorum: view.quorum,
             position: self.engine.position().get(),
@@ -70,13 +76,14 @@ impl Parts {
                 restarts: child.map_or(0, |c| c.restarts),
             },
             nodes: self.nodes(&view, lag_ms),
+            raft: self.raft.as_ref().map(|raft| raft_status(&raft.borrow())),
             version: VERSION.to_owned(),
         }
     }
 
     fn nodes(&self, view: &ClusterView, lag_ms: Option<u64>) -> Vec<Member> {
         let heard = self.heard.as_ref().map(|heard| heard.borrow().clone()).unwrap_or_default();
-        let member = |node: &NodeId| {
+        let member = |(node, role): &(NodeId, Role)| {
             if *node == self.node {
                 return Member {
                     node: node.clone(),
@@ -89,14 +96,18 @@ impl Parts {
             let report: Option<&Report> = heard.get(node).map(|h| &h.report);
             Member {
                 node: node.clone(),
-                role: report.map_or(Role::Replica, |r| r.role),
+                role: report.map_or(*role, |r| r.role),
                 reachable: heard.get(node).is_some_and(|h| h.reachable),
-                position: report.map(|r| r.position),
+                position: report.filter(|r| r.role != Role::Witness).map(|r| r.position),
                 lag_ms: report.and_then(|r| r.lag_ms),
             }
         };
-        self.members.iter().map(member).collect()
+        (self.roster)().iter().map(member).collect()
     }
+}
+
+fn raft_status(leadership: &Leadership) -> RaftStatus {
+    RaftStatus { leader: leadership.leader.clone(), term: leadership.term.0 }
 }
 
 fn millis(lag: Duration) -> u64 {

@@ -13,7 +13,8 @@ use tokio::time::timeout;
 
 use super::backoff::Backoff;
 use super::greeting::{self, Hello, Refusal};
-use super::{Stream, Times};
+use super::secure::Credentials;
+use super::{Stream, Times, distrust};
 use crate::cluster::NodeId;
 use crate::config::HostPort;
 use crate::net::{self, Remote};
@@ -22,9 +23,15 @@ use crate::net::{self, Remote};
 /// that dialed it.
 pub struct Dialer {
     own: NodeId,
+    /// Without them it speaks plain TCP.
+    credentials: Option<Arc<Credentials>>,
     times: Times,
-    peers: HashMap<NodeId, Peer>,
+    peers: watch::Sender<Peers>,
 }
+
+/// Those whose addresses are known, but for this node itself.
+#[derive(Clone, Default)]
+pub struct Peers(Arc<HashMap<NodeId, Arc<Peer>>>);
 
 struct Peer {
     remote: Remote,
@@ -56,27 +63,46 @@ pub enum DialError {
     Net(net::DialError),
     /// The connection broke in the greeting, or somebody else than a Litepilot answered.
     Greeting(io::Error),
-    /// The peer is there and does not want this connection.
+    /// The peer shows a certificate that is not believed here, and why: goes on after "its
+    /// certificate".
+    Untrusted(String),
+    /// Somebody is there and does not want this connection, or is not who is meant.
     Refused(Refusal, String),
 }
 
 impl Dialer {
     /// Nothing is dialed yet. This node's own entry among `peers` is left out.
     pub fn new(own: NodeId, peers: &[(NodeId, HostPort)], times: Times) -> Self {
-        let others = peers.iter().filter(|(node, _)| *node != own);
-        let peers = others.map(|(node, at)| (node.clone(), Peer::new(at.clone()))).collect();
-        Self { own, times, peers }
+        let dialer = Self { own, credentials: None, times, peers: watch::Sender::default() };
+        dialer.set_peers(peers);
+        dialer
     }
 
-    /// Every peer, this node left out, in no order.
-    pub fn peers(&self) -> impl Iterator<Item = &NodeId> {
-        self.peers.keys()
+    /// From now on, these are the peers. Those whose address stays are not forgotten meanwhile.
+    pub fn set_peers(&self, peers: &[(NodeId, HostPort)]) {
+        let known = self.peers.borrow().clone();
+        let others = peers.iter().filter(|(node, _)| *node != self.own);
+        let peers = others.map(|(node, at)| {
+            let same = known.0.get(node).filter(|peer| peer.remote.at() == at);
+            (node.clone(), same.cloned().unwrap_or_else(|| Arc::new(Peer::new(at.clone()))))
+        });
+        self.peers.send_replace(Peers(Arc::new(peers.collect())));
+    }
+
+    /// Speaks TLS only.
+    pub fn secure(&mut self, credentials: Arc<Credentials>) {
+        self.credentials = Some(credentials);
+    }
+
+    /// Every peer, as they change.
+    pub fn peers(&self) -> watch::Receiver<Peers> {
+        self.peers.subscribe()
     }
 
     /// Whether the last dial to a peer reached it; `None` for a stranger. Starts with `false`. Those
     /// who met [`DialError::BackOff`] or [`DialError::Net`] wait here: gossip dials all the time.
     pub fn reachable(&self, node: &NodeId) -> Option<watch::Receiver<bool>> {
-        self.peers.get(node).map(|peer| peer.reachable.subscribe())
+        self.peer(node).map(|peer| peer.reachable.subscribe())
     }
 
     /// Opens a connection, unless the last attempt failed a moment ago.
@@ -85,7 +111,7 @@ impl Dialer {
     ///
     /// See [`DialError`].
     pub async fn dial(&self, node: &NodeId, protocol: &str) -> Result<Stream, DialError> {
-        if let Some(peer) = self.peers.get(node) {
+        if let Some(peer) = self.peer(node) {
             let trouble = peer.trouble();
             if let Some(retry_in) = trouble.backoff.wait(Instant::now()) {
                 let last_error = trouble.last_error.clone();
@@ -101,11 +127,11 @@ impl Dialer {
     ///
     /// See [`DialError`], but for [`DialError::BackOff`].
     pub async fn dial_now(&self, node: &NodeId, protocol: &str) -> Result<Stream, DialError> {
-        let peer = self.peers.get(node).ok_or_else(|| DialError::Unknown(node.clone()))?;
+        let peer = self.peer(node).ok_or_else(|| DialError::Unknown(node.clone()))?;
         let hello =
             Hello { protocol: protocol.to_owned(), from: self.own.clone(), to: node.clone() };
         let began = Instant::now();
-        let result = self.attempt(peer, &hello).await;
+        let result = self.attempt(&peer, &hello).await;
         match &result {
             Err(error) if error.is_of_the_peer() => peer.failed(began, error),
             _ => peer.answered(),
@@ -113,24 +139,50 @@ impl Dialer {
         result
     }
 
+    fn peer(&self, node: &NodeId) -> Option<Arc<Peer>> {
+        self.peers.borrow().0.get(node).cloned()
+    }
+
     async fn attempt(&self, peer: &Peer, hello: &Hello) -> Result<Stream, DialError> {
-        let mut socket = peer.remote.dial(self.times.connect).await.map_err(DialError::Net)?;
+        let socket = peer.remote.dial(self.times.connect).await.map_err(DialError::Net)?;
         net::tune(&socket, self.times.unacknowledged).map_err(DialError::Greeting)?;
-        match timeout(self.times.greeting, exchange(&mut socket, hello)).await {
-            Ok(Ok(Ok(()))) => Ok(Stream::new(socket, None)),
-            Ok(Ok(Err((refusal, detail)))) => Err(DialError::Refused(refusal, detail)),
-            Ok(Err(error)) => Err(DialError::Greeting(error)),
+        match timeout(self.times.greeting, self.greet(socket, hello)).await {
+            Ok(Ok((stream, Ok(())))) => Ok(stream),
+            Ok(Ok((_, Err((refusal, detail))))) => Err(DialError::Refused(refusal, detail)),
+            Ok(Err(error)) => Err(distrust::of_dialer(error, &hello.protocol)),
             Err(_) => Err(DialError::Net(net::DialError::TimedOut(peer.remote.at().clone()))),
         }
     }
+
+    /// Says who it is and whom it means, by a line or by TLS, and gets the answer.
+    async fn greet(
+        &self,
+        socket: TcpStream,
+        hello: &Hello,
+    ) -> io::Result<(Stream, Result<(), (Refusal, String)>)> {
+        let mut stream = match &self.credentials {
+            None => {
+                let mut stream = Stream::plain(socket);
+                stream.write_all(&hello.to_line()).await?;
+                stream
+            }
+            Some(credentials) => credentials.connect(socket, hello).await?,
+        };
+        let answer = greeting::read_answer(&mut stream).await?;
+        Ok((stream, answer))
+    }
 }
 
-async fn exchange(
-    socket: &mut TcpStream,
-    hello: &Hello,
-) -> io::Result<Result<(), (Refusal, String)>> {
-    socket.write_all(&hello.to_line()).await?;
-    greeting::read_answer(socket).await
+impl Peers {
+    /// Their names, in no order.
+    pub fn names(&self) -> impl Iterator<Item = &NodeId> {
+        self.0.keys()
+    }
+
+    /// Whether a node is one of them.
+    pub fn contains(&self, node: &NodeId) -> bool {
+        self.0.contains_key(node)
+    }
 }
 
 impl Peer {
@@ -177,9 +229,8 @@ impl fmt::Display for DialError {
             }
             Self::Net(error) => error.fmt(f),
             Self::Greeting(error) => write!(f, "the greeting failed: {error}"),
-            Self::Refused(refusal, detail) => {
-                write!(f, "refused by the peer ({refusal}): {detail}")
-            }
+            Self::Untrusted(why) => write!(f, "its certificate {why}"),
+            Self::Refused(refusal, detail) => write!(f, "refused ({refusal}): {detail}"),
         }
     }
 }
@@ -189,7 +240,9 @@ impl std::error::Error for DialError {
         match self {
             Self::Net(error) => Some(error),
             Self::Greeting(error) => Some(error),
-            Self::Unknown(_) | Self::BackOff { .. } | Self::Refused(..) => None,
+            Self::Unknown(_) | Self::BackOff { .. } | Self::Untrusted(_) | Self::Refused(..) => {
+                None
+            }
         }
     }
 }

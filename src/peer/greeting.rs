@@ -6,6 +6,8 @@
 //!      or   NO wrong-node this is node-3                    and the connection ends
 //! ```
 //!
+//! With TLS the answer alone: see the `secure` module.
+//!
 //! The dialer says nothing more before it has its answer, so nothing of the protocol is ever sent to
 //! a node that refuses.
 
@@ -24,6 +26,8 @@ const MAX_LINE: usize = 256;
 pub const ACCEPTED: &[u8; 3] = b"OK\n";
 /// How a refusal begins; as long as [`ACCEPTED`].
 const REFUSED: &[u8; 3] = b"NO ";
+/// How TLS answers to what is no TLS: a record of the type alert (RFC 8446, 5.1).
+const TLS_ALERT: &[u8] = &[21, 3];
 
 /// What a dialer says first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +47,8 @@ pub enum Refusal {
     Malformed,
     /// The greeting did not come in time.
     TooSlow,
+    /// The dialer's certificate is not accepted.
+    BadCertificate,
     /// The dialer is no member of the cluster.
     NotAMember,
     /// The dialer meant another node: addresses are swapped.
@@ -58,9 +64,10 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Malformed,
         Self::TooSlow,
+        Self::BadCertificate,
         Self::NotAMember,
         Self::WrongNode,
         Self::Itself,
@@ -74,6 +81,7 @@ impl Refusal {
         match self {
             Self::Malformed => "malformed",
             Self::TooSlow => "too-slow",
+            Self::BadCertificate => "bad-certificate",
             Self::NotAMember => "not-a-member",
             Self::WrongNode => "wrong-node",
             Self::Itself => "itself",
@@ -152,10 +160,12 @@ pub async fn read_answer(
         return Ok(Ok(()));
     }
     if &answer != REFUSED {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "whoever listens there is no Litepilot",
-        ));
+        let why = if answer.starts_with(TLS_ALERT) {
+            "TLS is spoken there: has this node no cluster.tls?"
+        } else {
+            "whoever listens there is no Litepilot"
+        };
+        return Err(io::Error::new(io::ErrorKind::InvalidData, why));
     }
     let mut reason = Vec::new();
     stream.take(MAX_LINE as u64).read_to_end(&mut reason).await?;

@@ -4,25 +4,29 @@
 //! is at the other. `peer` knows no protocol but its own [`gossip`]: others register a handler with
 //! the [`Listener`] and open connections with the [`Dialer`].
 //!
-//! On plain TCP the opening is a line each way (the `greeting` module); under TLS the same facts will come
-//! from the certificate and ALPN, and neither handlers nor callers of the dialer change.
+//! On plain TCP the opening is a line each way (the `greeting` module). With TLS (the `secure` module)
+//! certificates and ALPN say what the dialer's line says, and cannot lie; the answer is the same, and
+//! neither handlers nor callers of the dialer see a difference.
 //!
 //! Everything a stranger can do here is bounded in size, time and number, and refused with a reason.
 
 pub mod backoff;
 pub mod dialer;
+mod distrust;
 pub mod gossip;
 mod greeting;
 pub mod listener;
-mod seldom;
+mod secure;
+pub(crate) mod seldom;
 mod stream;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
-pub use dialer::{DialError, Dialer};
+pub use dialer::{DialError, Dialer, Peers};
 pub use greeting::Refusal;
-pub use listener::{Handler, Incoming, Limits, Listener};
+pub use listener::{Handler, Incoming, Limits, Listener, Members};
+pub use secure::Credentials;
 pub use stream::Stream;
 
 use std::time::Duration;

@@ -1,33 +1,55 @@
 //! A connection between two nodes that know each other.
 
 use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsStream;
 
 use super::listener::Slot;
 
-/// A connection to a peer, after the greeting: the protocol's own bytes.
+/// A connection to a peer, after the greeting: the protocol's own bytes, whether over TLS or not.
 ///
-/// Concrete rather than boxed, so that vectored writes reach the socket; plain TCP today, and TLS
-/// will be another variant in here.
+/// Whoever has written all there is for now must flush: TLS keeps back what the socket does not take
+/// at once, and nothing else sends it on, not even a read.
+///
+/// Concrete rather than boxed, so that vectored writes reach the socket.
 #[derive(Debug)]
 pub struct Stream {
-    socket: TcpStream,
+    wire: Wire,
     /// Of an incoming connection: counted until it is dropped.
-    slot: Option<Slot>,
+    _slot: Option<Slot>,
+}
+
+#[derive(Debug)]
+enum Wire {
+    Plain(TcpStream),
+    /// Boxed: a session takes more than a thousand bytes.
+    Secured(Box<TlsStream<TcpStream>>),
 }
 
 impl Stream {
-    pub(super) fn new(socket: TcpStream, slot: Option<Slot>) -> Self {
-        Self { socket, slot }
+    pub(super) fn plain(socket: TcpStream) -> Self {
+        Self { wire: Wire::Plain(socket), _slot: None }
     }
 
-    #[cfg(test)]
+    pub(super) fn secured(stream: TlsStream<TcpStream>) -> Self {
+        Self { wire: Wire::Secured(Box::new(stream)), _slot: None }
+    }
+
+    /// Counts it with the slot.
+    pub(super) fn counted(self, slot: Slot) -> Self {
+        Self { _slot: Some(slot), ..self }
+    }
+
     pub(super) fn socket(&self) -> &TcpStream {
-        &self.socket
+        match &self.wire {
+            Wire::Plain(socket) => socket,
+            Wire::Secured(stream) => stream.get_ref().0,
+        }
     }
 
     /// Ties the connection to the runtime that calls this. A handler runs on the listener's runtime:
@@ -37,10 +59,21 @@ impl Stream {
     /// # Errors
     ///
     /// When the socket cannot be registered: no file descriptors left.
-    pub fn adopt(self) -> io::Result<Self> {
-        let socket = TcpStream::from_std(self.socket.into_std()?)?;
-        Ok(Self { socket, slot: self.slot })
+    pub fn adopt(mut self) -> io::Result<Self> {
+        match &mut self.wire {
+            Wire::Plain(socket) => adopt(socket)?,
+            Wire::Secured(stream) => adopt(stream.get_mut().0)?,
+        }
+        Ok(self)
     }
+}
+
+/// Puts in its place the same socket, registered with this runtime. A session of TLS is tied to its
+/// socket, so it is exchanged within.
+fn adopt(socket: &mut TcpStream) -> io::Result<()> {
+    let same = std::net::TcpStream::from(socket.as_fd().try_clone_to_owned()?);
+    *socket = TcpStream::from_std(same)?;
+    Ok(())
 }
 
 impl AsyncRead for Stream {
@@ -49,7 +82,10 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_read(cx, buf)
+        match &mut self.wire {
+            Wire::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
+            Wire::Secured(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
     }
 }
 
@@ -59,7 +95,10 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(cx, buf)
+        match &mut self.wire {
+            Wire::Plain(socket) => Pin::new(socket).poll_write(cx, buf),
+            Wire::Secured(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
     }
 
     fn poll_write_vectored(
@@ -67,18 +106,30 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write_vectored(cx, bufs)
+        match &mut self.wire {
+            Wire::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
+            Wire::Secured(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
+        match &self.wire {
+            Wire::Plain(socket) => socket.is_write_vectored(),
+            Wire::Secured(stream) => stream.is_write_vectored(),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
+        match &mut self.wire {
+            Wire::Plain(socket) => Pin::new(socket).poll_flush(cx),
+            Wire::Secured(stream) => Pin::new(stream).poll_flush(cx),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
+        match &mut self.wire {
+            Wire::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
+            Wire::Secured(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
     }
 }

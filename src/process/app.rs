@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::backoff::Backoff;
 use super::child::Spec;
+use super::guard::Guard;
 use super::spawn::Launch;
 use crate::config;
 
@@ -12,9 +13,9 @@ use crate::config;
 const BACKOFF: Backoff =
     Backoff::new(Duration::from_millis(100), Duration::from_secs(10), Duration::from_secs(10));
 
-/// The application as configured, with `env` added to our environment; `None` if somebody else
-/// starts it.
-pub fn spec(app: &config::App, env: Vec<(String, String)>) -> Option<Spec> {
+/// The application as configured, with `env` added to our environment, under a guard if there is
+/// one; `None` if somebody else starts it.
+pub fn spec(app: &config::App, env: Vec<(String, String)>, guard: Option<Guard>) -> Option<Spec> {
     if app.command.is_empty() {
         return None;
     }
@@ -25,6 +26,7 @@ pub fn spec(app: &config::App, env: Vec<(String, String)>) -> Option<Spec> {
         user: app.user.clone(),
         env,
         log,
+        guard,
     };
     Some(Spec { launch, grace: app.grace, backoff: BACKOFF })
 }

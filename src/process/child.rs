@@ -10,7 +10,8 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::backoff::Backoff;
-use super::spawn::{self, Launch, Process};
+use super::running::{End, Process};
+use super::spawn::{self, Launch};
 
 /// A program to keep running.
 #[derive(Clone, Debug)]
@@ -126,6 +127,12 @@ impl Supervisor {
     /// One start, one run, one pause; `None` if told to stop.
     async fn keep_up(&mut self) -> Option<()> {
         let name = self.spec.launch.name;
+        if let Some(guard) = &self.spec.launch.guard {
+            tokio::select! {
+                () = ordered(&mut self.orders, Order::Stop) => return None,
+                () = guard.leash.permits() => {}
+            }
+        }
         match spawn::spawn(&self.spec.launch).await {
             Ok(process) => self.watch_over(process).await?,
             Err(error) => {
@@ -157,8 +164,9 @@ impl Supervisor {
         self.set(Phase::Backoff, None);
         self.spec.backoff.ran_for(since.elapsed());
         match process.end().await {
-            Ok(status) => tracing::warn!("{name}: ended by itself: {status}"),
-            Err(error) => tracing::warn!("{name}: ended by itself: {error}"),
+            Ok(End::Late) => tracing::warn!("{name}: {}", End::Late),
+            Ok(end) => tracing::warn!("{name}: ended by itself: {end}"),
+            Err(error) => tracing::warn!("{name}: killed, since {error}"),
         }
         Some(())
     }
@@ -176,7 +184,7 @@ impl Supervisor {
             () = ordered(&mut self.orders, Order::Kill) => {}
         }
         match process.end().await {
-            Ok(status) => tracing::info!("{name}: stopped: {status}"),
+            Ok(end) => tracing::info!("{name}: stopped: {end}"),
             Err(error) => tracing::warn!("{name}: stopped: {error}"),
         }
     }

@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::io;
-use std::process::ExitStatus;
 use std::time::Duration;
 
 use tokio::time::timeout;
 
+use super::running::End;
 use super::spawn::{self, Launch, SpawnError};
 
 /// Why a hook did not do its work.
@@ -14,8 +14,8 @@ use super::spawn::{self, Launch, SpawnError};
 pub enum HookError {
     /// It did not start.
     Spawn(SpawnError),
-    /// It ended with another exit code than 0, or by a signal.
-    Failed(ExitStatus),
+    /// It ended with another exit code than 0, by a signal, or by its guard.
+    Failed(End),
     /// It was killed, having taken longer than this.
     TimedOut(Duration),
     /// Its end could not be learned.
@@ -26,8 +26,8 @@ impl fmt::Display for HookError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             HookError::Spawn(error) => error.fmt(f),
-            HookError::Failed(status) => {
-                write!(f, "it failed ({status}): its output is in the log")
+            HookError::Failed(end) => {
+                write!(f, "it failed ({end}): its output is in the log")
             }
             HookError::TimedOut(limit) => write!(
                 f,
@@ -46,10 +46,10 @@ impl std::error::Error for HookError {}
 pub async fn run(hook: &Launch, limit: Duration) -> Result<(), HookError> {
     let mut process = spawn::spawn(hook).await.map_err(HookError::Spawn)?;
     let in_time = timeout(limit, process.wait()).await.is_ok();
-    let status = process.end().await.map_err(HookError::Lost)?;
-    match (in_time, status.success()) {
+    let end = process.end().await.map_err(HookError::Lost)?;
+    match (in_time, end.is_success()) {
         (false, _) => Err(HookError::TimedOut(limit)),
-        (true, false) => Err(HookError::Failed(status)),
+        (true, false) => Err(HookError::Failed(end)),
         (true, true) => Ok(()),
     }
 }

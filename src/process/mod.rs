@@ -6,9 +6,10 @@
 //! | [`child`] | one program kept running: restarts, back-off, stopping, its published state |
 //! | [`app`] | the application as such a child |
 //! | [`hook`] | a program that runs once, within a time |
+//! | [`guard`] | a process between us and a program, which kills it when we cannot |
 //! | [`health`], [`probe`] | whether the application answers |
 //! | [`init`] | our duties when we are PID 1 |
-//! | [`spawn`], [`user`], [`group`], [`output`], [`backoff`] | the parts of the above |
+//! | [`spawn`], [`running`], [`user`], [`group`], [`output`], [`backoff`] | the parts of the above |
 //!
 //! Nothing here knows requests, nodes or elections.
 
@@ -16,10 +17,12 @@ pub mod app;
 pub mod backoff;
 pub mod child;
 pub mod group;
+pub mod guard;
 pub mod health;
 pub mod hook;
 pub mod init;
 pub mod output;
 pub mod probe;
+pub mod running;
 pub mod spawn;
 pub mod user;

@@ -3,17 +3,26 @@
 use std::fmt;
 use std::io;
 use std::path::Path;
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::thread;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use tokio::process::{Child, Command};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::group::Group;
+use super::guard::Guard;
+use super::guard::link::Link;
+use super::guard::wire::{Report, Step};
 use super::output::{LogLine, Output};
+use super::running::{Parent, Process};
 use super::user::{self, Identity, UserError};
+
+/// How long a guard may take to start a program. Reached only by one that hangs.
+const GUARD_STARTS: Duration = Duration::from_secs(30);
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -31,36 +40,8 @@ pub struct Launch {
     pub env: Vec<(String, String)>,
     /// Where its output goes.
     pub log: LogLine,
-}
-
-/// A running program. Dropping it kills it and its whole group.
-#[derive(Debug)]
-pub struct Process {
-    /// Everything that it starts and that does not leave. Declared first, hence killed first.
-    pub group: Group,
-    pid: u32,
-    child: Child,
-    output: Output,
-}
-
-impl Process {
-    /// Its process id, and its group's.
-    pub fn pid(&self) -> u32 {
-        self.pid
-    }
-
-    /// Returns when the program itself has ended; members of its group may still run.
-    pub async fn wait(&mut self) -> io::Result<ExitStatus> {
-        self.child.wait().await
-    }
-
-    /// Kills whoever is left of the group, reaps the program, and logs its last words.
-    pub async fn end(mut self) -> io::Result<ExitStatus> {
-        drop(self.group);
-        let status = self.child.wait().await;
-        self.output.finish().await;
-        status
-    }
+    /// Who kills it when we cannot; `None`: nobody, it is our own child.
+    pub guard: Option<Guard>,
 }
 
 /// Why a program could not be started, and what to do about it.
@@ -89,6 +70,10 @@ pub enum SpawnError {
         /// What the system said.
         cause: io::Error,
     },
+    /// Its guard does not do its work.
+    Guard(io::Error),
+    /// The deadline passed before it was known to run.
+    Late,
 }
 
 impl fmt::Display for SpawnError {
@@ -104,6 +89,14 @@ impl fmt::Display for SpawnError {
             SpawnError::Program { key, program, cause } => {
                 write!(f, "cannot start {program:?} ({cause}): {}", remedy(key, program, cause))
             }
+            SpawnError::Guard(cause) => write!(
+                f,
+                "cannot start its guard, another process of litepilot ({cause}): it needs /proc, \
+                 and the system a process and memory to spare"
+            ),
+            SpawnError::Late => f.write_str(
+                "called off by its guard while it was starting: the claim's deadline had passed",
+            ),
         }
     }
 }
@@ -142,19 +135,61 @@ pub async fn spawn(launch: &Launch) -> Result<Process, SpawnError> {
     };
     let identity = launch.user.as_deref().map(user::resolve).transpose();
     let identity = identity.map_err(SpawnError::User)?;
-    let mut command = Command::new(program);
-    command.args(arguments).process_group(0).kill_on_drop(true);
+    let account = identity.as_ref().and_then(|identity| identity.account.clone());
+    let switch = identity.filter(|identity| !identity.is_ours());
+    let mut command = match &launch.guard {
+        Some(guard) => guard.command(switch.as_ref(), &launch.command),
+        None => {
+            let mut command = Command::new(program);
+            command.args(arguments).kill_on_drop(true);
+            command
+        }
+    };
+    command.process_group(0);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    if let Some(account) = identity.as_ref().and_then(|i| i.account.as_ref()) {
+    if let Some(account) = account {
         command.env("HOME", &account.home);
         command.env("USER", &account.name).env("LOGNAME", &account.name);
     }
     command.envs(launch.env.iter().map(|(name, value)| (name, value)));
-    let child = match identity.filter(|identity| !identity.is_ours()) {
-        Some(identity) => spawn_as(identity, command, launch).await?,
-        None => command.spawn().map_err(|cause| launch.refused(cause))?,
+    match (&launch.guard, switch) {
+        (Some(guard), _) => spawn_guarded(guard, command, launch).await,
+        (None, Some(identity)) => adopt(spawn_as(identity, command, launch).await?, launch),
+        (None, None) => adopt(command.spawn().map_err(|cause| launch.refused(cause))?, launch),
+    }
+}
+
+/// Spawns a guard, which spawns the program.
+async fn spawn_guarded(
+    guard: &Guard,
+    command: Command,
+    launch: &Launch,
+) -> Result<Process, SpawnError> {
+    let mut link = Link::new(command, &guard.leash).map_err(SpawnError::Guard)?;
+    let output = read_output(link.guard(), launch);
+    let hangs = |_| Err(io::ErrorKind::TimedOut.into());
+    let report = timeout(GUARD_STARTS, link.started()).await.unwrap_or_else(hangs);
+    let refusal = match report {
+        Ok(Report::Started(pid)) => match Group::led_by(pid) {
+            Some(group) => {
+                return Ok(Process { group, pid, parent: Parent::Guard(link), output });
+            }
+            None => SpawnError::Guard(io::ErrorKind::InvalidData.into()),
+        },
+        Ok(Report::Refused(Step::Switch, errno)) => {
+            launch.switch_refused(io::Error::from_raw_os_error(errno))
+        }
+        Ok(Report::Refused(Step::Start, errno)) => {
+            launch.refused(io::Error::from_raw_os_error(errno))
+        }
+        Ok(Report::Late) => SpawnError::Late,
+        Ok(Report::Ended(status)) => SpawnError::Guard(io::Error::other(status.to_string())),
+        Err(cause) => SpawnError::Guard(cause),
     };
-    adopt(child, launch)
+    // Ends the guard, which may have said why it fails.
+    drop(link);
+    output.finish().await;
+    Err(refusal)
 }
 
 /// Spawns on a thread of its own, which takes the identity with it into its grave.
@@ -176,9 +211,7 @@ async fn spawn_as(
         .map_err(|cause| launch.refused(cause))?;
     match receiver.await {
         Ok(Ok(spawned)) => spawned.map_err(|cause| launch.refused(cause)),
-        Ok(Err(cause)) => {
-            Err(SpawnError::Switch { user: launch.user.clone().unwrap_or_default(), cause })
-        }
+        Ok(Err(cause)) => Err(launch.switch_refused(cause)),
         Err(_) => Err(launch.refused(io::Error::other("the spawning thread died"))),
     }
 }
@@ -189,6 +222,11 @@ fn adopt(mut child: Child, launch: &Launch) -> Result<Process, SpawnError> {
     let Some((pid, group)) = leader else {
         return Err(launch.refused(io::Error::other("it has no process id")));
     };
+    let output = read_output(&mut child, launch);
+    Ok(Process { group, pid, parent: Parent::Ourselves(child), output })
+}
+
+fn read_output(child: &mut Child, launch: &Launch) -> Output {
     let mut output = Output::none();
     if let Some(stdout) = child.stdout.take() {
         output.read(stdout, launch.name, "stdout", launch.log);
@@ -196,13 +234,17 @@ fn adopt(mut child: Child, launch: &Launch) -> Result<Process, SpawnError> {
     if let Some(stderr) = child.stderr.take() {
         output.read(stderr, launch.name, "stderr", launch.log);
     }
-    Ok(Process { group, pid, child, output })
+    output
 }
 
 impl Launch {
     fn refused(&self, cause: io::Error) -> SpawnError {
         let program = self.command.first().cloned().unwrap_or_default();
         SpawnError::Program { key: self.key, program, cause }
+    }
+
+    fn switch_refused(&self, cause: io::Error) -> SpawnError {
+        SpawnError::Switch { user: self.user.clone().unwrap_or_default(), cause }
     }
 }
 
@@ -221,6 +263,7 @@ mod tests {
             user: None,
             env: Vec::new(),
             log: |_, _, line| SEEN.lock().unwrap().push(line.to_owned()),
+            guard: None,
         }
     }
 

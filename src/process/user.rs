@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io;
 use std::path::Path;
+use std::str::FromStr;
 
 use rustix::process::{Gid, Uid};
 
@@ -116,6 +117,30 @@ fn id(text: &str) -> Option<u32> {
     text.parse().ok().filter(|id| *id != u32::MAX)
 }
 
+/// `UID:GID:GROUP,GROUP`, as one process of ours tells it another.
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let groups: Vec<_> = self.groups.iter().map(ToString::to_string).collect();
+        write!(f, "{}:{}:{}", self.uid, self.gid, groups.join(","))
+    }
+}
+
+/// Reads what `Display` writes. The account is not in it.
+impl FromStr for Identity {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parse = || {
+            let (uid, rest) = text.split_once(':')?;
+            let (gid, groups) = rest.split_once(':')?;
+            let groups = groups.split(',').filter(|group| !group.is_empty()).map(id);
+            let (uid, gid, groups) = (id(uid)?, id(gid)?, groups.collect::<Option<_>>()?);
+            Some(Identity { uid, gid, groups, account: None })
+        };
+        parse().ok_or("not of the form UID:GID:GROUP,GROUP")
+    }
+}
+
 impl Identity {
     /// Whether this process is that user already. Groups are then left alone: only root may set them.
     pub fn is_ours(&self) -> bool {
@@ -183,6 +208,17 @@ mod tests {
     fn what_is_neither_is_refused() {
         for user in ["", "nosuch", "-1", "4294967295", "minus", "broken", "99999999999", "0x21"] {
             assert_eq!(ids(user), None, "{user:?}");
+        }
+    }
+
+    #[test]
+    fn it_can_be_told_another_process() {
+        for groups in [vec![], vec![34], vec![34, 77, 4711]] {
+            let told = Identity { uid: 33, gid: 34, groups, account: None };
+            assert_eq!(told.to_string().parse(), Ok(told));
+        }
+        for text in ["", "33", "33:34", "33:34:x", "33::34", "4294967295:1:1", "1:1:1:1", "-1:1:"] {
+            assert!(text.parse::<Identity>().is_err(), "{text:?}");
         }
     }
 }

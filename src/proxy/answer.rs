@@ -16,15 +16,16 @@ use super::exchange::{Call, ClientResponse, Exchange, Logged};
 use super::forward;
 use super::headers;
 use super::problem::{Kind, Problem};
+use super::reign;
 use super::route::{self, Route};
 use super::token;
-use super::tunnel;
+use super::tunnel::{self, Tied};
 use super::upstream::Body;
 use crate::cluster::{ClusterView, Epoch};
-use crate::config::Consistency;
+use crate::config::{Ack, Consistency};
 use crate::rules::Class;
 use crate::telemetry::metrics::{ReadWait, Replay, WorkerMetrics};
-use crate::txid::Token;
+use crate::txid::{Position, Token};
 
 const FLY_REPLAY: HeaderName = HeaderName::from_static("fly-replay");
 const LITEPILOT_REPLAY: HeaderName = HeaderName::from_static("litepilot-replay");
@@ -91,7 +92,7 @@ impl Outcome<'_> {
     pub async fn of_app(self, mut response: Response<Body>) -> Result<ClientResponse, Problem> {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             headers::remove_ours(response.headers_mut());
-            let tied = (self.exchange.class == Class::Write).then(|| self.view.epoch());
+            let tied = self.tied(Tied::ToClaim);
             return self.switch(response, tied);
         }
         let asks_for_replay = ReplayRequest::take(response.headers_mut()).is_some();
@@ -119,7 +120,8 @@ impl Outcome<'_> {
     /// above. The cookies are ours to set: only this node knows how the client came.
     pub fn of_peer(self, response: Response<Body>) -> Result<ClientResponse, Problem> {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return self.switch(response, None);
+            let tied = self.tied(Tied::ToReign);
+            return self.switch(response, tied);
         }
         let (mut head, body) = response.into_parts();
         if let Some(token) = forward::token_of(&head.headers) {
@@ -136,37 +138,74 @@ impl Outcome<'_> {
         Response::from_parts(head, Answer::app(body, limit, finish))
     }
 
-    /// The answer rule of writes: success is passed on only if the position can be read and this
-    /// node is still the primary of the same epoch. Then that position is the client's token.
+    /// The answer rule of writes: success is passed on only if the position can be read, as many
+    /// nodes hold it as were asked for, and this node is still the primary of the same epoch. Then
+    /// that position is the client's token.
     async fn acknowledge(&self, head: &mut Parts) -> Result<(), Problem> {
         let position = self.exchange.worker.shared.engine.read_position().await;
-        let now = self.exchange.worker.seen();
-        let same_reign = now.view.writable && now.view.epoch() == self.view.epoch();
-        match position {
-            Ok(position) if same_reign => {
-                self.set_token(position, head);
-                Ok(())
-            }
-            // An error of the application acknowledges nothing.
-            _ if head.status.is_client_error() || head.status.is_server_error() => Ok(()),
-            Ok(_) => Err(Problem::new(
-                Kind::WriteOutcomeUnknown,
-                "this node ceased to be primary while the application did the write",
-            )),
+        // An error of the application acknowledges nothing.
+        let failed = head.status.is_client_error() || head.status.is_server_error();
+        let position = match position {
+            Ok(position) if self.still_reigns() => position,
+            _ if failed => return Ok(()),
+            Ok(_) => return Err(deposed()),
             Err(why) => {
                 tracing::error!(%why, "cannot read the position after a write");
-                Err(Problem::new(
+                return Err(Problem::new(
                     Kind::WriteOutcomeUnknown,
                     format!("the application has answered, but the database cannot be read: {why}"),
-                ))
+                ));
             }
+        };
+        if !failed && let Some(held_by) = self.wait_for_acks(position).await? {
+            head.headers.insert(headers::ACK, held_by);
         }
+        if self.is_lost(position) {
+            self.tell_loss(head);
+        }
+        self.set_token(position, head);
+        Ok(())
     }
 
-    /// Reads tell a position where the client asked for monotonic reads, or holds a token that only
-    /// the primary may find impossible and replace.
+    /// Waits for the acknowledgements that were asked for, and says what came of it.
+    async fn wait_for_acks(&self, position: Position) -> Result<Option<HeaderValue>, Problem> {
+        if self.call.ack == Ack::Primary {
+            return Ok(None);
+        }
+        let shared = &self.exchange.worker.shared;
+        let heard = tokio::select! {
+            heard = shared.ack.wait(self.call.ack, position, shared.metrics.node()) => heard,
+            () = reign::over(shared.view.clone(), self.view) => return Err(deposed()),
+        };
+        // Time has passed, and the claim may have with it.
+        if self.still_reigns() { heard } else { Err(deposed()) }
+    }
+
+    /// Whether the reign goes on in which this node's application was asked.
+    fn still_reigns(&self) -> bool {
+        self.view.still_acknowledges(&self.exchange.worker.seen().view)
+    }
+
+    /// Reads tell a position where the client asked for monotonic reads, or holds a token of
+    /// something that was lost, or one that only the primary may find impossible.
     fn is_position_wanted(&self) -> bool {
-        self.call.ask.consistency == Consistency::Monotonic || self.is_token_suspicious()
+        let position = self.exchange.worker.shared.engine.position();
+        self.call.ask.consistency == Consistency::Monotonic
+            || self.is_lost(position.get())
+            || self.is_token_suspicious()
+    }
+
+    /// Whether a failover lost what the client's token stands for, and a copy at `position` follows
+    /// a reign that began without it. Until it does so, the loss is not this node's to tell.
+    fn is_lost(&self, position: Position) -> bool {
+        self.call.ask.token.is_some_and(|token| {
+            position.epoch > token.epoch && self.exchange.worker.seen().view.lost(token)
+        })
+    }
+
+    fn tell_loss(&self, head: &mut Parts) {
+        head.headers.insert(headers::LOST_WRITE, HeaderValue::from_static("true"));
+        self.exchange.worker.shared.metrics.node().lost_writes.inc();
     }
 
     fn is_token_suspicious(&self) -> bool {
@@ -174,21 +213,26 @@ impl Outcome<'_> {
             let position = self.exchange.worker.shared.engine.position();
             !position.reached(route::with_epoch(token, position.get()))
         };
-        self.view.writable
-            && (self.call.malformed_token || self.call.ask.token.is_some_and(unknown))
+        (self.call.malformed_token || self.call.ask.token.is_some_and(unknown))
+            && self.still_reigns()
     }
 
     async fn tell_position(&self, head: &mut Parts) {
-        let suspicious = self.is_token_suspicious();
         let position = self.exchange.worker.shared.engine.read_position().await;
         let Ok(position) = position else { return };
-        let beyond = |token| route::with_epoch(token, position) > position;
-        let impossible =
-            suspicious && (self.call.malformed_token || self.call.ask.token.is_some_and(beyond));
+        let ahead = |token| route::with_epoch(token, position) > position;
+        let ahead = self.call.ask.token.is_some_and(ahead);
+        // A later primary may have given what this node would find impossible.
+        let impossible = (self.call.malformed_token || ahead) && self.still_reigns();
         if impossible {
             self.exchange.worker.metrics.read_wait(ReadWait::Impossible);
         }
-        if impossible || self.call.ask.consistency == Consistency::Monotonic {
+        let lost = self.is_lost(position);
+        if lost {
+            self.tell_loss(head);
+        }
+        let newer = self.call.ask.consistency == Consistency::Monotonic && !ahead;
+        if newer || lost || impossible {
             self.set_token(position, head);
         }
     }
@@ -201,12 +245,13 @@ impl Outcome<'_> {
         }
     }
 
+    /// What a socket is tied to if it writes.
+    fn tied(&self, to: fn(Epoch) -> Tied) -> Tied {
+        if self.exchange.class == Class::Write { to(self.view.epoch()) } else { Tied::Freely }
+    }
+
     /// 101: from here on bytes flow both ways.
-    fn switch(
-        self,
-        response: Response<Body>,
-        tied: Option<Epoch>,
-    ) -> Result<ClientResponse, Problem> {
+    fn switch(self, response: Response<Body>, tied: Tied) -> Result<ClientResponse, Problem> {
         let (mut head, body) = response.into_parts();
         let Some((client_side, app_side)) = self.call.upgrade.take().zip(body.into_tunnel()) else {
             return Err(Problem::new(
@@ -227,6 +272,11 @@ impl Outcome<'_> {
         let finish = Finish::new(self.exchange, head.status);
         Ok(Response::from_parts(head, Answer::whole(Bytes::new(), finish)))
     }
+}
+
+fn deposed() -> Problem {
+    let detail = "this node ceased to be primary while the application did the write";
+    Problem::new(Kind::WriteOutcomeUnknown, detail)
 }
 
 /// An application's wish that the primary's application gets the request instead.

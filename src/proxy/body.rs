@@ -96,7 +96,6 @@ pub enum Outgoing {
 pub struct Streamed {
     source: Rc<RefCell<Source>>,
     progress: Rc<Progress>,
-    asks_first: bool,
 }
 
 struct Source {
@@ -162,16 +161,7 @@ impl Outgoing {
         let read = (!read.is_empty()).then_some(read);
         let source = Source { read, rest, timer: PieceTimer::new(limit), touched: false };
         let source = Rc::new(RefCell::new(source));
-        Self::Streamed(Streamed { source, progress, asks_first: false })
-    }
-
-    /// A second body with the same content, good for as long as it [can be sent](Self::is_intact).
-    pub fn copy(&self) -> Self {
-        match self {
-            Self::Empty => Self::Empty,
-            Self::Whole(data, trailers) => Self::Whole(data.clone(), trailers.clone()),
-            Self::Streamed(streamed) => Self::Streamed(streamed.share()),
-        }
+        Self::Streamed(Streamed { source, progress })
     }
 
     /// Whether all of it is still here, or still to come.
@@ -180,19 +170,6 @@ impl Outgoing {
             Self::Empty | Self::Whole(..) => true,
             Self::Streamed(streamed) => !streamed.source.borrow().touched,
         }
-    }
-
-    /// Has a body that is still coming wait until its origin has said that it wants it (RFC 9110,
-    /// 10.1.1).
-    pub fn ask_first(&mut self) {
-        if let Self::Streamed(streamed) = self {
-            streamed.asks_first = true;
-        }
-    }
-
-    /// Whether it waits for that.
-    pub fn asks_first(&self) -> bool {
-        matches!(self, Self::Streamed(streamed) if streamed.asks_first)
     }
 
     /// The clock of a body that is still coming.
@@ -217,8 +194,7 @@ impl Outgoing {
 impl Streamed {
     /// The same body once more.
     pub fn share(&self) -> Self {
-        let (source, progress) = (self.source.clone(), self.progress.clone());
-        Self { source, progress, asks_first: false }
+        Self { source: self.source.clone(), progress: self.progress.clone() }
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -6,6 +6,7 @@
 use std::io;
 use std::time::Duration;
 
+use http::Response;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout_at};
 
@@ -14,8 +15,9 @@ use super::exchange::{Call, ClientResponse, Exchange};
 use super::forward::{FLY_REPLAY_SRC, Forwarded, Refusal};
 use super::hold::Place;
 use super::problem::{Kind, Problem};
+use super::reign;
 use super::route::{self, Decision, Route};
-use super::upstream::{BoxedRequest, Failure, Request, Sending};
+use super::upstream::{Body, Failure, Request, Sending};
 use super::worker::Seen;
 use crate::cluster::{ClusterView, Primary};
 use crate::rules::Class;
@@ -39,35 +41,33 @@ pub enum Attempt {
     /// With an answer.
     Answered(ClientResponse),
     /// Without the request having done anything.
-    Again(BoxedRequest),
+    Again,
 }
 
 impl Delivery<'_> {
     /// Sends the request where it belongs now, or waits for that to change. What is rarely done is
     /// boxed: the future of a request is moved, and should be small.
-    pub async fn attempt(&mut self, request: BoxedRequest) -> Result<Attempt, Problem> {
+    pub async fn attempt(&mut self, request: &mut Request) -> Result<Attempt, Problem> {
         let seen = self.exchange.worker.seen();
-        match self.decide(&seen.view) {
-            Decision::Here => return self.here(request, &seen).await,
+        let takes_writes = seen.view.takes_writes();
+        match self.decide(&seen.view, takes_writes) {
+            Decision::Here => return self.here(request, &seen, takes_writes).await,
             Decision::ToPrimary => {
                 if let Some(primary) = &seen.view.primary {
-                    return Box::pin(self.at_primary(request, primary)).await;
+                    return Box::pin(self.at_primary(request, &seen.view, primary)).await;
                 }
             }
             Decision::HereAfter(token) => Box::pin(self.wait_for_token(token)).await,
             Decision::Hold => Box::pin(self.hold_for_primary(&seen.view)).await?,
         }
-        Ok(Attempt::Again(request))
+        Ok(Attempt::Again)
     }
 
-    fn decide(&self, view: &ClusterView) -> Decision {
+    fn decide(&self, view: &ClusterView, takes_writes: bool) -> Decision {
         let position = self.exchange.worker.shared.engine.position().get();
-        let decision = route::decide(&self.call.ask, view, position);
+        let decision = route::decide(&self.call.ask, view, takes_writes, position);
         match decision {
             Decision::HereAfter(_) if self.call.insist => route::to_primary(view),
-            Decision::Here if self.call.replay.is_some() && !view.writable => {
-                route::to_primary(view)
-            }
             // Its application is down; the primary's is better than none.
             Decision::Here if self.call.insist && self.is_elsewhere(view) => Decision::ToPrimary,
             decision => decision,
@@ -84,17 +84,30 @@ impl Delivery<'_> {
             && view.primary.as_ref().is_some_and(|p| p.node != view.node)
     }
 
-    async fn here(&mut self, mut request: BoxedRequest, seen: &Seen) -> Result<Attempt, Problem> {
-        request.tell(seen.told.clone());
+    /// `takes_writes`: this node did when that was decided.
+    async fn here(
+        &mut self,
+        request: &mut Request,
+        seen: &Seen,
+        takes_writes: bool,
+    ) -> Result<Attempt, Problem> {
         let exchange = &mut *self.exchange;
-        let may_replay = exchange.class != Class::Passthrough && !seen.view.writable;
-        let spare = may_replay.then(|| Box::new(request.copy()));
+        let is_write = exchange.class == Class::Write;
+        let under_way = if is_write { exchange.enter(&seen.view) } else { None };
+        if is_write && under_way.is_none() {
+            return Ok(Attempt::Again);
+        }
+        request.tell(seen.told.clone());
+        // On the primary too: it may cease to be it before the application answers.
+        let may_replay =
+            exchange.class != Class::Passthrough && exchange.worker.shared.dialer.is_some();
         match exchange.worker.app.send(request, exchange.sending(&self.call)).await {
             Ok(mut response) => {
-                if let Some(spare) = spare
+                if may_replay
+                    && !(takes_writes && exchange.worker.seen().view.takes_writes())
                     && let Some(replay) = ReplayRequest::take(response.headers_mut())
                 {
-                    return self.replay(replay, spare);
+                    return self.replay(replay, request);
                 }
                 exchange.route = match (exchange.class, &self.call.replay) {
                     (Class::Passthrough, _) => Route::Passthrough,
@@ -104,20 +117,21 @@ impl Delivery<'_> {
                 let outcome = Outcome { exchange, call: &mut self.call, view: &seen.view };
                 outcome.of_app(response).await.map(Attempt::Answered)
             }
-            Err(Failure::Unreached(unsent, why)) if exchange.class != Class::Passthrough => {
+            Err(Failure::Unreached(why)) if exchange.class != Class::Passthrough => {
+                drop(under_way);
                 self.call.insist = true;
                 if !self.is_elsewhere(&seen.view) {
                     Box::pin(self.hold_for_app(&why, &seen.view)).await?;
                 }
-                Ok(Attempt::Again(unsent))
+                Ok(Attempt::Again)
             }
             Err(failure) => Err(exchange.failed(&self.call, failure)),
         }
     }
 
     /// The application here says that it did nothing, and that the primary's has to.
-    fn replay(&mut self, replay: ReplayRequest, spare: BoxedRequest) -> Result<Attempt, Problem> {
-        if !spare.body().is_intact() {
+    fn replay(&mut self, replay: ReplayRequest, request: &Request) -> Result<Attempt, Problem> {
+        if !request.body().is_intact() {
             return Err(Problem::new(
                 Kind::BodyTooLargeToReplay,
                 "the application asked for a replay on the primary, but the body is larger than \
@@ -128,12 +142,13 @@ impl Delivery<'_> {
         self.exchange.class = Class::Write;
         self.call.ask.class = Class::Write;
         self.call.replay = Some(replay);
-        Ok(Attempt::Again(spare))
+        Ok(Attempt::Again)
     }
 
     async fn at_primary(
         &mut self,
-        mut request: BoxedRequest,
+        request: &mut Request,
+        view: &ClusterView,
         primary: &Primary,
     ) -> Result<Attempt, Problem> {
         let Some(origin) = self.exchange.worker.peer(&primary.node) else {
@@ -142,39 +157,21 @@ impl Delivery<'_> {
                 "this node knows no address of the primary",
             ));
         };
-        self.address_to(&mut request, primary);
-        let spare = Box::new(request.copy());
-        // A body that is not kept waits until the primary has accepted the request, so that a refused
-        // one can still go elsewhere.
-        request.body_mut().ask_first();
+        self.address_to(request, primary);
         let sending = self.exchange.sending(&self.call);
-        let exchange = &mut *self.exchange;
-        match origin.send(request, sending).await {
-            Ok(response) => match Refusal::of(&response) {
-                Some(refusal) => {
-                    let problem = refused(refusal);
-                    if !spare.body().is_intact() {
-                        // A part of it has gone already: what is left must not pass for the whole.
-                        return Err(problem);
-                    }
-                    self.hold_briefly(problem).await?;
-                    Ok(Attempt::Again(spare))
-                }
-                None => {
-                    exchange.route = match self.call.replay {
-                        Some(_) => Route::Replayed,
-                        None => Route::Primary,
-                    };
-                    let view = exchange.worker.seen();
-                    let outcome = Outcome { exchange, call: &mut self.call, view: &view.view };
-                    outcome.of_peer(response).map(Attempt::Answered)
-                }
-            },
-            Err(Failure::Unreached(unsent, why)) => {
+        let views = self.exchange.worker.shared.view.clone();
+        let answered = tokio::select! {
+            biased;
+            answered = origin.send(request, sending) => answered,
+            () = reign::superseded(views, primary.epoch) => return unanswered(request, sending),
+        };
+        match answered {
+            Ok(response) => self.peer_answered(response, request, view).await,
+            Err(Failure::Unreached(why)) => {
                 let detail = format!("cannot connect to the primary, {}: {why}", primary.node);
                 let problem = Problem::new(Kind::PrimaryUnreachable, detail).retry_safe(true);
-                self.hold_briefly(problem).await?;
-                Ok(Attempt::Again(unsent))
+                self.hold_briefly(problem, view).await?;
+                Ok(Attempt::Again)
             }
             Err(Failure::Broken(why)) => {
                 let detail =
@@ -186,8 +183,32 @@ impl Delivery<'_> {
                     _ => Problem::new(Kind::WriteOutcomeUnknown, detail),
                 })
             }
-            Err(failure) => Err(exchange.failed(&self.call, failure)),
+            Err(failure) => Err(self.exchange.failed(&self.call, failure)),
         }
+    }
+
+    async fn peer_answered(
+        &mut self,
+        response: Response<Body>,
+        request: &Request,
+        view: &ClusterView,
+    ) -> Result<Attempt, Problem> {
+        let Some(refusal) = Refusal::of(&response) else {
+            let exchange = &mut *self.exchange;
+            exchange.route = match self.call.replay {
+                Some(_) => Route::Replayed,
+                None => Route::Primary,
+            };
+            let outcome = Outcome { exchange, call: &mut self.call, view };
+            return outcome.of_peer(response).map(Attempt::Answered);
+        };
+        let problem = refused(refusal);
+        if !request.body().is_intact() {
+            // A part of it has gone already: what is left must not pass for the whole.
+            return Err(problem);
+        }
+        self.hold_briefly(problem, view).await?;
+        Ok(Attempt::Again)
     }
 
     /// Tells the primary what was found out about the request.
@@ -198,6 +219,7 @@ impl Delivery<'_> {
             consistency: self.call.ask.consistency,
             token: self.call.ask.token,
             malformed: self.call.malformed_token,
+            ack: self.call.ack,
         };
         request.tell(forwarded.to_lines());
         if let Some(replay) = &self.call.replay {
@@ -231,11 +253,9 @@ impl Delivery<'_> {
         let worker = &self.exchange.worker;
         let _held = worker.metrics.held(self.exchange.class);
         let caught_up = async {
-            match self.call.ask.token {
-                Some(token) if self.exchange.class == Class::Read => {
-                    let position = worker.shared.engine.position();
-                    position.wait(route::with_epoch(token, position.get())).await;
-                }
+            let position = worker.shared.engine.position();
+            match route::needed(&self.call.ask, view, position.get()) {
+                Some(needed) if self.exchange.class == Class::Read => position.wait(needed).await,
                 _ => std::future::pending().await,
             }
         };
@@ -248,15 +268,14 @@ impl Delivery<'_> {
         if timeout_at(self.call.give_up, change).await.is_ok() {
             return Ok(());
         }
-        let (kind, detail) = if view.quorum {
-            (Kind::NoPrimary, "no node has become primary in time; the request was not passed on")
-        } else {
-            (Kind::NoQuorum, "this node cannot reach a majority of the cluster's nodes")
-        };
-        Err(Problem::new(kind, detail).after_waiting())
+        let problem = Problem::new(
+            Kind::NoPrimary,
+            "no node has become primary in time; the request was not passed on",
+        );
+        Err(if view.quorum { problem.after_waiting() } else { no_quorum() })
     }
 
-    /// Waits until the application is found to answer again, or a read had better go elsewhere.
+    /// Waits until the application is found to answer again, or the request had better go elsewhere.
     async fn hold_for_app(&self, why: &io::Error, view: &ClusterView) -> Result<(), Problem> {
         let _place = self.take_place()?;
         let _held = self.exchange.worker.metrics.held(self.exchange.class);
@@ -265,6 +284,7 @@ impl Delivery<'_> {
         let found = async {
             tokio::select! {
                 () = app.recovered() => {}
+                () = changed(self.exchange.worker.shared.view.clone(), view) => {}
                 Ok(_) = reports.wait_for(|r| !r.up), if self.has_elsewhere(view) => {}
             }
         };
@@ -272,21 +292,21 @@ impl Delivery<'_> {
         waited.map_err(|_| self.exchange.app_down(why).after_waiting())
     }
 
-    /// Waits a little before the primary is tried again, or until the view changes. Once the time is
-    /// up the client is told `problem`.
-    async fn hold_briefly(&mut self, problem: Problem) -> Result<(), Problem> {
+    /// Waits a little before the primary is tried again, or until the view is another one than that
+    /// under which it was tried. Once the time is up the client is told `problem`.
+    async fn hold_briefly(&mut self, problem: Problem, view: &ClusterView) -> Result<(), Problem> {
         let _place = self.take_place()?;
         let worker = &self.exchange.worker;
         let _held = worker.metrics.held(self.exchange.class);
-        let view = worker.seen();
-        let change = async {
+        let next_pause = async {
             tokio::select! {
-                () = sleep(self.pause) => {}
-                () = changed(worker.shared.view.clone(), &view.view) => {}
+                () = sleep(self.pause) => (self.pause * 2).min(LONGEST_PAUSE),
+                // Another primary, which may need a moment more before it takes writes.
+                () = changed(worker.shared.view.clone(), view) => FIRST_PAUSE,
             }
         };
-        timeout_at(self.call.give_up, change).await.map_err(|_| problem)?;
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        let next_pause = timeout_at(self.call.give_up, next_pause).await;
+        self.pause = next_pause.map_err(|_| if view.quorum { problem } else { no_quorum() })?;
         Ok(())
     }
 
@@ -306,6 +326,21 @@ async fn changed(mut views: watch::Receiver<ClusterView>, from: &ClusterView) {
     if views.wait_for(|now| now != from).await.is_err() {
         std::future::pending::<()>().await;
     }
+}
+
+/// There is a later primary, and no answer of the one that was asked: it may be cut off.
+fn unanswered(request: &Request, sending: Sending) -> Result<Attempt, Problem> {
+    let detail = "another node became the primary before the former one had answered";
+    match sending {
+        Sending::Repeatable if request.body().is_intact() => Ok(Attempt::Again),
+        Sending::Repeatable => Err(Problem::new(Kind::PrimaryUnreachable, detail).retry_safe(true)),
+        _ => Err(Problem::new(Kind::WriteOutcomeUnknown, detail)),
+    }
+}
+
+fn no_quorum() -> Problem {
+    let detail = "this node cannot reach a majority of the cluster's nodes";
+    Problem::new(Kind::NoQuorum, detail).after_waiting()
 }
 
 fn refused(refusal: Refusal) -> Problem {

@@ -25,9 +25,11 @@ use super::problem::{Kind, Problem};
 use super::request::{self, Upgrade};
 use super::route::{Ask, Route};
 use super::token::{self, Carried};
-use super::upstream::{BoxedRequest, Failure, Lines, Request, Sending};
+use super::upstream::{Failure, Lines, Request, Sending};
 use super::worker::Worker;
-use crate::config::Consistency;
+use super::writes::UnderWay;
+use crate::cluster::ClusterView;
+use crate::config::{Ack, Consistency};
 use crate::rules::Class;
 
 /// A response on its way to a client, or to the peer whose client it is.
@@ -61,6 +63,8 @@ pub struct Logged {
 pub struct Call {
     pub(super) ask: Ask,
     pub(super) malformed_token: bool,
+    /// Who must hold it before it is answered, if it writes.
+    pub(super) ack: Ack,
     pub(super) upgrade: Option<OnUpgrade>,
     pub(super) over_tls: bool,
     pub(super) from_peer: bool,
@@ -152,15 +156,15 @@ impl Exchange {
         // An endless wait is impossible: whatever is tried ends at `give_up` or with an answer.
         let mut delivery = Delivery { exchange: self, call, pause: FIRST_PAUSE };
         loop {
-            match delivery.attempt(request).await? {
+            match delivery.attempt(&mut request).await? {
                 Attempt::Answered(response) => return Ok(response),
-                Attempt::Again(again) => request = again,
+                Attempt::Again => {}
             }
         }
     }
 
     /// Makes the request that an application gets.
-    fn compose(&self, accepted: Accepted, body: Outgoing) -> (BoxedRequest, Box<Call>) {
+    fn compose(&self, accepted: Accepted, body: Outgoing) -> (Box<Request>, Box<Call>) {
         let Accepted { mut head, call, carried, hops, .. } = accepted;
         let mut lines = Lines::with_capacity(LINES);
         carried.strip(&mut head.headers, &mut lines);
@@ -175,7 +179,7 @@ impl Exchange {
         body: Outgoing,
         upgrade: bool,
         mut lines: Lines,
-    ) -> BoxedRequest {
+    ) -> Box<Request> {
         let mut fields = head.headers;
         let found = headers::clean(&mut fields, self.client.trust());
         self.client.describe(&mut fields, found, &mut lines);
@@ -213,6 +217,7 @@ impl Exchange {
         let call = Call {
             ask: Ask { class: verdict.class, consistency, token: carried.token },
             malformed_token: carried.malformed,
+            ack: verdict.ack.unwrap_or(self.worker.shared.ack.level),
             over_tls: self.client.is_over_tls(&head.headers),
             upgrade: match upgrade {
                 Upgrade::WebSocket => head.extensions.remove::<OnUpgrade>(),
@@ -232,11 +237,19 @@ impl Exchange {
     /// larger size than what is not.
     pub(super) async fn read_body(&self, body: Incoming) -> Result<Outgoing, Problem> {
         let config = &self.worker.shared.config;
-        let elsewhere = self.worker.shared.dialer.is_some() && !self.worker.seen().view.writable;
+        let shared = &self.worker.shared;
+        let elsewhere = shared.dialer.is_some() && !self.worker.seen().view.takes_writes();
         let settled = self.class == Class::Passthrough || !elsewhere;
         let keep = if settled { config.buffer_body } else { config.replay_body };
         let body = Outgoing::prepare(body, keep, config.body_timeout).await;
         body.map_err(|why| unread(&why))
+    }
+
+    /// Counts a write that is about to go to the application here as under way; `None` if this node
+    /// has ceased to take writes in the reign that `view` tells of.
+    pub(super) fn enter(&self, view: &ClusterView) -> Option<UnderWay> {
+        let shared = &self.worker.shared;
+        shared.writes.enter(&shared.view, view.epoch())
     }
 
     /// A safe method is repeatable whatever it does here; a read is by its rule.
@@ -256,7 +269,7 @@ impl Exchange {
     pub(super) fn failed(&self, call: &Call, failure: Failure) -> Problem {
         let repeatable = self.sending(call) == Sending::Repeatable;
         match failure {
-            Failure::Unreached(_, why) => self.app_down(&why),
+            Failure::Unreached(why) => self.app_down(&why),
             Failure::Timeout => {
                 Problem::new(Kind::AppTimeout, "the application did not answer in time")
                     .retry_safe(repeatable)

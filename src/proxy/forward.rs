@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::token;
 use super::upstream::Lines;
 use crate::cluster::{ClusterView, Epoch};
-use crate::config::Consistency;
+use crate::config::{Ack, Consistency};
 use crate::rules::Class;
 use crate::txid::{Position, Token, Txid};
 
@@ -38,6 +38,9 @@ pub struct Forwarded {
     /// The client's token was malformed.
     #[serde(default)]
     pub malformed: bool,
+    /// Who must hold a write before it is answered, by the entry's rules.
+    #[serde(default)]
+    pub ack: Ack,
 }
 
 impl Forwarded {
@@ -102,9 +105,14 @@ impl Refusal {
     }
 }
 
-/// Whether this node takes a forwarded request.
-pub fn accept(forwarded: &Forwarded, view: &ClusterView, stopping: bool) -> Result<(), Refusal> {
-    if !view.writable || view.epoch() != forwarded.epoch {
+/// Whether this node takes a forwarded request; `takes_writes`: it may take one at this moment.
+pub fn accept(
+    forwarded: &Forwarded,
+    view: &ClusterView,
+    takes_writes: bool,
+    stopping: bool,
+) -> Result<(), Refusal> {
+    if !takes_writes || view.epoch() != forwarded.epoch {
         Err(Refusal::NotPrimary)
     } else if stopping {
         Err(Refusal::Stopping)
@@ -131,6 +139,7 @@ mod tests {
             consistency: Consistency::Monotonic,
             token: Some(Position { epoch: Epoch(2), txid: Txid(7) }),
             malformed: false,
+            ack: Ack::Majority,
         }
     }
 
@@ -140,6 +149,9 @@ mod tests {
         headers.insert(FORWARDED, forwarded(3).value().unwrap());
         assert_eq!(Forwarded::take(&mut headers), Some(forwarded(3)));
         assert!(headers.is_empty());
+        let older = r#"{"epoch":3,"class":"write","consistency":"monotonic","token":null}"#;
+        headers.insert(FORWARDED, HeaderValue::from_static(older));
+        assert_eq!(Forwarded::take(&mut headers).unwrap().ack, Ack::Primary);
         headers.insert(FORWARDED, HeaderValue::from_static("nonsense"));
         assert_eq!(Forwarded::take(&mut headers), None);
     }
@@ -147,12 +159,12 @@ mod tests {
     #[test]
     fn only_the_primary_of_that_epoch_accepts() {
         let view = ClusterView::single("me".parse().unwrap(), Epoch(3));
-        assert_eq!(accept(&forwarded(3), &view, false), Ok(()));
-        assert_eq!(accept(&forwarded(2), &view, false), Err(Refusal::NotPrimary));
-        assert_eq!(accept(&forwarded(4), &view, false), Err(Refusal::NotPrimary));
-        assert_eq!(accept(&forwarded(3), &view, true), Err(Refusal::Stopping));
-        let fenced = ClusterView { writable: false, ..view };
-        assert_eq!(accept(&forwarded(3), &fenced, false), Err(Refusal::NotPrimary));
+        let accepts = |epoch, takes, stops| accept(&forwarded(epoch), &view, takes, stops);
+        assert_eq!(accepts(3, true, false), Ok(()));
+        assert_eq!(accepts(2, true, false), Err(Refusal::NotPrimary));
+        assert_eq!(accepts(4, true, false), Err(Refusal::NotPrimary));
+        assert_eq!(accepts(3, false, false), Err(Refusal::NotPrimary));
+        assert_eq!(accepts(3, true, true), Err(Refusal::Stopping));
     }
 
     #[test]

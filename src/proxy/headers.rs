@@ -33,6 +33,11 @@ pub const HOPS: HeaderName = HeaderName::from_static("litepilot-hops");
 /// `Litepilot-Consistency`: the level a client asks for.
 pub const CONSISTENCY: HeaderName = HeaderName::from_static("litepilot-consistency");
 
+/// `Litepilot-Ack`: who holds a write, if more than the primary was asked for.
+pub const ACK: HeaderName = HeaderName::from_static("litepilot-ack");
+/// `Litepilot-Lost-Write`: what the client's token stood for was lost in a failover.
+pub const LOST_WRITE: HeaderName = HeaderName::from_static("litepilot-lost-write");
+
 /// Whether a field concerns one connection only (RFC 9110, 7.6.1). `Trailer` does not, since trailers
 /// are passed on.
 pub fn is_hop_by_hop(name: &HeaderName) -> bool {

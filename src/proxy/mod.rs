@@ -4,6 +4,7 @@
 //! [`headers`] and [`token`]. It knows the cluster only as a [`ClusterView`](crate::cluster).
 
 pub mod acceptor;
+pub mod ack;
 pub mod activity;
 pub mod alarm;
 pub mod answer;
@@ -18,12 +19,14 @@ pub mod health;
 pub mod hold;
 pub mod problem;
 pub mod receive;
+pub mod reign;
 pub mod request;
 pub mod route;
 pub mod token;
 pub mod tunnel;
 pub mod upstream;
 pub mod worker;
+pub mod writes;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -36,7 +39,7 @@ use tokio::runtime::LocalRuntime;
 use tokio::sync::mpsc;
 
 use crate::peer;
-use crate::telemetry::metrics::{Metrics, WorkerMetrics};
+use crate::telemetry::metrics::WorkerMetrics;
 use acceptor::{Accepted, Slots};
 use worker::{Shared, Worker};
 
@@ -56,12 +59,7 @@ impl DataPlane {
     /// # Errors
     ///
     /// When the system gives us no thread or no event queue.
-    pub fn start(
-        listener: TcpListener,
-        shared: Arc<Shared>,
-        metrics: &Metrics,
-        workers: usize,
-    ) -> io::Result<Self> {
+    pub fn start(listener: TcpListener, shared: Arc<Shared>, workers: usize) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let slots = Slots::new(shared.config.max_connections);
@@ -70,7 +68,8 @@ impl DataPlane {
         let (senders, receivers) = acceptor::channels(workers);
         let mut threads = Vec::new();
         for (i, connections) in receivers.into_iter().enumerate() {
-            let (shared, metrics, slots) = (shared.clone(), metrics.worker(i), slots.clone());
+            let (shared, slots) = (shared.clone(), slots.clone());
+            let metrics = shared.metrics.worker(i);
             let stopped = stopped.clone();
             threads.push(spawn(format!("proxy-{i}"), stopped, move || {
                 work(shared, metrics, slots, connections)

@@ -9,6 +9,7 @@ use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
 
+use super::{ack, headers};
 use crate::html::escaped;
 
 /// What kind of thing went wrong. The names are part of the contract with users.
@@ -175,18 +176,21 @@ impl Problem {
         };
         let mut response = Response::new(Bytes::from(body));
         *response.status_mut() = self.status;
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let fields = response.headers_mut();
+        fields.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(seconds) = self.retry_after {
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+            fields.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         // What can be read in two ways may end in two places: what follows it is no request.
         if self.kind == Kind::BadRequest {
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            fields.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if self.kind == Kind::AckTimeout {
+            fields.insert(headers::ACK, ack::TIMEOUT);
         }
         if let Some(methods) = self.allow {
-            headers.insert(http::header::ALLOW, HeaderValue::from_static(methods));
+            fields.insert(http::header::ALLOW, HeaderValue::from_static(methods));
         }
         response
     }

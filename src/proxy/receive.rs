@@ -7,7 +7,7 @@ use http::header::EXPECT;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
-use super::answer::Outcome;
+use super::answer::{Outcome, ReplayRequest};
 use super::body::Outgoing;
 use super::client::Client;
 use super::exchange::{Call, ClientResponse, Exchange, Served};
@@ -16,6 +16,7 @@ use super::problem::{Kind, Problem};
 use super::route::{Ask, Route};
 use super::upstream::{Failure, Lines, Sending};
 use super::worker::Worker;
+use crate::rules::Class;
 
 /// Why a forwarded request got no answer of the application.
 enum Stop {
@@ -45,7 +46,8 @@ impl Exchange {
             return Err(Stop::Failed(problem));
         };
         let seen = self.worker.seen();
-        forward::accept(&forwarded, &seen.view, self.worker.is_draining())
+        let takes_writes = seen.view.takes_writes();
+        forward::accept(&forwarded, &seen.view, takes_writes, self.worker.is_draining())
             .map_err(Stop::Refused)?;
         self.class = forwarded.class;
         self.route = Route::Local;
@@ -56,14 +58,25 @@ impl Exchange {
         } else {
             self.read_body(body).await.map_err(|_| Stop::Failed(cut_off(true)))?
         };
+        let is_write = self.class == Class::Write;
+        let under_way = if is_write { self.enter(&seen.view) } else { None };
+        if is_write && under_way.is_none() {
+            return Err(Stop::Refused(Refusal::NotPrimary));
+        }
         let mut request = self.outgoing(head, body, call.upgrade.is_some(), Lines::default());
         request.tell(seen.told.clone());
-        match self.worker.app.send(request, self.sending(&call)).await {
-            Ok(response) => {
+        match self.worker.app.send(&request, self.sending(&call)).await {
+            Ok(mut response) => {
+                if !self.worker.seen().view.takes_writes()
+                    && ReplayRequest::take(response.headers_mut()).is_some()
+                {
+                    // It did nothing, since this node ceased to be the primary meanwhile.
+                    return Err(Stop::Refused(Refusal::NotPrimary));
+                }
                 let outcome = Outcome { exchange: self, call: &mut call, view: &seen.view };
                 outcome.of_app(response).await.map_err(Stop::Failed)
             }
-            Err(Failure::Unreached(unsent, _)) if unsent.body().is_intact() => {
+            Err(Failure::Unreached(_)) if request.body().is_intact() => {
                 Err(Stop::Refused(Refusal::AppDown))
             }
             Err(Failure::Client(_)) => {
@@ -74,10 +87,11 @@ impl Exchange {
     }
 
     fn call_of(&self, forwarded: Forwarded, upgrade: Option<OnUpgrade>) -> Call {
-        let Forwarded { class, consistency, token, malformed, .. } = forwarded;
+        let Forwarded { class, consistency, token, malformed, ack, .. } = forwarded;
         Call {
             ask: Ask { class, consistency, token },
             malformed_token: malformed,
+            ack,
             upgrade,
             over_tls: false,
             from_peer: true,

@@ -1,9 +1,9 @@
 //! Where a request goes. Pure.
 
-use crate::cluster::ClusterView;
+use crate::cluster::{ClusterView, Epoch};
 use crate::config::Consistency;
 use crate::rules::Class;
-use crate::txid::{Position, Token};
+use crate::txid::{Position, Token, Txid};
 
 /// Where the answer came from, as `Litepilot-Route` and the metrics name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -69,29 +69,38 @@ pub enum Decision {
     Hold,
 }
 
-/// Decides from the class of a request, the view of the cluster and this node's position.
-pub fn decide(ask: &Ask, view: &ClusterView, position: Position) -> Decision {
+/// Decides from the class of a request, the view of the cluster, whether this node takes writes at this
+/// moment, and its position.
+pub fn decide(ask: &Ask, view: &ClusterView, takes_writes: bool, position: Position) -> Decision {
     match ask.class {
         Class::Passthrough => Decision::Here,
-        _ if view.writable => Decision::Here,
+        _ if takes_writes => Decision::Here,
         Class::Write => to_primary(view),
-        Class::Read => match (ask.consistency, ask.token) {
-            (Consistency::Eventual, _) => Decision::Here,
-            (Consistency::Strong, _) => to_primary(view),
-            (_, None) => Decision::Here,
-            (_, Some(token)) => {
-                let token = with_epoch(token, position);
-                if token <= position {
-                    Decision::Here
-                } else if token.txid.0 > position.txid.0.saturating_add(FAR_AHEAD)
-                    && view.primary.is_some()
-                {
-                    to_primary(view)
+        Class::Read => match needed(ask, view, position) {
+            None => to_primary(view),
+            Some(needed) if needed <= position => Decision::Here,
+            Some(needed) => {
+                let near = needed.txid.0 <= position.txid.0.saturating_add(FAR_AHEAD);
+                if near || view.primary.is_none() {
+                    Decision::HereAfter(needed)
                 } else {
-                    Decision::HereAfter(token)
+                    to_primary(view)
                 }
             }
         },
+    }
+}
+
+/// The position from which on this node's copy will do for a read; `None` if only the primary's will.
+///
+/// With a token a copy has to follow the newest reign too: what it holds of an older one may be what
+/// the next began without.
+pub fn needed(ask: &Ask, view: &ClusterView, position: Position) -> Option<Position> {
+    match (ask.consistency, ask.token) {
+        (Consistency::Strong, _) => None,
+        (Consistency::Eventual, _) | (_, None) => Some(Position::default()),
+        (_, Some(token)) if token.epoch == Epoch(0) => Some(with_epoch(token, position)),
+        (_, Some(token)) => Some(token.max(Position { epoch: view.newest_epoch(), txid: Txid(0) })),
     }
 }
 
@@ -106,7 +115,7 @@ pub fn to_primary(view: &ClusterView) -> Decision {
 
 /// A client that keeps only LiteFS' own cookie means this node's epoch.
 pub fn with_epoch(mut token: Token, position: Position) -> Token {
-    if token.epoch.0 == 0 {
+    if token.epoch == Epoch(0) {
         token.epoch = position.epoch;
     }
     token
@@ -116,8 +125,8 @@ pub fn with_epoch(mut token: Token, position: Position) -> Token {
 mod tests {
     use super::*;
     use crate::claim::Claim;
-    use crate::cluster::{Epoch, NodeId, Primary, Role};
-    use crate::txid::Txid;
+    use crate::cluster::{NodeId, Primary, Role, Start};
+    use crate::txid::Stamp;
     use std::time::SystemTime;
 
     fn node(name: &str) -> NodeId {
@@ -158,7 +167,7 @@ mod tests {
                 [Consistency::Eventual, Consistency::ReadYourWrites, Consistency::Strong]
             {
                 let ask = ask(class, consistency, Some(at(9, 9)));
-                assert_eq!(decide(&ask, &view, HERE), Decision::Here);
+                assert_eq!(decide(&ask, &view, true, HERE), Decision::Here);
             }
         }
     }
@@ -166,16 +175,53 @@ mod tests {
     #[test]
     fn a_write_goes_to_the_primary_or_waits_for_one() {
         let write = ask(Class::Write, Consistency::Eventual, None);
-        assert_eq!(decide(&write, &replica(Some("other")), HERE), Decision::ToPrimary);
-        assert_eq!(decide(&write, &replica(None), HERE), Decision::Hold);
-        assert_eq!(decide(&write, &replica(Some("me")), HERE), Decision::Hold, "not writable yet");
+        let decide = |primary| decide(&write, &replica(primary), false, HERE);
+        assert_eq!(decide(Some("other")), Decision::ToPrimary);
+        assert_eq!(decide(None), Decision::Hold);
+        assert_eq!(decide(Some("me")), Decision::Hold, "not writable yet");
+    }
+
+    #[test]
+    fn a_primary_whose_claim_has_lapsed_holds_what_only_the_primary_may_do() {
+        use Consistency::*;
+        let view = ClusterView::single(node("me"), Epoch(3));
+        let lapsed =
+            |class, consistency, token| decide(&ask(class, consistency, token), &view, false, HERE);
+        assert_eq!(lapsed(Class::Write, Eventual, None), Decision::Hold);
+        assert_eq!(lapsed(Class::Read, Strong, Some(at(3, 1))), Decision::Hold);
+        assert_eq!(lapsed(Class::Read, Monotonic, Some(at(3, 10_101))), Decision::Hold);
+        let ahead = at(3, 101);
+        assert_eq!(lapsed(Class::Read, Monotonic, Some(ahead)), Decision::HereAfter(ahead));
+        assert_eq!(lapsed(Class::Read, ReadYourWrites, None), Decision::Here);
+    }
+
+    #[test]
+    fn a_copy_of_an_older_reign_serves_no_tokens() {
+        let behind = at(2, 500);
+        for view in [
+            replica(Some("other")),
+            ClusterView {
+                starts: [Start { epoch: Epoch(3), held: Stamp::default() }].into(),
+                ..replica(None)
+            },
+        ] {
+            let read = |token| {
+                let ask = ask(Class::Read, Consistency::ReadYourWrites, token);
+                decide(&ask, &view, false, behind)
+            };
+            assert_eq!(read(Some(at(2, 1))), Decision::HereAfter(at(3, 0)));
+            assert_eq!(read(Some(at(3, 2))), Decision::HereAfter(at(3, 2)));
+            assert_eq!(read(Some(at(0, 1))), Decision::Here, "LiteFS' own cookie");
+            assert_eq!(read(None), Decision::Here);
+        }
     }
 
     #[test]
     fn a_read_goes_by_its_token() {
         use Consistency::*;
         let other = replica(Some("other"));
-        let read = |consistency, token| decide(&ask(Class::Read, consistency, token), &other, HERE);
+        let read =
+            |consistency, token| decide(&ask(Class::Read, consistency, token), &other, false, HERE);
         assert_eq!(read(ReadYourWrites, None), Decision::Here);
         assert_eq!(read(ReadYourWrites, Some(at(3, 100))), Decision::Here);
         assert_eq!(read(ReadYourWrites, Some(at(2, 999))), Decision::Here, "of an earlier epoch");
@@ -191,6 +237,6 @@ mod tests {
     #[test]
     fn passthrough_goes_here_whatever_happens() {
         let ask = ask(Class::Passthrough, Consistency::Strong, Some(at(9, 9)));
-        assert_eq!(decide(&ask, &replica(None), HERE), Decision::Here);
+        assert_eq!(decide(&ask, &replica(None), false, HERE), Decision::Here);
     }
 }

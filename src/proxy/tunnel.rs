@@ -8,9 +8,21 @@ use hyper_util::rt::TokioIo;
 use tokio::io::copy_bidirectional;
 
 use super::client::Client;
+use super::reign;
 use super::upstream::Tunnel;
 use super::worker::Worker;
 use crate::cluster::Epoch;
+
+/// What a socket ends with, beside its two sides and this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tied {
+    /// Nothing: it reads.
+    Freely,
+    /// This node's right to take writes in that epoch.
+    ToClaim(Epoch),
+    /// The reign of another node. That one closes it, unless it is cut off.
+    ToReign(Epoch),
+}
 
 /// Ties the two connections together. `client` keeps its place among the connections meanwhile.
 pub fn spawn(
@@ -18,9 +30,9 @@ pub fn spawn(
     client: Rc<Client>,
     client_side: OnUpgrade,
     mut app_side: Tunnel,
-    tied: Option<Epoch>,
+    tied: Tied,
 ) {
-    let mut views = worker.shared.view.clone();
+    let views = worker.shared.view.clone();
     let mut draining = worker.shared.draining.clone();
     tokio::task::spawn_local(async move {
         let _place = client;
@@ -31,8 +43,9 @@ pub fn spawn(
         };
         let over = async {
             match tied {
-                Some(epoch) => drop(views.wait_for(|v| !v.writable || v.epoch() != epoch).await),
-                None => std::future::pending().await,
+                Tied::Freely => std::future::pending().await,
+                Tied::ToClaim(epoch) => reign::closed(views, epoch).await,
+                Tied::ToReign(epoch) => reign::superseded(views, epoch).await,
             }
         };
         tokio::select! {

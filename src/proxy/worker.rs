@@ -15,17 +15,19 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::acceptor::Slots;
+use super::ack::Acknowledging;
 use super::headers;
 use super::hold::Holds;
 use super::token;
-use super::upstream::{Dial, Limits, Lines, Origin};
+use super::upstream::{Dial, Limits, Lines, Origin, PrimaryDial};
+use super::writes::Writes;
 use crate::cluster::{ClusterView, NodeId};
 use crate::config;
 use crate::engine::Engine;
 use crate::peer::Dialer;
 use crate::process::health::AppHealth;
 use crate::rules::RuleSet;
-use crate::telemetry::metrics::WorkerMetrics;
+use crate::telemetry::metrics::{Metrics, WorkerMetrics};
 
 /// How long an idle connection to a peer is kept.
 const PEER_KEEP: Duration = Duration::from_secs(60);
@@ -52,6 +54,12 @@ pub struct Shared {
     pub forwarded: Arc<Slots>,
     /// How many requests wait.
     pub holds: Holds,
+    /// Who must hold a write before it is answered, and who does.
+    pub ack: Acknowledging,
+    /// Rare events are counted here.
+    pub metrics: Arc<Metrics>,
+    /// How many writes are under way.
+    pub writes: Arc<Writes>,
     /// Set once, when the node begins to stop.
     pub draining: watch::Receiver<bool>,
 }
@@ -115,9 +123,12 @@ impl Worker {
             return Some(origin.clone());
         }
         let dialer = self.shared.dialer.as_ref()?;
-        dialer.peers().find(|known| *known == node)?;
+        if !dialer.peers().borrow().contains(node) {
+            return None;
+        }
         let limits = limits(&self.shared.config, PEER_KEEP);
-        let origin = Origin::new(Dial::Peer(dialer.clone(), node.clone()), limits);
+        let way = PrimaryDial::new(dialer.clone(), node.clone(), self.shared.view.clone());
+        let origin = Origin::new(Dial::Peer(way), limits);
         self.peers.borrow_mut().insert(node.clone(), origin.clone());
         Some(origin)
     }

@@ -164,9 +164,9 @@ impl RuleSet {
         }))
     }
 
-    /// Whether a rule wants more than the primary to hold a write before its client is answered.
-    pub fn asks_for_acks(&self) -> bool {
-        self.rules.iter().any(|rule| rule.verdict.ack.is_some_and(|ack| ack != Ack::Primary))
+    /// Whether a rule asks for this to hold a write before its client is answered.
+    pub fn asks_for(&self, ack: Ack) -> bool {
+        self.rules.iter().any(|rule| rule.verdict.ack == Some(ack))
     }
 
     /// Where a rule stands, as `file:line`; of [`Verdict::rule`].

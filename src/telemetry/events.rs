@@ -45,6 +45,17 @@ impl Events {
     pub fn record(&self, kind: &'static str, text: impl Into<String>) {
         let text = beginning(&text.into(), LONGEST_TEXT).to_owned();
         tracing::info!(kind, "{text}");
+        self.keep(kind, text);
+    }
+
+    /// Likewise, of something that somebody should see to.
+    pub fn warn(&self, kind: &'static str, text: impl Into<String>) {
+        let text = beginning(&text.into(), LONGEST_TEXT).to_owned();
+        tracing::warn!(kind, "{text}");
+        self.keep(kind, text);
+    }
+
+    fn keep(&self, kind: &'static str, text: String) {
         let event = Arc::new(Event { at: rfc3339(SystemTime::now()), kind, text });
         let mut kept = self.kept();
         if kept.len() == KEPT {

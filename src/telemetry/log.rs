@@ -10,7 +10,8 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use tracing::level_filters::LevelFilter;
+use tracing::Level;
+use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::beginning;
@@ -45,9 +46,8 @@ pub fn init(config: &Log) -> io::Result<()> {
         // Another thread was faster; ours ends when its last sender is dropped here.
         return Ok(());
     }
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(LevelFilter::from_level(config.level))
-        .with_writer(Queue(sender));
+    let subscriber =
+        tracing_subscriber::fmt().with_env_filter(filter(config.level)).with_writer(Queue(sender));
     // An error means that somebody else (a test) has set a subscriber before: it stays.
     let _ = match config.format {
         LogFormat::Text => tracing::subscriber::set_global_default(
@@ -58,6 +58,13 @@ pub fn init(config: &Log) -> io::Result<()> {
         }
     };
     Ok(())
+}
+
+/// What openraft says is for its authors, and with a node down it says much: we report ourselves what
+/// concerns an operator.
+fn filter(level: Level) -> EnvFilter {
+    let others = if level == Level::TRACE { "trace" } else { "off" };
+    EnvFilter::new(format!("{level},openraft={others}"))
 }
 
 /// Waits until everything logged so far is written, or for `at_most`. For the end of the process.

@@ -14,10 +14,19 @@ const REPLICA: usize = 1;
 
 #[tokio::test]
 async fn an_upload_of_100_mb_streams_through_a_replica_to_the_primary() {
+    upload(Plan::flask()).await;
+}
+
+#[tokio::test]
+async fn over_tls_too_an_upload_of_100_mb_streams_through_a_replica_to_the_primary() {
+    upload(Plan::flask().tls()).await;
+}
+
+async fn upload(plan: Plan) {
     const LENGTH: usize = 100_000_000;
     // hashlib.sha256(bytes(i % 251 for i in range(100_000_000))).hexdigest()
     const SHA256: &str = "b736eb4f696a0f5f7df764258137852674817095d20f2adb9aba29758540efce";
-    let cluster = Plan::flask().start().await;
+    let cluster = plan.start().await;
     let pattern: Vec<u8> = (0..251 * 1000).map(|i| (i % 251) as u8).collect();
     for chunked in [false, true] {
         let mut client = cluster.client(REPLICA).await;

@@ -16,7 +16,16 @@ const ECHO: &[u8] = b"\x81\x05Hello";
 
 #[tokio::test]
 async fn a_socket_that_writes_ends_at_the_primary_and_with_it_others_stay() {
-    let mut cluster = Plan::ws_echo().rules(RULES).start().await;
+    a_socket_that_writes_ends(Plan::ws_echo()).await;
+}
+
+#[tokio::test]
+async fn over_tls_too_a_socket_that_writes_ends_at_the_primary_and_with_it_others_stay() {
+    a_socket_that_writes_ends(Plan::ws_echo().tls()).await;
+}
+
+async fn a_socket_that_writes_ends(plan: Plan) {
+    let mut cluster = plan.rules(RULES).start().await;
     let mut sockets = Vec::new();
     for (path, node) in [("/ws/live/1", NAMES[PRIMARY]), ("/ws/other", NAMES[REPLICA])] {
         let mut socket = cluster.client(REPLICA).await;

@@ -166,6 +166,14 @@ const MORE: Table = &[
         "cluster: {peers: {node-1: 'a:1', b: 'b:1'}}",
         &[("2:1", "cluster.tls: missing, but required")],
     ),
+    (
+        "cluster: {peers: {node-1: 'localhost:1', b: 'localhost:2'}, listen: ':1'}",
+        &[("2:69", "0.0.0.0:1 is open to other machines, and without tls")],
+    ),
+    (
+        "cluster: {peers: {node-1: 'localhost:1', b: 'localhost:2'}, advertise: 'a:1'}",
+        &[("2:1", "cluster.tls: missing, but required")],
+    ),
     ("cluster: {tls: {ca: /a, cert: /b}}", &[("2:11", "cluster.tls.key: missing")]),
     ("cluster: {lease: {ttl: 500ms}}", &[("2:24", "500ms is too short: write at least 1s")]),
     (

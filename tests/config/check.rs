@@ -39,6 +39,21 @@ fn a_good_file_is_fine() {
 }
 
 #[test]
+fn a_replica_that_is_asked_for_and_does_not_exist_is_noted() {
+    let home = tempfile::tempdir().unwrap();
+    let rules = "rules:\n  - {match: {path: /pay}, as: write, ack: one}\n";
+    fs::write(home.path().join("rules.yml"), rules).unwrap();
+    let by_rule = local("").replace("proxy: {", "proxy: {rules: [rules.yml], ");
+    for text in [local("cluster: {ack: one}\n"), by_rule] {
+        let (lines, code) = check(home.path(), &text);
+        assert_eq!(code, Some(0), "{lines:?}");
+        assert!(lines[1].contains("note: ack: `one`") && lines[1].contains("peers"), "{lines:?}");
+    }
+    let (lines, _) = check(home.path(), local("cluster: {ack: majority}\n"));
+    assert_eq!(lines.len(), 1, "{lines:?}");
+}
+
+#[test]
 fn without_c_the_file_in_this_directory_counts() {
     let home = tempfile::tempdir().unwrap();
     fs::write(home.path().join("litepilot.yml"), local("")).unwrap();

@@ -84,8 +84,15 @@ fn a_witness_is_no_candidate() {
 #[test]
 fn loopback_peers_need_no_certificates() {
     for host in ["localhost", "127.0.0.1", "[::1]"] {
-        let text = format!("cluster: {{peers: {{node-1: '{host}:1', node-2: '{host}:2'}}}}");
-        assert_eq!(good(&minimal(&text)).cluster.tls, None);
+        let text = format!("peers: {{node-1: '{host}:1', node-2: '{host}:2'}}");
+        let cluster = good(&minimal(&format!("cluster: {{{text}}}"))).cluster;
+        assert_eq!(cluster.tls, None);
+        // Nobody else can connect, unless that is wanted.
+        assert!(cluster.listen.ip().is_loopback());
+        for open in ["insecure: true", "tls: {ca: /a, cert: /b, key: /c}"] {
+            let cluster = good(&minimal(&format!("cluster: {{{text}, {open}}}"))).cluster;
+            assert!(cluster.listen.ip().is_unspecified());
+        }
     }
 }
 

@@ -84,6 +84,22 @@ pub struct DemoNode {
 }
 
 impl Demo {
+    /// Whoever takes writes.
+    pub fn primary(&self) -> &DemoNode {
+        let mut found = None;
+        until("a node takes writes", || {
+            found = self.nodes.iter().find(|node| node.status()["writable"] == true);
+            found.is_some()
+        });
+        found.unwrap()
+    }
+
+    /// The others.
+    pub fn replicas(&self) -> Vec<&DemoNode> {
+        let primary = &self.primary().name;
+        self.nodes.iter().filter(|node| node.name != *primary).collect()
+    }
+
     /// With `--json`, ready.
     pub fn start(args: &[&str]) -> Self {
         let mut demo = Self::begin(&[&["--json"], args].concat());
@@ -245,7 +261,17 @@ impl Answer {
 }
 
 pub fn exchange(at: SocketAddr, method: &str, path: &str, headers: &str, body: &[u8]) -> Answer {
-    let mut stream = TcpStream::connect(at).unwrap();
+    exchange_over(TcpStream::connect(at).unwrap(), method, path, headers, body)
+}
+
+pub fn exchange_over(
+    mut stream: TcpStream,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &[u8],
+) -> Answer {
+    let at = stream.peer_addr().unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let length = body.len();
     let head = format!(

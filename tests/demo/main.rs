@@ -19,6 +19,7 @@ mod harness;
 fn the_nodes_are_printed_as_promised_and_are_there_once_it_is_ready() {
     let demo = Demo::start(&[]);
     let first = demo.nodes[0].url.port();
+    let primary = demo.primary().name.clone();
     for (node, i) in demo.nodes.iter().zip(0..) {
         assert_eq!(node.name, format!("node-{}", i + 1));
         assert_eq!(node.url.port(), first + i);
@@ -29,17 +30,18 @@ fn the_nodes_are_printed_as_promised_and_are_there_once_it_is_ready() {
         let checked = run(&["check", "-c", node.config().to_str().unwrap()]);
         assert!(checked.status.success(), "{}", text(&checked.stdout));
 
-        let role = if i == 0 { "primary" } else { "replica" };
+        let role = if node.name == primary { "primary" } else { "replica" };
         assert_eq!(node.get("/api/node").json(), json!({"node": node.name, "role": role}));
-        let primary = run(&["primary", "--wait", "60s", "--admin", &node.admin]);
-        assert_eq!((primary.status.code(), text(&primary.stdout)), (Some(0), "node-1\n"));
+        let asked = run(&["primary", "--wait", "60s", "--admin", &node.admin]);
+        assert_eq!((asked.status.code(), text(&asked.stdout).trim()), (Some(0), &*primary));
 
         until("it sees all nodes", || {
             let status = node.status();
             let nodes = status["nodes"].as_array().unwrap();
-            let roles: Vec<_> = nodes.iter().map(|n| n["role"].clone()).collect();
-            assert_eq!(roles, ["primary", "replica", "replica"], "{status}");
-            nodes.iter().all(|n| n["reachable"] == true && n["position"].is_object())
+            let primaries: Vec<_> = nodes.iter().filter(|n| n["role"] == "primary").collect();
+            assert!(primaries.iter().all(|n| n["node"] == *primary), "{status}");
+            primaries.len() == 1
+                && nodes.iter().all(|n| n["reachable"] == true && n["position"].is_object())
         });
     }
     assert_eq!(demo.nodes.len(), 3);
@@ -73,9 +75,10 @@ fn what_is_written_through_any_node_is_read_through_every_other_at_once() {
             let written = writer.post(&words);
             assert_eq!(written.code, 201, "{written:?}");
             let entry = written.json();
+            let primary = demo.primary().name.clone();
             assert_eq!(
                 (entry["text"].as_str(), entry["node"].as_str()),
-                (Some(&*words), Some("node-1"))
+                (Some(&*words), Some(&*primary))
             );
             assert!(
                 entry["id"].is_i64() && entry["at"].as_str().unwrap().ends_with('Z'),
@@ -93,7 +96,7 @@ fn what_is_written_through_any_node_is_read_through_every_other_at_once() {
 #[test]
 fn the_page_works_without_scripts_and_shows_no_text_as_markup() {
     let demo = Demo::start(&["--nodes", "2"]);
-    let [primary, replica] = &demo.nodes[..] else { panic!() };
+    let (primary, replica) = (demo.primary(), demo.replicas()[0]);
     assert_eq!(replica.get("/api/entries").json(), json!([]), "no table yet");
     assert!(replica.get("/").body.contains("Nobody has signed yet"));
     let form = "Content-Type: application/x-www-form-urlencoded\r\n";
@@ -171,45 +174,53 @@ fn no_process_outlives_a_demo_that_is_killed() {
 #[test]
 fn a_killed_replica_is_reported_and_can_be_started_again() {
     let demo = Demo::start(&[]);
-    let [primary, replica, other] = &demo.nodes[..] else { panic!() };
+    let (primary, replicas) = (demo.primary(), demo.replicas());
+    let [replica, other] = replicas[..] else { panic!() };
     let app = replica.status()["app"]["pid"].as_u64().unwrap() as u32;
     send(Signal::KILL, replica.pid);
-    until("it is reported", || demo.said("node-2 ended (signal 9)"));
+    until("it is reported", || demo.said(&format!("{} ended (signal 9)", replica.name)));
     assert!(demo.said("the others go on"), "{}", demo.errors());
     assert!(demo.said(&format!("litepilot run -c {}", replica.config().display())));
     until("its application ends with it", || !lives(app));
 
-    let written = other.post("without node-2");
+    let written = other.post("without it");
     assert_eq!(written.code, 201, "{written:?}");
     let read = exchange(primary.url, "GET", "/api/entries", &written.cookies(), b"");
-    assert_eq!(texts(&read), ["without node-2"]);
+    assert_eq!(texts(&read), ["without it"]);
 
     let mut again = start_again(replica);
     let read = exchange(replica.url, "GET", "/api/entries", &written.cookies(), b"");
-    assert_eq!(texts(&read), ["without node-2"]);
+    assert_eq!(texts(&read), ["without it"]);
     send(Signal::TERM, again.id());
     assert!(again.wait().unwrap().success());
 }
 
 #[test]
-fn without_its_primary_the_cluster_reads_and_writes_again_when_that_is_back() {
+fn without_its_primary_another_takes_over_and_the_former_follows_once_it_is_back() {
     let mut demo = Demo::start(&[]);
-    let primary = demo.nodes[0].clone();
-    let replica = demo.nodes[2].clone();
+    let primary = demo.primary().clone();
+    let replica = demo.replicas()[1].clone();
     assert_eq!(replica.post("before").code, 201);
-    until("the replica has it", || texts(&replica.get("/api/entries")) == ["before"]);
+    until("the replicas have it", || {
+        demo.replicas().iter().all(|node| texts(&node.get("/api/entries")) == ["before"])
+    });
     send(Signal::KILL, primary.pid);
-    until("it is reported", || demo.said("node-1 ended (signal 9)"));
-    assert!(demo.said("reads and no writes"), "{}", demo.errors());
-    assert_eq!(texts(&replica.get("/api/entries")), ["before"]);
+    assert_eq!(texts(&replica.get("/api/entries")), ["before"], "reads go on");
+    until("writes are taken again", || replica.post("after").code == 201);
+    assert!(demo.said(&format!("{} ended (signal 9); the others go on", primary.name)));
+    assert_eq!(texts(&replica.get("/api/entries")).last().unwrap(), "before");
 
     let mut again = start_again(&primary);
-    until("writes are taken again", || replica.post("after").code == 201);
-    assert_eq!(texts(&replica.get("/api/entries")).last().unwrap(), "before");
+    until("it has what it missed", || primary.get("/api/entries").json()[0]["text"] == "after");
+    until("it follows the new one", || {
+        let status = primary.status();
+        status["role"] == "replica" && status["primary"]["epoch"].as_u64().unwrap_or(0) > 1
+    });
 
     // It is the user's now: the demo leaves it and what it needs.
     assert_eq!(demo.stop(Signal::TERM).code(), Some(0));
-    assert!(demo.said("node-1 was started by somebody else"), "{}", demo.errors());
+    let somebody = format!("{} was started by somebody else", primary.name);
+    assert!(demo.said(&somebody), "{}", demo.errors());
     assert!(primary.config().exists());
     assert_eq!(primary.get("/api/entries").code, 200);
     send(Signal::TERM, again.id());
@@ -270,15 +281,19 @@ fn applications_that_already_run_get_a_node_each_and_run_on() {
         (demo.nodes[0].get("/").body, demo.nodes[1].get("/").body),
         ("one".into(), "two".into())
     );
-    let written = exchange(demo.nodes[1].url, "POST", "/", "", b"hello");
-    assert_eq!((written.code, written.body.as_str()), (200, "one"), "the primary's application");
-    assert_eq!(*one.posts.lock().unwrap(), ["hello"]);
-    assert!(two.posts.lock().unwrap().is_empty());
+    let (primary, name, replica) = match demo.primary().name.as_str() {
+        "node-1" => (&one, "one", &two),
+        _ => (&two, "two", &one),
+    };
+    let written = exchange(demo.replicas()[0].url, "POST", "/", "", b"hello");
+    assert_eq!((written.code, written.body.as_str()), (200, name), "the primary's application");
+    assert_eq!(*primary.posts.lock().unwrap(), ["hello"]);
+    assert!(replica.posts.lock().unwrap().is_empty());
 
     // What its application writes beside it is shipped to the other one's directory.
-    let db = rusqlite::Connection::open(one.mount.path().join("app.db")).unwrap();
+    let db = rusqlite::Connection::open(primary.mount.path().join("app.db")).unwrap();
     db.execute_batch("CREATE TABLE t (x); INSERT INTO t VALUES (42)").unwrap();
-    let copy = two.mount.path().join("app.db");
+    let copy = replica.mount.path().join("app.db");
     until("it is shipped", || {
         let copy = rusqlite::Connection::open_with_flags(
             &copy,
@@ -289,7 +304,7 @@ fn applications_that_already_run_get_a_node_each_and_run_on() {
 
     assert_eq!(demo.stop(Signal::INT).code(), Some(0));
     assert_eq!(exchange(two.address, "GET", "/", "", b"").body, "two");
-    assert!(one.mount.path().join("app.db").exists());
+    assert!(primary.mount.path().join("app.db").exists());
     assert_eq!(demo.left_behind(), Vec::<PathBuf>::new());
 }
 

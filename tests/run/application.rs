@@ -1,8 +1,11 @@
 //! The application as the program's child.
 
+use std::time::Duration;
+
 use rustix::process::{Signal, getuid};
 
-use super::program::{Setup, app_pid, send};
+use super::program::{Setup, app_pid, lives, send};
+use super::wire::soon;
 
 #[tokio::test]
 async fn it_is_started_and_logged_and_started_again_when_it_dies() {
@@ -43,4 +46,48 @@ async fn it_runs_as_its_user() {
         .start()
         .await;
     program.says("I am nobody with here").await;
+}
+
+async fn gone(pids: &[u32]) {
+    let gone = async {
+        while pids.iter().any(|pid| lives(*pid)) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon("all to be gone", gone).await;
+}
+
+/// Also what the application had started. Who guarded it is an orphan then, and ends by itself.
+#[tokio::test]
+async fn if_it_is_killed_nothing_is_left_behind() {
+    let app = "trap '' TERM; sleep 1000 & echo pids of the application: $PPID $$ $! .; wait";
+    let mut program = Setup::new().arguments(&["--", "sh", "-c", app]).start().await;
+    let line = program.says("pids of the application: ").await;
+    let (_, pids) = line.split_once("application: ").unwrap();
+    let pids: Vec<u32> = pids.split(' ').map_while(|pid| pid.parse().ok()).collect();
+    assert!(pids.len() == 3 && pids.iter().all(|pid| lives(*pid)), "{line}");
+    let reported = || async {
+        let status = program.admin("/status").await;
+        serde_json::from_slice::<serde_json::Value>(&status.body).unwrap()["app"]["pid"].clone()
+    };
+    while reported().await.is_null() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(reported().await, pids[1], "the application's, not its guard's");
+    program.signal(Signal::KILL);
+    program.ended().await;
+    gone(&pids).await;
+}
+
+#[tokio::test]
+async fn what_runs_at_a_promotion_does_not_outlive_it_either() {
+    let hook = "echo pid of the hook: $$ .; exec sleep 1000";
+    let setup = Setup::new().key(&format!("app: {{on_promote: [sh, -c, '{hook}']}}"));
+    let mut program = setup.start().await;
+    let line = program.says("pid of the hook: ").await;
+    let (_, pid) = line.split_once("hook: ").unwrap();
+    let pid = pid.split(' ').next().unwrap().parse().unwrap();
+    program.signal(Signal::KILL);
+    program.ended().await;
+    gone(&[pid]).await;
 }

@@ -4,9 +4,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod application;
+mod certificates;
 mod log;
 mod memory;
+mod on_primary;
+mod pair;
 mod pid1;
+#[path = "../support/port.rs"]
+mod port;
 mod program;
 mod promotion;
 #[path = "../integration/support/raw.rs"]

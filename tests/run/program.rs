@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
+use super::port::reserve_port;
 use super::raw::Client;
 use super::wire::Message;
 
@@ -46,6 +47,11 @@ impl Setup {
         let [top, proxy] = Default::default();
         let [wrapper, arguments] = Default::default();
         Self { dir, target, top, proxy, wrapper, arguments }
+    }
+
+    /// With an admin port that its configuration tells.
+    pub fn with_admin_port() -> Self {
+        Self::new().key(&format!("admin: {{listen: 127.0.0.1:{}}}", reserve_port()))
     }
 
     /// With the application of `app.py` as its child.
@@ -98,8 +104,8 @@ impl Setup {
         self.dir.path().join(name)
     }
 
-    /// Starts it; it may end by itself.
-    pub fn begin(self) -> Program {
+    /// Writes its configuration.
+    pub fn configure(&self) {
         let defaults = [
             ("node:", "node: here"),
             ("data_dir:", "data_dir: data"),
@@ -116,6 +122,11 @@ impl Setup {
             yaml += "  listen: 127.0.0.1:0\n";
         }
         std::fs::write(self.file("litepilot.yml"), yaml).unwrap();
+    }
+
+    /// Starts it; it may end by itself.
+    pub fn begin(self) -> Program {
+        self.configure();
         let mut parts = self.wrapper.clone();
         parts.push(env!("CARGO_BIN_EXE_litepilot").to_owned());
         let mut process = Command::new(&parts[0])
@@ -145,6 +156,17 @@ impl Setup {
         program.says("listens at").await;
         program
     }
+}
+
+/// Two nodes, `n1` and `n2`, of which the first is always the primary. Their admin ports are told.
+pub fn pair() -> [Setup; 2] {
+    let ports = [reserve_port(), reserve_port()];
+    let peers = format!("{{n1: '127.0.0.1:{}', n2: '127.0.0.1:{}'}}", ports[0], ports[1]);
+    [1, 2].map(|i: usize| {
+        let listen = format!("'127.0.0.1:{}'", ports[i - 1]);
+        let cluster = format!("election: static, primary: n1, listen: {listen}, peers: {peers}");
+        Setup::with_admin_port().key(&format!("node: n{i}")).key(&format!("cluster: {{{cluster}}}"))
+    })
 }
 
 impl Program {
@@ -250,12 +272,6 @@ impl Drop for Program {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("the program said:\n{}", self.log());
-        }
-        // Not SIGKILL, if it can be helped: of that its application would learn nothing.
-        let deadline = Instant::now() + PATIENCE;
-        while matches!(self.process.try_wait(), Ok(None)) && Instant::now() < deadline {
-            let _ = kill_process(Pid::from_child(&self.process), Signal::TERM);
-            std::thread::sleep(PAUSE);
         }
         let _ = self.process.kill();
         let _ = self.process.wait();

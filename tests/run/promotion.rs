@@ -39,6 +39,13 @@ async fn writes_wait_until_it_has_run() {
 }
 
 #[tokio::test]
+async fn it_is_told_who_and_in_which_reign() {
+    let mut program =
+        with_hook("echo told $LITEPILOT_NODE $LITEPILOT_EPOCH $LITEPILOT_PRIMARY").start().await;
+    program.says("told here 1 here").await;
+}
+
+#[tokio::test]
 async fn if_it_fails_the_node_takes_no_writes() {
     let mut program =
         with_hook("echo no tables >&2; exit 3").proxy("write_hold: 200ms").start().await;

@@ -1,4 +1,4 @@
-//! Serves the guestbook on a Unix socket, until told to stop or its node is gone.
+//! Serves the guestbook on a Unix socket, until told to stop.
 
 use std::convert::Infallible;
 use std::io;
@@ -14,7 +14,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Guestbook;
-use crate::demo::lifeline;
 
 /// Connections at once; more wait to be accepted.
 const CONNECTIONS: usize = 512;
@@ -29,7 +28,7 @@ const LAST_WRITE: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 ///
-/// When the socket cannot be had, or standard output is no pipe.
+/// When the socket cannot be had.
 pub fn run(socket: &Path, db: &Path) -> io::Result<()> {
     let node = std::env::var("LITEPILOT_NODE").unwrap_or_else(|_| "demo-app".to_owned());
     let book = Guestbook::new(node, db);
@@ -38,13 +37,11 @@ pub fn run(socket: &Path, db: &Path) -> io::Result<()> {
         .max_blocking_threads(THREADS)
         .build()?;
     let served = runtime.block_on(async {
-        let node_is_gone = lifeline::stdout_is_cut()?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let listener = listen(socket)?;
         tokio::select! {
             () = accept(&listener, &book) => {}
-            () = node_is_gone => {}
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }

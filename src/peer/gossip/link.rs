@@ -32,7 +32,11 @@ pub async fn send(
         let report = own.borrow_and_update().clone();
         let line = Line { boot, sequence, report }.encode()?;
         let sent = Instant::now();
-        timeout(SILENCE, writer.write_all(&line)).await??;
+        timeout(SILENCE, async {
+            writer.write_all(&line).await?;
+            writer.flush().await
+        })
+        .await??;
         sleep_until(sent + AT_MOST_EACH).await;
         if let Ok(Err(_)) = timeout_at(sent + AT_LEAST_EACH, own.changed()).await {
             return Ok(());

@@ -12,6 +12,7 @@ mod table;
 pub use report::Report;
 pub use table::{Heard, Peers};
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -22,7 +23,7 @@ use tracing::{debug, warn};
 
 use super::backoff::Backoff;
 use super::seldom::Seldom;
-use super::{Dialer, GOSSIP, Handler, Incoming, Limits, Stream};
+use super::{DialError, Dialer, GOSSIP, Handler, Incoming, Limits, Stream};
 use crate::cluster::NodeId;
 use table::Table;
 
@@ -77,16 +78,24 @@ impl Gossip {
         self.shared.table.watch()
     }
 
-    /// Gossips with every peer of `dialer` until it is dropped.
+    /// Gossips with every peer of `dialer`, as they come and go, until it is dropped.
     pub async fn run(mut self, dialer: Arc<Dialer>) {
         let mut links = JoinSet::new();
-        for peer in dialer.peers() {
-            links.spawn(self.shared.clone().keep_dialing(dialer.clone(), peer.clone()));
-        }
+        let mut peers = dialer.peers();
+        peers.mark_changed();
+        let mut dialed = HashSet::new();
         let shared = self.shared.clone();
         links.spawn(async move { shared.table.notice_silence(SILENCE).await });
         loop {
             tokio::select! {
+                Ok(()) = peers.changed() => {
+                    let now = peers.borrow_and_update().clone();
+                    for peer in now.names().filter(|peer| !dialed.contains(*peer)) {
+                        let dialing = self.shared.clone().keep_dialing(dialer.clone(), peer.clone());
+                        links.spawn(dialing);
+                    }
+                    dialed = now.names().cloned().collect();
+                }
                 Some(incoming) = self.incoming.1.recv() => {
                     links.spawn(self.shared.clone().take(incoming));
                 }
@@ -109,6 +118,8 @@ impl Shared {
                         backoff.succeeded();
                     }
                 }
+                // It is no member any more.
+                Err(DialError::Unknown(_)) => return,
                 Err(error) => {
                     if let Some(held_back) = log.may_speak((), Instant::now()) {
                         warn!(%peer, held_back, "cannot reach a peer: {error}");

@@ -114,3 +114,26 @@ async fn cut_and_stalled_links_are_noticed_and_heal() {
         }
     }
 }
+
+/// Members are added and removed while nodes run.
+#[tokio::test]
+async fn peers_come_and_go() {
+    let (one, two) = (bind("n1", TIMES).await, bind("n2", TIMES).await);
+    let at = [("n1", one.local_addr().unwrap()), ("n2", two.local_addr().unwrap())];
+    // n2 dials nobody: what it hears comes from a peer that n1 was told of later.
+    let n2 = Gossiper::start("n2", two, &[]);
+    let late = Arc::new(dialer("n1", &[]));
+    let (_report, own) = watch::channel(Report::new(node("n1"), Role::Replica));
+    let mut tasks = JoinSet::from_iter([Gossip::new(own).run(late.clone())]);
+    tasks.spawn(one.run());
+    assert!(late.reachable(&node("n2")).is_none());
+    let peers = at.map(|(name, at)| (node(name), host_port(at)));
+    late.set_peers(&peers);
+    n2.hears("n1", |heard| heard.reachable).await;
+    // Setting the same again disturbs nothing.
+    late.set_peers(&peers);
+    assert!(*late.reachable(&node("n2")).unwrap().borrow());
+    late.set_peers(&[]);
+    let error = late.dial(&node("n2"), GOSSIP).await.unwrap_err();
+    assert!(matches!(error, crate::peer::DialError::Unknown(_)), "{error:?}");
+}

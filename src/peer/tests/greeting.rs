@@ -10,15 +10,16 @@ use super::log::Log;
 use super::*;
 use crate::peer::{DialError, Refusal, Stream};
 
-fn refusal(result: Result<Stream, DialError>) -> (Refusal, String) {
+pub fn refusal(result: Result<Stream, DialError>) -> (Refusal, String) {
     match result {
         Err(DialError::Refused(refusal, detail)) => (refusal, detail),
         other => panic!("{other:?} is no refusal"),
     }
 }
 
-async fn round_trip(stream: &mut Stream) {
+pub async fn round_trip(stream: &mut Stream) {
     stream.write_all(b"hello").await.unwrap();
+    stream.flush().await.unwrap();
     let mut back = [0; 5];
     stream.read_exact(&mut back).await.unwrap();
     assert_eq!(&back, b"hello");
@@ -26,80 +27,96 @@ async fn round_trip(stream: &mut Stream) {
 
 #[tokio::test]
 async fn a_member_reaches_the_protocol_it_asks_for() {
-    let mut listener = bind("n1", TIMES).await;
-    let at = listener.local_addr().unwrap();
-    let (seen, mut incoming) = tokio::sync::mpsc::unbounded_channel();
-    for protocol in ["test-a/1", "test-b/1"] {
-        let seen = seen.clone();
-        listener.handle(protocol, MANY, Arc::new(move |i| seen.send((protocol, i)).unwrap()));
-    }
-    let mut tasks = JoinSet::new();
-    tasks.spawn(listener.run());
-    for (from, protocol) in [("n2", "test-b/1"), ("n3", "test-a/1")] {
-        let dialed = dialer(from, &[("n1", at)]).dial(&node("n1"), protocol).await.unwrap();
-        let (by, incoming) = incoming.recv().await.unwrap();
-        assert_eq!((by, incoming.node.as_str()), (protocol, from));
-        assert_eq!(incoming.local, at);
-        assert_ne!(incoming.remote, at);
-        for stream in [&dialed, &incoming.stream] {
-            let socket = socket2::SockRef::from(stream.socket());
-            assert!(socket.keepalive().unwrap() && socket.tcp_nodelay().unwrap());
+    for over in Over::BOTH {
+        let mut listener = over.bind("n1", TIMES).await;
+        let at = listener.local_addr().unwrap();
+        let (seen, mut incoming) = tokio::sync::mpsc::unbounded_channel();
+        for protocol in ["test-a/1", "test-b/1"] {
+            let seen = seen.clone();
+            listener.handle(protocol, MANY, Arc::new(move |i| seen.send((protocol, i)).unwrap()));
         }
-        drop(dialed);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(listener.run());
+        for (from, protocol) in [("n2", "test-b/1"), ("n3", "test-a/1")] {
+            let dialed =
+                over.dialer(from, &[("n1", at)]).dial(&node("n1"), protocol).await.unwrap();
+            let (by, incoming) = incoming.recv().await.unwrap();
+            assert_eq!((by, incoming.node.as_str()), (protocol, from));
+            assert_eq!(incoming.local, at);
+            assert_ne!(incoming.remote, at);
+            for stream in [&dialed, &incoming.stream] {
+                let socket = socket2::SockRef::from(stream.socket());
+                assert!(socket.keepalive().unwrap() && socket.tcp_nodelay().unwrap());
+            }
+            drop(dialed);
+        }
     }
 }
 
 #[tokio::test]
 async fn bytes_pass_untouched_and_either_way_can_end_first() {
-    let mut tasks = JoinSet::new();
-    let at = echo(&mut tasks, "n1", MANY, TIMES).await;
-    let stream = dialer("n2", &[("n1", at)]).dial(&node("n1"), ECHO).await.unwrap();
-    let sent: Vec<u8> = (0..3_000_000u32).map(|i| (i % 251) as u8).collect();
-    let (mut reader, mut writer) = tokio::io::split(stream);
-    let expected = sent.clone();
-    tasks.spawn(async move {
-        writer.write_all(&sent).await.unwrap();
-        writer.shutdown().await.unwrap();
-    });
-    let mut back = Vec::new();
-    reader.read_to_end(&mut back).await.unwrap();
-    assert!(back == expected);
+    for over in Over::BOTH {
+        let mut tasks = JoinSet::new();
+        let at = over.echo(&mut tasks, "n1", MANY, TIMES).await;
+        let stream = over.dialer("n2", &[("n1", at)]).dial(&node("n1"), ECHO).await.unwrap();
+        let sent: Vec<u8> = (0..3_000_000u32).map(|i| (i % 251) as u8).collect();
+        let (mut reader, mut writer) = tokio::io::split(stream);
+        let expected = sent.clone();
+        tasks.spawn(async move {
+            writer.write_all(&sent).await.unwrap();
+            writer.shutdown().await.unwrap();
+        });
+        let mut back = Vec::new();
+        reader.read_to_end(&mut back).await.unwrap();
+        assert!(back == expected);
+    }
 }
 
 #[tokio::test]
 async fn a_connection_can_move_to_another_runtime() {
-    let (streams, mut dialed) = tokio::sync::mpsc::unbounded_channel::<Stream>();
-    let worker = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let mut stream = dialed.recv().await.unwrap().adopt().unwrap();
-            round_trip(&mut stream).await;
+    for over in Over::BOTH {
+        let (streams, mut dialed) = tokio::sync::mpsc::unbounded_channel::<Stream>();
+        let worker = std::thread::spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let mut stream = dialed.recv().await.unwrap().adopt().unwrap();
+                round_trip(&mut stream).await;
+            });
         });
-    });
-    let mut tasks = JoinSet::new();
-    let at = echo(&mut tasks, "n1", MANY, TIMES).await;
-    streams.send(dialer("n2", &[("n1", at)]).dial(&node("n1"), ECHO).await.unwrap()).unwrap();
-    tokio::task::spawn_blocking(|| worker.join().unwrap()).await.unwrap();
+        let mut tasks = JoinSet::new();
+        let at = over.echo(&mut tasks, "n1", MANY, TIMES).await;
+        streams
+            .send(over.dialer("n2", &[("n1", at)]).dial(&node("n1"), ECHO).await.unwrap())
+            .unwrap();
+        tokio::task::spawn_blocking(|| worker.join().unwrap()).await.unwrap();
+    }
 }
 
 #[tokio::test]
 async fn strangers_are_refused_with_the_reason() {
-    let mut tasks = JoinSet::new();
-    let at = echo(&mut tasks, "n1", MANY, TIMES).await;
+    for over in Over::BOTH {
+        let mut tasks = JoinSet::new();
+        let at = over.echo(&mut tasks, "n1", MANY, TIMES).await;
 
-    let stranger = dialer("n9", &[("n1", at)]).dial(&node("n1"), ECHO).await;
-    assert_eq!(refusal(stranger).0, Refusal::NotAMember);
+        let stranger = over.dialer("n9", &[("n1", at)]).dial(&node("n1"), ECHO).await;
+        assert_eq!(refusal(stranger).0, Refusal::NotAMember);
 
-    let (reason, detail) = refusal(dialer("n2", &[("n3", at)]).dial(&node("n3"), ECHO).await);
-    assert_eq!(reason, Refusal::WrongNode);
-    assert!(detail.contains("this is n1"), "{detail}");
+        let (reason, detail) =
+            refusal(over.dialer("n2", &[("n3", at)]).dial(&node("n3"), ECHO).await);
+        assert_eq!(reason, Refusal::WrongNode);
+        assert!(detail.contains("this is n1"), "{detail}");
 
-    let itself = dialer("n1", &[("n2", at)]).dial(&node("n2"), ECHO).await;
-    assert_eq!(refusal(itself).0, Refusal::Itself);
+        let itself = over.dialer("n1", &[("n2", at)]).dial(&node("n2"), ECHO).await;
+        // With TLS it recognizes itself by the certificate.
+        let expected = if over == Over::Tls { Refusal::WrongNode } else { Refusal::Itself };
+        assert_eq!(refusal(itself).0, expected);
 
-    let (reason, detail) = refusal(dialer("n2", &[("n1", at)]).dial(&node("n1"), "no/1").await);
-    assert_eq!(reason, Refusal::UnknownProtocol);
-    assert!(detail.contains("no/1"), "{detail}");
+        let (reason, detail) =
+            refusal(over.dialer("n2", &[("n1", at)]).dial(&node("n1"), "no/1").await);
+        assert_eq!(reason, Refusal::UnknownProtocol);
+        assert!(detail.contains("no/1"), "{detail}");
+    }
 }
 
 #[tokio::test]
@@ -206,28 +223,30 @@ async fn a_crowd_of_silent_strangers_is_bounded() {
 
 #[tokio::test]
 async fn connections_are_counted_per_peer_and_in_all_and_places_come_free() {
-    let mut tasks = JoinSet::new();
-    let limits = Limits { per_peer: 2, total: 3 };
-    let at = echo(&mut tasks, "n1", limits, TIMES).await;
-    let two = dialer("n2", &[("n1", at)]);
-    let three = dialer("n3", &[("n1", at)]);
-    let n1 = node("n1");
+    for over in Over::BOTH {
+        let mut tasks = JoinSet::new();
+        let limits = Limits { per_peer: 2, total: 3 };
+        let at = over.echo(&mut tasks, "n1", limits, TIMES).await;
+        let two = over.dialer("n2", &[("n1", at)]);
+        let three = over.dialer("n3", &[("n1", at)]);
+        let n1 = node("n1");
 
-    let first = two.dial(&n1, ECHO).await.unwrap();
-    let _second = two.dial(&n1, ECHO).await.unwrap();
-    assert_eq!(refusal(two.dial(&n1, ECHO).await).0, Refusal::Busy);
-    let _third = three.dial(&n1, ECHO).await.unwrap();
-    assert_eq!(refusal(three.dial(&n1, ECHO).await).0, Refusal::Busy);
+        let first = two.dial(&n1, ECHO).await.unwrap();
+        let _second = two.dial(&n1, ECHO).await.unwrap();
+        assert_eq!(refusal(two.dial(&n1, ECHO).await).0, Refusal::Busy);
+        let _third = three.dial(&n1, ECHO).await.unwrap();
+        assert_eq!(refusal(three.dial(&n1, ECHO).await).0, Refusal::Busy);
 
-    drop(first);
-    let mut again = loop {
-        match three.dial(&n1, ECHO).await {
-            Ok(stream) => break stream,
-            Err(DialError::Refused(Refusal::Busy, _)) => tokio::task::yield_now().await,
-            Err(other) => panic!("{other}"),
-        }
-    };
-    round_trip(&mut again).await;
+        drop(first);
+        let mut again = loop {
+            match three.dial(&n1, ECHO).await {
+                Ok(stream) => break stream,
+                Err(DialError::Refused(Refusal::Busy, _)) => tokio::task::yield_now().await,
+                Err(other) => panic!("{other}"),
+            }
+        };
+        round_trip(&mut again).await;
+    }
 }
 
 #[tokio::test]

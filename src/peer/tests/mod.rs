@@ -1,9 +1,11 @@
 //! The peer port over real sockets.
 
+mod certs;
 mod gossiping;
 mod greeting;
 mod links;
-mod log;
+pub(crate) mod log;
+mod secure;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -34,20 +36,62 @@ fn host_port(at: SocketAddr) -> HostPort {
     HostPort { host: at.ip().to_string(), port: at.port() }
 }
 
-/// A listener of node `name` whose members are `n1`, `n2` and `n3`.
-async fn bind(name: &str, times: Times) -> Listener {
-    let members = Arc::new(|node: &NodeId| ["n1", "n2", "n3"].contains(&node.as_str()));
-    let at = (Ipv4Addr::LOCALHOST, 0).into();
-    Listener::bind(node(name), at, members, times).await.unwrap()
+/// How nodes speak to each other. What a test shows of one should hold of the other.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Over {
+    Plain,
+    Tls,
 }
 
-/// Runs an echoing listener in `tasks` and says where.
+impl Over {
+    const BOTH: [Self; 2] = [Self::Plain, Self::Tls];
+
+    /// A listener of node `name` whose members are `n1`, `n2` and `n3`.
+    async fn bind(self, name: &str, times: Times) -> Listener {
+        let members = Arc::new(|node: &NodeId| ["n1", "n2", "n3"].contains(&node.as_str()));
+        let at = (Ipv4Addr::LOCALHOST, 0).into();
+        let mut listener = Listener::bind(node(name), at, members, times).await.unwrap();
+        if self == Self::Tls {
+            listener.secure(certs::credentials(name));
+        }
+        listener
+    }
+
+    /// Runs an echoing listener in `tasks` and says where.
+    async fn echo(
+        self,
+        tasks: &mut JoinSet<()>,
+        name: &str,
+        limits: Limits,
+        times: Times,
+    ) -> SocketAddr {
+        let mut listener = self.bind(name, times).await;
+        listener.handle(ECHO, limits, echo_handler());
+        let at = listener.local_addr().unwrap();
+        tasks.spawn(listener.run());
+        at
+    }
+
+    fn dialer(self, own: &str, peers: &[(&str, SocketAddr)]) -> Dialer {
+        let peers: Vec<_> = peers.iter().map(|(name, at)| (node(name), host_port(*at))).collect();
+        let mut dialer = Dialer::new(node(own), &peers, TIMES);
+        if self == Self::Tls {
+            dialer.secure(certs::credentials(own));
+        }
+        dialer
+    }
+}
+
+async fn bind(name: &str, times: Times) -> Listener {
+    Over::Plain.bind(name, times).await
+}
+
 async fn echo(tasks: &mut JoinSet<()>, name: &str, limits: Limits, times: Times) -> SocketAddr {
-    let mut listener = bind(name, times).await;
-    listener.handle(ECHO, limits, echo_handler());
-    let at = listener.local_addr().unwrap();
-    tasks.spawn(listener.run());
-    at
+    Over::Plain.echo(tasks, name, limits, times).await
+}
+
+fn dialer(own: &str, peers: &[(&str, SocketAddr)]) -> Dialer {
+    Over::Plain.dialer(own, peers)
 }
 
 fn echo_handler() -> Handler {
@@ -58,11 +102,6 @@ fn echo_handler() -> Handler {
             let _ = tokio::io::AsyncWriteExt::shutdown(&mut writer).await;
         });
     })
-}
-
-fn dialer(own: &str, peers: &[(&str, SocketAddr)]) -> Dialer {
-    let peers: Vec<_> = peers.iter().map(|(name, at)| (node(name), host_port(*at))).collect();
-    Dialer::new(node(own), &peers, TIMES)
 }
 
 const MANY: Limits = Limits { per_peer: 100, total: 100 };

@@ -12,12 +12,12 @@ use bytes::{Bytes, BytesMut};
 use http::{Response, StatusCode};
 use tokio::time::Instant;
 
-use super::Origin;
 use super::body::{Body, Continuing};
 use super::request::Request;
 use super::response::{self, Head, MAX_HEAD, Start};
 use super::upload::{Stopped, Upload};
 use super::wire::{Buffers, Wire};
+use super::{Failure, Origin};
 use crate::proxy::alarm::Alarm;
 use crate::proxy::body::{Progress, ReadError};
 
@@ -26,18 +26,6 @@ pub struct Connection {
     /// The socket.
     pub wire: Wire,
     alarm: Alarm,
-}
-
-/// Why a connection brought no response.
-pub enum Fault {
-    /// It had ended before anything was sent.
-    Unsent(io::Error),
-    /// It ended, or what came is no HTTP.
-    Broken(io::Error),
-    /// The origin took too long.
-    Timeout,
-    /// The client's body did not come whole.
-    Client(ReadError),
 }
 
 impl Connection {
@@ -61,10 +49,10 @@ impl Connection {
         self,
         origin: &Rc<Origin>,
         request: &Request,
-    ) -> Result<Response<Body>, Fault> {
+    ) -> Result<Response<Body>, Failure> {
         let ended = poll_fn(|cx| Poll::Ready(self.poll_ended(&origin.buffers, cx))).await;
         if let Poll::Ready(why) = ended {
-            return Err(Fault::Unsent(why));
+            return Err(Failure::Unreached(why));
         }
         let mut exchange = Exchange::new(origin, self, request);
         let head = poll_fn(|cx| exchange.poll(cx)).await?;
@@ -94,12 +82,13 @@ impl<'a> Exchange<'a> {
         if let Some(progress) = &progress {
             progress.begin();
         }
-        let upload = Some(Upload::new(origin.buffers.take_write(), request));
+        let upload = Upload::new(origin.buffers.take_write(), request, origin.dial.is_peer());
+        let upload = Some(upload);
         let (refused, came, looked) = (None, BytesMut::new(), 0);
         Self { origin, connection, request, begun, upload, refused, progress, came, looked }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Head, Fault>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Head, Failure>> {
         loop {
             self.poll_upload(cx)?;
             match self.poll_start(cx) {
@@ -107,7 +96,7 @@ impl<'a> Exchange<'a> {
                 // It may have been the word to go ahead.
                 Poll::Ready(Ok(None)) => {}
                 Poll::Ready(Err(why)) => {
-                    return Poll::Ready(Err(Fault::Broken(self.refused.take().unwrap_or(why))));
+                    return Poll::Ready(Err(Failure::Broken(self.refused.take().unwrap_or(why))));
                 }
                 Poll::Pending => break,
             }
@@ -115,9 +104,9 @@ impl<'a> Exchange<'a> {
         ready!(self.connection.alarm.poll_passed(self.deadline(), cx));
         Poll::Ready(Err(match &self.progress {
             Some(progress) if progress.starved() && !progress.sent() => {
-                Fault::Client(ReadError::Timeout)
+                Failure::Client(ReadError::Timeout)
             }
-            _ => Fault::Timeout,
+            _ => Failure::Timeout,
         }))
     }
 
@@ -131,7 +120,7 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<(), Fault> {
+    fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
         let Some(mut upload) = self.upload.take() else { return Ok(()) };
         match upload.poll(&self.connection.wire, cx) {
             Poll::Pending => self.upload = Some(upload),
@@ -139,7 +128,7 @@ impl<'a> Exchange<'a> {
             Poll::Ready(Err(Stopped::Wire(why))) => self.refused = Some(why),
             Poll::Ready(Err(Stopped::Source)) => {
                 let why = self.progress.as_ref().and_then(|progress| progress.failed());
-                return Err(Fault::Client(why.unwrap_or(ReadError::Broken)));
+                return Err(Failure::Client(why.unwrap_or(ReadError::Broken)));
             }
         }
         Ok(())

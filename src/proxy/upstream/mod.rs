@@ -19,7 +19,6 @@ mod tunnel;
 mod upload;
 mod wire;
 
-use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -28,14 +27,15 @@ use std::time::Duration;
 
 use http::Response;
 use tokio::net::UnixStream;
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::body::ReadError;
-use crate::cluster::NodeId;
+use crate::cluster::{ClusterView, NodeId};
 use crate::config::Target;
 use crate::net::Remote;
 use crate::peer::{self, Dialer};
-use exchange::{Connection, Fault};
+use exchange::Connection;
 use pool::Pool;
 use wire::{Buffers, Wire};
 
@@ -51,7 +51,34 @@ pub enum Dial {
     /// Over a Unix socket.
     Unix(PathBuf),
     /// Through a peer's Litepilot.
-    Peer(Arc<Dialer>, NodeId),
+    Peer(PrimaryDial),
+}
+
+/// The way to the primary's Litepilot.
+#[derive(Clone)]
+pub struct PrimaryDial {
+    dialer: Arc<Dialer>,
+    node: NodeId,
+    view: watch::Receiver<ClusterView>,
+}
+
+impl PrimaryDial {
+    /// To that node, which `view` says is the primary.
+    pub fn new(dialer: Arc<Dialer>, node: NodeId, view: watch::Receiver<ClusterView>) -> Self {
+        Self { dialer, node, view }
+    }
+
+    /// Dials for as long as the node is the primary: one that vanished may take the full time to be
+    /// missed, and whoever waits wants to go to the next one.
+    async fn dial(&self) -> io::Result<peer::Stream> {
+        let mut view = self.view.clone();
+        let deposed = view
+            .wait_for(|view| view.primary.as_ref().is_none_or(|primary| primary.node != self.node));
+        tokio::select! {
+            dialed = self.dialer.dial(&self.node, peer::HTTP) => dialed.map_err(io::Error::other),
+            _ = deposed => Err(io::Error::other("it is no longer the primary")),
+        }
+    }
 }
 
 impl Dial {
@@ -89,30 +116,17 @@ pub struct Origin {
     buffers: Buffers,
 }
 
-/// A request on its way. Boxed, because it passes through many hands.
-pub type BoxedRequest = Box<Request>;
-
 /// Why there is no response.
+#[derive(Debug)]
 pub enum Failure {
-    /// The request provably never reached the origin; here it is.
-    Unreached(BoxedRequest, io::Error),
+    /// The request provably never reached the origin.
+    Unreached(io::Error),
     /// The connection ended, or what came is no HTTP: nobody knows whether the request was done.
     Broken(io::Error),
     /// The origin took too long; likewise.
     Timeout,
     /// The client's body did not come whole: the origin got half a request.
     Client(ReadError),
-}
-
-impl fmt::Debug for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreached(_, why) => write!(f, "unreached: {why}"),
-            Self::Broken(why) => write!(f, "broken: {why}"),
-            Self::Timeout => f.write_str("timeout"),
-            Self::Client(why) => write!(f, "client: {why:?}"),
-        }
-    }
 }
 
 /// How a request may be sent.
@@ -142,7 +156,7 @@ impl Origin {
     /// See [`Failure`].
     pub async fn send(
         self: &Rc<Self>,
-        request: BoxedRequest,
+        request: &Request,
         sending: Sending,
     ) -> Result<Response<Body>, Failure> {
         let mut reuse = match sending {
@@ -159,19 +173,15 @@ impl Origin {
                 // Boxed, as all that is rarely done: the future of a request should be small.
                 None => match Box::pin(self.connect()).await {
                     Ok(connection) => connection,
-                    Err(why) => return Err(Failure::Unreached(request, why)),
+                    Err(why) => return Err(Failure::Unreached(why)),
                 },
             };
-            match connection.exchange(self, &request).await {
-                Ok(response) => return Ok(response),
-                Err(Fault::Unsent(_)) if is_kept => {}
-                Err(Fault::Broken(_)) if repeatable && request.body().is_intact() => {
+            match connection.exchange(self, request).await {
+                Err(Failure::Unreached(_)) if is_kept => {}
+                Err(Failure::Broken(_)) if repeatable && request.body().is_intact() => {
                     (reuse, repeatable) = (false, false);
                 }
-                Err(Fault::Unsent(why)) => return Err(Failure::Unreached(request, why)),
-                Err(Fault::Broken(why)) => return Err(Failure::Broken(why)),
-                Err(Fault::Timeout) => return Err(Failure::Timeout),
-                Err(Fault::Client(why)) => return Err(Failure::Client(why)),
+                answered => return answered,
             }
         }
     }
@@ -181,9 +191,7 @@ impl Origin {
         let wire = match &self.dial {
             Dial::Tcp(remote) => Wire::new(remote.dial(limit).await.map_err(io::Error::other)?),
             Dial::Unix(path) => Wire::new(timeout(limit, UnixStream::connect(path)).await??),
-            Dial::Peer(dialer, node) => {
-                Wire::new(dialer.dial(node, peer::HTTP).await.map_err(io::Error::other)?)
-            }
+            Dial::Peer(primary) => Wire::new(primary.dial().await?),
         };
         Ok(Connection::new(wire))
     }

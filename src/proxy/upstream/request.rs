@@ -57,25 +57,9 @@ impl Request {
         &self.body
     }
 
-    /// The body.
-    pub fn body_mut(&mut self) -> &mut Outgoing {
-        &mut self.body
-    }
-
-    /// A second request like this one; see [`Outgoing::copy`].
-    pub fn copy(&self) -> Self {
-        Self {
-            method: self.method.clone(),
-            target: self.target.clone(),
-            fields: self.fields.clone(),
-            added: self.added.clone(),
-            told: self.told.clone(),
-            body: self.body.copy(),
-        }
-    }
-
-    /// Appends the head. The target is in origin form (RFC 9112, 3.2.1), or `*`.
-    pub(super) fn write_head(&self, out: &mut Vec<u8>) {
+    /// Appends the head. The target is in origin form (RFC 9112, 3.2.1), or `*`. `asks`: the body is
+    /// not sent before it is asked for.
+    pub(super) fn write_head(&self, out: &mut Vec<u8>, asks: bool) {
         out.extend_from_slice(self.method.as_str().as_bytes());
         out.push(b' ');
         out.extend_from_slice(self.target.path().as_bytes());
@@ -89,7 +73,7 @@ impl Request {
         }
         out.extend_from_slice(&self.added.0);
         out.extend_from_slice(&self.told.0);
-        if self.body.asks_first() {
+        if asks {
             out.extend_from_slice(b"expect: 100-continue\r\n");
         }
         out.extend_from_slice(b"\r\n");

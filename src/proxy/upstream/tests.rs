@@ -13,9 +13,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::LocalSet;
 use tokio::time::Instant;
 
-use super::exchange::{Connection, Fault};
+use super::exchange::Connection;
 use super::wire::Wire;
-use super::{Body, Dial, Limits, Lines, Origin, Request};
+use super::{Body, Dial, Failure, Limits, Lines, Origin, Request};
 use crate::proxy::body::Outgoing;
 
 const LIMITS: Limits = Limits {
@@ -51,7 +51,11 @@ fn connection() -> (Connection, DuplexStream) {
 }
 
 /// The answer to `request` when the origin says `said` and then ends.
-async fn ask(origin: &Rc<Origin>, request: &Request, said: &[u8]) -> Result<Response<Body>, Fault> {
+async fn ask(
+    origin: &Rc<Origin>,
+    request: &Request,
+    said: &[u8],
+) -> Result<Response<Body>, Failure> {
     let (connection, mut theirs) = connection();
     let speak = async {
         theirs.read_u8().await.unwrap();
@@ -90,7 +94,7 @@ async fn sent(request: &Request, length: usize) -> String {
     };
     let origin = origin();
     let (answer, heard) = tokio::join!(connection.exchange(&origin, request), hear);
-    assert!(matches!(answer, Err(Fault::Broken(_))));
+    assert!(matches!(answer, Err(Failure::Broken(_))));
     heard
 }
 
@@ -178,7 +182,7 @@ fn a_connection_that_ended_or_spoke_while_idle_gets_no_request() {
             theirs.write_all(said.as_bytes()).await.unwrap();
             theirs.shutdown().await.unwrap();
             let answer = connection.exchange(&origin(), &get()).await;
-            assert!(matches!(answer, Err(Fault::Unsent(_))), "{said:?}");
+            assert!(matches!(answer, Err(Failure::Unreached(_))), "{said:?}");
             let mut heard = Vec::new();
             theirs.read_to_end(&mut heard).await.unwrap();
             assert!(heard.is_empty());
@@ -192,7 +196,7 @@ fn a_silent_origin_is_not_waited_for_longer_than_said() {
         let (connection, _theirs) = connection();
         let begun = Instant::now();
         let answer = connection.exchange(&origin(), &get()).await;
-        assert!(matches!(answer, Err(Fault::Timeout)));
+        assert!(matches!(answer, Err(Failure::Timeout)));
         assert_eq!(begun.elapsed().as_secs(), LIMITS.response.as_secs());
     });
 }

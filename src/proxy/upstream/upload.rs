@@ -68,16 +68,18 @@ pub enum Stopped {
 }
 
 impl Upload {
-    /// All of a request, from its first byte; `buffer` is empty and used for what goes out.
-    pub fn new(mut buffer: Vec<u8>, request: &Request) -> Self {
-        request.write_head(&mut buffer);
+    /// All of a request, from its first byte; `buffer` is empty and used for what goes out. `asks`: a
+    /// body that is still coming waits until the origin has accepted the request (RFC 9110, 10.1.1), so
+    /// that one which is refused can still go elsewhere.
+    pub fn new(mut buffer: Vec<u8>, request: &Request, asks: bool) -> Self {
         let body = request.body();
+        let held = asks && matches!(body, Outgoing::Streamed(_));
+        request.write_head(&mut buffer, held);
         let framing = match body.length() {
             Some(length) => Framing::Length(length),
             None => Framing::Chunked(announced_trailers(request.headers())),
         };
         let (piece, after) = (Bytes::new(), &b""[..]);
-        let held = body.asks_first();
         let (source, written, moved) = (None, 0, false);
         let mut upload = Self { buffer, written, piece, after, source, framing, held, moved };
         match body {

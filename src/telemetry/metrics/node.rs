@@ -1,7 +1,7 @@
 //! What is counted once per node, and the gauges that follow from its status.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use prometheus::proto::MetricFamily;
 
@@ -30,7 +30,7 @@ pub struct NodeMetrics {
     pub ack_timeouts: Counter,
     failover_seconds: Histogram,
     ack_seconds: Histogram,
-    /// Seconds plus one; 0 while there is no certificate.
+    /// In seconds since 1970; 0 while there is no certificate.
     certificate_expiry: AtomicU64,
 }
 
@@ -57,9 +57,9 @@ impl NodeMetrics {
         self.ack_seconds.observe(took);
     }
 
-    /// The first of this node's certificates to expire does so in `left`.
-    pub fn certificate_expiry(&self, left: Duration) {
-        self.certificate_expiry.store(left.as_secs().saturating_add(1), Relaxed);
+    /// The first of this node's certificates to expire does so `at` that time.
+    pub fn certificate_expiry(&self, at: SystemTime) {
+        self.certificate_expiry.store(since_1970(at).max(1), Relaxed);
     }
 
     pub(super) fn families(&self) -> Vec<MetricFamily> {
@@ -109,15 +109,22 @@ impl NodeMetrics {
                 &self.ack_seconds,
             ),
         ];
-        if let Some(left) = self.certificate_expiry.load(Relaxed).checked_sub(1) {
+        let expiry = self.certificate_expiry.load(Relaxed);
+        if expiry > 0 {
+            let left = expiry as f64 - since_1970(SystemTime::now()) as f64;
             families.push(gauge_family(
                 "litepilot_certificate_expiry_seconds",
-                "Until the first of this node's certificates expires.",
-                vec![gauge(&[], left as f64)],
+                "Until the first of this node's certificates expires; negative once it has.",
+                vec![gauge(&[], left)],
             ));
         }
         families
     }
+}
+
+/// In seconds; 0 for what was before.
+fn since_1970(at: SystemTime) -> u64 {
+    at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// The gauges that follow from a status.

@@ -1,19 +1,21 @@
 //! Whole nodes that form a cluster, each in front of an application of its own. The first node is the
 //! primary.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use litepilot::config::Config;
 use litepilot::node::{Node, Tuning};
 use litepilot::shutdown::Urgency;
+use litepilot::tls::Validity;
+use litepilot::tls::authority::Authority;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::link::PeerLink;
+use super::port::reserve_port;
 use super::python::{App, Gunicorn, Launch, Uvicorn, Worker, django_migrate};
 use super::raw::Client;
 use super::until;
@@ -30,9 +32,11 @@ pub const REPLICAS: [usize; 2] = [1, 2];
 pub struct Plan {
     app: fn(&str, PathBuf) -> Launch,
     proxy: String,
+    cluster: String,
     rules: Option<String>,
     tuning: Tuning,
     linked: bool,
+    tls: bool,
     /// Where each node listens, if that is fixed.
     circle: Option<[u16; 3]>,
 }
@@ -77,13 +81,20 @@ impl Plan {
     }
 
     fn of(app: fn(&str, PathBuf) -> Launch) -> Self {
-        let (proxy, rules, tuning) = (String::new(), None, Tuning::default());
-        Self { app, proxy, rules, tuning, linked: false, circle: None }
+        let (proxy, cluster) = Default::default();
+        let (rules, tuning) = (None, Tuning::default());
+        Self { app, proxy, cluster, rules, tuning, linked: false, tls: false, circle: None }
     }
 
     /// Sets a key of `proxy:` on all nodes, as YAML.
     pub fn proxy(mut self, line: &str) -> Self {
         self.proxy += &format!("  {line}\n");
+        self
+    }
+
+    /// Sets a key of `cluster:` on all nodes, as YAML.
+    pub fn cluster(mut self, line: &str) -> Self {
+        self.cluster += &format!("  {line}\n");
         self
     }
 
@@ -102,6 +113,12 @@ impl Plan {
     /// Has the replicas reach the primary through [`Cluster::link`].
     pub fn linked(mut self) -> Self {
         self.linked = true;
+        self
+    }
+
+    /// Nodes speak TLS to each other.
+    pub fn tls(mut self) -> Self {
+        self.tls = true;
         self
     }
 
@@ -127,6 +144,9 @@ impl Plan {
             }
             dir
         });
+        if self.tls {
+            certificates(&dirs);
+        }
         let apps = self.start_apps(&dirs);
         let ports = NAMES.map(|_| reserve_port());
         let mut cluster = Cluster { members: Vec::new(), links: Vec::new() };
@@ -138,8 +158,14 @@ impl Plan {
             };
             let primary = link.as_ref().map_or(to_primary, PeerLink::addr);
             let config = self.config(i, &app, &dir, &ports, primary);
-            let node = Some(Node::start_with(config.clone(), self.tuning).unwrap());
-            cluster.members.push(Member { node, app: Some(app), config, tuning: self.tuning, dir });
+            let node = Some(Node::start_with(config.clone(), self.tuning.clone()).unwrap());
+            cluster.members.push(Member {
+                node,
+                app: Some(app),
+                config,
+                tuning: self.tuning.clone(),
+                dir,
+            });
             cluster.links.push(link);
         }
         cluster
@@ -165,6 +191,7 @@ impl Plan {
             PRIMARY if own != PRIMARY => format!("{}: {primary}", NAMES[i]),
             _ => format!("{}: 127.0.0.1:{}", NAMES[i], ports[i]),
         });
+        let tls = if self.tls { "  tls: {ca: ca.crt, cert: own.crt, key: own.key}\n" } else { "" };
         let loopback = |port| format!("127.0.0.1:{port}");
         let (listen, target) = match self.circle {
             Some(ports) => (loopback(ports[own]), loopback(ports[(own + 1) % 3])),
@@ -173,12 +200,13 @@ impl Plan {
         let yaml = format!(
             "node: {}\ndata_dir: data\nshutdown_timeout: 10s\nadmin: {{listen: 127.0.0.1:0}}\n\
              litefs: {{engine: embedded, mount: mount}}\n\
-             cluster:\n  election: static\n  primary: {}\n  listen: 127.0.0.1:{}\n  peers: {{{}}}\n\
+             cluster:\n  election: static\n  primary: {}\n  listen: 127.0.0.1:{}\n  peers: {{{}}}\n{tls}{}\
              proxy:\n  listen: {listen}\n  target: {target}\n  db: db.sqlite3\n{}",
             NAMES[own],
             NAMES[PRIMARY],
             ports[own],
             peers.collect::<Vec<_>>().join(", "),
+            self.cluster,
             self.proxy
         );
         let file = dir.path().join("litepilot.yml");
@@ -200,6 +228,11 @@ impl Cluster {
     /// The admin port of a node that runs.
     pub fn admin_address(&self, node: usize) -> SocketAddr {
         self.members[node].running().admin_address()
+    }
+
+    /// Where other nodes connect to a node.
+    pub fn peer_address(&self, node: usize) -> SocketAddr {
+        self.members[node].config.cluster.listen
     }
 
     /// The way from a replica to the primary.
@@ -279,7 +312,7 @@ impl Cluster {
     pub fn start(&mut self, node: usize) {
         let member = &mut self.members[node];
         assert!(member.node.is_none());
-        member.node = Some(Node::start_with(member.config.clone(), member.tuning).unwrap());
+        member.node = Some(Node::start_with(member.config.clone(), member.tuning.clone()).unwrap());
     }
 }
 
@@ -309,18 +342,16 @@ impl Member {
     }
 }
 
-/// A port of loopback that nobody has. Below those that systems give out by themselves, so that it is
-/// free again whenever a node restarts.
-fn reserve_port() -> u16 {
-    const FIRST: u16 = 12_000;
-    const COUNT: u16 = 18_000;
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start = (std::process::id() % u32::from(COUNT)) as u16;
-    loop {
-        let next = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = FIRST + start.wrapping_add(next) % COUNT;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return port;
-        }
+/// An authority, and in each directory what it issues to that node.
+fn certificates(dirs: &[TempDir; 3]) {
+    let from = SystemTime::now() - Duration::from_secs(60);
+    let validity = Validity { from, until: from + Duration::from_secs(24 * 60 * 60) };
+    let authority = Authority::create(validity).unwrap();
+    for (name, dir) in NAMES.iter().zip(dirs) {
+        let issued = authority.issue(&name.parse().unwrap(), &[], validity).unwrap();
+        let write = |file, text: &str| std::fs::write(dir.path().join(file), text).unwrap();
+        write("ca.crt", authority.certificate());
+        write("own.crt", &issued.certificate);
+        write("own.key", &issued.key);
     }
 }

@@ -4,6 +4,8 @@
 pub mod browser;
 pub mod cluster;
 pub mod link;
+#[path = "../../support/port.rs"]
+pub mod port;
 #[path = "../../integration/support/python.rs"]
 #[allow(dead_code)]
 pub mod python;

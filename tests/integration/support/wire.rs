@@ -126,7 +126,11 @@ impl Wire {
 
     /// Likewise, where the other side may have closed already.
     pub async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
-        soon("room to send", self.stream.write_all(bytes.as_ref())).await
+        let sending = async {
+            self.stream.write_all(bytes.as_ref()).await?;
+            self.stream.flush().await
+        };
+        soon("room to send", sending).await
     }
 
     /// Sends up to `most` bytes `x`, until the other side takes none for so long; says how many it

@@ -1,101 +1,14 @@
-//! `litepilot status` and `litepilot primary` against a real admin port.
+//! `litepilot status` and `litepilot primary`.
 
-use std::net::SocketAddr;
-use std::process::{Output, Stdio};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::process::Stdio;
+use std::sync::Arc;
 
-use litepilot::admin::{Admin, Hosts, Limits, serve};
-use litepilot::status::{PrimaryStatus, Status, StatusSource};
-use litepilot::telemetry::metrics::Metrics;
+use litepilot::status::Status;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
-use tokio::process::Command;
 use tokio::sync::Notify;
 
-/// An admin port that shows whatever status the test wants.
-struct Node {
-    address: SocketAddr,
-    status: Arc<Mutex<Status>>,
-}
-
-impl Node {
-    async fn start() -> Self {
-        let (node, listener) = Self::bound().await;
-        let shown = node.status.clone();
-        node.serve(listener, Arc::new(move || shown.lock().unwrap().clone()));
-        node
-    }
-
-    /// A node that does not serve yet.
-    async fn bound() -> (Self, TcpListener) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        (Self { address, status: Arc::new(Mutex::new(status())) }, listener)
-    }
-
-    fn serve(&self, listener: TcpListener, status: StatusSource) {
-        let admin = Admin {
-            status,
-            metrics: Metrics::new(1),
-            events: Arc::default(),
-            token: "0123456789abcdef".parse().unwrap(),
-            hosts: Hosts::new(&[]),
-            max_lag: Duration::from_secs(10),
-        };
-        tokio::spawn(serve(listener, admin, Limits::default(), std::future::pending()));
-    }
-
-    fn url(&self) -> String {
-        format!("http://{}", self.address)
-    }
-}
-
-fn status() -> Status {
-    let position = serde_json::json!({"epoch": 3, "txid": "000000000000002a"});
-    serde_json::from_value(serde_json::json!({
-        "node": "node-1",
-        "role": "replica",
-        "writable": false,
-        "primary": null,
-        "quorum": true,
-        "position": position,
-        "lag_ms": 12,
-        "litefs": {"engine": "embedded", "state": "running", "pid": null, "restarts": 0},
-        "app": {"state": "up", "pid": 4711, "restarts": 0},
-        "nodes": [
-            {"node": "node-1", "role": "replica", "reachable": true, "position": position, "lag_ms": 12},
-            {"node": "node-2", "role": "primary", "reachable": false, "position": null, "lag_ms": null},
-        ],
-        "version": "0.1.0",
-    }))
-    .unwrap()
-}
-
-fn a_primary() -> Option<PrimaryStatus> {
-    serde_json::from_value(serde_json::json!(
-        {"node": "node-2", "epoch": 3, "since": "2026-11-20T11:31:32.5Z"}
-    ))
-    .unwrap()
-}
-
-fn litepilot(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_litepilot"));
-    command.args(args).kill_on_drop(true);
-    command
-}
-
-async fn run(args: &[&str]) -> Output {
-    litepilot(args).output().await.unwrap()
-}
-
-fn out(output: &Output) -> &str {
-    std::str::from_utf8(&output.stdout).unwrap()
-}
-
-fn err(output: &Output) -> &str {
-    std::str::from_utf8(&output.stderr).unwrap()
-}
+use super::node::{Node, a_primary, err, litepilot, out, run, status};
 
 #[tokio::test]
 async fn status_is_a_table_for_people_and_the_ports_own_json_for_programs() {

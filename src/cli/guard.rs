@@ -1,0 +1,45 @@
+//! `litepilot guard` and `litepilot guarded`, which no user types.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::process::guard::{exec, program};
+use crate::process::user::Identity;
+
+/// The arguments of `litepilot guard`.
+#[derive(Args)]
+pub struct GuardArgs {
+    #[command(flatten)]
+    program: ProgramArgs,
+}
+
+/// The arguments of `litepilot guarded`.
+#[derive(Args)]
+pub struct GuardedArgs {
+    /// The guard, with which it dies
+    #[arg(long, value_name = "PID")]
+    by: u32,
+    #[command(flatten)]
+    program: ProgramArgs,
+}
+
+#[derive(Args)]
+struct ProgramArgs {
+    /// As whom it runs
+    #[arg(long = "as", value_name = "UID:GID:GROUPS")]
+    identity: Option<Identity>,
+    /// The program
+    #[arg(last = true, required = true)]
+    command: Vec<String>,
+}
+
+/// Runs the guard.
+pub fn main(args: &GuardArgs) -> ExitCode {
+    program::main(args.program.identity.as_ref(), &args.program.command)
+}
+
+/// Becomes the program.
+pub fn become_program(args: &GuardedArgs) -> ExitCode {
+    exec::become_program(args.by, args.program.identity.as_ref(), &args.program.command)
+}

@@ -1,0 +1,150 @@
+//! `litepilot members`
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use super::AdminArgs;
+use super::admin_client::{self, Node};
+use super::status::columns;
+use crate::admin::change::Members;
+use crate::cluster::{BadNodeId, NodeId};
+use crate::config::HostPort;
+use crate::control::{MemberChange, MemberStatus};
+
+/// Longer than a node takes for it.
+const PATIENCE: Duration = Duration::from_secs(70);
+
+/// The arguments of `litepilot members`.
+#[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct MembersArgs {
+    #[command(flatten)]
+    node: AdminArgs,
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// List the members, which is the default
+    List {
+        #[command(flatten)]
+        node: AdminArgs,
+    },
+    /// Add a node; it votes once it has caught up
+    Add {
+        #[command(flatten)]
+        node: AdminArgs,
+        /// The node's name, and its peer port as the others dial it
+        #[arg(value_name = "NODE=HOST:PORT", value_parser = new_member)]
+        member: (NodeId, HostPort),
+    },
+    /// Remove a node that will not come back
+    Remove {
+        #[command(flatten)]
+        node: AdminArgs,
+        /// Its name
+        #[arg(value_name = "NODE")]
+        member: NodeId,
+    },
+    /// Let a node come back that has lost its disk
+    Replace {
+        #[command(flatten)]
+        node: AdminArgs,
+        /// Its name
+        #[arg(value_name = "NODE")]
+        member: NodeId,
+    },
+}
+
+/// Runs it.
+pub fn main(args: MembersArgs) -> ExitCode {
+    let (node, change) = match args.action {
+        None => (args.node, None),
+        Some(Action::List { node }) => (node, None),
+        Some(Action::Add { node, member: (name, address) }) => {
+            (node, Some(MemberChange::Add { node: name, address }))
+        }
+        Some(Action::Remove { node, member }) => {
+            (node, Some(MemberChange::Remove { node: member }))
+        }
+        Some(Action::Replace { node, member }) => {
+            (node, Some(MemberChange::Replace { node: member }))
+        }
+    };
+    let run = async |node: &Node| super::print(table(&ask(node, &change).await?).trim_end());
+    match &change {
+        None => admin_client::run(&node, run),
+        Some(_) => admin_client::run_as_operator(&node, run),
+    }
+}
+
+async fn ask(node: &Node, change: &Option<MemberChange>) -> Result<Members, String> {
+    let answer = match change {
+        None => node.get("/members").await?,
+        Some(change) => {
+            let json = serde_json::to_string(change).map_err(|error| error.to_string())?;
+            node.post("/members", json, PATIENCE).await?
+        }
+    };
+    Ok(node.read(&answer)?)
+}
+
+fn new_member(text: &str) -> Result<(NodeId, HostPort), String> {
+    let (node, address) = text.split_once('=').ok_or("write NODE=HOST:PORT")?;
+    Ok((node.parse().map_err(|why: BadNodeId| why.to_string())?, address.parse()?))
+}
+
+fn table(members: &Members) -> String {
+    if members.members.is_empty() {
+        return "this node is on its own: it has no peers".to_owned();
+    }
+    let head = ["NODE", "ADDRESS", "DATA", "VOTES", "GENERATION"].map(str::to_owned);
+    let rows: Vec<_> = std::iter::once(head).chain(members.members.iter().map(row)).collect();
+    columns(&rows)
+}
+
+fn row(member: &MemberStatus) -> [String; 5] {
+    [
+        member.node.to_string(),
+        member.address.to_string(),
+        if member.witness { "no (witness)" } else { "yes" }.to_owned(),
+        if member.voter { "yes" } else { "not yet" }.to_owned(),
+        member.generation.to_string(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_member_has_a_name_and_an_address() {
+        let (node, address) = new_member("n-4=db.internal:4321").unwrap();
+        assert_eq!((node.as_str(), address.to_string().as_str()), ("n-4", "db.internal:4321"));
+        assert_eq!(new_member("n4=[fd00::4]:1").unwrap().1.to_string(), "[fd00::4]:1");
+        for bad in ["", "n4", "n4=", "=a:1", "n4=a", "n4=a:0", "n 4=a:1", "n4:a=1"] {
+            assert!(new_member(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn people_see_who_votes_and_who_holds_data() {
+        let member = |node: &str, witness, voter| MemberStatus {
+            node: node.parse().unwrap(),
+            address: "10.0.0.1:4321".parse().unwrap(),
+            witness,
+            voter,
+            generation: 2,
+        };
+        let members = vec![member("n1", false, false), member("referee", true, true)];
+        let expected = "\
+NODE     ADDRESS        DATA          VOTES    GENERATION
+n1       10.0.0.1:4321  yes           not yet  2
+referee  10.0.0.1:4321  no (witness)  yes      2
+";
+        assert_eq!(table(&Members { members }), expected);
+    }
+}

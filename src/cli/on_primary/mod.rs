@@ -1,0 +1,216 @@
+//! `litepilot on-primary`
+
+mod command;
+mod conversation;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use rustix::process::Signal;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+
+use super::admin_client::{self, AskError, Node};
+use crate::admin::on_primary::{DONE, FAILED, Notice};
+use crate::cluster::NodeId;
+use crate::config::value::parse_duration;
+use crate::control::OnceKey;
+use command::{Running, Signals, exit_code};
+use conversation::Conversation;
+
+/// How often a node that cannot be reached is tried.
+const PAUSE: Duration = Duration::from_millis(250);
+/// For the node to note an outcome, which may take an agreement with others.
+const NOTING: Duration = Duration::from_secs(30);
+
+/// The arguments of `litepilot on-primary`.
+#[derive(Args)]
+pub struct OnPrimaryArgs {
+    #[command(flatten)]
+    node: super::AdminArgs,
+    /// Not again after it succeeded under this key, e.g. a release's number
+    #[arg(long, value_name = "KEY")]
+    once: Option<OnceKey>,
+    /// How long to wait for there to be a primary, and for this node to start
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_duration)]
+    wait: Duration,
+    /// What to run; no shell
+    #[arg(last = true, required = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+/// Where the command is to run.
+enum Verdict {
+    Here(Conversation),
+    Elsewhere(NodeId),
+    AlreadyDone,
+}
+
+/// Runs it. What it says itself goes to standard error: standard output is the command's.
+pub fn main(args: OnPrimaryArgs) -> ExitCode {
+    admin_client::run_as_operator(&args.node, async |node| {
+        let mut signals =
+            Signals::take().map_err(|why| format!("cannot wait for signals: {why}"))?;
+        let verdict = tokio::select! {
+            verdict = Wait::new(node, &args).verdict() => verdict?,
+            // Nothing runs yet that it could be passed on to.
+            signal = signals.next() => return Ok(ended_by(signal)),
+        };
+        match verdict {
+            Verdict::Here(turn) => run(turn, &args, &mut signals).await,
+            Verdict::Elsewhere(primary) => {
+                say(format_args!("{primary} is the primary: there is nothing to do here"));
+                Ok(ExitCode::SUCCESS)
+            }
+            Verdict::AlreadyDone => {
+                say("done before, under this key: there is nothing to do");
+                Ok(ExitCode::SUCCESS)
+            }
+        }
+    })
+}
+
+/// Waiting for a verdict.
+struct Wait<'a> {
+    node: &'a Node,
+    args: &'a OnPrimaryArgs,
+    deadline: Instant,
+    /// What was said last.
+    said: Option<String>,
+}
+
+impl<'a> Wait<'a> {
+    fn new(node: &'a Node, args: &'a OnPrimaryArgs) -> Self {
+        Self { node, args, deadline: Instant::now() + args.wait, said: None }
+    }
+
+    /// Asks until the node knows.
+    async fn verdict(mut self) -> Result<Verdict, String> {
+        loop {
+            let error = match self.ask().await {
+                Ok(verdict) => return Ok(verdict),
+                Err(error) => error,
+            };
+            if !error.passing || Instant::now() >= self.deadline {
+                return Err(error.message);
+            }
+            self.say_once(format!("waiting: {}", error.message));
+            sleep_until(self.deadline.min(Instant::now() + PAUSE)).await;
+        }
+    }
+
+    async fn ask(&mut self) -> Result<Verdict, AskError> {
+        let mut turn = Conversation::begin(self.node, self.args.once.as_ref()).await?;
+        let mut notice = turn.next().await?;
+        loop {
+            notice = match notice {
+                Notice::Granted { .. } => return Ok(Verdict::Here(turn)),
+                Notice::Elsewhere { node } => return Ok(Verdict::Elsewhere(node)),
+                Notice::AlreadyDone => return Ok(Verdict::AlreadyDone),
+                Notice::NoPrimary => {
+                    self.say_once("waiting for a primary that takes writes".to_owned());
+                    let next = timeout_at(self.deadline, turn.next()).await;
+                    next.unwrap_or_else(|_| Err(self.in_vain()))?
+                }
+                Notice::Queued => {
+                    self.say_once("waiting for another command to end".to_owned());
+                    let next = turn.next().await;
+                    // That took as long as it took.
+                    self.deadline = Instant::now() + self.args.wait;
+                    next?
+                }
+                Notice::Failed { detail } => return Err(AskError::lasting(detail)),
+                Notice::Over | Notice::Finished => {
+                    return Err(AskError::lasting(format!("the node answered {notice:?}")));
+                }
+            };
+        }
+    }
+
+    fn in_vain(&self) -> AskError {
+        AskError::lasting(format!(
+            "no primary took writes within {:?}: `litepilot status` shows the nodes, --wait waits longer",
+            self.args.wait
+        ))
+    }
+
+    fn say_once(&mut self, what: String) {
+        if self.said.as_ref() != Some(&what) {
+            say(&what);
+            self.said = Some(what);
+        }
+    }
+}
+
+/// Runs the command while it has its turn.
+async fn run(
+    mut turn: Conversation,
+    args: &OnPrimaryArgs,
+    signals: &mut Signals,
+) -> Result<ExitCode, String> {
+    let inherited = turn.inheritable().map_err(|why| format!("cannot run a command: {why}"))?;
+    let started = Running::start(&args.command);
+    drop(inherited);
+    let mut running = match started {
+        Ok(running) => running,
+        Err(why) => {
+            let _ = settle(turn, FAILED).await;
+            return Err(why);
+        }
+    };
+    let mut end = std::pin::pin!(running.end(signals));
+    let (status, lost) = tokio::select! {
+        status = &mut end => (status, None),
+        told = turn.next() => {
+            let lost = lost_turn(told);
+            say(format_args!("{lost}; the command runs on"));
+            (end.await, Some(lost))
+        }
+    };
+    let status = status.map_err(|why| format!("how the command ended cannot be learned: {why}"))?;
+    let code = exit_code(status);
+    let outcome = if code == 0 && lost.is_none() { DONE } else { FAILED };
+    let settled = settle(turn, outcome).await;
+    if code != 0 {
+        return Ok(ExitCode::from(code));
+    }
+    match (lost, settled) {
+        (None, Ok(())) => Ok(ExitCode::SUCCESS),
+        (Some(why), _) | (None, Err(why)) => {
+            Err(format!("the command exited with 0, but counts as failed: {why}"))
+        }
+    }
+}
+
+/// Tells the node how the command ended, and waits until that is noted.
+async fn settle(mut turn: Conversation, outcome: &'static str) -> Result<(), String> {
+    turn.conclude(outcome);
+    match timeout(NOTING, turn.next()).await {
+        Ok(Ok(Notice::Finished)) => Ok(()),
+        Ok(Ok(Notice::Failed { detail })) => Err(detail),
+        Ok(told) => Err(lost_turn(told)),
+        Err(_) => Err(format!("the node has not noted that within {NOTING:?}")),
+    }
+}
+
+/// Why the turn is lost.
+fn lost_turn(told: Result<Notice, AskError>) -> String {
+    match told {
+        Ok(Notice::Over) => {
+            "this node is not the primary any more; what is written after that fails or is lost"
+                .to_owned()
+        }
+        Ok(notice) => format!("the node answered {notice:?}"),
+        Err(error) => format!("{}; whether it is still the primary is not known", error.message),
+    }
+}
+
+fn ended_by(signal: Signal) -> ExitCode {
+    let number = u8::try_from(signal.as_raw()).unwrap_or(0);
+    ExitCode::from(128 + number)
+}
+
+fn say(what: impl std::fmt::Display) {
+    eprintln!("litepilot on-primary: {what}");
+}

@@ -1,0 +1,39 @@
+//! `litepilot promote`
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::admin_client;
+use crate::cluster::NodeId;
+use crate::control::Promoted;
+
+/// Longer than a node takes for it.
+const PATIENCE: Duration = Duration::from_secs(70);
+
+/// The arguments of `litepilot promote`.
+#[derive(Args)]
+pub struct PromoteArgs {
+    #[command(flatten)]
+    node: super::AdminArgs,
+    /// The node that is to be primary [default: the one that is asked]
+    #[arg(value_name = "NODE")]
+    to: Option<NodeId>,
+    /// If there is no primary: make that node the primary although others may hold more than it does
+    #[arg(long)]
+    force: bool,
+}
+
+/// Runs it.
+pub fn main(args: PromoteArgs) -> ExitCode {
+    let to = args.to.as_ref().map(|node| format!("node={node}"));
+    let force = args.force.then(|| "force=true".to_owned());
+    let query: Vec<_> = to.into_iter().chain(force).collect();
+    let target = format!("/promote?{}", query.join("&"));
+    admin_client::run_as_operator(&args.node, async |node| {
+        let answer = node.post(&target, String::new(), PATIENCE).await?;
+        let promoted: Promoted = node.read(&answer)?;
+        super::print(&format!("{} is the primary, in epoch {}", promoted.node, promoted.epoch))
+    })
+}

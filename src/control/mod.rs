@@ -1,0 +1,111 @@
+//! Steering a cluster: what operators ask of it, whoever elects its primary.
+//!
+//! The admin port passes on to a [`Control`] what commands ask for. [`fixed`] is the one of clusters
+//! without an election: their primary and members are what the configuration says.
+
+mod error;
+pub mod fixed;
+mod key;
+mod keys;
+
+use serde::{Deserialize, Serialize};
+
+pub use error::ControlError;
+pub use key::OnceKey;
+
+use crate::cluster::{Epoch, NodeId};
+use crate::config::HostPort;
+use crate::engine::BoxFuture;
+
+/// Does what operators ask for, from whichever node: it finds by itself who has to do it. Each of its
+/// futures ends in a bounded time. One that is dropped leaves nothing half done.
+pub trait Control: Send + Sync {
+    /// Hands the reign over to `node`, or to this node if none is named. Done once that node takes
+    /// writes, so at once if it does already.
+    ///
+    /// Without `force` no acknowledged write may be lost. With it, while there is no primary, that
+    /// node becomes it although others may hold more, or differing histories: an operator has decided
+    /// so.
+    ///
+    /// # Errors
+    ///
+    /// Why it is not the primary; the one before then goes on, if that can be.
+    fn promote(
+        &self,
+        node: Option<NodeId>,
+        force: bool,
+    ) -> BoxFuture<'_, Result<Promoted, ControlError>>;
+
+    /// The members as this node knows them, sorted by name.
+    fn members(&self) -> Vec<MemberStatus>;
+
+    /// Changes the membership. Done once it is agreed upon.
+    ///
+    /// # Errors
+    ///
+    /// Why not; a change that was [not in time](ControlError::NotInTime) may still come about.
+    fn change_members(&self, change: MemberChange) -> BoxFuture<'_, Result<(), ControlError>>;
+
+    /// Whether something was done that is to be done once. Asked on the primary only, which has to
+    /// know by then what earlier primaries remembered. What a failover has lost was not done.
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be said.
+    fn was_done(&self, key: OnceKey) -> BoxFuture<'_, Result<bool, ControlError>>;
+
+    /// Remembers that something was done in the reign of `epoch`, this node's own. Done once every
+    /// later primary knows it.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be agreed upon, such as because that reign is over.
+    fn remember(&self, key: OnceKey, epoch: Epoch) -> BoxFuture<'_, Result<(), ControlError>>;
+}
+
+/// Who reigns after [`Control::promote`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Promoted {
+    /// The primary.
+    pub node: NodeId,
+    /// Its reign.
+    pub epoch: Epoch,
+}
+
+/// A member of the cluster, as everybody has agreed upon it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberStatus {
+    /// Its name.
+    pub node: NodeId,
+    /// Its peer port.
+    pub address: HostPort,
+    /// It votes and holds no data.
+    pub witness: bool,
+    /// It votes. One that was just added does not until it has caught up.
+    pub voter: bool,
+    /// How often a node of this name was replaced or removed.
+    pub generation: u64,
+}
+
+/// A change of the membership.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum MemberChange {
+    /// A new node.
+    Add {
+        /// Its name.
+        node: NodeId,
+        /// Its peer port.
+        address: HostPort,
+    },
+    /// One that will not come back.
+    Remove {
+        /// Its name.
+        node: NodeId,
+    },
+    /// One that comes back with an empty disk.
+    Replace {
+        /// Its name.
+        node: NodeId,
+    },
+}

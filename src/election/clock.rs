@@ -1,0 +1,39 @@
+//! The clock that leases are measured by. `tests/sim` gives each node one of its own.
+
+use std::time::Duration;
+
+use crate::claim::BootTime;
+use crate::engine::BoxFuture;
+
+/// A node's clock.
+pub trait Clock: Send + Sync + 'static {
+    /// Now. Never goes back.
+    fn now(&self) -> BootTime;
+
+    /// Returns after `wait`, as far as this clock can tell.
+    fn sleep(&self, wait: Duration) -> BoxFuture<'static, ()>;
+}
+
+/// The machine's: see [`BootTime`].
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> BootTime {
+        BootTime::now()
+    }
+
+    fn sleep(&self, wait: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::time::sleep(wait))
+    }
+}
+
+/// Returns once `clock` shows `at`, however unevenly it went meanwhile.
+pub async fn until(clock: &dyn Clock, at: BootTime) {
+    loop {
+        let left = at.since(clock.now());
+        if left.is_zero() {
+            return;
+        }
+        clock.sleep(left).await;
+    }
+}

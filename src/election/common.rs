@@ -1,0 +1,120 @@
+//! What every part of the election works with.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::clock::Clock;
+use super::raft::Raft;
+use super::rpc::{Answer, CallError, Request, Transport};
+use super::steward::Steward;
+use super::table::{Command, Outcome};
+use super::times::Times;
+use crate::acks::Acks;
+use crate::claim::BootTime;
+use crate::cluster::{Epoch, NodeId};
+use crate::engine::{BoxFuture, Engine};
+
+/// What every part of the election works with.
+pub struct Common {
+    /// This node.
+    pub own: NodeId,
+    /// It may become primary.
+    pub candidate: bool,
+    /// It holds no data.
+    pub witness: bool,
+    /// What LiteFS is told as this node's `advertise-url`.
+    pub advertise: String,
+    /// A fresher node that cannot become primary is waited for without end: writes are acknowledged by
+    /// a majority, and none of these may be lost.
+    pub strict: bool,
+    /// The lease in time.
+    pub times: Times,
+    /// Replicates the table.
+    pub raft: Raft,
+    /// To the other nodes.
+    pub transport: Arc<dyn Transport>,
+    /// This node's.
+    pub clock: Arc<dyn Clock>,
+    /// Keeps the database.
+    pub engine: Arc<dyn Engine>,
+    /// What replicas hold.
+    pub acks: Arc<Acks>,
+    /// The node around all this.
+    pub ground: Arc<dyn Ground>,
+}
+
+/// What the election asks of the node that it runs on.
+pub trait Ground: Send + Sync + 'static {
+    /// Why this node cannot become primary now, as far as the election cannot know: its application is
+    /// down, the node stops.
+    fn unfit(&self) -> Option<String>;
+
+    /// Runs `on_promote`. Whether this node may take writes now.
+    fn promoted(&self, epoch: Epoch) -> BoxFuture<'static, bool>;
+
+    /// This node has ceased to be primary.
+    fn demoted(&self, epoch: Epoch);
+
+    /// Ready once no write is under way here. New ones are held meanwhile.
+    fn writes_done(&self) -> BoxFuture<'static, ()>;
+
+    /// What runs under the guard is killed at `deadline`, unless another one is given before. Whether
+    /// the guard knows: without one that does a reign must not begin.
+    fn deadline(&self, deadline: Option<BootTime>) -> bool;
+
+    /// Something happened that operators want to know.
+    fn event(&self, kind: &'static str, text: String);
+}
+
+impl Common {
+    /// Waits a little.
+    pub async fn pause(&self) {
+        self.clock.sleep(self.times.pause).await;
+    }
+
+    /// Asks whoever leads Raft, this node included, once.
+    pub async fn ask_leader(
+        &self,
+        steward: &Steward,
+        request: Request,
+        limit: Duration,
+    ) -> Result<Answer, CallError> {
+        let leader = self.raft.leadership().borrow().leader.clone();
+        match leader {
+            None => Err(CallError::Unreachable("nobody leads Raft".to_owned())),
+            Some(leader) if leader == self.own => {
+                let asked = steward.answer(&self.own, request);
+                let answer = tokio::time::timeout(limit, asked).await;
+                answer.map_err(|_| CallError::Lost("no quorum".to_owned()))
+            }
+            Some(leader) => self.transport.call(leader, request, limit).await,
+        }
+    }
+
+    /// Has `command` agreed upon, however often the leader changes meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// Why it was not within `limit`; it still may be.
+    pub async fn propose(
+        &self,
+        steward: &Steward,
+        command: Command,
+        limit: Duration,
+    ) -> Result<Outcome, String> {
+        let end = self.clock.now().after(limit);
+        loop {
+            let request = Request::Propose(command.clone());
+            let why = match self.ask_leader(steward, request, self.times.ttl / 2).await {
+                Ok(Answer::Proposed(outcome)) => return Ok(outcome),
+                Ok(Answer::Refused(why)) => return Err(why),
+                Ok(_) => "the leader has just changed".to_owned(),
+                Err(why) => why.to_string(),
+            };
+            if self.clock.now() >= end {
+                return Err(why);
+            }
+            self.pause().await;
+        }
+    }
+}

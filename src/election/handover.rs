@@ -1,0 +1,182 @@
+//! A planned change of primary: new writes are held, those under way are finished, the copy is fenced,
+//! the successor reaches it, and only then the claim passes. Nobody sees an error.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::keeper::Keeper;
+use super::reign::{Order, Reign};
+use super::rpc::{Answer, Fitness, Request};
+use super::steward::Steward;
+use super::table::{Command, Holder, Outcome};
+use crate::cluster::{Epoch, NodeId};
+use crate::txid::Stamp;
+
+/// How long the application's own writers may take to end.
+const FENCE: Duration = Duration::from_secs(3);
+/// How long the successor may take from then on; after that there is an ordinary election.
+const YIELDING: Duration = Duration::from_secs(1);
+/// How long a question to the successor may take.
+const QUESTION: Duration = Duration::from_millis(500);
+/// Between two looks at how far a copy is.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// To whom this node yields.
+#[derive(Default)]
+pub struct HandOver(Mutex<Option<Yielding>>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Yielding {
+    epoch: Epoch,
+    to: NodeId,
+    /// It has asked for it: the claim is over.
+    done: bool,
+}
+
+impl HandOver {
+    fn set(&self, yielding: Option<Yielding>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = yielding;
+    }
+
+    /// Whether the claim has passed.
+    fn is_done(&self) -> bool {
+        let yielding = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        yielding.as_ref().is_some_and(|yielding| yielding.done)
+    }
+
+    /// `from` asks for the claim of `epoch`.
+    fn take(&self, from: &NodeId, epoch: Epoch) -> bool {
+        let mut yielding = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match yielding.as_mut().filter(|y| y.epoch == epoch && y.to == *from) {
+            Some(yielding) => {
+                yielding.done = true;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+impl Reign {
+    /// Carries an order out; says whether the claim has passed. If not, everything is as before.
+    pub(super) async fn hand_over(
+        &self,
+        holder: &Holder,
+        order: Order,
+        keeper: &mut Keeper,
+        steward: &Steward,
+    ) -> bool {
+        let Order { to, patience, reply } = order;
+        let passing = self.pass(holder, &to, patience);
+        let kept = async {
+            keeper.keep().await;
+            if self.handover.is_done() {
+                // It is over because it has passed.
+                std::future::pending::<()>().await;
+            }
+        };
+        let passed = tokio::select! {
+            biased;
+            passed = passing => passed,
+            () = kept => Err("this node's claim ended meanwhile".to_owned()),
+        };
+        let yielded = self.handover.is_done();
+        self.handover.set(None);
+        if passed.is_err() && !yielded {
+            if let Err(why) = self.common.engine.lift_fence().await {
+                tracing::error!(%why, "the application cannot write: the fence stays");
+            }
+            self.set_open(true);
+        }
+        if yielded && passed.is_err() {
+            // The successor has the claim and not the lease: an ordinary election follows.
+            let release = Command::Release { epoch: holder.epoch };
+            drop(self.common.propose(steward, release, self.common.times.ttl).await);
+        }
+        if let Err(why) = &passed {
+            let text = format!("{holder} was not handed over to {to}: {why}");
+            self.common.ground.event("handoff-failed", text);
+        }
+        drop(reply.send(passed.clone()));
+        yielded
+    }
+
+    async fn pass(&self, holder: &Holder, to: &NodeId, patience: Duration) -> Result<(), String> {
+        self.is_fit(to).await?;
+        self.common.ground.event("handoff", format!("{holder} hands over to {to}"));
+        self.set_open(false);
+        let done = timeout(patience, self.common.ground.writes_done()).await;
+        done.map_err(|_| format!("writes were still under way after {patience:?}"))?;
+        let at = self.common.engine.fence(FENCE).await;
+        let at = at.map_err(|why| format!("the application does not stop writing: {why}"))?;
+        let yielding = Yielding { epoch: holder.epoch, to: to.clone(), done: false };
+        self.handover.set(Some(yielding));
+        let request = Request::TakeOver { epoch: holder.epoch, at };
+        match self.common.transport.call(to.clone(), request, YIELDING).await {
+            Ok(Answer::Done) => Ok(()),
+            Ok(Answer::Refused(why)) => Err(why),
+            Ok(_) => Err("it answered something else".to_owned()),
+            Err(why) => Err(why.to_string()),
+        }
+    }
+
+    async fn is_fit(&self, to: &NodeId) -> Result<(), String> {
+        let answer = self.common.transport.call(to.clone(), Request::Fitness, QUESTION).await;
+        match answer.map_err(|why| why.to_string())? {
+            Answer::Fitness(Fitness { candidate: false, .. }) => Err("it is no candidate".into()),
+            Answer::Fitness(Fitness { unfit: Some(why), .. }) => Err(why),
+            Answer::Fitness(_) => Ok(()),
+            Answer::Refused(why) => Err(why),
+            _ => Err("it answered something else".into()),
+        }
+    }
+
+    /// As the successor: waits until this copy is as far as the holder's, takes the claim over, and
+    /// has it agreed upon.
+    pub async fn take_over(
+        &self,
+        from: NodeId,
+        epoch: Epoch,
+        at: Stamp,
+        steward: &Arc<Steward>,
+    ) -> Answer {
+        let reached = async {
+            loop {
+                match self.common.engine.held().await {
+                    Ok(held) if held.stamp == at => return,
+                    _ => self.common.clock.sleep(LOOK).await,
+                }
+            }
+        };
+        if timeout(QUESTION, reached).await.is_err() {
+            return Answer::Refused("its copy is too far behind".to_owned());
+        }
+        let Answer::Fitness(fitness) = self.show().await else {
+            return Answer::Refused("its copy cannot be read".to_owned());
+        };
+        let next = fitness.holder(self.common.own.clone(), Epoch(epoch.0 + 1));
+        let asked = self.common.transport.call(from, Request::Yield { epoch }, QUESTION).await;
+        if !matches!(asked, Ok(Answer::Done)) {
+            return Answer::Refused("the primary did not yield".to_owned());
+        }
+        let hand_over = Command::HandOver(next.clone());
+        match self.common.propose(steward, hand_over, YIELDING).await {
+            Ok(Outcome::Done) => {
+                self.granted(next);
+                Answer::Done
+            }
+            Ok(Outcome::Void(why)) | Err(why) => Answer::Refused(why),
+        }
+    }
+
+    /// As the holder: ends the claim for the successor that was chosen, and for nobody else.
+    pub fn yield_to(&self, from: &NodeId, epoch: Epoch) -> Answer {
+        if !self.handover.take(from, epoch) {
+            return Answer::Refused("this node hands nothing over to that one".to_owned());
+        }
+        self.own().borrow().claim.end();
+        Answer::Done
+    }
+}

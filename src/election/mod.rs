@@ -1,0 +1,232 @@
+//! `election: raft`: the primary is the holder of one replicated lease.
+//!
+//! Raft replicates the lease [`table`]; who leads Raft does not matter to the application, so a change
+//! of Raft leader is invisible to it. The protocol, with the reason of each complication:
+//!
+//! | module | subject |
+//! | --- | --- |
+//! | [`steward`] | the Raft leader's part: the timers of the lease, and filling it when it is vacant |
+//! | [`choice`] | who becomes primary. Pure |
+//! | [`reign`], [`keeper`] | the holder's part: from the grant to the end; renewing |
+//! | [`handover`] | a planned change of primary |
+//! | [`view`] | what a node knows of the cluster. Pure |
+//! | [`table`], [`times`] | what is agreed upon, without a clock; the lease in time. Pure |
+//! | [`rpc`], [`transport`] | what nodes ask each other; how, over the peer port |
+//! | [`raft`] | the only user of openraft |
+//!
+//! Nothing here knows requests, processes or sockets: [`common::Ground`] is the node around it.
+
+pub mod choice;
+pub mod clock;
+pub mod common;
+pub mod handover;
+pub mod keeper;
+pub mod raft;
+pub mod reign;
+pub mod rpc;
+pub mod steward;
+pub mod table;
+pub mod times;
+pub mod transport;
+pub mod view;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
+
+use self::common::Common;
+use self::reign::{Order, Own, Reign};
+use self::rpc::{Answer, Request, Service};
+use self::steward::Steward;
+use self::table::{Command, Outcome, Table};
+use crate::cluster::{Epoch, NodeId};
+use crate::control::MemberChange;
+use crate::engine::BoxFuture;
+
+/// How long writes under way may hold up a handoff that an operator asked for.
+pub const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a wish may travel to whoever can fulfil it, and take there.
+const WISH: Duration = Duration::from_secs(10);
+/// How long a change of the members may take: a new node has to be brought level first.
+const MEMBERS: Duration = Duration::from_secs(60);
+
+/// A node's part in the election. Cheap to copy.
+#[derive(Clone)]
+pub struct Election {
+    common: Arc<Common>,
+    steward: Arc<Steward>,
+    reign: Arc<Reign>,
+}
+
+impl Election {
+    /// Takes part once [`Election::run`] is polled.
+    pub fn new(common: Common) -> Self {
+        let common = Arc::new(common);
+        let reign = Arc::new(Reign::new(common.clone()));
+        let steward = Arc::new(Steward::new(common.clone(), reign.clone()));
+        Self { common, steward, reign }
+    }
+
+    /// Takes part until it is dropped.
+    pub async fn run(self) {
+        let mut parts = JoinSet::new();
+        let steward = self.steward.clone();
+        parts.spawn(async move { steward.run().await });
+        if !self.common.witness {
+            let Self { reign, steward, .. } = self;
+            parts.spawn(async move { reign.run(steward).await });
+        }
+        parts.join_all().await;
+    }
+
+    /// What was agreed upon, as far as this node has heard.
+    pub fn table(&self) -> watch::Receiver<Arc<Table>> {
+        self.common.raft.table()
+    }
+
+    /// What this node is by itself.
+    pub fn own(&self) -> watch::Receiver<Own> {
+        self.reign.own()
+    }
+
+    /// Hands the lease over to `to`, whoever holds it now. With `force`, and while nobody holds it,
+    /// `to` gets it although others may have newer data. Done once `to` has it.
+    ///
+    /// # Errors
+    ///
+    /// Why not; everything is then as it was.
+    pub async fn promote(&self, to: &NodeId, force: bool) -> Result<(), String> {
+        if !self.common.raft.members().borrow().data_nodes().contains(to) {
+            return Err(format!("{to} is no member that holds data"));
+        }
+        let holder = self.table().borrow().holder.clone();
+        let asked = match holder {
+            Some(holder) if holder.node == *to => return Ok(()),
+            Some(holder) if holder.node == self.common.own => {
+                return self.hand_over(to.clone(), PATIENCE).await;
+            }
+            Some(holder) => {
+                self.common.transport.call(holder.node, Request::Promote(to.clone()), WISH).await
+            }
+            None if force => {
+                self.common.ask_leader(&self.steward, Request::Force(to.clone()), WISH).await
+            }
+            None => {
+                return Err("there is no primary that could hand over: one is being chosen; the \
+                            events say what that waits for, and --force ends the waiting"
+                    .to_owned());
+            }
+        };
+        granted(asked.map_err(|why| why.to_string())?)
+    }
+
+    /// As the holder: passes the lease to the fittest other node, once writes under way are done.
+    ///
+    /// # Errors
+    ///
+    /// When nobody is fit, or it did not go well; this node is then still the primary.
+    pub async fn resign(&self, patience: Duration) -> Result<(), String> {
+        let others = self.reign.others_by_fitness().await;
+        let Some(to) = others.into_iter().next() else {
+            return Err("no other node can become primary".to_owned());
+        };
+        self.hand_over(to, patience).await
+    }
+
+    /// Ends this node's reign, if it reigns, and gives the lease back.
+    pub async fn abdicate(&self) {
+        let mut own = self.own();
+        let epoch = own.borrow().epoch;
+        self.reign.end_before(Epoch(epoch.0 + 1));
+        // An error means that it is over already.
+        let _ = own.wait_for(|own| !own.reigning).await;
+        let mine = |table: &Arc<Table>| {
+            table.holder.as_ref().is_some_and(|holder| holder.node == self.common.own)
+        };
+        let _ = self.table().wait_for(|table| !mine(table)).await;
+    }
+
+    /// If this node leads Raft: has another voter lead. For a node that stops.
+    pub async fn pass_leadership_on(&self) {
+        if self.common.raft.leadership().borrow().ours
+            && let Err(why) = self.common.raft.pass_leadership_on().await
+        {
+            tracing::debug!(%why, "this Raft leader stops without a successor");
+        }
+    }
+
+    async fn hand_over(&self, to: NodeId, patience: Duration) -> Result<(), String> {
+        let (reply, answer) = oneshot::channel();
+        let order = Order { to, patience, reply };
+        let busy = |_| "too many handoffs are asked for".to_owned();
+        self.reign.orders().try_send(order).map_err(busy)?;
+        answer.await.unwrap_or_else(|_| Err("this node is not the primary any more".to_owned()))
+    }
+
+    /// Changes who votes.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub async fn change_members(&self, change: MemberChange) -> Result<(), String> {
+        let request = Request::Members(change);
+        let asked = self.common.ask_leader(&self.steward, request, MEMBERS).await;
+        granted(asked.map_err(|why| why.to_string())?)
+    }
+
+    /// Has a command agreed upon.
+    ///
+    /// # Errors
+    ///
+    /// Why it was not, or why it came to nothing.
+    pub async fn agree(&self, command: Command) -> Result<(), String> {
+        match self.common.propose(&self.steward, command, WISH).await? {
+            Outcome::Done => Ok(()),
+            Outcome::Void(why) => Err(why),
+        }
+    }
+
+    async fn serve(self, from: NodeId, request: Request) -> Answer {
+        let members = self.common.raft.members();
+        if !matches!(request, Request::Raft(_)) && !members.borrow().contains(&from) {
+            return Answer::Refused(format!("{from} is no member of this cluster"));
+        }
+        match request {
+            Request::Raft(message) => Answer::Raft(self.common.raft.answer(&from, message).await),
+            Request::Prepare { epoch } => self.reign.prepare(epoch).await,
+            Request::Fitness => self.reign.show().await,
+            Request::Granted(holder) => {
+                self.reign.granted(holder);
+                Answer::Done
+            }
+            Request::TakeOver { epoch, at } => {
+                self.reign.take_over(from, epoch, at, &self.steward).await
+            }
+            Request::Yield { epoch } => self.reign.yield_to(&from, epoch),
+            Request::Promote(to) => done(self.hand_over(to, PATIENCE).await),
+            Request::Electorate(next) => self.reign.expect(next).await,
+            to_leader => self.steward.answer(&from, to_leader).await,
+        }
+    }
+}
+
+impl Service for Election {
+    fn answer(&self, from: NodeId, request: Request) -> BoxFuture<'static, Answer> {
+        Box::pin(self.clone().serve(from, request))
+    }
+}
+
+fn done(result: Result<(), String>) -> Answer {
+    result.map_or_else(Answer::Refused, |()| Answer::Done)
+}
+
+fn granted(answer: Answer) -> Result<(), String> {
+    match answer {
+        Answer::Done => Ok(()),
+        Answer::Refused(why) => Err(why),
+        Answer::Elsewhere(_) => Err("the cluster's leader has just changed: try again".to_owned()),
+        _ => Err("the answer makes no sense: do all nodes run the same version?".to_owned()),
+    }
+}

@@ -1,0 +1,124 @@
+//! What Raft's nodes say to each other.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::Member;
+use super::identity::DiskId;
+use super::types::{
+    AppendReply, AppendRequest, LogId, RaftId, SnapshotMeta, SnapshotReply, TransferReply,
+    TransferRequest, Vote, VoteReply, VoteRequest,
+};
+
+/// A question of Raft's.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Message {
+    pub(super) sender: Sender,
+    pub(super) body: Body,
+}
+
+/// The answer to it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Reply(pub(super) Result<Answered, Refusal>);
+
+/// Who speaks; its name comes with the connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sender {
+    /// The cluster it is of, once it knows.
+    pub cluster: Option<String>,
+    pub generation: u64,
+    pub disk: DiskId,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Body {
+    Hello(Hello),
+    /// openraft's own, for one disk only: whoever has taken its name must not answer for it.
+    Raft(RaftId, Box<Rpc>),
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rpc {
+    Append(AppendRequest),
+    Vote(VoteRequest),
+    PreVote(VoteRequest),
+    Snapshot { vote: Vote, meta: SnapshotMeta, table: String },
+    Transfer(TransferRequest),
+}
+
+/// The answer, and who gave it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Answered {
+    pub sender: Sender,
+    pub body: AnswerBody,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AnswerBody {
+    Hello(Greeting),
+    Append(AppendReply),
+    Vote(VoteReply),
+    Snapshot(SnapshotReply),
+    Transfer(TransferReply),
+}
+
+/// Whoever is new, or was restarted, asks everybody what they know.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Hello {
+    /// Remember my disk under this generation, if you know no other.
+    pub register: Option<u64>,
+}
+
+/// What the one who was asked knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Greeting {
+    /// There is a cluster: somebody was elected here once. If not, `members` are what it was
+    /// configured with.
+    pub begun: bool,
+    /// Who votes, and who is to.
+    pub members: Vec<Member>,
+    /// The entry that says so.
+    pub as_of: Option<LogId>,
+    /// The disk that it knows under the asker's name and the generation that the asker has now.
+    pub known: Option<DiskId>,
+    /// That generation.
+    pub generation: u64,
+}
+
+/// Why a question was not considered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// The asker is of another cluster than this one.
+    OtherCluster(String),
+    /// The asker's disk was replaced, or removed from the cluster: this is the newest generation.
+    Outdated(u64),
+    /// Under the asker's name another disk is known.
+    OtherDisk,
+    /// The question is for another disk than the one here.
+    NotMe,
+    /// This node does not take part yet, or just now.
+    NotReady,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OtherCluster(name) => write!(
+                f,
+                "it belongs to cluster {name}: one of the two has the data_dir of another cluster"
+            ),
+            Self::Outdated(_) => f.write_str("this node's disk was replaced or removed"),
+            Self::OtherDisk => f.write_str(
+                "it knows another disk under this node's name: either this node has lost its \
+                 data_dir, or two nodes have one name",
+            ),
+            Self::NotMe => f.write_str("its disk is another one now"),
+            Self::NotReady => f.write_str("it does not take part in elections yet"),
+        }
+    }
+}

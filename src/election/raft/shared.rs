@@ -1,0 +1,254 @@
+//! What the parts of one node's Raft have in common.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::identity::{Fit, Identity};
+use super::machine::Published;
+use super::message::{AnswerBody, Body, Message, Refusal, Reply, Sender};
+use super::store::Store;
+use super::types::{Openraft, RaftId, StoredMembership};
+use super::{Leadership, Listed, Member, Members, Setup};
+use crate::cluster::NodeId;
+use crate::election::rpc::{Answer, CallError, Request, Transport};
+use crate::election::table::Table;
+use crate::peer::seldom::Seldom;
+
+pub struct Shared {
+    pub setup: Setup,
+    pub store: Store,
+    pub transport: Arc<dyn Transport>,
+    pub published: Published,
+    pub members: watch::Sender<Arc<Members>>,
+    pub leadership: watch::Sender<Leadership>,
+    /// While this node takes part, and its disk can be written.
+    pub core: watch::Sender<Option<Openraft>>,
+    pub stopping: watch::Sender<bool>,
+    /// When a leader last showed that it leads.
+    heard: Mutex<Option<Instant>>,
+    /// Records of disks are made one at a time: each begins with those before it.
+    recording: tokio::sync::Mutex<()>,
+    /// One membership change at a time.
+    pub changing: tokio::sync::Mutex<()>,
+    log: Seldom<(NodeId, String)>,
+}
+
+/// Why a question has no answer.
+#[derive(Debug)]
+pub enum Unanswered {
+    Call(CallError),
+    /// They refused it, or we refuse the answer.
+    Refused(Refusal),
+}
+
+impl Shared {
+    pub fn new(setup: Setup, store: Store, transport: Arc<dyn Transport>) -> Self {
+        let published = Published {
+            table: watch::Sender::new(Arc::default()),
+            applied: watch::Sender::new(None),
+        };
+        let members = watch::Sender::new(Arc::new(Members::of_seeds(&setup.seeds)));
+        Self {
+            setup,
+            store,
+            transport,
+            published,
+            members,
+            leadership: watch::Sender::new(Leadership::default()),
+            core: watch::Sender::new(None),
+            stopping: watch::Sender::new(false),
+            heard: Mutex::new(None),
+            recording: tokio::sync::Mutex::new(()),
+            changing: tokio::sync::Mutex::new(()),
+            log: Seldom::new(),
+        }
+    }
+
+    pub fn core(&self) -> Option<Openraft> {
+        self.core.borrow().clone()
+    }
+
+    pub fn table(&self) -> Arc<Table> {
+        self.published.table.borrow().clone()
+    }
+
+    /// `None` before [`super::Raft::start`] has given the store an owner.
+    pub fn identity(&self) -> Option<Identity> {
+        self.store.identity()
+    }
+
+    /// This node as it takes part; `None` while it does not.
+    pub fn raft_id(&self) -> Option<RaftId> {
+        let generation = self.identity()?.admitted?;
+        Some(RaftId::of(&self.setup.own, generation))
+    }
+
+    /// How this node introduces itself.
+    pub fn sender(&self) -> Option<Sender> {
+        let identity = self.identity()?;
+        Some(Sender {
+            cluster: identity.cluster,
+            generation: identity.admitted.unwrap_or(0),
+            disk: identity.disk,
+        })
+    }
+
+    /// The generation that a name has now, as far as this node knows.
+    pub fn generation(&self, node: &NodeId) -> u64 {
+        let of_members = self.members.borrow().get(node).map(|listed| listed.member.generation);
+        self.table().generation(node).max(of_members.unwrap_or(0))
+    }
+
+    /// Asks another node, and looks at who answers.
+    ///
+    /// # Errors
+    ///
+    /// See [`Unanswered`].
+    pub async fn ask(
+        &self,
+        node: &NodeId,
+        body: Body,
+        limit: Duration,
+    ) -> Result<AnswerBody, Unanswered> {
+        let Some(sender) = self.sender() else {
+            return Err(Unanswered::Refused(Refusal::NotReady));
+        };
+        let hello = matches!(body, Body::Hello(_));
+        let request = Request::Raft(Message { sender, body });
+        let answer = self.transport.call(node.clone(), request, limit).await;
+        let answered = match answer.map_err(Unanswered::Call)? {
+            Answer::Raft(Reply(Ok(answered))) => answered,
+            Answer::Raft(Reply(Err(refusal))) => {
+                self.complain(node, &refusal);
+                return Err(Unanswered::Refused(refusal));
+            }
+            _ => {
+                let strange = "it answers another question".to_owned();
+                return Err(Unanswered::Call(CallError::Lost(strange)));
+            }
+        };
+        // The answer to a greeting makes no promise: whoever gives it may not take part yet.
+        let checked = match hello {
+            true => self.same_cluster(&answered.sender),
+            false => self.check(node, &answered.sender).await,
+        };
+        checked.map_err(|refusal| {
+            self.complain(node, &refusal);
+            Unanswered::Refused(refusal)
+        })?;
+        Ok(answered.body)
+    }
+
+    /// Whether what `node` says counts: it is of this cluster, and its disk is the one that we know.
+    /// The first one that we see is remembered, on the disk, before it counts.
+    pub async fn check(&self, node: &NodeId, sender: &Sender) -> Result<(), Refusal> {
+        self.same_cluster(sender)?;
+        let newest = self.generation(node);
+        if sender.generation < newest {
+            return Err(Refusal::Outdated(newest));
+        }
+        match self.remember(node, sender).await {
+            Ok(Fit::Known | Fit::New) => Ok(()),
+            Ok(Fit::Other) => Err(Refusal::OtherDisk),
+            Ok(Fit::Outdated) => Err(Refusal::Outdated(sender.generation + 1)),
+            Err(error) => {
+                self.say(node, &format!("its disk cannot be remembered: {error}"));
+                Err(Refusal::NotReady)
+            }
+        }
+    }
+
+    pub fn same_cluster(&self, sender: &Sender) -> Result<(), Refusal> {
+        let own = self.identity().and_then(|identity| identity.cluster);
+        match (own, &sender.cluster) {
+            (Some(own), Some(theirs)) if own != *theirs => Err(Refusal::OtherCluster(own)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes down a disk that is new, and says how it fitted before.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written down.
+    pub async fn remember(&self, node: &NodeId, sender: &Sender) -> io::Result<Fit> {
+        let fit = || self.store.memory().seen.fit(node, sender.generation, &sender.disk);
+        if fit() != Fit::New {
+            return Ok(fit());
+        }
+        let _one_at_a_time = self.recording.lock().await;
+        let now = fit();
+        if now == Fit::New {
+            let seen = self.store.memory().seen.with(node, sender.generation, &sender.disk);
+            self.store.save_seen(seen).await?;
+        }
+        Ok(now)
+    }
+
+    /// A leader has shown that it leads.
+    pub fn hear(&self) {
+        *self.last_heard() = Some(Instant::now());
+    }
+
+    /// Whether one has, lately.
+    pub fn has_heard(&self, within: Duration) -> bool {
+        self.last_heard().is_some_and(|at| at.elapsed() <= within)
+    }
+
+    fn last_heard(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Logs, once in a while, what an operator has to mend.
+    pub fn complain(&self, node: &NodeId, refusal: &Refusal) {
+        match refusal {
+            Refusal::NotMe | Refusal::NotReady => {}
+            Refusal::OtherCluster(_) | Refusal::Outdated(_) | Refusal::OtherDisk => {
+                self.say(node, &refusal.to_string());
+            }
+        }
+    }
+
+    /// Logs `text` about `node`, at most once a minute.
+    pub fn say(&self, node: &NodeId, text: &str) {
+        let key = (node.clone(), text.to_owned());
+        if let Some(held_back) = self.log.may_speak(key, std::time::Instant::now()) {
+            warn!(peer = %node, held_back, "election: {text}");
+        }
+    }
+}
+
+impl Members {
+    pub(super) fn of_seeds(seeds: &[Member]) -> Self {
+        let voters = seeds.iter().map(|seed| (seed.clone(), true));
+        Self::new(voters)
+    }
+
+    pub(super) fn of(membership: &StoredMembership) -> Self {
+        let voters: BTreeSet<RaftId> = membership.voter_ids().collect();
+        Self::new(membership.nodes().map(|(id, node)| (node.clone(), voters.contains(id))))
+    }
+
+    /// Of one name, the newest generation; while it is being replaced, the older one votes.
+    fn new(members: impl Iterator<Item = (Member, bool)>) -> Self {
+        let mut by_name: BTreeMap<NodeId, Listed> = BTreeMap::new();
+        for (member, voter) in members {
+            match by_name.get_mut(&member.name) {
+                Some(known) => {
+                    known.voter |= voter;
+                    if known.member.generation < member.generation {
+                        known.member = member;
+                    }
+                }
+                None => drop(by_name.insert(member.name.clone(), Listed { member, voter })),
+            }
+        }
+        Self(by_name)
+    }
+}

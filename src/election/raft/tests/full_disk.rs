@@ -1,0 +1,55 @@
+//! A disk that takes nothing more, and then does again.
+
+use super::*;
+use crate::election::raft::store::testing::Shelf;
+
+impl Cluster {
+    /// On a disk that can be full.
+    async fn start_on(&mut self, name: &str, seeds: &[&str], shelf: &Shelf) {
+        let seeds = self.seeds(seeds);
+        let shelf = shelf.clone();
+        let store = Store::with_backend(move || shelf.open()).unwrap();
+        self.start_in(name, seeds, store).await;
+    }
+}
+
+#[tokio::test]
+async fn a_node_with_a_full_disk_goes_on_once_there_is_room() {
+    let shelf = Shelf::default();
+    let mut cluster = Cluster::new();
+    cluster.start_on("a", &["a"], &shelf).await;
+    cluster.agree("before").await;
+    let raft = cluster.raft("a");
+    shelf.set_full(true);
+    let proposed = raft.propose(mark("lost")).await;
+    assert!(proposed.is_err());
+    eventually(|| async { raft.confirm().await.is_err().then_some(()) }).await;
+    eventually(|| async { raft.leadership().borrow().leader.is_none().then_some(()) }).await;
+    assert!(knows(&raft.table().borrow(), "before"), "what is known is still known");
+    shelf.set_full(false);
+    cluster.agree("after").await;
+    assert!(knows(&raft.table().borrow(), "before"));
+}
+
+#[tokio::test]
+async fn the_others_go_on_without_a_node_whose_disk_is_full() {
+    let names = ["a", "b", "c"];
+    let shelf = Shelf::default();
+    let mut cluster = Cluster::new();
+    for name in ["a", "b"] {
+        cluster.start(name, &names).await;
+    }
+    cluster.start_on("c", &names, &shelf).await;
+    cluster.agree("before").await;
+    shelf.set_full(true);
+    let full = cluster.nodes.remove(&id("c")).unwrap();
+    // If it leads, it goes on doing so until it has something to write.
+    let _ = full.raft.propose(mark("whatever")).await;
+    cluster.agree("without it").await;
+    cluster.agree("again").await;
+    assert!(!knows(&full.raft.table().borrow(), "again"));
+    shelf.set_full(false);
+    cluster.nodes.insert(id("c"), full);
+    cluster.agree("with it").await;
+    cluster.all_know("again").await;
+}

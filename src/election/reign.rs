@@ -1,0 +1,436 @@
+//! The holder's part: from the grant of a lease to its end, one reign after the other.
+//!
+//! Writes are open while the claim is valid, the engine is the primary, and the reign was opened in the
+//! table. Whatever ends the reign, the claim ends first, then the engine is fenced, and only then is
+//! the lease given back: nothing commits in an epoch once the next one is granted.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::common::Common;
+use super::handover::HandOver;
+use super::keeper::{Keeper, Over};
+use super::rpc::{Answer, Fitness, Request};
+use super::steward::{EVERYTHING, Steward};
+use super::table::{Command, Holder, Outcome, Session, Table};
+use crate::acks::Electorate;
+use crate::claim::{BootTime, Claim};
+use crate::cluster::{Epoch, NodeId, Start};
+use crate::txid::Stamp;
+
+/// Orders that may wait.
+const ORDERS: usize = 16;
+/// A node whose `on_promote` failed is not chosen for so long.
+const AFTER_A_FAILURE: Duration = Duration::from_secs(30);
+
+/// What this node is, as far as it knows by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Own {
+    /// Of its present or last reign; 0 if there was none.
+    pub epoch: Epoch,
+    /// Its right to take writes.
+    pub claim: Claim,
+    /// Nothing but the end of the claim keeps it from taking writes.
+    pub open: bool,
+    /// From the grant until the engine is a replica's again: nobody else tells it whom to follow.
+    pub reigning: bool,
+}
+
+/// A wish to hand the lease over.
+pub struct Order {
+    /// The successor.
+    pub to: NodeId,
+    /// How long it may take until writes under way are done.
+    pub patience: Duration,
+    /// What became of it.
+    pub reply: oneshot::Sender<Result<(), String>>,
+}
+
+/// This node's reigns.
+pub struct Reign {
+    pub(super) common: Arc<Common>,
+    own: watch::Sender<Own>,
+    /// For the next grant.
+    session: Mutex<Session>,
+    /// What was granted to this node, before the table here knows.
+    granted: watch::Sender<Option<Holder>>,
+    /// Neither this epoch nor an earlier one is this node's any more.
+    ended: watch::Sender<Epoch>,
+    orders: mpsc::Sender<Order>,
+    incoming: Mutex<Option<mpsc::Receiver<Order>>>,
+    pub(super) handover: HandOver,
+    /// Until then this node does not offer itself.
+    unfit_until: Mutex<Option<(BootTime, String)>>,
+}
+
+/// Why a reign ended.
+enum End {
+    /// See there.
+    Over(Over),
+    /// The lease was handed over, or taken away.
+    Superseded,
+    /// It could not begin, and why.
+    Failed(String),
+}
+
+impl Reign {
+    /// Nothing happens before [`Reign::run`].
+    pub fn new(common: Arc<Common>) -> Self {
+        let (orders, incoming) = mpsc::channel(ORDERS);
+        let own = Own { epoch: Epoch(0), claim: Claim::none(), open: false, reigning: false };
+        Self {
+            common,
+            own: watch::Sender::new(own),
+            session: Mutex::new(new_session()),
+            granted: watch::Sender::new(None),
+            ended: watch::Sender::new(Epoch(0)),
+            orders,
+            incoming: Mutex::new(Some(incoming)),
+            handover: HandOver::default(),
+            unfit_until: Mutex::default(),
+        }
+    }
+
+    /// What this node is, as it changes.
+    pub fn own(&self) -> watch::Receiver<Own> {
+        self.own.subscribe()
+    }
+
+    /// This node's life, for the next grant.
+    pub fn session(&self) -> Session {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Where wishes to hand over are taken.
+    pub fn orders(&self) -> mpsc::Sender<Order> {
+        self.orders.clone()
+    }
+
+    /// The lease was granted to this node; the table here may not know it yet.
+    pub fn granted(&self, holder: Holder) {
+        self.granted.send_if_modified(|known| {
+            let news = known.as_ref().is_none_or(|known| known.epoch < holder.epoch);
+            if news {
+                *known = Some(holder);
+            }
+            news
+        });
+    }
+
+    /// `epoch` is going to be granted: ends what this node has of earlier ones, lets go of whoever
+    /// was primary, and says what this node has to offer.
+    pub async fn prepare(&self, epoch: Epoch) -> Answer {
+        self.end_before(epoch);
+        if self.common.witness {
+            return Answer::Refused("a witness holds no data".to_owned());
+        }
+        match self.common.engine.let_go(epoch).await {
+            Ok(held) => Answer::Fitness(self.fitness(held.stamp, held.empty)),
+            Err(why) => Answer::Refused(why.to_string()),
+        }
+    }
+
+    /// Whether this node could be primary, without letting go of anything.
+    pub async fn show(&self) -> Answer {
+        if self.common.witness {
+            return Answer::Refused("a witness holds no data".to_owned());
+        }
+        match self.common.engine.held().await {
+            Ok(held) => Answer::Fitness(self.fitness(held.stamp, held.empty)),
+            Err(why) => Answer::Refused(why.to_string()),
+        }
+    }
+
+    fn fitness(&self, held: Stamp, empty: bool) -> Fitness {
+        let now = self.common.clock.now();
+        let failed = self.unfit_until.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let failed = failed.filter(|(until, _)| now < *until).map(|(_, why)| why);
+        Fitness {
+            held,
+            empty,
+            candidate: self.common.candidate,
+            unfit: self.common.ground.unfit().or(failed),
+            session: self.session(),
+            hostname: self.common.own.as_str().to_owned(),
+            advertise: self.common.advertise.clone(),
+        }
+    }
+
+    /// The other nodes that could be primary now, those with the most first.
+    pub async fn others_by_fitness(&self) -> Vec<NodeId> {
+        let nodes = self.common.raft.members().borrow().data_nodes();
+        let mut asking = tokio::task::JoinSet::new();
+        for node in nodes.into_iter().filter(|node| *node != self.common.own) {
+            let asked =
+                self.common.transport.call(node.clone(), Request::Fitness, self.common.times.renew);
+            asking.spawn(async move { (node, asked.await) });
+        }
+        let mut fit = Vec::new();
+        for (node, answer) in asking.join_all().await {
+            if let Ok(Answer::Fitness(fitness)) = answer
+                && fitness.candidate
+                && fitness.unfit.is_none()
+            {
+                fit.push((fitness.held.position, node));
+            }
+        }
+        fit.sort_by(|(a, _), (b, _)| b.cmp(a));
+        fit.into_iter().map(|(_, node)| node).collect()
+    }
+
+    /// Ends every claim of this node to an epoch before `epoch`, now.
+    pub fn end_before(&self, epoch: Epoch) {
+        let own = self.own.borrow().clone();
+        if own.epoch < epoch {
+            own.claim.end();
+            let last = Epoch(epoch.0.saturating_sub(1));
+            self.ended.send_if_modified(|ended| {
+                last > *ended && {
+                    *ended = last;
+                    true
+                }
+            });
+        }
+    }
+
+    /// Reigns whenever this node holds the lease.
+    pub async fn run(&self, steward: Arc<Steward>) {
+        let taken = self.incoming.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(mut orders) = taken else { return };
+        let mut last = Epoch(0);
+        loop {
+            let holder = tokio::select! {
+                biased;
+                holder = self.next_grant(last) => holder,
+                Some(order) = orders.recv() => {
+                    drop(order.reply.send(Err("this node is not the primary".to_owned())));
+                    continue;
+                }
+            };
+            last = holder.epoch;
+            // A grant to the old session that is still on its way would be of no use.
+            let session = self.begin_session();
+            if holder.session == session && *self.ended.borrow() < holder.epoch {
+                let end = self.reign(&holder, &steward, &mut orders).await;
+                self.step_down(&holder, &steward, end).await;
+            } else {
+                // Of a former life: this one knows nothing of it, and its engine follows nobody yet.
+                tracing::info!(%holder, "this node holds a lease that it knows nothing of");
+                self.release(holder.epoch, &steward).await;
+            }
+        }
+    }
+
+    /// Begins a new life, and returns the old one.
+    fn begin_session(&self) -> Session {
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *session, new_session())
+    }
+
+    /// The next lease that is this node's, by the table or by word of mouth.
+    async fn next_grant(&self, last: Epoch) -> Holder {
+        let mut tables = self.common.raft.table();
+        let mut granted = self.granted.subscribe();
+        loop {
+            let told = granted.borrow_and_update().clone();
+            let agreed = tables.borrow_and_update().holder.clone();
+            let mine = |holder: &Holder| holder.node == self.common.own && holder.epoch > last;
+            let known = [told, agreed].into_iter().flatten().filter(mine);
+            if let Some(holder) = known.max_by_key(|holder| holder.epoch) {
+                return holder;
+            }
+            tokio::select! {
+                biased;
+                Ok(()) = tables.changed() => {}
+                Ok(()) = granted.changed() => {}
+                else => return std::future::pending().await,
+            }
+        }
+    }
+
+    async fn reign(
+        &self,
+        holder: &Holder,
+        steward: &Arc<Steward>,
+        orders: &mut mpsc::Receiver<Order>,
+    ) -> End {
+        self.own.send_modify(|own| own.reigning = true);
+        let mut keeper = Keeper::new(self.common.clone(), steward.clone(), holder.clone());
+        let claim = tokio::select! {
+            biased;
+            () = self.superseded(holder) => return End::Superseded,
+            claim = keeper.begin() => match claim {
+                Ok(claim) => claim,
+                Err(over) => return End::Over(over),
+            },
+        };
+        self.own.send_replace(Own { epoch: holder.epoch, claim, open: false, reigning: true });
+        let opened = tokio::select! {
+            biased;
+            () = self.superseded(holder) => return End::Superseded,
+            over = keeper.keep() => return End::Over(over),
+            opened = self.open(holder, steward) => opened,
+        };
+        if let Err(end) = opened {
+            return end;
+        }
+        self.own.send_modify(|own| own.open = true);
+        self.common.ground.event("primary", format!("{holder} takes writes"));
+        loop {
+            let order = tokio::select! {
+                biased;
+                () = self.superseded(holder) => return End::Superseded,
+                over = keeper.keep() => return End::Over(over),
+                Some(order) = orders.recv() => order,
+            };
+            if self.hand_over(holder, order, &mut keeper, steward).await {
+                return End::Superseded;
+            }
+        }
+    }
+
+    /// From the claim to open writes.
+    async fn open(&self, holder: &Holder, steward: &Steward) -> Result<(), End> {
+        let epoch = holder.epoch;
+        let held = loop {
+            match self.common.engine.become_primary(epoch).await {
+                Ok(held) => break held,
+                Err(why) => {
+                    tracing::error!(%epoch, %why, "the engine cannot become primary; trying again");
+                    self.common.clock.sleep(self.common.times.renew).await;
+                }
+            }
+        };
+        let start = Start { epoch, held };
+        let agreed = loop {
+            let open = Command::Opened(start);
+            match self.common.propose(steward, open, self.common.times.ttl).await {
+                Ok(outcome) => break outcome,
+                Err(why) => tracing::warn!(%epoch, %why, "cannot open the reign; trying again"),
+            }
+        };
+        if let Outcome::Void(why) = agreed {
+            return Err(End::Failed(why));
+        }
+        if !self.common.ground.promoted(epoch).await {
+            let (until, why) =
+                (self.common.clock.now().after(AFTER_A_FAILURE), "app.on_promote failed");
+            *self.unfit_until.lock().unwrap_or_else(PoisonError::into_inner) =
+                Some((until, why.to_owned()));
+            return Err(End::Failed(why.to_owned()));
+        }
+        self.common.acks.begin(epoch, self.electorates());
+        Ok(())
+    }
+
+    fn electorates(&self) -> Vec<Electorate> {
+        vec![self.electorate(self.common.raft.members().borrow().data_nodes())]
+    }
+
+    fn electorate(&self, nodes: Vec<NodeId>) -> Electorate {
+        Electorate { others: nodes.into_iter().filter(|node| *node != self.common.own).collect() }
+    }
+
+    /// As the holder: from now on a majority of `next` has to hold a write, too. Answers once it holds
+    /// everything that was committed until now. `None`: only the members count again.
+    pub async fn expect(&self, next: Option<Vec<NodeId>>) -> Answer {
+        let mut electorates = self.electorates();
+        let Some(next) = next else {
+            self.common.acks.require(electorates);
+            return Answer::Done;
+        };
+        electorates.push(self.electorate(next));
+        self.common.acks.require(electorates);
+        let held = match self.common.engine.read_position().await {
+            Ok(position) => {
+                tokio::time::timeout(EVERYTHING, self.common.acks.majority(position)).await.is_ok()
+            }
+            Err(_) => false,
+        };
+        match held && self.own.borrow().open {
+            true => Answer::Done,
+            false => Answer::Refused("too few of the new members hold all of the data".to_owned()),
+        }
+    }
+
+    /// Ready once the lease is not this holder's any more.
+    async fn superseded(&self, holder: &Holder) {
+        let mut tables = self.common.raft.table();
+        let mut ended = self.ended.subscribe();
+        let gone = |table: &Arc<Table>| {
+            table.last_epoch >= holder.epoch && table.holds(holder.epoch, &holder.session).is_none()
+        };
+        tokio::select! {
+            biased;
+            () = come(&mut tables, gone) => {}
+            () = come(&mut ended, |ended| *ended >= holder.epoch) => {}
+        }
+    }
+
+    /// Ends a reign, in this order: claim, engine, guard, lease.
+    async fn step_down(&self, holder: &Holder, steward: &Steward, end: End) {
+        let own = self.own.borrow().clone();
+        own.claim.end();
+        self.own.send_modify(|own| own.open = false);
+        let why = match end {
+            End::Over(Over::Gone) | End::Superseded => {
+                "the lease is not this node's any more".into()
+            }
+            End::Over(Over::Lapsed) => "it could not renew its lease in time".into(),
+            End::Failed(why) => why,
+        };
+        self.common.ground.event("not-primary", format!("{holder} is primary no more: {why}"));
+        while let Err(why) = self.common.engine.become_replica(None).await {
+            tracing::error!(%why, "the engine cannot be fenced; trying again");
+            self.common.pause().await;
+        }
+        self.own.send_modify(|own| own.reigning = false);
+        self.common.ground.deadline(None);
+        self.common.ground.demoted(holder.epoch);
+        self.release(holder.epoch, steward).await;
+    }
+
+    /// Gives a lease back, unless it is gone already.
+    async fn release(&self, epoch: Epoch, steward: &Steward) {
+        let mut tables = self.common.raft.table();
+        let gone = |table: &Arc<Table>| {
+            table.last_epoch > epoch || table.last_epoch == epoch && table.holder.is_none()
+        };
+        let giving_back = async {
+            loop {
+                let release = Command::Release { epoch };
+                match self.common.propose(steward, release, self.common.times.ttl).await {
+                    Ok(_) => return,
+                    Err(why) => tracing::debug!(%epoch, %why, "cannot give the lease back yet"),
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = come(&mut tables, gone) => {}
+            () = giving_back => {}
+        }
+    }
+
+    /// Whether writes are open; for the duration of a handover they are not.
+    pub(super) fn set_open(&self, open: bool) {
+        self.own.send_modify(|own| own.open = open);
+    }
+}
+
+/// Returns once `value` is as wanted. Never, if it will not change any more.
+async fn come<T>(value: &mut watch::Receiver<T>, wanted: impl FnMut(&T) -> bool) {
+    if value.wait_for(wanted).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// A random text. Sessions only have to differ.
+fn new_session() -> Session {
+    let random = || RandomState::new().build_hasher().finish();
+    Session(format!("{:016x}{:016x}", random(), random()))
+}

@@ -1,0 +1,147 @@
+//! What nodes say to each other about the election, and how: one request, one answer, by JSON.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::raft;
+use super::table::{Command, Holder, Outcome, Session};
+use crate::cluster::{Epoch, NodeId};
+use crate::control::MemberChange;
+use crate::engine::BoxFuture;
+use crate::txid::Stamp;
+
+/// A question from one node to another.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// Raft's own.
+    Raft(raft::Message),
+    /// To the Raft leader: the holder is alive.
+    Renew {
+        /// The reign.
+        epoch: Epoch,
+        /// The holder's life.
+        session: Session,
+    },
+    /// To the Raft leader: have this agreed upon.
+    Propose(Command),
+    /// From the Raft leader to everybody: the lease is vacant, and `epoch` will be granted next.
+    Prepare {
+        /// The epoch that will be granted.
+        epoch: Epoch,
+    },
+    /// From the Raft leader to the one that was chosen, so that it need not wait until Raft tells it.
+    Granted(Holder),
+    /// From the holder to its chosen successor: everything is fenced and `at` is the last state.
+    TakeOver {
+        /// The reign that ends.
+        epoch: Epoch,
+        /// What the holder's copy holds.
+        at: Stamp,
+    },
+    /// From the successor to the holder: end your claim of `epoch` now, and say so.
+    Yield {
+        /// The reign that ends.
+        epoch: Epoch,
+    },
+    /// Are you fit to be primary?
+    Fitness,
+    /// To the Raft leader: change who votes.
+    Members(MemberChange),
+    /// From the Raft leader to the holder: from now on a majority of these has to hold a write, too;
+    /// say when it holds everything. `None`: the membership is what it is.
+    Electorate(Option<Vec<NodeId>>),
+    /// To the holder: hand the lease over to this node.
+    Promote(NodeId),
+    /// To the Raft leader: the lease is vacant; give it to this node although it may lack data that
+    /// others have.
+    Force(NodeId),
+}
+
+/// The answer to a [`Request`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// To [`Request::Raft`].
+    Raft(raft::Reply),
+    /// The lease was renewed.
+    Renewed,
+    /// The lease is not that session's any more, for good.
+    Gone,
+    /// The command was agreed upon, and this became of it.
+    Proposed(Outcome),
+    /// To [`Request::Prepare`] and [`Request::Fitness`].
+    Fitness(Fitness),
+    /// It was done.
+    Done,
+    /// This node does not lead (or reign); that one may.
+    Elsewhere(Option<NodeId>),
+    /// It cannot be done, and why.
+    Refused(String),
+}
+
+/// What a node has to offer as primary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fitness {
+    /// What its copy holds.
+    pub held: Stamp,
+    /// Nothing was ever written to its copy.
+    pub empty: bool,
+    /// It may become primary at all: it holds data and is a candidate.
+    pub candidate: bool,
+    /// Why it cannot become primary at this moment; `None`: it can.
+    pub unfit: Option<String>,
+    /// Its life, for the lease.
+    pub session: Session,
+    /// What LiteFS is told as the primary's `hostname`.
+    pub hostname: String,
+    /// What LiteFS is told as the primary's `advertise-url`.
+    pub advertise: String,
+}
+
+impl Fitness {
+    /// Whoever has this, as the holder of `epoch`.
+    pub fn holder(&self, node: NodeId, epoch: Epoch) -> Holder {
+        let Self { session, hostname, advertise, .. } = self.clone();
+        Holder { node, session, hostname, advertise, epoch }
+    }
+}
+
+/// Why there is no answer. Whether the other side got the question is unknown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallError {
+    /// There is no connection to that node.
+    Unreachable(String),
+    /// None came in time, or the connection broke before it did.
+    Lost(String),
+}
+
+/// Carries questions to other nodes. The real one runs over the peer port; `tests/sim` has another.
+pub trait Transport: Send + Sync + 'static {
+    /// Asks `to`, and waits for the answer for at most `limit`.
+    fn call(
+        &self,
+        to: NodeId,
+        request: Request,
+        limit: Duration,
+    ) -> BoxFuture<'static, Result<Answer, CallError>>;
+}
+
+/// Answers the questions of other nodes.
+pub trait Service: Send + Sync + 'static {
+    /// `from` is who asks, as its certificate says.
+    fn answer(&self, from: NodeId, request: Request) -> BoxFuture<'static, Answer>;
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(why) => write!(f, "not reachable: {why}"),
+            Self::Lost(why) => write!(f, "no answer: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for CallError {}

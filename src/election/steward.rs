@@ -1,0 +1,446 @@
+//! The Raft leader's part: keeps the time of the lease, and fills it when it is vacant.
+//!
+//! The table has no clock, so somebody has to hold the timers: whoever leads Raft, for as long as its
+//! term lasts. A new term knows nothing of the renewals that the last one accepted and begins with a
+//! full ttl. Once the end of an epoch was proposed that epoch is *condemned*: nothing renews it any
+//! more. Otherwise a renewal that is confirmed while the expiry is on its way would make two claims.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::choice::{self, Situation, Verdict, Why};
+use super::clock::until;
+use super::common::Common;
+use super::raft::{ChangeError, Leadership};
+use super::reign::Reign;
+use super::rpc::{Answer, Fitness, Request};
+use super::table::{Command, Holder, Outcome, Session, Table, Term};
+use crate::claim::BootTime;
+use crate::cluster::{Epoch, NodeId};
+use crate::control::MemberChange;
+use crate::engine::BoxFuture;
+
+/// An answer to `Prepare` says for so long whether a node is fit; what it holds it says for good.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// The timers of one node, in use while it leads Raft.
+pub struct Steward {
+    common: Arc<Common>,
+    reign: Arc<Reign>,
+    timers: Mutex<Timers>,
+    /// Whom the operator wants, in the epoch that is vacant.
+    forced: watch::Sender<Option<(Epoch, NodeId)>>,
+}
+
+/// How long it may take until a majority of the new members holds everything.
+pub(super) const EVERYTHING: Duration = Duration::from_secs(20);
+
+/// Of one term.
+#[derive(Default)]
+struct Timers {
+    term: Term,
+    /// Neither this epoch nor an earlier one is renewed.
+    condemned: Epoch,
+    /// When the lease of that epoch expires.
+    expiry: Option<(Epoch, BootTime)>,
+}
+
+/// The answers to `Prepare`, with the time of each.
+type Answers = BTreeMap<NodeId, (Fitness, BootTime)>;
+
+impl Steward {
+    /// `reign` is this node's own part: it is asked like the others, but not over the network.
+    pub fn new(common: Arc<Common>, reign: Arc<Reign>) -> Self {
+        let forced = watch::Sender::new(None);
+        Self { common, reign, timers: Mutex::default(), forced }
+    }
+
+    /// Does the work of a Raft leader whenever this node is one.
+    pub async fn run(&self) {
+        let mut leadership = self.common.raft.leadership();
+        loop {
+            let now = leadership.borrow_and_update().clone();
+            let leads = async {
+                if !now.ours {
+                    return std::future::pending().await;
+                }
+                tokio::select! {
+                    biased;
+                    () = self.lead(now.term) => {}
+                    () = self.pass_leadership_on() => {}
+                }
+            };
+            tokio::select! {
+                biased;
+                changed = changed(&mut leadership, &now) => if !changed { return },
+                () = leads => {}
+            }
+        }
+    }
+
+    /// Answers what is asked of a Raft leader.
+    pub async fn answer(&self, from: &NodeId, request: Request) -> Answer {
+        match request {
+            Request::Renew { epoch, session } => self.renew(from, epoch, &session).await,
+            Request::Propose(command) => self.propose(command).await,
+            Request::Force(node) => self.force(node).await,
+            Request::Members(change) => self.change_members(change).await,
+            _ => Answer::Refused("that is not asked of a Raft leader".to_owned()),
+        }
+    }
+
+    /// The holder says that it is alive. The quorum round that confirms it begins after this was
+    /// called: this node still led when it ended.
+    async fn renew(&self, from: &NodeId, epoch: Epoch, session: &Session) -> Answer {
+        let leadership = self.common.raft.leadership().borrow().clone();
+        if !leadership.ours {
+            return Answer::Elsewhere(leadership.leader);
+        }
+        let Ok(table) = self.common.raft.confirm().await else { return Answer::Elsewhere(None) };
+        let now = self.common.clock.now();
+        let Some(mut timers) = self.timers_of(leadership.term) else {
+            return Answer::Elsewhere(None);
+        };
+        let holds = table.holds(epoch, session).is_some_and(|holder| holder.node == *from);
+        if !holds || epoch <= timers.condemned {
+            return Answer::Gone;
+        }
+        timers.expiry = Some((epoch, now.after(self.common.times.ttl)));
+        Answer::Renewed
+    }
+
+    /// Somebody wants this agreed upon.
+    async fn propose(&self, command: Command) -> Answer {
+        let leadership = self.common.raft.leadership().borrow().clone();
+        if !leadership.ours {
+            return Answer::Elsewhere(leadership.leader);
+        }
+        let ends = match &command {
+            Command::Release { epoch } => Some(*epoch),
+            Command::HandOver(to) => Some(Epoch(to.epoch.0.saturating_sub(1))),
+            // Only the leader that has waited may say so.
+            Command::Expire { .. } | Command::Acquire(_) => {
+                return Answer::Refused("only the Raft leader does that".to_owned());
+            }
+            _ => None,
+        };
+        if let Some(epoch) = ends {
+            match self.timers_of(leadership.term) {
+                Some(mut timers) => timers.condemn(epoch),
+                None => return Answer::Elsewhere(None),
+            }
+        }
+        match self.common.raft.propose(command).await {
+            Ok(outcome) => Answer::Proposed(outcome),
+            Err(_) => Answer::Elsewhere(self.common.raft.leadership().borrow().leader.clone()),
+        }
+    }
+
+    /// The operator wants `node` as primary although others may have more.
+    async fn force(&self, node: NodeId) -> Answer {
+        let leadership = self.common.raft.leadership().borrow().clone();
+        if !leadership.ours {
+            return Answer::Elsewhere(leadership.leader);
+        }
+        let mut tables = self.common.raft.table();
+        let table = tables.borrow_and_update().clone();
+        if let Some(holder) = &table.holder {
+            return Answer::Refused(format!("{holder} is primary: promote without force"));
+        }
+        let epoch = next_epoch(&table);
+        self.forced.send_replace(Some((epoch, node.clone())));
+        let chosen = tables.wait_for(|table| table.last_epoch >= epoch).await;
+        match chosen.map(|table| table.holder.clone()) {
+            Ok(Some(holder)) if holder.node == node => Answer::Done,
+            Ok(_) => Answer::Refused("another node was faster".to_owned()),
+            Err(_) => Answer::Elsewhere(None),
+        }
+    }
+
+    /// What a majority of the old members has acknowledged a majority of the new ones has to hold,
+    /// before only these count: the holder is asked to see to it.
+    async fn change_members(&self, change: MemberChange) -> Answer {
+        let holder = self.common.raft.table().borrow().primary().map(|holder| holder.node.clone());
+        let Some(holder) = holder else {
+            let why = "there is no primary; members are changed while there is one";
+            return Answer::Refused(why.to_owned());
+        };
+        let ask = |next| self.ask_holder(holder.clone(), next);
+        let gate = |next| -> BoxFuture<'_, Result<(), String>> { Box::pin(ask(Some(next))) };
+        let changed = self.common.raft.change_members(change, &gate).await;
+        if let Err(why) = ask(None).await {
+            tracing::warn!(%holder, %why, "the primary does not know yet who counts");
+        }
+        match changed {
+            Ok(()) => Answer::Done,
+            Err(ChangeError::NotLeader(leader)) => Answer::Elsewhere(leader),
+            Err(ChangeError::Refused(why)) => Answer::Refused(why),
+        }
+    }
+
+    async fn ask_holder(&self, holder: NodeId, next: Option<Vec<NodeId>>) -> Result<(), String> {
+        let answer = match holder == self.common.own {
+            true => Ok(self.reign.expect(next).await),
+            false => {
+                self.common.transport.call(holder, Request::Electorate(next), EVERYTHING).await
+            }
+        };
+        match answer {
+            Ok(Answer::Done) => Ok(()),
+            Ok(Answer::Refused(why)) => Err(why),
+            Ok(_) => Err("the primary's answer makes no sense".to_owned()),
+            Err(why) => Err(format!("the primary did not answer: {why}")),
+        }
+    }
+
+    async fn lead(&self, term: Term) {
+        drop(self.timers_of(term));
+        let mut tables = self.common.raft.table();
+        loop {
+            let table = tables.borrow_and_update().clone();
+            match &table.holder {
+                Some(holder) => self.watch_over(holder, term, &mut tables).await,
+                None => self.fill(&table, &mut tables).await,
+            }
+        }
+    }
+
+    /// Returns once the table has changed, or the holder had its time.
+    async fn watch_over(
+        &self,
+        holder: &Holder,
+        term: Term,
+        tables: &mut watch::Receiver<Arc<Table>>,
+    ) {
+        let Some(expiry) = self.expiry(term, holder.epoch) else { return };
+        tokio::select! {
+            biased;
+            _ = tables.changed() => return,
+            () = until(&*self.common.clock, expiry) => {}
+        }
+        let Some(first) = self.condemn_if_lapsed(term, holder.epoch) else { return };
+        if first {
+            let ttl = self.common.times.ttl;
+            let why = format!("{holder} was not heard for {ttl:?}: its lease ends");
+            self.common.ground.event("lease-expired", why);
+        }
+        let expire = Command::Expire { epoch: holder.epoch, term };
+        if let Err(why) = self.common.raft.propose(expire).await {
+            tracing::warn!(%why, "cannot expire the lease; trying again");
+            self.common.pause().await;
+        }
+    }
+
+    /// Whoever both leads Raft and holds the lease takes both with it when it dies: that costs an
+    /// election and a full ttl. Another voter had better lead.
+    async fn pass_leadership_on(&self) {
+        let table = self.common.raft.table();
+        loop {
+            self.common.clock.sleep(self.common.times.renew).await;
+            let holds = |table: &Table| {
+                table.holder.as_ref().is_some_and(|holder| holder.node == self.common.own)
+            };
+            let holds = holds(&table.borrow());
+            if holds && let Err(why) = self.common.raft.pass_leadership_on().await {
+                tracing::debug!(%why, "cannot pass Raft's leadership on");
+            }
+        }
+    }
+
+    /// The lease is vacant: has everybody let go of the last primary, and chooses the next. Returns
+    /// once the table has changed.
+    async fn fill(&self, table: &Table, tables: &mut watch::Receiver<Arc<Table>>) {
+        let epoch = next_epoch(table);
+        let mut members = self.common.raft.members();
+        let electorate = members.borrow_and_update().data_nodes();
+        let (send, mut incoming) = mpsc::channel(64);
+        let mut asking = JoinSet::new();
+        for node in electorate.clone() {
+            asking.spawn(self.ask(node, epoch, send.clone()));
+        }
+        let mut forced = self.forced.subscribe();
+        let mut answers = Answers::new();
+        let mut held_up: Option<BootTime> = None;
+        let mut waiting = Waiting::default();
+        loop {
+            tokio::select! {
+                biased;
+                _ = tables.changed() => return,
+                _ = members.changed() => return,
+                _ = forced.changed() => {}
+                Some((node, fitness)) = incoming.recv() => {
+                    answers.insert(node, (fitness, self.common.clock.now()));
+                }
+                () = self.common.pause() => {}
+            }
+            let now = self.common.clock.now();
+            let wanted = forced.borrow().clone().filter(|(of, _)| *of == epoch).map(|(_, n)| n);
+            let current = current(&answers, now);
+            let situation = Situation {
+                electorate: &electorate,
+                answers: &current,
+                first: table.last_epoch == Epoch(0),
+                had_data: table.starts.iter().any(|s| s.held.position.txid.0 > 0),
+                held_up: held_up.map(|since| now.since(since)).unwrap_or_default(),
+                patience: (!self.common.strict).then_some(self.common.times.hold_up),
+                forced: wanted.as_ref(),
+                rather_not: Some(&self.common.own),
+            };
+            match choice::choose(&situation) {
+                Verdict::Elect(node) => match current.get(&node) {
+                    Some(fitness) => return self.grant(&node, fitness, epoch).await,
+                    None => continue,
+                },
+                Verdict::Wait(why) => {
+                    match &why {
+                        Why::HeldUp { .. } => held_up = held_up.or(Some(now)),
+                        _ => held_up = None,
+                    }
+                    if waiting.is_news(&why, now, self.common.times.ttl) {
+                        self.common.ground.event("no-primary", why.to_string());
+                    }
+                }
+            }
+        }
+    }
+
+    async fn grant(&self, node: &NodeId, fitness: &Fitness, epoch: Epoch) {
+        let holder = fitness.holder(node.clone(), epoch);
+        match self.common.raft.propose(Command::Acquire(holder.clone())).await {
+            Ok(Outcome::Done) => {
+                let held = fitness.held.position;
+                self.common.ground.event("elected", format!("{holder}; it holds {held}"));
+                if *node == self.common.own {
+                    return self.reign.granted(holder);
+                }
+                // Raft tells it as well, a little later.
+                let limit = self.common.times.renew;
+                let told =
+                    self.common.transport.call(node.clone(), Request::Granted(holder), limit);
+                drop(told.await);
+            }
+            Ok(Outcome::Void(why)) => tracing::info!(%node, why, "was not granted the lease"),
+            Err(why) => {
+                tracing::warn!(%why, "cannot grant the lease; trying again");
+                self.common.pause().await;
+            }
+        }
+    }
+
+    /// Asks one node again and again: whether it is fit changes.
+    fn ask(
+        &self,
+        node: NodeId,
+        epoch: Epoch,
+        answers: mpsc::Sender<(NodeId, Fitness)>,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let (common, reign) = (self.common.clone(), self.reign.clone());
+        async move {
+            loop {
+                let answer = match node == common.own {
+                    true => Ok(reign.prepare(epoch).await),
+                    false => {
+                        let request = Request::Prepare { epoch };
+                        common.transport.call(node.clone(), request, common.times.hold_up).await
+                    }
+                };
+                if let Ok(Answer::Fitness(fitness)) = answer
+                    && answers.send((node.clone(), fitness)).await.is_err()
+                {
+                    return;
+                }
+                common.clock.sleep(common.times.renew / 4).await;
+            }
+        }
+    }
+
+    /// The timers, begun anew if `term` is new; `None` if a later one has begun.
+    fn timers_of(&self, term: Term) -> Option<MutexGuard<'_, Timers>> {
+        let mut timers = self.timers.lock().unwrap_or_else(PoisonError::into_inner);
+        if term > timers.term {
+            *timers = Timers { term, ..Timers::default() };
+        }
+        (timers.term == term).then_some(timers)
+    }
+
+    /// When the lease of `epoch` expires; in a new term a full ttl from now.
+    fn expiry(&self, term: Term, epoch: Epoch) -> Option<BootTime> {
+        let full = self.common.clock.now().after(self.common.times.ttl);
+        let mut timers = self.timers_of(term)?;
+        if timers.condemned >= epoch {
+            return Some(BootTime(0));
+        }
+        let known = timers.expiry.filter(|(of, _)| *of == epoch).map(|(_, at)| at);
+        timers.expiry = Some((epoch, known.unwrap_or(full)));
+        timers.expiry.map(|(_, at)| at)
+    }
+
+    /// If the lease of `epoch` is at its end, also if it was renewed until this moment: whether that
+    /// is news.
+    fn condemn_if_lapsed(&self, term: Term, epoch: Epoch) -> Option<bool> {
+        let now = self.common.clock.now();
+        let mut timers = self.timers_of(term)?;
+        if timers.condemned >= epoch {
+            return Some(false);
+        }
+        let lapsed = timers.expiry.is_some_and(|(of, at)| of == epoch && at <= now);
+        lapsed.then(|| {
+            timers.condemn(epoch);
+            true
+        })
+    }
+}
+
+/// Why there is no primary yet.
+#[derive(Default)]
+struct Waiting {
+    why: Option<(Why, BootTime)>,
+    told: bool,
+}
+
+impl Waiting {
+    /// Whether operators should hear of it: once for each reason, if it lasts.
+    fn is_news(&mut self, why: &Why, now: BootTime, patience: Duration) -> bool {
+        let since = match &self.why {
+            Some((known, since)) if known == why => *since,
+            _ => {
+                *self = Self { why: Some((why.clone(), now)), told: false };
+                now
+            }
+        };
+        let lasts = now.since(since) >= patience;
+        lasts && !std::mem::replace(&mut self.told, true)
+    }
+}
+
+impl Timers {
+    fn condemn(&mut self, epoch: Epoch) {
+        self.condemned = self.condemned.max(epoch);
+    }
+}
+
+/// What the answers are worth now: a node that has fallen silent is not fit, but what it held when it
+/// let go it holds still.
+fn current(answers: &Answers, now: BootTime) -> BTreeMap<NodeId, Fitness> {
+    let worth = |(node, (fitness, at)): (&NodeId, &(Fitness, BootTime))| {
+        let mut fitness = fitness.clone();
+        if now.since(*at) > FRESH && fitness.unfit.is_none() {
+            fitness.unfit = Some("it has fallen silent".to_owned());
+        }
+        (node.clone(), fitness)
+    };
+    answers.iter().map(worth).collect()
+}
+
+fn next_epoch(table: &Table) -> Epoch {
+    Epoch(table.last_epoch.0 + 1)
+}
+
+/// Returns once the leadership is another one than `from`; `false` if it will never change.
+async fn changed(leadership: &mut watch::Receiver<Leadership>, from: &Leadership) -> bool {
+    leadership.wait_for(|now| now != from).await.is_ok()
+}

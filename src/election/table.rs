@@ -1,0 +1,393 @@
+//! The lease table: what the cluster agrees on. Pure, without a clock: time is the steward's.
+//!
+//! Every command carries the epoch that its sender expects, so that a delayed or repeated one does
+//! nothing. Who votes is not in here: that is the membership which Raft itself replicates.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::{Epoch, NodeId, Start};
+use crate::txid::Position;
+
+/// The starts of so many reigns are kept.
+const STARTS: usize = 64;
+/// So many keys of [`Command::Once`] are kept; the oldest are forgotten first.
+const KEYS: usize = 1024;
+
+/// A Raft leader's term. There is at most one leader in a term.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Term(pub u64);
+
+/// Tells one life of a node's claim from another: a random text.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Session(pub String);
+
+/// Who holds the lease.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The node.
+    pub node: NodeId,
+    /// Its life: after a restart it is another holder.
+    pub session: Session,
+    /// What LiteFS is told as the primary's `hostname`.
+    pub hostname: String,
+    /// What LiteFS is told as the primary's `advertise-url`.
+    pub advertise: String,
+    /// The number of the reign.
+    pub epoch: Epoch,
+}
+
+/// The replicated state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Table {
+    /// Tells this cluster from others; given by its first Raft leader.
+    pub cluster: Option<String>,
+    /// Who holds the lease.
+    pub holder: Option<Holder>,
+    /// The last epoch that was granted.
+    pub last_epoch: Epoch,
+    /// The reigns that were opened, the newest last.
+    pub starts: VecDeque<Start>,
+    /// LiteFS' own cluster ID.
+    pub litefs_id: Option<String>,
+    /// What was done once, and what the database held then; the newest last.
+    pub once: VecDeque<(String, Position)>,
+    /// The newest generation of each name that was replaced or removed; 0 if it is not listed.
+    pub generations: BTreeMap<NodeId, u64>,
+}
+
+/// A change of the table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// Names the cluster, if it has no name yet.
+    Found {
+        /// A random text.
+        cluster: String,
+    },
+    /// Grants the vacant lease in the holder's epoch, which has to be the next.
+    Acquire(Holder),
+    /// The holder's engine has become primary. Until then it takes no writes.
+    Opened(Start),
+    /// The holder gives up.
+    Release {
+        /// Its reign.
+        epoch: Epoch,
+    },
+    /// The holder was not heard in time.
+    Expire {
+        /// Its reign.
+        epoch: Epoch,
+        /// The term of the Raft leader that waited. Void if the entry is of another: that leader has
+        /// begun to wait anew.
+        term: Term,
+    },
+    /// The holder of the epoch before passes the lease on; the epoch has to be the next.
+    HandOver(Holder),
+    /// Sets LiteFS' cluster ID, if there is none or it is the same.
+    SetLitefsId {
+        /// The ID.
+        id: String,
+    },
+    /// Forgets LiteFS' cluster ID.
+    ResetLitefsId,
+    /// Something was done that is to be done once.
+    Once {
+        /// Its name.
+        key: String,
+        /// What the primary held then: void in another reign than this.
+        at: Position,
+    },
+    /// A name's former disk is void; the next node of that name is another one.
+    Outdate {
+        /// The name.
+        node: NodeId,
+        /// The generation that is void.
+        generation: u64,
+    },
+}
+
+/// What became of a command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The table is now as the command wanted it.
+    Done,
+    /// It came too late, or twice: nothing was changed.
+    Void(String),
+}
+
+impl Table {
+    /// Applies a command of an entry that a leader made in `term`.
+    pub fn apply(&mut self, command: Command, term: Term) -> Outcome {
+        match command {
+            Command::Found { cluster } => match &self.cluster {
+                Some(known) if *known != cluster => void("the cluster has a name already"),
+                _ => done(self.cluster = Some(cluster)),
+            },
+            Command::Acquire(holder) => match &self.holder {
+                None => self.grant(holder),
+                Some(present) => void(format_args!("{present} holds the lease")),
+            },
+            Command::HandOver(to) => match &self.holder {
+                Some(_) => self.grant(to),
+                None => void("nobody holds the lease"),
+            },
+            Command::Opened(start) => self.open(start),
+            Command::Release { epoch } => self.vacate(epoch),
+            Command::Expire { epoch, term: waited } if waited == term => self.vacate(epoch),
+            Command::Expire { .. } => void("another leader waits now"),
+            Command::SetLitefsId { id } => match &self.litefs_id {
+                Some(known) if *known != id => void("LiteFS has a cluster ID already"),
+                _ => done(self.litefs_id = Some(id)),
+            },
+            Command::ResetLitefsId => done(self.litefs_id = None),
+            Command::Once { key, at } => match &self.holder {
+                Some(holder) if holder.epoch == at.epoch => done(self.remember(key, at)),
+                _ => void("that reign is over"),
+            },
+            Command::Outdate { node, generation } => {
+                let newest = self.generations.entry(node).or_default();
+                done(*newest = (*newest).max(generation + 1))
+            }
+        }
+    }
+
+    /// The holder, if `epoch` and `session` are still its own.
+    pub fn holds(&self, epoch: Epoch, session: &Session) -> Option<&Holder> {
+        self.holder.as_ref().filter(|h| h.epoch == epoch && h.session == *session)
+    }
+
+    /// Where a reign began; `None` if it was not opened, or long ago.
+    pub fn start_of(&self, epoch: Epoch) -> Option<&Start> {
+        self.starts.iter().rev().find(|start| start.epoch == epoch)
+    }
+
+    /// The holder once its reign is open.
+    pub fn primary(&self) -> Option<&Holder> {
+        self.holder.as_ref().filter(|holder| self.start_of(holder.epoch).is_some())
+    }
+
+    /// Whether something was done that is to be done once. What a failover has lost was not done.
+    pub fn was_done(&self, key: &str) -> bool {
+        let lost = |at: Position| {
+            let next = self.starts.iter().find(|start| start.epoch > at.epoch);
+            next.is_some_and(|start| at > start.held.position)
+        };
+        self.once.iter().any(|(done, at)| done == key && !lost(*at))
+    }
+
+    /// The generation that a node of this name has now, or would have.
+    pub fn generation(&self, node: &NodeId) -> u64 {
+        self.generations.get(node).copied().unwrap_or(0)
+    }
+
+    fn grant(&mut self, holder: Holder) -> Outcome {
+        if holder.epoch.0 != self.last_epoch.0 + 1 {
+            return void(format_args!("the last epoch is {}", self.last_epoch));
+        }
+        self.last_epoch = holder.epoch;
+        done(self.holder = Some(holder))
+    }
+
+    fn open(&mut self, start: Start) -> Outcome {
+        let reigns = self.holder.as_ref().is_some_and(|h| h.epoch == start.epoch);
+        match self.start_of(start.epoch) {
+            Some(known) if *known == start => Outcome::Done,
+            None if reigns => {
+                if self.starts.len() == STARTS {
+                    self.starts.pop_front();
+                }
+                done(self.starts.push_back(start))
+            }
+            _ => void("that reign is not to be opened any more"),
+        }
+    }
+
+    fn vacate(&mut self, epoch: Epoch) -> Outcome {
+        match &self.holder {
+            Some(holder) if holder.epoch == epoch => done(self.holder = None),
+            // Whoever wanted it vacant has it so, even if another was faster.
+            _ if epoch <= self.last_epoch => Outcome::Done,
+            _ => void("that epoch was not granted yet"),
+        }
+    }
+
+    fn remember(&mut self, key: String, at: Position) {
+        if self.was_done(&key) {
+            return;
+        }
+        self.once.retain(|(done, _)| *done != key);
+        if self.once.len() == KEYS {
+            self.once.pop_front();
+        }
+        self.once.push_back((key, at));
+    }
+}
+
+fn done((): ()) -> Outcome {
+    Outcome::Done
+}
+
+fn void(why: impl fmt::Display) -> Outcome {
+    Outcome::Void(why.to_string())
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in epoch {}", self.node, self.epoch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::txid::{Stamp, Txid};
+    use proptest::prelude::*;
+
+    fn holder(node: &str, epoch: u64) -> Holder {
+        Holder {
+            node: node.parse().unwrap(),
+            session: Session(format!("{node}-{epoch}")),
+            hostname: node.to_owned(),
+            advertise: String::new(),
+            epoch: Epoch(epoch),
+        }
+    }
+
+    fn is_done(table: &mut Table, command: Command) -> bool {
+        table.apply(command, Term(1)) == Outcome::Done
+    }
+
+    #[test]
+    fn a_reign_from_grant_to_vacancy() {
+        let table = &mut Table::default();
+        assert!(is_done(table, Command::Acquire(holder("a", 1))));
+        assert!(!is_done(table, Command::Acquire(holder("b", 2))), "it is held");
+        assert_eq!(table.primary(), None, "not opened yet");
+        let start = Start { epoch: Epoch(1), held: Stamp::default() };
+        assert!(is_done(table, Command::Opened(start)));
+        assert_eq!(table.primary(), Some(&holder("a", 1)));
+        assert!(is_done(table, Command::Release { epoch: Epoch(1) }));
+        assert!(!is_done(table, Command::Acquire(holder("a", 1))), "an epoch is granted once");
+        assert!(is_done(table, Command::Acquire(holder("b", 2))));
+        assert!(is_done(table, Command::Release { epoch: Epoch(1) }), "done long ago");
+        assert_eq!(table.holder, Some(holder("b", 2)), "a late release ends no other reign");
+        assert!(!is_done(table, Command::Opened(start)) || table.start_of(Epoch(2)).is_none());
+    }
+
+    #[test]
+    fn an_expiry_of_another_leader_is_void() {
+        let table = &mut Table::default();
+        assert!(is_done(table, Command::Acquire(holder("a", 1))));
+        let expire = |term| Command::Expire { epoch: Epoch(1), term: Term(term) };
+        assert!(!is_done(table, expire(2)));
+        assert!(table.holder.is_some());
+        assert!(is_done(table, expire(1)));
+        assert_eq!(table.holder, None);
+    }
+
+    #[test]
+    fn a_lease_is_handed_over_without_a_gap() {
+        let table = &mut Table::default();
+        assert!(!is_done(table, Command::HandOver(holder("b", 1))), "nobody holds it");
+        assert!(is_done(table, Command::Acquire(holder("a", 1))));
+        assert!(is_done(table, Command::HandOver(holder("b", 2))));
+        assert!(!is_done(table, Command::HandOver(holder("c", 2))), "too late");
+        assert_eq!(table.holder, Some(holder("b", 2)));
+    }
+
+    fn at(epoch: u64, txid: u64) -> Position {
+        Position { epoch: Epoch(epoch), txid: Txid(txid) }
+    }
+
+    #[test]
+    fn what_was_done_once_is_kept_and_bounded() {
+        let table = &mut Table::default();
+        let once = |key: usize| Command::Once { key: key.to_string(), at: at(1, 5) };
+        assert!(!is_done(table, once(0)), "nobody reigns");
+        assert!(is_done(table, Command::Acquire(holder("a", 1))));
+        for key in 0..2 * KEYS {
+            assert!(is_done(table, once(key)));
+        }
+        assert!(!table.was_done("0") && table.was_done(&(2 * KEYS - 1).to_string()));
+        assert_eq!(table.once.len(), KEYS);
+        assert!(is_done(table, once(KEYS + 1)));
+        assert_eq!(table.once.len(), KEYS);
+    }
+
+    #[test]
+    fn what_a_failover_has_lost_was_not_done() {
+        let table = &mut Table::default();
+        let once = |key: &str, at| Command::Once { key: key.to_owned(), at };
+        assert!(is_done(table, Command::Acquire(holder("a", 1))));
+        assert!(is_done(table, once("kept", at(1, 5))) && is_done(table, once("lost", at(1, 6))));
+        assert!(is_done(table, Command::HandOver(holder("b", 2))));
+        let held = Stamp { position: at(1, 5), ..Stamp::default() };
+        assert!(is_done(table, Command::Opened(Start { epoch: Epoch(2), held })));
+        assert!(table.was_done("kept") && !table.was_done("lost"));
+        assert!(is_done(table, once("lost", at(2, 7))));
+        assert!(table.was_done("lost"));
+    }
+
+    #[test]
+    fn litefs_id_and_generations_only_move_on() {
+        let table = &mut Table::default();
+        let id = |id: &str| Command::SetLitefsId { id: id.to_owned() };
+        assert!(is_done(table, id("one")) && is_done(table, id("one")));
+        assert!(!is_done(table, id("two")));
+        assert!(is_done(table, Command::ResetLitefsId) && is_done(table, id("two")));
+        let node: NodeId = "a".parse().unwrap();
+        let outdate = |generation| Command::Outdate { node: node.clone(), generation };
+        assert!(is_done(table, outdate(0)) && is_done(table, outdate(0)));
+        assert_eq!(table.generation(&node), 1);
+    }
+
+    fn any_command() -> impl Strategy<Value = Command> {
+        let epoch = || (0u64..6).prop_map(Epoch);
+        let any_holder = || ("[abc]", 0u64..6).prop_map(|(node, epoch)| holder(&node, epoch));
+        prop_oneof![
+            any_holder().prop_map(Command::Acquire),
+            any_holder().prop_map(Command::HandOver),
+            epoch().prop_map(|epoch| Command::Release { epoch }),
+            (epoch(), 0u64..3).prop_map(|(epoch, t)| Command::Expire { epoch, term: Term(t) }),
+            epoch().prop_map(|epoch| Command::Opened(Start { epoch, held: Stamp::default() })),
+        ]
+    }
+
+    proptest! {
+        /// Whatever arrives in whatever order: an epoch has one holder, epochs grow one by one, and a
+        /// command that is applied twice in a row changes nothing the second time.
+        #[test]
+        fn epochs_have_one_holder_each(
+            commands in proptest::collection::vec((any_command(), 0u64..3), 0..60)
+        ) {
+            let mut table = Table::default();
+            let mut granted: BTreeMap<Epoch, Holder> = BTreeMap::new();
+            for (command, term) in commands {
+                let before = table.clone();
+                let outcome = table.apply(command.clone(), Term(term));
+                if outcome != Outcome::Done {
+                    prop_assert_eq!(&table, &before, "{:?} was void", command);
+                }
+                prop_assert!(table.last_epoch == before.last_epoch
+                    || table.last_epoch.0 == before.last_epoch.0 + 1);
+                if let Some(holder) = &table.holder {
+                    prop_assert_eq!(holder.epoch, table.last_epoch);
+                    let first = granted.entry(holder.epoch).or_insert_with(|| holder.clone());
+                    prop_assert_eq!(&*first, holder);
+                }
+                let once = table.clone();
+                table.apply(command, Term(term));
+                prop_assert_eq!(&table, &once, "applied twice");
+            }
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! What a node knows of the cluster, from its table, its own reign and what it hears. Pure.
+//!
+//! A primary says itself that it takes writes: faster than the table gets around, and no less sure,
+//! since it only does so while its claim is valid. The table tells which of such words are outdated.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::reign::Own;
+use super::table::Table;
+use crate::claim::Claim;
+use crate::cluster::{ClusterView, Epoch, NodeId, Primary, Role};
+use crate::peer::gossip::{Heard, Peers};
+
+/// What a view is made of.
+pub struct Known<'a> {
+    /// This node.
+    pub node: &'a NodeId,
+    /// It holds no data.
+    pub witness: bool,
+    /// What was agreed upon.
+    pub table: &'a Table,
+    /// What this node is by itself.
+    pub own: &'a Own,
+    /// What others say.
+    pub peers: &'a Peers,
+    /// A majority of the voters is in contact.
+    pub quorum: bool,
+}
+
+/// The view now; `before` is the last one.
+pub fn view(known: &Known<'_>, before: Option<&ClusterView>, now: SystemTime) -> ClusterView {
+    let primary = primary(known).map(|(node, epoch)| {
+        let same = before.and_then(|view| view.primary.clone());
+        let same = same.filter(|p| p.node == node && p.epoch == epoch);
+        same.unwrap_or(Primary { node, epoch, since: now })
+    });
+    let reigns = primary.as_ref().is_some_and(|primary| primary.node == *known.node);
+    ClusterView {
+        node: known.node.clone(),
+        role: match (reigns, known.witness) {
+            (true, _) => Role::Primary,
+            (false, true) => Role::Witness,
+            (false, false) => Role::Replica,
+        },
+        writable: reigns,
+        claim: if reigns { known.own.claim.clone() } else { Claim::none() },
+        starts: starts(known.table, before),
+        primary,
+        quorum: known.quorum,
+    }
+}
+
+/// Whom this copy follows: a primary that takes no writes for a moment is still followed.
+pub fn source(known: &Known<'_>) -> Option<(NodeId, Epoch)> {
+    let agreed = known.table.primary().map(|holder| (holder.node.clone(), holder.epoch));
+    let said = speaker(known).map(|heard| (heard.report.node.clone(), heard.report.epoch));
+    [agreed, said].into_iter().flatten().max_by_key(|(_, epoch)| *epoch)
+}
+
+/// Two nodes that both say to be primary of one epoch.
+pub fn split_brain(known: &Known<'_>) -> Option<Epoch> {
+    let mut claims: Vec<Epoch> = writers(known).map(|heard| heard.report.epoch).collect();
+    claims.extend(known.own.open.then_some(known.own.epoch));
+    claims.sort_unstable();
+    claims.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
+}
+
+fn primary(known: &Known<'_>) -> Option<(NodeId, Epoch)> {
+    let own = (known.own.open).then(|| (known.node.clone(), known.own.epoch));
+    let said = speaker(known).map(|heard| (heard.report.node.clone(), heard.report.epoch));
+    [own, said].into_iter().flatten().max_by_key(|(_, epoch)| *epoch)
+}
+
+/// Who says to take writes, and is not outdated.
+fn speaker<'a>(known: &Known<'a>) -> Option<&'a Heard> {
+    let current = |heard: &&Heard| heard.report.epoch >= known.table.last_epoch;
+    writers(known).filter(current).max_by_key(|heard| heard.report.epoch)
+}
+
+fn writers<'a>(known: &Known<'a>) -> impl Iterator<Item = &'a Heard> + use<'a> {
+    known.peers.values().filter(|heard| heard.reachable && heard.report.writable)
+}
+
+fn starts(table: &Table, before: Option<&ClusterView>) -> Arc<[crate::cluster::Start]> {
+    match before {
+        Some(view) if view.starts.iter().eq(table.starts.iter()) => view.starts.clone(),
+        _ => table.starts.iter().copied().collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::cluster::Start;
+    use crate::election::table::{Command, Holder, Session, Term};
+    use crate::peer::gossip::Report;
+    use crate::txid::Stamp;
+
+    fn node(name: &str) -> NodeId {
+        name.parse().unwrap()
+    }
+
+    /// A table in which `name` reigns.
+    fn table(name: &str, epoch: u64) -> Table {
+        let mut table = Table { last_epoch: Epoch(epoch - 1), ..Table::default() };
+        let holder = Holder {
+            node: node(name),
+            session: Session(String::new()),
+            hostname: String::new(),
+            advertise: String::new(),
+            epoch: Epoch(epoch),
+        };
+        table.apply(Command::Acquire(holder), Term(1));
+        let start = Start { epoch: Epoch(epoch), held: Stamp::default() };
+        table.apply(Command::Opened(start), Term(1));
+        table
+    }
+
+    fn heard(name: &str, epoch: u64, writable: bool) -> Peers {
+        let mut report = Report::new(node(name), Role::Primary);
+        (report.epoch, report.writable) = (Epoch(epoch), writable);
+        [(node(name), Heard::new(report, Instant::now()))].into()
+    }
+
+    fn idle() -> Own {
+        Own { epoch: Epoch(0), claim: Claim::none(), open: false, reigning: false }
+    }
+
+    fn known<'a>(name: &'a NodeId, table: &'a Table, own: &'a Own, peers: &'a Peers) -> Known<'a> {
+        Known { node: name, witness: false, table, own, peers, quorum: true }
+    }
+
+    #[test]
+    fn a_primary_is_who_says_so_unless_outdated() {
+        let (me, own) = (node("me"), idle());
+        let (old, new) = (table("a", 3), table("b", 4));
+        let says = heard("a", 3, true);
+        let seen = view(&known(&me, &old, &own, &says), None, SystemTime::now());
+        assert_eq!(
+            seen.primary.as_ref().map(|p| (p.node.clone(), p.epoch)),
+            Some((node("a"), Epoch(3)))
+        );
+        assert!(!seen.writable && seen.role == Role::Replica);
+        let outdated = view(&known(&me, &new, &own, &says), None, SystemTime::now());
+        assert_eq!(outdated.primary, None);
+        let newer = heard("b", 5, true);
+        let early = view(&known(&me, &old, &own, &newer), None, SystemTime::now());
+        assert_eq!(early.epoch(), Epoch(5), "before the table has it");
+    }
+
+    #[test]
+    fn a_primary_that_takes_no_writes_is_followed_but_gets_no_requests() {
+        let (me, own, table) = (node("me"), idle(), table("a", 3));
+        let quiet = heard("a", 3, false);
+        let known = known(&me, &table, &own, &quiet);
+        assert_eq!(view(&known, None, SystemTime::now()).primary, None);
+        assert_eq!(source(&known), Some((node("a"), Epoch(3))));
+    }
+
+    #[test]
+    fn an_open_reign_of_ones_own_takes_writes_while_its_claim_lasts() {
+        let (me, table, nobody) = (node("me"), table("me", 3), Peers::new());
+        let own = Own { epoch: Epoch(3), claim: Claim::unlimited(), open: true, reigning: true };
+        let before = view(&known(&me, &table, &own, &nobody), None, SystemTime::now());
+        assert!(before.takes_writes() && before.role == Role::Primary);
+        let later = SystemTime::now() + Duration::from_secs(9);
+        let after = view(&known(&me, &table, &own, &nobody), Some(&before), later);
+        assert_eq!(after, before, "the same reign");
+        own.claim.end();
+        assert!(!before.takes_writes());
+        let replaced = heard("b", 4, true);
+        let seen = view(&known(&me, &table, &own, &replaced), None, SystemTime::now());
+        assert_eq!(seen.epoch(), Epoch(4));
+        assert!(!seen.writable);
+    }
+
+    #[test]
+    fn two_claims_of_one_epoch_are_noticed() {
+        let (me, table) = (node("me"), table("me", 3));
+        let own = Own { epoch: Epoch(3), claim: Claim::unlimited(), open: true, reigning: true };
+        let other = heard("a", 3, true);
+        assert_eq!(split_brain(&known(&me, &table, &own, &other)), Some(Epoch(3)));
+        let replaced = heard("a", 4, true);
+        assert_eq!(split_brain(&known(&me, &table, &own, &replaced)), None);
+    }
+}

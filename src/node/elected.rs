@@ -1,0 +1,466 @@
+//! A node's part in a cluster that elects its primary: what the election needs of the node around it,
+//! and the view that requests are routed by.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::hooks::Hooks;
+use super::peers::{Peering, Told, data_protocols, follow_primary};
+use super::status;
+use super::steering::Steering;
+use crate::acks::Acks;
+use crate::claim::{BootTime, Claim};
+use crate::cluster::{ClusterView, Epoch, NodeId, Role};
+use crate::config::{Ack, Config, EngineKind};
+use crate::election::clock::SystemClock;
+use crate::election::common::{Common, Ground};
+use crate::election::raft::{Leadership, Member, Raft, Setup, Store};
+use crate::election::table::Table;
+use crate::election::times::Times;
+use crate::election::transport::{self, PeerTransport};
+use crate::election::view::{self, Known};
+use crate::election::{Election, PATIENCE};
+use crate::embedded::Embedded;
+use crate::engine::{BoxFuture, Engine};
+use crate::peer::gossip::Peers;
+use crate::peer::{self, Credentials, Dialer};
+use crate::process::guard::{Deadline, Leash};
+use crate::process::health::AppHealth;
+use crate::proxy::PeerDoor;
+use crate::proxy::writes::Writes;
+use crate::telemetry::events::Events;
+use crate::telemetry::metrics::Metrics;
+
+/// How often the view is made anew when nothing is known to have changed: claims lapse and contact is
+/// lost without a word.
+const LOOK: Duration = Duration::from_millis(50);
+/// A LiteFS that somebody else runs notices so much later that it has lost its lease.
+const UNFENCED: Duration = Duration::from_secs(1);
+/// How often the application's health is looked at for `down_after`.
+const WATCH_APP: Duration = Duration::from_millis(100);
+
+/// What the election asks of this node.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// Whether the application answers.
+    pub health: AppHealth,
+    /// The node stops.
+    pub draining: watch::Receiver<bool>,
+    /// Keeps the database.
+    pub engine: Arc<dyn Engine>,
+    /// What happened.
+    pub events: Arc<Events>,
+    /// Writes under way.
+    pub writes: Arc<Writes>,
+    /// What the workers act on.
+    pub view: watch::Receiver<ClusterView>,
+    /// `on_promote` and the like.
+    pub hooks: Hooks,
+    /// Of the guards.
+    pub leash: Leash,
+}
+
+impl Ground for Surroundings {
+    fn unfit(&self) -> Option<String> {
+        if *self.draining.borrow() {
+            return Some("it is stopping".to_owned());
+        }
+        if !self.health.is_up() {
+            return Some("its application does not answer".to_owned());
+        }
+        let state = self.engine.state().state;
+        state.starts_with("failed").then_some(state)
+    }
+
+    fn promoted(&self, epoch: Epoch) -> BoxFuture<'static, bool> {
+        self.hooks.promoted(epoch)
+    }
+
+    fn demoted(&self, epoch: Epoch) {
+        self.hooks.demoted(epoch);
+    }
+
+    fn writes_done(&self) -> BoxFuture<'static, ()> {
+        let (writes, mut view) = (self.writes.clone(), self.view.clone());
+        Box::pin(async move {
+            // Before the workers know that they may take no more, none under way means nothing.
+            if view.wait_for(|view| !view.writable).await.is_ok() {
+                writes.none_under_way().await;
+            }
+        })
+    }
+
+    fn deadline(&self, deadline: Option<BootTime>) -> bool {
+        self.leash.set(deadline.map_or(Deadline::None, Deadline::At))
+    }
+
+    fn event(&self, kind: &'static str, text: String) {
+        self.events.record(kind, text);
+    }
+}
+
+/// What is known before the engine and the data plane are there.
+pub struct Beginning {
+    /// To the other nodes.
+    pub peering: Peering,
+    view: watch::Sender<ClusterView>,
+}
+
+/// What the election works with on this node.
+pub struct Means {
+    /// Where replicas' and peers' requests go; `None` on a witness.
+    pub serving: Option<(Arc<Embedded>, PeerDoor)>,
+    /// What replicas hold.
+    pub acks: Arc<Acks>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// What it asks of the rest of the node.
+    pub surroundings: Surroundings,
+}
+
+/// A running part in an election. It ends when this is dropped.
+pub struct Part {
+    election: Election,
+    raft: Raft,
+    tasks: JoinSet<()>,
+}
+
+impl Beginning {
+    /// Nobody is primary yet.
+    pub fn new(
+        config: &Config,
+        credentials: Option<Arc<Credentials>>,
+        draining: watch::Receiver<bool>,
+    ) -> Self {
+        let role = if config.is_witness() { Role::Witness } else { Role::Replica };
+        let view = ClusterView {
+            role,
+            primary: None,
+            writable: false,
+            claim: Claim::none(),
+            quorum: false,
+            ..ClusterView::single(config.node.clone(), Epoch(0))
+        };
+        Self {
+            peering: Peering::new(config, role, credentials, draining),
+            view: watch::Sender::new(view),
+        }
+    }
+
+    /// The view that requests are routed by.
+    pub fn view(&self) -> watch::Receiver<ClusterView> {
+        self.view.subscribe()
+    }
+
+    /// Opens the peer port and takes part.
+    ///
+    /// # Errors
+    ///
+    /// When the port cannot be had, or what is on disk cannot be used.
+    pub async fn run(self, config: &Config, means: Means) -> io::Result<Part> {
+        let Self { peering, view } = self;
+        let Means { serving, acks, metrics, surroundings } = means;
+        let Surroundings { health, events, .. } = surroundings.clone();
+        let network = Arc::new(PeerTransport::new(peering.dialer.clone()));
+        let store = Store::open(&config.data_dir)?;
+        let raft = Raft::start(setup(config), store, network.clone()).await?;
+        let election = Election::new(Common {
+            own: config.node.clone(),
+            candidate: config.cluster.candidate,
+            witness: config.is_witness(),
+            advertise: String::new(),
+            strict: config.cluster.ack == Ack::Majority,
+            times: times(config),
+            raft: raft.clone(),
+            transport: network,
+            clock: Arc::new(SystemClock),
+            engine: surroundings.engine.clone(),
+            acks: acks.clone(),
+            ground: Arc::new(surroundings.clone()),
+        });
+        let engine = surroundings.engine.clone();
+        let kept = serving.as_ref().map(|(engine, _)| engine.clone());
+        let mut protocols = match serving {
+            Some((engine, door)) => data_protocols(&engine, &acks, door),
+            None => Vec::new(),
+        };
+        protocols.push((
+            peer::RAFT,
+            transport::LIMITS,
+            transport::handler(Arc::new(election.clone())),
+        ));
+        let told = Told { view: view.subscribe(), engine: engine.clone(), health: health.clone() };
+        let (heard, dialer) = (peering.heard.clone(), peering.dialer.clone());
+        let mut tasks = peering.open(config, members(&raft), protocols, told).await?;
+        let (source, sources) = watch::channel(None);
+        let watching = view.subscribe();
+        let publisher = Publisher {
+            node: config.node.clone(),
+            witness: config.is_witness(),
+            ttl: config.cluster.lease_ttl,
+            election: election.clone(),
+            raft: raft.clone(),
+            heard,
+            view,
+            source,
+            metrics,
+            events: events.clone(),
+            without: None,
+            split: None,
+        };
+        tasks.spawn(publisher.run());
+        tasks.spawn(keep_addresses(raft.clone(), dialer.clone()));
+        if let Some(engine) = kept {
+            tasks.spawn(follow(sources, engine, dialer));
+        }
+        tasks.spawn(election.clone().run());
+        let down_after = config.app.down_after;
+        tasks.spawn(watch_app(election.clone(), health, watching, events, down_after));
+        Ok(Part { election, raft, tasks })
+    }
+}
+
+impl Part {
+    /// Every member with its role, as far as that never changes.
+    pub fn roster(&self) -> status::Roster {
+        let members = self.raft.members();
+        Arc::new(move || {
+            let role = |witness| if witness { Role::Witness } else { Role::Replica };
+            let members = members.borrow();
+            members.iter().map(|l| (l.member.name.clone(), role(l.member.witness))).collect()
+        })
+    }
+
+    /// Who leads Raft.
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.raft.leadership()
+    }
+
+    /// For operators.
+    pub fn steering(
+        &self,
+        config: &Config,
+        engine: Arc<dyn Engine>,
+        view: watch::Receiver<ClusterView>,
+    ) -> Steering {
+        Steering {
+            own: config.node.clone(),
+            election: self.election.clone(),
+            raft: self.raft.clone(),
+            ttl: config.cluster.lease_ttl,
+            engine,
+            view,
+        }
+    }
+
+    /// Hands over, if this node is the primary and another can be; and has another voter lead Raft.
+    pub async fn resign(&self, patience: Duration) {
+        if self.election.own().borrow().reigning
+            && let Err(why) = self.election.resign(patience).await
+        {
+            tracing::warn!(%why, "this primary stops without a successor");
+        }
+        self.election.pass_leadership_on().await;
+    }
+
+    /// Gives the lease back, if this node still holds it.
+    pub async fn abdicate(&self) {
+        self.election.abdicate().await;
+    }
+
+    /// Ends this node's part.
+    pub async fn stop(mut self) {
+        self.tasks.shutdown().await;
+        self.raft.stop().await;
+    }
+}
+
+/// Who may connect: the members, and before this node knows them, the peers of the configuration.
+fn members(raft: &Raft) -> peer::Members {
+    let members = raft.members();
+    Arc::new(move |node: &NodeId| members.borrow().contains(node))
+}
+
+/// Where members are is agreed upon; the configuration only says where they were at first.
+async fn keep_addresses(raft: Raft, dialer: Arc<Dialer>) {
+    let mut members = raft.members();
+    loop {
+        let peers: Vec<_> = members
+            .borrow_and_update()
+            .iter()
+            .filter_map(|listed| Some((listed.member.name.clone(), listed.member.address()?)))
+            .collect();
+        dialer.set_peers(&peers);
+        if members.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Has the engine follow whoever is the primary, unless this node reigns: then the election tells it
+/// what to do.
+async fn follow(
+    mut source: watch::Receiver<Option<(NodeId, Epoch)>>,
+    engine: Arc<Embedded>,
+    dialer: Arc<Dialer>,
+) {
+    loop {
+        let now = source.borrow_and_update().clone();
+        let follows = async {
+            let Some((primary, _)) = now else { return std::future::pending().await };
+            if let Err(why) = engine.become_replica(Some(primary.clone())).await {
+                tracing::error!(%why, "the engine cannot follow; trying again");
+                return sleep(LOOK).await;
+            }
+            follow_primary(&engine, &dialer, &primary).await;
+        };
+        tokio::select! {
+            () = follows => {}
+            changed = source.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn setup(config: &Config) -> Setup {
+    let member = |(name, address): &(NodeId, crate::config::HostPort)| Member {
+        name: name.clone(),
+        generation: 0,
+        address: address.to_string(),
+        witness: config.cluster.witnesses.contains(name),
+    };
+    Setup {
+        own: config.node.clone(),
+        seeds: config.cluster.peers.iter().map(member).collect(),
+        ttl: config.cluster.lease_ttl,
+    }
+}
+
+fn times(config: &Config) -> Times {
+    let unfenced = match config.litefs.engine {
+        EngineKind::External => UNFENCED,
+        EngineKind::Embedded | EngineKind::Litefs => Duration::ZERO,
+    };
+    Times::of(config.cluster.lease_ttl, unfenced)
+}
+
+/// Publishes what this node knows, and tells operators what has changed.
+pub struct Publisher {
+    node: NodeId,
+    witness: bool,
+    ttl: Duration,
+    election: Election,
+    raft: Raft,
+    heard: watch::Receiver<Peers>,
+    view: watch::Sender<ClusterView>,
+    source: watch::Sender<Option<(NodeId, Epoch)>>,
+    metrics: Arc<Metrics>,
+    events: Arc<Events>,
+    /// Since when nobody takes writes.
+    without: Option<Instant>,
+    /// The epoch of which a split brain was told.
+    split: Option<Epoch>,
+}
+
+impl Publisher {
+    async fn run(mut self) {
+        let (mut table, mut own) = (self.election.table(), self.election.own());
+        loop {
+            self.publish(&table.borrow_and_update().clone(), &own.borrow_and_update().clone());
+            tokio::select! {
+                _ = table.changed() => {}
+                _ = own.changed() => {}
+                _ = self.heard.changed() => {}
+                () = sleep(LOOK) => {}
+            }
+        }
+    }
+
+    fn publish(&mut self, table: &Table, own: &crate::election::reign::Own) {
+        let peers = self.heard.borrow_and_update().clone();
+        let known = Known {
+            node: &self.node,
+            witness: self.witness,
+            table,
+            own,
+            peers: &peers,
+            quorum: self.raft.in_contact(self.ttl),
+        };
+        let before = self.view.borrow().clone();
+        let now = view::view(&known, Some(&before), SystemTime::now());
+        let source = view::source(&known).filter(|_| !own.reigning);
+        if let Some(epoch) = view::split_brain(&known).filter(|epoch| self.split != Some(*epoch)) {
+            self.split = Some(epoch);
+            self.metrics.node().split_brain.inc();
+            let text = format!("two nodes claim to be primary in epoch {epoch}");
+            self.events.record("split-brain", text);
+        }
+        self.note_changes(&before, &now);
+        self.source.send_if_modified(|known| {
+            let modified = *known != source;
+            *known = source;
+            modified
+        });
+        self.view.send_if_modified(|view| {
+            let modified = *view != now;
+            *view = now;
+            modified
+        });
+    }
+
+    fn note_changes(&mut self, before: &ClusterView, now: &ClusterView) {
+        if before.quorum != now.quorum {
+            let (kind, text) = match now.quorum {
+                true => ("quorum", "a majority of the voters is in contact"),
+                false => ("no-quorum", "contact with a majority of the voters was lost"),
+            };
+            self.events.record(kind, text);
+            if !now.quorum {
+                self.metrics.node().quorum_losses.inc();
+            }
+        }
+        match (&before.primary, &now.primary) {
+            (Some(_), None) => self.without = Some(Instant::now()),
+            (_, Some(primary)) if before.primary.as_ref() != Some(primary) => {
+                self.metrics.node().elections.inc();
+                if let Some(since) = self.without.take() {
+                    self.metrics.node().failover(since.elapsed());
+                }
+                let text = format!("{} is primary in epoch {}", primary.node, primary.epoch);
+                self.events.record("primary-changed", text);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Hands over when this node's application has been down for `down_after` while it is the primary.
+async fn watch_app(
+    election: Election,
+    health: AppHealth,
+    view: watch::Receiver<ClusterView>,
+    events: Arc<Events>,
+    down_after: Duration,
+) {
+    loop {
+        sleep(WATCH_APP).await;
+        let down = health.down_since().map(|since| since.elapsed());
+        let reigns = view.borrow().takes_writes();
+        if !reigns || down.is_none_or(|down| down < down_after) {
+            continue;
+        }
+        events.record("app-down", "this primary's application is down: another node takes over");
+        if let Err(why) = election.resign(PATIENCE).await {
+            tracing::warn!(%why, "cannot hand over; trying again");
+            sleep(down_after).await;
+        }
+    }
+}

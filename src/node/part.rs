@@ -1,0 +1,95 @@
+//! How this node finds out who is primary, by `cluster.election`.
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::peers::{self, Peering};
+use super::{SINGLE_EPOCH, elected};
+use crate::cluster::{ClusterView, Epoch};
+use crate::config::{Config, Election};
+use crate::peer::Credentials;
+
+/// One of the ways, before the engine and the data plane are there.
+pub enum Beginning {
+    /// There is only this node.
+    Alone(Alone),
+    /// It is always the same node.
+    Fixed(peers::Beginning),
+    /// It is elected.
+    Elected(elected::Beginning),
+}
+
+/// A node without others.
+#[derive(Clone)]
+pub struct Alone(watch::Sender<ClusterView>);
+
+impl Beginning {
+    /// The one that is configured. Others are told once `draining`.
+    ///
+    /// # Errors
+    ///
+    /// When what is on disk cannot be read or written.
+    pub fn new(
+        config: &Config,
+        credentials: Option<Arc<Credentials>>,
+        draining: watch::Receiver<bool>,
+    ) -> io::Result<Self> {
+        Ok(match &config.cluster.election {
+            Election::Single => Self::Alone(Alone::new(config)),
+            Election::Static(primary) => {
+                Self::Fixed(peers::Beginning::new(config, primary, credentials, draining)?)
+            }
+            Election::Raft => Self::Elected(elected::Beginning::new(config, credentials, draining)),
+        })
+    }
+
+    /// The view that requests are routed by.
+    pub fn view(&self) -> watch::Receiver<ClusterView> {
+        match self {
+            Self::Alone(Alone(view)) => view.subscribe(),
+            Self::Fixed(fixed) => fixed.view(),
+            Self::Elected(elected) => elected.view(),
+        }
+    }
+
+    /// The epoch in which this node would reign, if that is known; `None` without other nodes.
+    pub fn epoch(&self) -> Option<Epoch> {
+        match self {
+            Self::Alone(_) => None,
+            Self::Fixed(fixed) => Some(fixed.epoch()),
+            Self::Elected(_) => Some(Epoch(0)),
+        }
+    }
+
+    /// To the other nodes, if there are any.
+    pub fn peering(&self) -> Option<&Peering> {
+        match self {
+            Self::Alone(_) => None,
+            Self::Fixed(fixed) => Some(&fixed.peering),
+            Self::Elected(elected) => Some(&elected.peering),
+        }
+    }
+}
+
+impl Alone {
+    fn new(config: &Config) -> Self {
+        let mut view = ClusterView::single(config.node.clone(), SINGLE_EPOCH);
+        if !config.app.on_promote.is_empty() {
+            // No primary until it has done its work.
+            view = ClusterView { primary: None, writable: false, ..view };
+        }
+        Self(watch::Sender::new(view))
+    }
+
+    /// Takes writes, if `promoted` says so. Returns when nobody looks any more.
+    pub async fn begin(self, promoted: impl Future<Output = bool>) {
+        if promoted.await && !self.0.borrow().writable {
+            let node = self.0.borrow().node.clone();
+            self.0.send_replace(ClusterView::single(node, SINGLE_EPOCH));
+        }
+        // The channel has to stay open.
+        self.0.closed().await;
+    }
+}

@@ -1,0 +1,124 @@
+//! What operators ask of a cluster that elects its primary.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::cluster::{ClusterView, Epoch, NodeId};
+use crate::control::{Control, ControlError, MemberChange, MemberStatus, OnceKey, Promoted};
+use crate::election::Election;
+use crate::election::raft::Raft;
+use crate::election::table::{Command, Table};
+use crate::engine::{BoxFuture, Engine};
+
+/// How long a new primary may take from its grant until it takes writes.
+const OPENING: Duration = Duration::from_secs(10);
+
+/// Steers by way of the election.
+pub struct Steering {
+    /// This node.
+    pub own: NodeId,
+    /// Its part in the election.
+    pub election: Election,
+    /// For the membership.
+    pub raft: Raft,
+    /// The lease's ttl: contact is lost after it.
+    pub ttl: Duration,
+    /// Keeps the database.
+    pub engine: Arc<dyn Engine>,
+    /// Who takes writes.
+    pub view: watch::Receiver<ClusterView>,
+}
+
+impl Steering {
+    async fn hand_over(&self, node: Option<NodeId>, force: bool) -> Result<Promoted, ControlError> {
+        let node = node.unwrap_or_else(|| self.own.clone());
+        let member = self.raft.members().borrow().get(&node).cloned();
+        let listed = member.ok_or_else(|| ControlError::UnknownNode(node.clone()))?;
+        if listed.member.witness || !listed.voter {
+            return Err(ControlError::NotCandidate(node));
+        }
+        self.in_contact()?;
+        if self.election.table().borrow().holder.is_none() && !force {
+            return Err(ControlError::NoPrimary);
+        }
+        let promoted = self.election.promote(&node, force).await;
+        promoted.map_err(|why| ControlError::NotFit { node: node.clone(), why })?;
+        let mut view = self.view.clone();
+        let reigns = |view: &ClusterView| view.primary.as_ref().is_some_and(|p| p.node == node);
+        match timeout(OPENING, view.wait_for(reigns)).await {
+            Ok(Ok(view)) => Ok(Promoted { node: node.clone(), epoch: view.epoch() }),
+            Ok(Err(_)) | Err(_) => Err(ControlError::NotInTime),
+        }
+    }
+
+    fn in_contact(&self) -> Result<(), ControlError> {
+        match self.raft.in_contact(self.ttl) {
+            true => Ok(()),
+            false => Err(ControlError::NoQuorum),
+        }
+    }
+
+    /// The table, with everything that was agreed upon before this node's reign began.
+    async fn table(&self) -> Result<Arc<Table>, ControlError> {
+        let epoch = self.election.own().borrow().epoch;
+        let mut table = self.election.table();
+        let known = timeout(self.ttl, table.wait_for(|table| table.last_epoch >= epoch)).await;
+        match known {
+            Ok(Ok(table)) => Ok(table.clone()),
+            Ok(Err(_)) | Err(_) => Err(ControlError::NoQuorum),
+        }
+    }
+
+    async fn note(&self, key: OnceKey, epoch: Epoch) -> Result<(), ControlError> {
+        let position = self.engine.read_position().await;
+        let at = position.map_err(|why| ControlError::Failed(why.to_string()))?;
+        if at.epoch != epoch {
+            return Err(ControlError::NoPrimary);
+        }
+        let once = Command::Once { key: key.as_str().to_owned(), at };
+        self.election.agree(once).await.map_err(ControlError::Failed)
+    }
+}
+
+impl Control for Steering {
+    fn promote(
+        &self,
+        node: Option<NodeId>,
+        force: bool,
+    ) -> BoxFuture<'_, Result<Promoted, ControlError>> {
+        Box::pin(self.hand_over(node, force))
+    }
+
+    fn members(&self) -> Vec<MemberStatus> {
+        let members = self.raft.members();
+        let members = members.borrow();
+        let status = |listed: &crate::election::raft::Listed| {
+            Some(MemberStatus {
+                node: listed.member.name.clone(),
+                address: listed.member.address()?,
+                witness: listed.member.witness,
+                voter: listed.voter,
+                generation: listed.member.generation,
+            })
+        };
+        members.iter().filter_map(status).collect()
+    }
+
+    fn change_members(&self, change: MemberChange) -> BoxFuture<'_, Result<(), ControlError>> {
+        Box::pin(async move {
+            self.in_contact()?;
+            self.election.change_members(change).await.map_err(ControlError::Refused)
+        })
+    }
+
+    fn was_done(&self, key: OnceKey) -> BoxFuture<'_, Result<bool, ControlError>> {
+        Box::pin(async move { Ok(self.table().await?.was_done(key.as_str())) })
+    }
+
+    fn remember(&self, key: OnceKey, epoch: Epoch) -> BoxFuture<'_, Result<(), ControlError>> {
+        Box::pin(self.note(key, epoch))
+    }
+}

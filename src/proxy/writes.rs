@@ -1,0 +1,141 @@
+//! Writes under way, counted over all workers. Whoever hands the primary's part over has the view say
+//! that no more are taken, and waits until none is under way.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+use tokio::sync::{Notify, watch};
+
+use crate::cluster::{ClusterView, Epoch};
+
+/// How many writes this node's application has been asked for, that were not acknowledged yet.
+#[derive(Default)]
+pub struct Writes {
+    count: AtomicUsize,
+    last_ended: Notify,
+}
+
+/// A write under way, until it is dropped.
+pub struct UnderWay(Arc<Writes>);
+
+impl Writes {
+    /// Counts one more, if this node takes writes in `epoch`.
+    ///
+    /// It counts first and then looks at the view, under that one's lock. So none slips by: who had
+    /// the view say before that no writes are taken is seen here, who does so after sees the count.
+    pub fn enter(
+        self: &Arc<Self>,
+        view: &watch::Receiver<ClusterView>,
+        epoch: Epoch,
+    ) -> Option<UnderWay> {
+        self.count.fetch_add(1, SeqCst);
+        let counted = UnderWay(self.clone());
+        let view = view.borrow();
+        (view.takes_writes() && view.epoch() == epoch).then_some(counted)
+    }
+
+    /// Returns once none is under way. Unless the view says that no more are taken, that means little.
+    pub async fn none_under_way(&self) {
+        loop {
+            // Before the look, so that an end between the look and the wait is noticed.
+            let ended = self.last_ended.notified();
+            if self.count.load(SeqCst) == 0 {
+                return;
+            }
+            ended.await;
+        }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        if self.0.count.fetch_sub(1, SeqCst) == 1 {
+            self.0.last_ended.notify_waiters();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::claim::Claim;
+    use std::sync::atomic::AtomicBool;
+    use std::thread;
+    use std::time::Duration;
+    use tokio::time::timeout;
+
+    const EPOCH: Epoch = Epoch(3);
+
+    fn primary() -> ClusterView {
+        ClusterView::single("me".parse().unwrap(), EPOCH)
+    }
+
+    #[test]
+    fn only_the_primary_of_that_epoch_with_a_valid_claim_enters() {
+        let writes = Arc::<Writes>::default();
+        let enter = |view| writes.enter(&watch::channel(view).1, EPOCH).is_some();
+        assert!(enter(primary()));
+        assert!(!enter(ClusterView { writable: false, ..primary() }));
+        assert!(!enter(ClusterView { claim: Claim::none(), ..primary() }));
+        assert!(!enter(ClusterView::single("me".parse().unwrap(), Epoch(4))));
+        assert_eq!(writes.count.load(SeqCst), 0);
+    }
+
+    #[tokio::test]
+    async fn the_last_one_to_end_is_waited_for() {
+        let writes = Arc::<Writes>::default();
+        let (_sender, view) = watch::channel(primary());
+        writes.none_under_way().await;
+        let [one, two] = [0, 1].map(|_| writes.enter(&view, EPOCH).unwrap());
+        let waiting = tokio::spawn({
+            let writes = writes.clone();
+            async move { writes.none_under_way().await }
+        });
+        drop(one);
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        drop(two);
+        timeout(Duration::from_secs(20), waiting).await.unwrap().unwrap();
+    }
+
+    /// Threads enter as fast as they can while the view is closed and opened: after a closed view
+    /// found none under way, none is until it is opened again.
+    #[tokio::test]
+    async fn none_slips_in_after_the_view_was_closed() {
+        let writes = Arc::<Writes>::default();
+        let (sender, view) = watch::channel(primary());
+        let [quiet, over] = [0, 1].map(|_| Arc::new(AtomicBool::new(false)));
+        let entered = Arc::new(AtomicUsize::new(0));
+        let threads = [0, 1].map(|_| {
+            let (writes, view, entered) = (writes.clone(), view.clone(), entered.clone());
+            let (quiet, over) = (quiet.clone(), over.clone());
+            thread::spawn(move || {
+                let mut slipped = 0;
+                while !over.load(SeqCst) {
+                    if let Some(_under_way) = writes.enter(&view, EPOCH) {
+                        entered.fetch_add(1, SeqCst);
+                        slipped += usize::from(quiet.load(SeqCst));
+                    } else {
+                        thread::yield_now();
+                    }
+                }
+                slipped
+            })
+        });
+        for _ in 0..5_000 {
+            let before = entered.load(SeqCst);
+            while entered.load(SeqCst) == before {
+                thread::yield_now();
+            }
+            sender.send_modify(|view| view.writable = false);
+            timeout(Duration::from_secs(20), writes.none_under_way()).await.unwrap();
+            quiet.store(true, SeqCst);
+            thread::yield_now();
+            quiet.store(false, SeqCst);
+            sender.send_modify(|view| view.writable = true);
+        }
+        over.store(true, SeqCst);
+        let slipped: usize = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
+        assert_eq!(slipped, 0, "writes although none were to be");
+    }
+}

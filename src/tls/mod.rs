@@ -1,0 +1,34 @@
+//! TLS between nodes: who does its cryptography, and what certificates and keys must be like.
+//!
+//! A cluster has an authority of its own ([`authority`] makes it), and that is the only one its nodes
+//! believe. A node's certificate bears the node's name as the common name (CN) of its subject, letter
+//! by letter; alternative names mean nothing here, because a node's name (`1`, `db_a`) need be no
+//! name of DNS. It must be good for both ends of a connection: any node dials any other.
+
+pub mod authority;
+mod identity;
+mod validity;
+mod x509;
+
+#[cfg(test)]
+mod tests;
+
+pub use identity::{Fault, Identity, Part, read_pair};
+pub use validity::{Concern, Validity};
+pub use x509::node_name;
+
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+
+#[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
+compile_error!("TLS needs one of the features `aws-lc-rs` (the default) and `ring`");
+
+/// Who does the cryptography: AWS-LC, or ring in builds without it.
+pub fn provider() -> Arc<CryptoProvider> {
+    #[cfg(feature = "aws-lc-rs")]
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    #[cfg(not(feature = "aws-lc-rs"))]
+    let provider = rustls::crypto::ring::default_provider();
+    Arc::new(provider)
+}

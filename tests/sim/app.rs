@@ -1,0 +1,74 @@
+//! The application beside a node, and the guard that kills it: processes of their own, which go on
+//! while the node's stands still.
+
+use litepilot::claim::BootTime;
+use tokio::sync::oneshot;
+
+use super::engine::Copy;
+
+/// The application and its guard.
+#[derive(Default)]
+pub struct App {
+    /// After this the guard lets nothing run.
+    deadline: Option<BootTime>,
+    killed: bool,
+    /// It does not answer, for a reason of its own.
+    pub down: bool,
+    jobs: Vec<Job>,
+}
+
+/// A request that writes.
+struct Job {
+    id: u64,
+    /// In true ms from when it is first seen.
+    takes: u64,
+    due: Option<u64>,
+    reply: oneshot::Sender<bool>,
+}
+
+impl App {
+    /// The guard is told.
+    pub fn set_deadline(&mut self, deadline: Option<BootTime>) {
+        self.deadline = deadline;
+        self.killed = false;
+    }
+
+    /// The application is asked to write; the answer says whether it did.
+    pub fn write(&mut self, id: u64, takes: u64) -> oneshot::Receiver<bool> {
+        let (reply, done) = oneshot::channel();
+        self.jobs.push(Job { id, takes, due: None, reply });
+        done
+    }
+
+    pub fn kill(&mut self) {
+        self.killed = true;
+        self.jobs.clear();
+    }
+
+    /// The guard acts, then the application. `now` is by this machine's clock, `at` the true time.
+    /// Says whether the guard has killed.
+    pub fn step(&mut self, copy: &Copy, now: BootTime, at: u64, by_itself: Option<u64>) -> bool {
+        let expired = self.deadline.is_some_and(|deadline| now >= deadline) && !self.killed;
+        if expired {
+            self.kill();
+        }
+        if self.killed {
+            self.jobs.clear();
+            return expired;
+        }
+        if let Some(id) = by_itself {
+            copy.commit(id, "the application by itself");
+        }
+        for mut job in std::mem::take(&mut self.jobs) {
+            let due = *job.due.get_or_insert(at + job.takes);
+            if due > at {
+                self.jobs.push(job);
+            } else {
+                let done = copy.commit(job.id, "the application").is_some();
+                // Whoever asked may be gone.
+                let _ = job.reply.send(done);
+            }
+        }
+        expired
+    }
+}

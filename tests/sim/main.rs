@@ -1,0 +1,127 @@
+//! The election under seeded faults, in simulated time. See `tests/README.md`.
+
+mod app;
+mod disk;
+mod engine;
+mod net;
+mod node;
+mod post;
+mod truth;
+mod world;
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::Once;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::thread;
+
+use world::{Plan, World};
+
+/// Seeds of `cargo test`.
+const SEEDS: u64 = 300;
+
+thread_local! {
+    static PANICKED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether something on this thread has panicked since the last call: a task's panic goes nowhere.
+fn panicked() -> bool {
+    PANICKED.replace(false)
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
+}
+
+/// What a run came to.
+struct Outcome {
+    violation: Option<String>,
+    trace: String,
+    hash: u64,
+    counts: BTreeMap<&'static str, u64>,
+}
+
+fn run(plan: Plan, print: bool) -> Outcome {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            PANICKED.set(true);
+            before(info);
+        }));
+    });
+    let mut world = World::new(plan, print);
+    world.run();
+    let seen = world.truth.see();
+    Outcome {
+        violation: seen.violation.clone(),
+        trace: seen.trace(),
+        hash: seen.hash(),
+        counts: seen.counts.clone(),
+    }
+}
+
+fn report(seed: u64, outcome: &Outcome) -> Option<String> {
+    let violation = outcome.violation.as_ref()?;
+    Some(format!(
+        "{}\nseed {seed}: {violation}\nagain: LITEPILOT_SIM_SEED={seed} cargo test --test sim -- --nocapture\n",
+        outcome.trace
+    ))
+}
+
+/// `LITEPILOT_SIM_SEED` runs one seed and prints what happens; `LITEPILOT_SIM_SEEDS` runs so many.
+#[test]
+fn what_always_holds_holds_under_faults() {
+    if let Some(seed) = number("LITEPILOT_SIM_SEED") {
+        let outcome = run(Plan::of(seed), true);
+        assert!(outcome.violation.is_none(), "seed {seed}: {:?}", outcome.violation);
+        return;
+    }
+    let (first, seeds) = (
+        number("LITEPILOT_SIM_FIRST").unwrap_or(0),
+        number("LITEPILOT_SIM_SEEDS").unwrap_or(SEEDS),
+    );
+    let next = AtomicU64::new(first);
+    let (failed, counts) = (Mutex::new(BTreeMap::new()), Mutex::new(BTreeMap::<_, u64>::new()));
+    let threads = thread::available_parallelism().map_or(2, |n| n.get());
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, SeqCst);
+                    if seed >= first + seeds || failed.lock().unwrap().len() >= 5 {
+                        return;
+                    }
+                    let outcome = run(Plan::of(seed), false);
+                    for (what, count) in &outcome.counts {
+                        *counts.lock().unwrap().entry(*what).or_default() += count;
+                    }
+                    if let Some(report) = report(seed, &outcome) {
+                        failed.lock().unwrap().insert(seed, (outcome.violation, report));
+                    }
+                }
+            });
+        }
+    });
+    println!("{seeds} seeds: {:?}", counts.lock().unwrap());
+    let failed = failed.into_inner().unwrap();
+    if let Some((_, (_, report))) = failed.first_key_value() {
+        println!("{report}");
+    }
+    let failed: Vec<_> =
+        failed.into_iter().map(|(seed, (violation, _))| (seed, violation)).collect();
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+#[test]
+fn a_seed_gives_the_same_run_again() {
+    for seed in 0..4 {
+        let [one, two] = [0, 1].map(|_| run(Plan::of(seed), false));
+        if one.hash != two.hash {
+            let pairs = one.trace.lines().zip(two.trace.lines());
+            let differs = pairs.enumerate().find(|(_, (a, b))| a != b);
+            panic!("seed {seed} differs at {differs:?}");
+        }
+    }
+}

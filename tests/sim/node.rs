@@ -1,0 +1,518 @@
+//! One life of a node: the shipped election on a runtime of its own, with what `node/elected.rs` and
+//! the data plane do around it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use litepilot::acks::Acks;
+use litepilot::claim::{BootTime, Claim};
+use litepilot::cluster::{ClusterView, Epoch, NodeId, Role};
+use litepilot::election::Election;
+use litepilot::election::clock::Clock;
+use litepilot::election::common::{Common, Ground};
+use litepilot::election::raft::{Member, Raft, Setup, Store};
+use litepilot::election::reign::Own;
+use litepilot::election::rpc::Service;
+use litepilot::election::table::Table;
+use litepilot::election::times::Times;
+use litepilot::election::view::{self, Known};
+use litepilot::engine::{BoxFuture, Engine};
+use litepilot::peer::gossip::{Heard, Peers, Report};
+use litepilot::position::PositionCell;
+use litepilot::txid::{Position, Txid};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use tokio::runtime::{self, Runtime};
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::app::App;
+use super::disk::Shelf;
+use super::engine::{Copy, Model, Nothing};
+use super::post::{Ask, Load, Post, Said, Wire};
+use super::truth::Truth;
+
+/// As in `node/elected.rs` and `node/peers.rs`.
+const LOOK: Duration = Duration::from_millis(50);
+const REPORT_EVERY: Duration = Duration::from_millis(200);
+const SILENCE: Duration = Duration::from_secs(1);
+/// A replica asks at least so often.
+const PULL: Duration = Duration::from_millis(100);
+
+/// What does not change from one life to the next.
+pub struct Place {
+    pub name: NodeId,
+    pub witness: bool,
+    pub strict: bool,
+    pub ttl: Duration,
+    pub seeds: Vec<Member>,
+    pub shelf: Shelf,
+    pub copy: Copy,
+    pub app: Arc<Mutex<App>>,
+    pub truth: Truth,
+    /// How fast its clock is, in millionths of the true speed beyond it.
+    pub rate: i64,
+    /// What its clock showed when the run began, in ns.
+    pub origin: u64,
+    /// Clients that write there, and how long they wait between two writes, in ms.
+    pub writers: u64,
+    pub think: u64,
+    /// Whether they write at all, for the time being.
+    pub busy: watch::Receiver<bool>,
+}
+
+impl Place {
+    /// What this node's clock shows at a true time in ms.
+    pub fn clock(&self, now: u64) -> BootTime {
+        let rate = u64::try_from(1_000_000 + self.rate).unwrap();
+        BootTime(self.origin + now * rate)
+    }
+}
+
+/// One life.
+pub struct Life {
+    pub number: u64,
+    pub rt: Runtime,
+    pub post: Arc<Post>,
+    pub election: Election,
+    pub raft: Raft,
+    pub own: watch::Receiver<Own>,
+    pub table: watch::Receiver<Arc<Table>>,
+    pub view: watch::Receiver<ClusterView>,
+    pub engine: Arc<dyn Engine>,
+    /// The last table that was looked at.
+    pub seen: Arc<Table>,
+    pub claimed: bool,
+    around: Arc<Around>,
+    began: Instant,
+    base: BootTime,
+    /// Whole ms that this life has run, by its own clock.
+    ran: u64,
+}
+
+/// What surrounds the election.
+struct Around {
+    place: Arc<Place>,
+    post: Arc<Post>,
+    model: Option<Arc<Model>>,
+    acks: Arc<Acks>,
+    clock: Arc<SimClock>,
+    view: watch::Sender<ClusterView>,
+    source: watch::Sender<Option<(NodeId, Epoch)>>,
+    heard: Mutex<BTreeMap<NodeId, ((u64, u64), Report, Instant)>>,
+    under_way: watch::Sender<usize>,
+    number: u64,
+    seed: u64,
+}
+
+struct SimClock {
+    base: BootTime,
+    began: Instant,
+}
+
+impl Clock for SimClock {
+    fn now(&self) -> BootTime {
+        self.base.after(self.began.elapsed())
+    }
+
+    fn sleep(&self, wait: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(sleep(wait))
+    }
+}
+
+struct Surroundings(Arc<Around>);
+
+impl Ground for Surroundings {
+    fn unfit(&self) -> Option<String> {
+        let down = self.0.place.app.lock().unwrap().down;
+        down.then(|| "its application does not answer".to_owned())
+    }
+
+    fn promoted(&self, _: Epoch) -> BoxFuture<'static, bool> {
+        Box::pin(async {
+            sleep(Duration::from_millis(3)).await;
+            true
+        })
+    }
+
+    fn demoted(&self, _: Epoch) {}
+
+    fn writes_done(&self) -> BoxFuture<'static, ()> {
+        let (mut view, mut count) = (self.0.view.subscribe(), self.0.under_way.subscribe());
+        Box::pin(async move {
+            drop(view.wait_for(|view| !view.writable).await);
+            drop(count.wait_for(|count| *count == 0).await);
+        })
+    }
+
+    fn deadline(&self, deadline: Option<BootTime>) -> bool {
+        self.0.place.app.lock().unwrap().set_deadline(deadline);
+        true
+    }
+
+    fn event(&self, kind: &'static str, text: String) {
+        self.0.place.truth.note(self.0.place.name.as_str(), &format!("[{kind}] {text}"));
+    }
+}
+
+impl Life {
+    /// Starts a node. `now` is the true time in ms.
+    pub fn begin(place: &Arc<Place>, number: u64, now: u64, seed: u64) -> Self {
+        let rt = runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        let base = place.clock(now);
+        place.app.lock().unwrap().set_deadline(None);
+        let place = place.clone();
+        let life = rt.block_on(async { Self::start(place, number, base, seed).await });
+        let (post, election, raft, around, view, engine, began) = life;
+        Self {
+            number,
+            rt,
+            own: election.own(),
+            table: election.table(),
+            post,
+            election,
+            raft,
+            view,
+            engine,
+            seen: Arc::default(),
+            claimed: false,
+            around,
+            began,
+            base,
+            ran: 0,
+        }
+    }
+
+    #[allow(clippy::type_complexity)]
+    async fn start(
+        place: Arc<Place>,
+        number: u64,
+        base: BootTime,
+        seed: u64,
+    ) -> (
+        Arc<Post>,
+        Election,
+        Raft,
+        Arc<Around>,
+        watch::Receiver<ClusterView>,
+        Arc<dyn Engine>,
+        Instant,
+    ) {
+        let began = Instant::now();
+        let post = Arc::new(Post::default());
+        let network = Arc::new(Wire(post.clone()));
+        let shelf = place.shelf.clone();
+        let store = Store::with_backend(move || shelf.open()).unwrap();
+        let setup = Setup { own: place.name.clone(), seeds: place.seeds.clone(), ttl: place.ttl };
+        let raft = Raft::start(setup, store, network.clone()).await.unwrap();
+        let clock = Arc::new(SimClock { base, began });
+        let slow = SmallRng::seed_from_u64(seed).random_range(0..12);
+        let model = (!place.witness)
+            .then(|| Arc::new(Model::new(place.copy.clone(), place.truth.clone(), slow)));
+        let engine: Arc<dyn Engine> = match &model {
+            Some(model) => model.clone(),
+            None => Arc::new(Nothing(Arc::new(PositionCell::default()))),
+        };
+        let role = if place.witness { Role::Witness } else { Role::Replica };
+        let view = watch::Sender::new(ClusterView {
+            role,
+            primary: None,
+            writable: false,
+            claim: Claim::none(),
+            quorum: false,
+            ..ClusterView::single(place.name.clone(), Epoch(0))
+        });
+        let acks = Arc::<Acks>::default();
+        let around = Arc::new(Around {
+            post: post.clone(),
+            model,
+            acks: acks.clone(),
+            clock: clock.clone(),
+            source: watch::Sender::new(None),
+            heard: Mutex::default(),
+            under_way: watch::Sender::new(0),
+            number,
+            seed,
+            view,
+            place: place.clone(),
+        });
+        let election = Election::new(Common {
+            own: place.name.clone(),
+            candidate: !place.witness,
+            witness: place.witness,
+            advertise: String::new(),
+            strict: place.strict,
+            times: Times::of(place.ttl, Duration::ZERO),
+            raft: raft.clone(),
+            transport: network,
+            clock,
+            engine: engine.clone(),
+            acks,
+            ground: Arc::new(Surroundings(around.clone())),
+        });
+        tokio::spawn(election.clone().run());
+        tokio::spawn(publish(around.clone(), election.clone(), raft.clone()));
+        tokio::spawn(gossip(around.clone(), raft.clone()));
+        if !place.witness {
+            tokio::spawn(follow(around.clone()));
+            for writer in 0..place.writers {
+                tokio::spawn(write(around.clone(), writer));
+            }
+        }
+        let receiver = around.view.subscribe();
+        (post, election, raft, around, receiver, engine, began)
+    }
+
+    /// Takes what has come, and runs until its clock shows what it does at the true time `now`.
+    pub fn run(&mut self, now: u64, came: Vec<(NodeId, Load)>) {
+        let to = self.around.place.clock(now).since(self.base);
+        let to = u64::try_from(to.as_millis()).unwrap();
+        let behind = to.saturating_sub(self.ran);
+        self.ran = to;
+        let (around, election) = (self.around.clone(), self.election.clone());
+        let until = self.began + Duration::from_millis(to);
+        self.rt.block_on(async move {
+            if behind > 4 {
+                // It stood still: time has passed and nothing happened.
+                tokio::time::advance(Duration::from_millis(behind - 1)).await;
+            }
+            for (from, load) in came {
+                take(&around, &election, from, load);
+            }
+            tokio::time::sleep_until(until).await;
+        });
+    }
+
+    /// Does something there, in the background.
+    pub fn spawn(&self, does: impl Future<Output = ()> + Send + 'static) {
+        self.rt.spawn(does);
+    }
+}
+
+fn take(around: &Arc<Around>, election: &Election, from: NodeId, load: Load) {
+    match load {
+        Load::Said(id, said) => around.post.answered(id, said),
+        Load::Gossip(sequence, report) => {
+            let life = report.lag_ms.unwrap_or(0);
+            let mut heard = around.heard.lock().unwrap();
+            let older = heard.get(&from).is_some_and(|(known, _, _)| *known >= (life, sequence));
+            if !older {
+                heard.insert(from, ((life, sequence), report, Instant::now()));
+            }
+        }
+        Load::Ask(id, Ask::Election(request)) => {
+            let answering = election.answer(from.clone(), *request);
+            let post = around.post.clone();
+            tokio::spawn(async move {
+                let said = Said::Election(Box::new(answering.await));
+                post.send(from, Load::Said(id, Ok(said)));
+            });
+        }
+        Load::Ask(id, Ask::Pull { have, holds }) => {
+            let around = around.clone();
+            tokio::spawn(async move {
+                let shipped = serve(&around, &from, have, holds).await;
+                around.post.send(from, Load::Said(id, Ok(Said::Shipped(shipped))));
+            });
+        }
+    }
+}
+
+/// As primary: tells a replica what is new, once there is something.
+async fn serve(
+    around: &Around,
+    from: &NodeId,
+    have: litepilot::txid::Stamp,
+    holds: Option<litepilot::txid::Stamp>,
+) -> Option<super::engine::Shipped> {
+    let model = around.model.as_ref()?;
+    if let Some(holds) = holds.filter(|holds| model.copy.knows(*holds)) {
+        around.acks.heard(from, holds.position);
+    }
+    let at = model.look();
+    if model.copy.ship()?.stamp == have {
+        let news = Position { txid: Txid(at.txid.0 + 1), ..at };
+        drop(timeout(PULL / 2, model.position().wait(news)).await);
+        model.look();
+    }
+    model.copy.ship()
+}
+
+/// Publishes what this node knows, as `node/elected.rs` does.
+async fn publish(around: Arc<Around>, election: Election, raft: Raft) {
+    let (mut table, mut own) = (election.table(), election.own());
+    loop {
+        {
+            let (table, own) = (table.borrow_and_update().clone(), own.borrow_and_update().clone());
+            let peers = peers(&around);
+            let known = Known {
+                node: &around.place.name,
+                witness: around.place.witness,
+                table: &table,
+                own: &own,
+                peers: &peers,
+                quorum: raft.in_contact(around.place.ttl),
+            };
+            let before = around.view.borrow().clone();
+            let now = view::view(&known, Some(&before), SystemTime::UNIX_EPOCH);
+            let source = view::source(&known).filter(|_| !own.reigning);
+            around.source.send_if_modified(|known| {
+                let modified = *known != source;
+                *known = source;
+                modified
+            });
+            around.view.send_if_modified(|known| {
+                let modified = *known != now;
+                *known = now;
+                modified
+            });
+        }
+        tokio::select! {
+            biased;
+            _ = table.changed() => {}
+            _ = own.changed() => {}
+            () = sleep(LOOK) => {}
+        }
+    }
+}
+
+fn peers(around: &Around) -> Peers {
+    let heard = around.heard.lock().unwrap();
+    let peer = |(node, (_, report, at)): (&NodeId, &((u64, u64), Report, Instant))| {
+        let mut heard = Heard::new(report.clone(), std::time::Instant::now());
+        heard.reachable = at.elapsed() <= SILENCE;
+        (node.clone(), heard)
+    };
+    heard.iter().map(peer).collect()
+}
+
+/// Tells the others about this node.
+async fn gossip(around: Arc<Around>, raft: Raft) {
+    let mut views = around.view.subscribe();
+    let mut report = Report::new(around.place.name.clone(), Role::Replica);
+    // A field that the election does not look at tells lives apart.
+    report.lag_ms = Some(around.number);
+    for sequence in 0.. {
+        let view = views.borrow_and_update().clone();
+        report.role = view.role;
+        report.writable = view.writable && view.claim.is_valid_at(around.clock.now());
+        report.epoch = report.epoch.max(view.epoch());
+        for to in raft.members().borrow().iter().map(|listed| &listed.member.name) {
+            if *to != around.place.name {
+                around.post.send(to.clone(), Load::Gossip(sequence, report.clone()));
+            }
+        }
+        drop(timeout(REPORT_EVERY, views.changed()).await);
+    }
+}
+
+/// Has the engine follow whoever is primary, unless this node reigns.
+async fn follow(around: Arc<Around>) {
+    let mut source = around.source.subscribe();
+    let Some(model) = &around.model else { return };
+    loop {
+        let now = source.borrow_and_update().clone();
+        let follows = async {
+            match now {
+                None => std::future::pending().await,
+                Some((primary, _)) if primary == around.place.name => sleep(LOOK).await,
+                Some((primary, _)) => match model.become_replica(Some(primary.clone())).await {
+                    Ok(()) => pull(&around, model, &primary).await,
+                    Err(_) => sleep(LOOK).await,
+                },
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = source.changed() => {}
+            () = follows => {}
+        }
+    }
+}
+
+async fn pull(around: &Around, model: &Model, primary: &NodeId) {
+    let mut holds = None;
+    loop {
+        let have = model.copy.state().stamp();
+        let ask = Ask::Pull { have, holds };
+        let Ok(Said::Shipped(Some(shipped))) =
+            around.post.ask(primary.clone(), ask, PULL * 3).await
+        else {
+            holds = None;
+            sleep(PULL / 2).await;
+            continue;
+        };
+        if model.slow > 8 {
+            sleep(Duration::from_millis(model.slow)).await;
+        }
+        // What was let go of meanwhile is neither applied nor acknowledged.
+        holds = model.copy.apply(&shipped);
+        holds = holds.filter(|stamp| model.copy.follows(stamp.position.epoch));
+        if holds.is_none() {
+            sleep(PULL / 2).await;
+        }
+        model.look();
+    }
+}
+
+/// A client that writes here whenever this node is the primary.
+async fn write(around: Arc<Around>, writer: u64) {
+    let Some(model) = &around.model else { return };
+    let mut chance = SmallRng::seed_from_u64(around.seed ^ (writer + 1).wrapping_mul(0x1234_5677));
+    let mut busy = around.place.busy.clone();
+    loop {
+        sleep(Duration::from_millis(chance.random_range(1..=around.place.think))).await;
+        if !*busy.borrow_and_update() {
+            drop(busy.changed().await);
+            continue;
+        }
+        let views = around.view.subscribe();
+        let view = views.borrow().clone();
+        if !view.writable || !view.claim.is_valid_at(around.clock.now()) {
+            continue;
+        }
+        around.under_way.send_modify(|count| *count += 1);
+        let takes = if chance.random_bool(0.1) {
+            chance.random_range(1..200)
+        } else {
+            chance.random_range(0..8)
+        };
+        let majority = chance.random_bool(0.6);
+        let id = around.place.truth.see().next_id();
+        let done = around.place.app.lock().unwrap().write(id, takes);
+        answer(&around, model, &view, views, (id, majority), done).await;
+        around.under_way.send_modify(|count| *count -= 1);
+    }
+}
+
+/// The answer rule of the data plane.
+async fn answer(
+    around: &Around,
+    model: &Model,
+    view: &ClusterView,
+    views: watch::Receiver<ClusterView>,
+    (id, majority): (u64, bool),
+    done: oneshot::Receiver<bool>,
+) {
+    if !done.await.unwrap_or(false) {
+        return;
+    }
+    let Ok(position) = model.read_position().await else { return };
+    if model.copy.state().primary != Some(view.epoch()) || position.epoch != view.epoch() {
+        return;
+    }
+    let acked = timeout(Duration::from_secs(1), around.acks.majority(position));
+    if majority && acked.await.is_err() {
+        return;
+    }
+    let valid = view.claim.is_valid_at(around.clock.now());
+    if valid && views.borrow().newest_epoch() <= view.epoch() {
+        let name = around.place.name.as_str();
+        around.place.truth.see().acknowledged(name, id, position, majority);
+    }
+}

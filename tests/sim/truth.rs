@@ -1,0 +1,173 @@
+//! What an observer outside of the cluster knows, and what must hold in its eyes (`election.md`).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use litepilot::cluster::{Epoch, NodeId};
+use litepilot::election::table::Table;
+use litepilot::txid::Position;
+
+use super::engine::Entry;
+
+/// So many lines of a failing run are shown.
+const SHOWN: usize = 400;
+/// Tokens that clients still carry.
+const TOKENS: usize = 24;
+
+/// The observer. Clones are the same one.
+#[derive(Clone, Default)]
+pub struct Truth(Arc<Mutex<Seen>>);
+
+#[derive(Default)]
+pub struct Seen {
+    /// In true milliseconds.
+    pub now: u64,
+    /// Every granted epoch, with whom it was granted to.
+    pub granted: BTreeMap<Epoch, (NodeId, String)>,
+    /// Writes that were acknowledged as held by a majority.
+    pub majority: Vec<u64>,
+    /// The newest acknowledged writes.
+    pub tokens: VecDeque<(u64, Position)>,
+    /// A fresher node is waited for: nothing that a majority holds is lost.
+    pub strict: bool,
+    /// What happened how often.
+    pub counts: BTreeMap<&'static str, u64>,
+    /// The operator gave data up.
+    pub forced: bool,
+    pub violation: Option<String>,
+    last_id: u64,
+    trace: VecDeque<String>,
+    hash: u64,
+    pub print: bool,
+}
+
+impl Truth {
+    pub fn see(&self) -> MutexGuard<'_, Seen> {
+        self.0.lock().unwrap()
+    }
+
+    pub fn note(&self, who: &str, text: &str) {
+        self.see().note(who, text);
+    }
+}
+
+impl Seen {
+    pub fn note(&mut self, who: &str, text: &str) {
+        let mut line = String::new();
+        let _ = write!(line, "{:>6} ms  {who}: {text}", self.now);
+        for byte in line.bytes() {
+            self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        if self.print {
+            println!("{line}");
+        }
+        if self.trace.len() == SHOWN {
+            self.trace.pop_front();
+        }
+        self.trace.push_back(line);
+    }
+
+    pub fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    pub fn trace(&self) -> String {
+        self.trace.iter().map(|line| format!("{line}\n")).collect()
+    }
+
+    pub fn count(&mut self, what: &'static str) {
+        *self.counts.entry(what).or_default() += 1;
+    }
+
+    pub fn broken(&mut self, what: String) {
+        self.note("VIOLATION", &what);
+        self.violation.get_or_insert(what);
+    }
+
+    pub fn next_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    pub fn newest(&self) -> Epoch {
+        self.granted.keys().next_back().copied().unwrap_or_default()
+    }
+
+    /// A node has applied this.
+    pub fn table(&mut self, who: &str, table: &Table) {
+        let Some(holder) = &table.holder else { return };
+        let granted = (holder.node.clone(), holder.session.0.clone());
+        match self.granted.get(&holder.epoch) {
+            None if holder.epoch <= self.newest() && !self.granted.is_empty() => {
+                // Nobody had applied it while it was the newest: a node that was behind.
+                self.granted.insert(holder.epoch, granted);
+            }
+            None => {
+                self.note(who, &format!("knows first that {holder} was granted the lease"));
+                self.count("reigns granted");
+                self.granted.insert(holder.epoch, granted);
+            }
+            Some(known) if *known == granted => {}
+            Some(known) => {
+                let text =
+                    format!("epoch {} has two holders: {known:?}, {granted:?}", holder.epoch);
+                self.broken(text);
+            }
+        }
+    }
+
+    /// An engine has committed.
+    pub fn committed(&mut self, who: &str, id: u64, at: Position, by: &str) {
+        self.count("commits");
+        self.note(who, &format!("{by} commits w{id} at {at}"));
+        let newest = self.newest();
+        if at.epoch < newest {
+            self.broken(format!("1b: {who} commits w{id} at {at}, and epoch {newest} was granted"));
+        }
+    }
+
+    /// A client was answered.
+    pub fn acknowledged(&mut self, who: &str, id: u64, at: Position, majority: bool) {
+        self.count(if majority { "writes acknowledged by a majority" } else { "writes answered" });
+        let level = if majority { "majority" } else { "primary" };
+        self.note(who, &format!("answers w{id} at {at} ({level})"));
+        let newest = self.newest();
+        if at.epoch < newest {
+            self.broken(format!("1c: {who} answers w{id} at {at}, and epoch {newest} was granted"));
+        }
+        if majority {
+            self.majority.push(id);
+        }
+        if self.tokens.len() == TOKENS {
+            self.tokens.pop_front();
+        }
+        self.tokens.push_back((id, at));
+    }
+
+    /// An engine begins to be a primary's.
+    pub fn begins(&mut self, who: &NodeId, epoch: Epoch, head: &Option<Arc<Entry>>) {
+        self.note(who.as_str(), &format!("begins epoch {epoch} with {}", show(head)));
+        if self.granted.get(&epoch).is_none_or(|(node, _)| node != who) {
+            self.broken(format!("{who} begins epoch {epoch}, which nobody granted it"));
+        }
+        if !self.strict || self.forced {
+            return;
+        }
+        let held: std::collections::BTreeSet<u64> = Entry::ids(head).collect();
+        let lost: Vec<u64> =
+            self.majority.iter().filter(|id| !held.contains(id)).copied().collect();
+        if !lost.is_empty() {
+            self.broken(format!(
+                "4: {who} begins epoch {epoch} without {lost:?}, acknowledged by a majority"
+            ));
+        }
+    }
+}
+
+pub fn show(head: &Option<Arc<Entry>>) -> String {
+    match head {
+        None => "nothing".to_owned(),
+        Some(entry) => format!("{} writes up to w{} ({})", entry.count, entry.id, entry.checksum),
+    }
+}

@@ -1,0 +1,550 @@
+//! A cluster under faults, one true millisecond after the other. Everything follows from the seed.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use litepilot::cluster::NodeId;
+use litepilot::election::PATIENCE;
+use litepilot::election::raft::{Member, seed};
+use litepilot::txid::{Position, Txid};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use tokio::sync::watch;
+
+use super::app::App;
+use super::disk::Shelf;
+use super::engine::{Copy, Entry};
+use super::net::{Net, Weather, number, some};
+use super::node::{Life, Place};
+use super::post::Load;
+use super::truth::{Truth, show};
+
+/// How a cluster is made up, and what befalls it.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub seed: u64,
+    pub nodes: usize,
+    pub witness: bool,
+    pub ttl: u64,
+    pub strict: bool,
+    /// For how long faults happen, in ms.
+    pub faults: u64,
+    /// Between two faults, on average, in ms.
+    pub every: u64,
+    pub weather: bool,
+    /// Clocks differ by so many millionths, at most.
+    pub drift: i64,
+    pub operators: bool,
+}
+
+impl Plan {
+    pub fn of(seed: u64) -> Self {
+        let chance = &mut SmallRng::seed_from_u64(seed.wrapping_mul(0x2545_f491_4f6c_dd1d));
+        let (nodes, witness) = match chance.random_range(0..10) {
+            0..7 => (3, false),
+            7..9 => (3, true),
+            _ => (5, false),
+        };
+        Self {
+            seed,
+            nodes,
+            witness,
+            ttl: 1000,
+            strict: chance.random_bool(0.6),
+            faults: chance.random_range(6_000..14_000),
+            every: chance.random_range(250..1500),
+            weather: chance.random_bool(0.7),
+            drift: 24_000,
+            operators: chance.random_bool(0.6),
+        }
+    }
+}
+
+/// What ends a fault.
+#[derive(Clone, Debug)]
+enum End {
+    Start(usize),
+    Wake(usize),
+    Mend(Vec<(usize, usize)>),
+    AppUp(usize),
+}
+
+struct Stood {
+    /// The whole machine, with the application and the guard.
+    machine: bool,
+}
+
+struct Slot {
+    place: Arc<Place>,
+    life: Option<Life>,
+    stands: Option<Stood>,
+    lives: u64,
+    inbox: Vec<(NodeId, Load)>,
+}
+
+pub struct World {
+    plan: Plan,
+    names: Vec<NodeId>,
+    slots: Vec<Slot>,
+    net: Net,
+    pub truth: Truth,
+    chance: SmallRng,
+    now: u64,
+    ends: BTreeMap<(u64, u64), End>,
+    count: u64,
+    next_fault: u64,
+    busy: watch::Sender<bool>,
+    /// Applications write by themselves now and then.
+    by_itself: bool,
+}
+
+impl World {
+    pub fn new(plan: Plan, print: bool) -> Self {
+        let truth = Truth::default();
+        truth.see().strict = plan.strict;
+        truth.see().print = print;
+        let mut chance = SmallRng::seed_from_u64(plan.seed);
+        let name = |i: usize| -> NodeId { ["a", "b", "c", "d", "e"][i].parse().unwrap() };
+        let names: Vec<NodeId> = (0..plan.nodes).map(name).collect();
+        let is_witness = |i: usize| plan.witness && i + 1 == plan.nodes;
+        let seeds: Vec<Member> = names
+            .iter()
+            .enumerate()
+            .map(|(i, name)| Member {
+                name: name.clone(),
+                generation: 0,
+                address: format!("127.0.0.{}:1", i + 1),
+                witness: is_witness(i),
+            })
+            .collect();
+        let busy = watch::Sender::new(true);
+        let think = chance.random_range(4..60);
+        let slot = |i: usize, chance: &mut SmallRng| {
+            // Often as fast or as slow as they may be.
+            let rate = match chance.random_range(0..4) {
+                0 => plan.drift,
+                1 => -plan.drift,
+                _ => chance.random_range(-plan.drift..=plan.drift),
+            };
+            let place = Place {
+                name: names[i].clone(),
+                witness: is_witness(i),
+                strict: plan.strict,
+                ttl: Duration::from_millis(plan.ttl),
+                seeds: seeds.clone(),
+                shelf: Shelf::default(),
+                copy: Copy::new(names[i].clone(), truth.clone()),
+                app: Arc::new(Mutex::new(App::default())),
+                truth: truth.clone(),
+                rate,
+                origin: chance.random_range(1..1_000_000) * 1_000_000_000,
+                writers: 2,
+                think,
+                busy: busy.subscribe(),
+            };
+            let place = Arc::new(place);
+            Slot { place, life: None, stands: None, lives: 0, inbox: Vec::new() }
+        };
+        let slots = (0..plan.nodes).map(|i| slot(i, &mut chance)).collect();
+        truth.note("world", &format!("{plan:?}"));
+        Self {
+            names: names.clone(),
+            slots,
+            net: Net::new(),
+            truth,
+            chance,
+            now: 1,
+            ends: BTreeMap::new(),
+            count: 0,
+            next_fault: 0,
+            busy,
+            by_itself: true,
+            plan,
+        }
+    }
+
+    /// The whole run. What went wrong is in [`World::truth`].
+    pub fn run(&mut self) {
+        for i in 0..self.slots.len() {
+            self.start(i);
+        }
+        if !self.run_until(20 * self.plan.ttl, |world| world.primary().is_some()) {
+            return self.stuck("no first primary");
+        }
+        if self.plan.weather {
+            self.net.weather = Weather::any(&mut self.chance);
+            let weather = format!("{:?}", self.net.weather);
+            self.truth.note("world", &weather);
+        }
+        self.next_fault = self.now;
+        let end = self.now + self.plan.faults;
+        while self.now < end && self.goes_on() {
+            if self.now >= self.next_fault {
+                self.next_fault = self.now + self.chance.random_range(1..2 * self.plan.every);
+                self.fault();
+            }
+            self.step();
+        }
+        self.calm_down();
+    }
+
+    /// Faults end; then there has to be a primary, and all hold the same.
+    fn calm_down(&mut self) {
+        self.truth.note("world", "faults end");
+        self.net.weather = Weather::calm();
+        for (_, end) in std::mem::take(&mut self.ends) {
+            self.end(end);
+        }
+        if !self.run_until(15 * self.plan.ttl, |world| world.primary().is_some()) {
+            return self.stuck("no primary although faults have ended");
+        }
+        let commits = self.commits();
+        if !self.run_until(15 * self.plan.ttl, |world| world.commits() > commits + 3) {
+            return self.stuck("nothing is written although faults have ended");
+        }
+        self.busy.send_replace(false);
+        self.by_itself = false;
+        if !self.run_until(15 * self.plan.ttl, World::is_level) {
+            for slot in &self.slots {
+                let held = show(&slot.place.copy.state().head);
+                self.truth.note(slot.place.name.as_str(), &format!("holds {held}"));
+            }
+            self.stuck("copies differ although faults have ended");
+        }
+    }
+
+    fn stuck(&self, what: &str) {
+        let mut truth = self.truth.see();
+        if truth.violation.is_none() {
+            truth.broken(format!("liveness: {what}"));
+        }
+    }
+
+    fn goes_on(&self) -> bool {
+        self.truth.see().violation.is_none()
+    }
+
+    fn run_until(&mut self, limit: u64, ready: impl Fn(&Self) -> bool) -> bool {
+        let end = self.now + limit;
+        while !ready(self) {
+            if self.now >= end || !self.goes_on() {
+                return false;
+            }
+            self.step();
+        }
+        true
+    }
+
+    fn commits(&self) -> u64 {
+        let truth = self.truth.see();
+        let answered = ["writes answered", "writes acknowledged by a majority"];
+        answered.iter().filter_map(|what| truth.counts.get(what)).sum()
+    }
+
+    /// Who takes writes.
+    fn primary(&self) -> Option<usize> {
+        let open = |slot: &Slot| {
+            let own = slot.life.as_ref().map(|life| life.own.borrow().clone());
+            own.is_some_and(|own| own.open && own.claim.is_valid_at(slot.place.clock(self.now)))
+        };
+        self.slots.iter().position(open)
+    }
+
+    fn is_level(&self) -> bool {
+        let mut stamps =
+            self.slots.iter().filter(|slot| !slot.place.witness && slot.life.is_some());
+        let first = stamps.next().map(|slot| slot.place.copy.state().stamp());
+        self.primary().is_some()
+            && stamps.all(|slot| Some(slot.place.copy.state().stamp()) == first)
+    }
+
+    fn start(&mut self, i: usize) {
+        let slot = &mut self.slots[i];
+        if slot.life.is_some() {
+            return;
+        }
+        slot.lives += 1;
+        let of_life = mix(self.plan.seed ^ (i as u64) << 32 ^ slot.lives << 40);
+        seed(Some(of_life));
+        self.truth.note(slot.place.name.as_str(), "starts");
+        slot.life = Some(Life::begin(&slot.place, slot.lives, self.now, of_life));
+    }
+
+    /// The power fails, for the process at least: what was not synced may be gone.
+    fn crash(&mut self, i: usize) {
+        let slot = &mut self.slots[i];
+        self.truth.note(slot.place.name.as_str(), "crashes");
+        self.truth.see().count("crashes");
+        slot.place.shelf.crash(&mut self.chance);
+        slot.place.app.lock().unwrap().kill();
+        slot.place.copy.crash();
+        slot.stands = None;
+        slot.inbox.clear();
+        slot.life = None;
+    }
+
+    fn step(&mut self) {
+        self.now += 1;
+        self.truth.see().now = self.now;
+        while let Some(entry) = self.ends.first_entry().filter(|entry| entry.key().0 <= self.now) {
+            let end = entry.remove();
+            self.end(end);
+        }
+        for (to, life, from, load) in self.net.arrived(self.now) {
+            let from = self.names[from].clone();
+            let slot = &mut self.slots[to];
+            let of_this = |running: &Life| running.number == life || life == u64::MAX;
+            if slot.life.as_ref().is_some_and(of_this) {
+                slot.inbox.push((from, load));
+            }
+        }
+        let n = self.slots.len();
+        let first = self.chance.random_range(0..n);
+        for i in (0..n).map(|i| (first + i) % n) {
+            self.run_node(i);
+        }
+        for i in 0..n {
+            self.run_app(i);
+        }
+        self.check_claims();
+        if self.chance.random_bool(0.3) {
+            self.read();
+        }
+    }
+
+    fn run_node(&mut self, i: usize) {
+        let slot = &mut self.slots[i];
+        let Some(life) = slot.life.as_mut().filter(|_| slot.stands.is_none()) else { return };
+        seed(Some(mix(self.plan.seed ^ self.now << 8 ^ i as u64)));
+        let came = std::mem::take(&mut slot.inbox);
+        let ran = catch_unwind(AssertUnwindSafe(|| life.run(self.now, came)));
+        if ran.is_err() || super::panicked() {
+            self.truth.see().broken(format!("{} has panicked", slot.place.name));
+            return;
+        }
+        if life.table.has_changed().unwrap_or(false) {
+            let table = life.table.borrow_and_update().clone();
+            let name = slot.place.name.as_str();
+            let mut truth = self.truth.see();
+            truth.table(name, &table);
+            if table.last_epoch < life.seen.last_epoch {
+                truth.broken(format!(
+                    "{name}: epoch {} comes after {}",
+                    table.last_epoch, life.seen.last_epoch
+                ));
+            }
+            life.seen = table;
+        }
+        let out = life.post.take();
+        for (to, load) in out {
+            let Some(to) = number(&self.names, &to) else { continue };
+            let life = self.slots[to].life.as_ref().map(|life| life.number);
+            self.net.send((i, to), life, load, self.now, &mut self.chance);
+        }
+    }
+
+    fn run_app(&mut self, i: usize) {
+        let writes = self.by_itself && self.chance.random_bool(0.02);
+        let slot = &self.slots[i];
+        if slot.life.is_none() || slot.stands.as_ref().is_some_and(|stood| stood.machine) {
+            return;
+        }
+        let by_itself = (writes && !slot.place.witness).then(|| self.truth.see().next_id());
+        let clock = slot.place.clock(self.now);
+        let mut app = slot.place.app.lock().unwrap();
+        if app.step(&slot.place.copy, clock, self.now, by_itself) {
+            let mut truth = self.truth.see();
+            truth.note(slot.place.name.as_str(), "the guard kills the application");
+            truth.count("kills by the guard");
+        }
+    }
+
+    /// 1a, and what changes in claims.
+    fn check_claims(&mut self) {
+        let mut valid = Vec::new();
+        for slot in &mut self.slots {
+            let Some(life) = &mut slot.life else { continue };
+            let own = life.own.borrow().clone();
+            let claims = own.claim.is_valid_at(slot.place.clock(self.now));
+            if claims != life.claimed {
+                life.claimed = claims;
+                let text = if claims { "claims" } else { "no longer claims" };
+                self.truth.note(slot.place.name.as_str(), &format!("{text} epoch {}", own.epoch));
+            }
+            if claims {
+                valid.push((slot.place.name.clone(), own.epoch));
+            }
+        }
+        let newest = self.truth.see().newest();
+        if valid.len() > 1 {
+            self.truth.see().broken(format!("1a: two valid claims: {valid:?}"));
+        }
+        if let Some((name, epoch)) = valid.iter().find(|(_, epoch)| *epoch < newest) {
+            let text = format!("1a: {name} claims epoch {epoch}, and {newest} was granted");
+            self.truth.see().broken(text);
+        }
+    }
+
+    /// A client with a token reads somewhere, by the rule of `proxy/route.rs`.
+    fn read(&mut self) {
+        let i = self.chance.random_range(0..self.slots.len());
+        let slot = &self.slots[i];
+        let mut truth = self.truth.see();
+        if slot.place.witness || slot.stands.is_some() || truth.tokens.is_empty() {
+            return;
+        }
+        let Some(life) = &slot.life else { return };
+        let (id, token) = truth.tokens[self.chance.random_range(0..truth.tokens.len())];
+        let (view, position) = (life.view.borrow(), life.engine.position().get());
+        let needed = token.max(Position { epoch: view.newest_epoch(), txid: Txid(0) });
+        if position < needed {
+            return;
+        }
+        truth.count("reads with a token");
+        let lost = position.epoch > token.epoch && view.lost(token);
+        let held = Entry::ids(&slot.place.copy.state().head).any(|known| known == id);
+        if !held && !lost {
+            let name = &slot.place.name;
+            truth.broken(format!("3: {name} at {position} serves the token {token} without w{id}"));
+        } else if lost {
+            truth.count("losses told");
+        }
+    }
+
+    fn fault(&mut self) {
+        let n = self.slots.len();
+        let i = self.whom();
+        let lasts = match self.chance.random_range(0..3) {
+            0 => self.chance.random_range(5..200),
+            1 => self.chance.random_range(200..1500),
+            _ => self.chance.random_range(1000..4000),
+        };
+        let end = match self.chance.random_range(0..100) {
+            0..18 => {
+                if self.slots[i].life.is_none() {
+                    return;
+                }
+                self.crash(i);
+                End::Start(i)
+            }
+            18..40 => {
+                let machine = self.chance.random_bool(0.4);
+                self.stand(i, machine);
+                End::Wake(i)
+            }
+            40..75 => {
+                let links = self.some_links(n, i);
+                let said: Vec<_> = links
+                    .iter()
+                    .map(|(a, b)| format!("{}-{}", self.names[*a], self.names[*b]))
+                    .collect();
+                self.truth.note("world", &format!("cuts {} for {lasts} ms", said.join(" ")));
+                self.truth.see().count("cuts");
+                for (from, to) in &links {
+                    self.net.cut(*from, *to);
+                }
+                End::Mend(links)
+            }
+            75..83 => {
+                self.truth.note(self.names[i].as_str(), "its application is down");
+                self.slots[i].place.app.lock().unwrap().down = true;
+                End::AppUp(i)
+            }
+            _ => return self.operate(i),
+        };
+        self.count += 1;
+        self.ends.insert((self.now + lasts, self.count), end);
+    }
+
+    /// Somebody; more often the primary, or whoever leads Raft.
+    fn whom(&mut self) -> usize {
+        let leads = |slot: &Slot| {
+            slot.life.as_ref().is_some_and(|life| life.raft.leadership().borrow().ours)
+        };
+        match self.chance.random_range(0..4) {
+            0 => self.primary(),
+            1 => self.slots.iter().position(leads),
+            _ => None,
+        }
+        .unwrap_or_else(|| self.chance.random_range(0..self.slots.len()))
+    }
+
+    fn some_links(&mut self, n: usize, i: usize) -> Vec<(usize, usize)> {
+        let others: Vec<usize> = (0..n).filter(|other| *other != i).collect();
+        let other = others[self.chance.random_range(0..others.len())];
+        let both = |a: usize, b: usize| [(a, b), (b, a)];
+        match self.chance.random_range(0..6) {
+            0 => both(i, other).into(),
+            1 => vec![(i, other)],
+            2 => others.iter().map(|other| (i, *other)).collect(),
+            3 => others.iter().map(|other| (*other, i)).collect(),
+            4 => others.iter().flat_map(|other| both(i, *other)).collect(),
+            _ => {
+                let side = some(n, &mut self.chance);
+                let rest: Vec<usize> = (0..n).filter(|i| !side.contains(i)).collect();
+                let across = side.iter().flat_map(|a| rest.iter().map(|b| (*a, *b)));
+                across.flat_map(|(a, b)| both(a, b)).collect()
+            }
+        }
+    }
+
+    fn stand(&mut self, i: usize, machine: bool) {
+        let slot = &mut self.slots[i];
+        if slot.stands.is_none() {
+            let text =
+                if machine { "its machine stands still" } else { "its process stands still" };
+            self.truth.note(slot.place.name.as_str(), text);
+            self.truth.see().count("stops");
+            slot.stands = Some(Stood { machine });
+        }
+    }
+
+    fn end(&mut self, end: End) {
+        match end {
+            End::Start(i) => self.start(i),
+            End::Wake(i) => {
+                self.slots[i].stands = None;
+                self.truth.note(self.names[i].as_str(), "goes on");
+            }
+            End::Mend(links) => {
+                self.truth.note("world", &format!("mends {} links", links.len()));
+                for (from, to) in links {
+                    self.net.mend(from, to);
+                }
+            }
+            End::AppUp(i) => {
+                self.slots[i].place.app.lock().unwrap().down = false;
+                self.truth.note(self.names[i].as_str(), "its application is up");
+            }
+        }
+    }
+
+    /// Somebody asks a node for something.
+    fn operate(&mut self, i: usize) {
+        let to = self.names[self.chance.random_range(0..self.slots.len())].clone();
+        let resigns = self.chance.random_bool(0.4);
+        let slot = &self.slots[i];
+        let Some(life) = slot.life.as_ref().filter(|_| self.plan.operators) else { return };
+        let (election, truth) = (life.election.clone(), self.truth.clone());
+        let name = slot.place.name.clone();
+        self.truth.see().count("wishes of operators");
+        life.spawn(async move {
+            let (what, done) = match resigns {
+                true => ("resign".to_owned(), election.resign(PATIENCE).await),
+                false => (format!("promote {to}"), election.promote(&to, false).await),
+            };
+            truth.see().count(if done.is_ok() { "wishes fulfilled" } else { "wishes refused" });
+            truth.note(name.as_str(), &format!("{what}: {done:?}"));
+        });
+    }
+}
+
+/// The output function of SplitMix64.
+fn mix(seed: u64) -> u64 {
+    let z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
