@@ -65,8 +65,8 @@ impl Client {
     }
 
     /// Whether the client came over TLS, here or at a trusted proxy.
-    pub fn is_over_tls(&self, request: &HeaderMap) -> bool {
-        self.headers.as_ref().is_some_and(|headers| headers.over_tls(request))
+    pub fn is_over_tls(&self, request: &HeaderMap, found: Found) -> bool {
+        self.headers.as_ref().is_some_and(|headers| headers.over_tls(request, found))
     }
 }
 

@@ -2,13 +2,12 @@
 //! [`delivery`](super::delivery).
 
 use std::convert::Infallible;
+use std::mem;
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{
-    ACCEPT, CONNECTION, CONTENT_LENGTH, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{ACCEPT, CONNECTION, HeaderValue, TE, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, Method, Response, Uri};
 use hyper::body::{Body, Incoming};
@@ -91,34 +90,27 @@ pub fn serve(
     request: http::Request<Incoming>,
 ) -> impl Future<Output = Served> {
     client.activity.busy();
-    let accept = request.headers().get(ACCEPT).cloned();
     let mut exchange = Exchange::new(worker, client);
-    let begun = exchange.begin(request);
+    let (mut head, body) = request.into_parts();
+    let begun = exchange.begin(&mut head).unwrap_or_else(|problem| {
+        let accept = head.headers.get(ACCEPT);
+        Begun::Answered(Box::new(exchange.refuse(&problem, accept)))
+    });
+    let body = (!body.is_end_stream()).then_some(body);
     async move {
-        let answered = match begun {
-            Ok(Begun::Answered(response)) => return Ok(*response),
-            Ok(Begun::Accepted(accepted)) => exchange.carry_out(accepted).await,
-            Err(problem) => Err(problem),
-        };
-        Ok(answered.unwrap_or_else(|problem| exchange.refuse(&problem, accept.as_ref())))
+        Ok(match begun {
+            Begun::Answered(response) => *response,
+            Begun::Accepted(request, call) => exchange.carry_out(request, call, body).await,
+        })
     }
 }
 
 /// A request of which the head was looked at.
 enum Begun {
-    /// It was for us.
+    /// It was for us, or is refused.
     Answered(Box<ClientResponse>),
     /// It is for an application.
-    Accepted(Box<Accepted>),
-}
-
-/// A request for an application.
-struct Accepted {
-    head: Parts,
-    body: Option<Incoming>,
-    call: Box<Call>,
-    carried: Carried,
-    hops: u64,
+    Accepted(Box<Request>, Box<Call>),
 }
 
 impl Exchange {
@@ -128,8 +120,7 @@ impl Exchange {
         Self { worker, client, class, route, started: Instant::now(), logged: None }
     }
 
-    fn begin(&mut self, request: http::Request<Incoming>) -> Result<Begun, Problem> {
-        let (mut head, body) = request.into_parts();
+    fn begin(&mut self, head: &mut Parts) -> Result<Begun, Problem> {
         if self.worker.shared.access_log {
             self.logged = Some(Box::new(Logged {
                 client: self.client.name().to_owned(),
@@ -137,65 +128,70 @@ impl Exchange {
                 target: head.uri.clone(),
             }));
         }
-        let upgrade = request::check(&mut head)?;
-        if health::is_asked(&head) {
+        let upgrade = request::check(head)?;
+        if health::is_asked(head) {
             return Ok(Begun::Answered(Box::new(self.own(health::answer(&self.worker)))));
         }
         let speaks_to_us = headers::speak_to_us(&head.headers);
         let hops = if speaks_to_us { hops(&head.headers)? } else { 0 };
-        let (call, carried) = self.call(&mut head, upgrade, speaks_to_us)?;
-        Ok(Begun::Accepted(Box::new(Accepted { head, body: Some(body), call, carried, hops })))
+        let (mut call, carried) = self.call(head, upgrade, speaks_to_us)?;
+        let mut lines = Lines::with_capacity(LINES);
+        carried.strip(&mut head.headers, &mut lines);
+        lines.add(&headers::HOPS, &next_hop(hops));
+        let request = self.outgoing(head, &mut call, lines);
+        Ok(Begun::Accepted(request, call))
     }
 
-    async fn carry_out(&mut self, mut accepted: Box<Accepted>) -> Result<ClientResponse, Problem> {
-        let body = match accepted.body.take() {
-            Some(body) if !body.is_end_stream() => Box::pin(self.read_body(body)).await?,
-            _ => Outgoing::Empty,
-        };
-        let (mut request, call) = self.compose(*accepted, body);
+    async fn carry_out(
+        &mut self,
+        mut request: Box<Request>,
+        call: Box<Call>,
+        body: Option<Incoming>,
+    ) -> ClientResponse {
+        match self.deliver(&mut request, call, body).await {
+            Ok(response) => response,
+            Err(problem) => self.refuse(&problem, request.headers().get(ACCEPT)),
+        }
+    }
+
+    async fn deliver(
+        &mut self,
+        request: &mut Request,
+        call: Box<Call>,
+        body: Option<Incoming>,
+    ) -> Result<ClientResponse, Problem> {
+        if let Some(body) = body {
+            request.set_body(Box::pin(self.read_body(body)).await?);
+        }
         // An endless wait is impossible: whatever is tried ends at `give_up` or with an answer.
         let mut delivery = Delivery { exchange: self, call, pause: FIRST_PAUSE };
         loop {
-            match delivery.attempt(&mut request).await? {
-                Attempt::Answered(response) => return Ok(response),
-                Attempt::Again => {}
+            if let Attempt::Answered(response) = delivery.attempt(request).await? {
+                return Ok(response);
             }
         }
     }
 
-    /// Makes the request that an application gets.
-    fn compose(&self, accepted: Accepted, body: Outgoing) -> (Box<Request>, Box<Call>) {
-        let Accepted { mut head, call, carried, hops, .. } = accepted;
-        let mut lines = Lines::with_capacity(LINES);
-        carried.strip(&mut head.headers, &mut lines);
-        lines.add(&headers::HOPS, &next_hop(hops));
-        (self.outgoing(head, body, call.upgrade.is_some(), lines), call)
-    }
-
-    /// Turns a request that came into one that goes on, with `lines` added to it.
+    /// Turns a request that came into one that goes on, with `lines` added to it and without its body.
     pub(super) fn outgoing(
         &self,
-        head: Parts,
-        body: Outgoing,
-        upgrade: bool,
+        head: &mut Parts,
+        call: &mut Call,
         mut lines: Lines,
     ) -> Box<Request> {
-        let mut fields = head.headers;
+        let mut fields = mem::take(&mut head.headers);
         let found = headers::clean(&mut fields, self.client.trust());
+        call.over_tls = self.client.is_over_tls(&fields, found);
         self.client.describe(&mut fields, found, &mut lines);
-        if upgrade {
+        if call.upgrade.is_some() {
             lines.add(&CONNECTION, &HeaderValue::from_static("upgrade"));
             lines.add(&UPGRADE, &HeaderValue::from_static("websocket"));
         } else if found.trailers {
             lines.add(&TE, &HeaderValue::from_static("trailers"));
             lines.add(&CONNECTION, &HeaderValue::from_static("te"));
         }
-        match body.length() {
-            None => lines.add(&TRANSFER_ENCODING, &HeaderValue::from_static("chunked")),
-            Some(0) if !found.length => {}
-            Some(length) => lines.add(&CONTENT_LENGTH, &HeaderValue::from(length)),
-        }
-        Box::new(Request::new(head.method, head.uri, fields, lines, body))
+        let (method, target) = (mem::take(&mut head.method), mem::take(&mut head.uri));
+        Box::new(Request::new(method, target, fields, lines, found.length))
     }
 
     /// Reads what the head says about the request itself.
@@ -218,7 +214,7 @@ impl Exchange {
             ask: Ask { class: verdict.class, consistency, token: carried.token },
             malformed_token: carried.malformed,
             ack: verdict.ack.unwrap_or(self.worker.shared.ack.level),
-            over_tls: self.client.is_over_tls(&head.headers),
+            over_tls: false,
             upgrade: match upgrade {
                 Upgrade::WebSocket => head.extensions.remove::<OnUpgrade>(),
                 Upgrade::None => None,

@@ -6,10 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
-    TE, TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{CONNECTION, HOST, HeaderName, TE};
 use http::{HeaderMap, HeaderValue};
 
 use super::upstream::Lines;
@@ -40,11 +37,18 @@ pub const LOST_WRITE: HeaderName = HeaderName::from_static("litepilot-lost-write
 
 /// Whether a field concerns one connection only (RFC 9110, 7.6.1). `Trailer` does not, since trailers
 /// are passed on.
-pub fn is_hop_by_hop(name: &HeaderName) -> bool {
+pub fn is_hop_by_hop(name: &str) -> bool {
     matches!(
-        *name,
-        CONNECTION | PROXY_AUTHENTICATE | PROXY_AUTHORIZATION | TE | TRANSFER_ENCODING | UPGRADE
-    ) || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+    )
 }
 
 /// The other fields that a line of `Connection` says concern this connection only.
@@ -72,10 +76,10 @@ pub struct Found {
 /// goes out is framed by what is sent, and what its sender must not be able to say. `Connection` cannot
 /// take away what is added later.
 pub fn clean(request: &mut HeaderMap, trust: Trust) -> Found {
-    remove_named(request);
     let mut found = Found::default();
     // Nothing is allocated as long as nothing is unwanted.
     let mut unwanted: Vec<HeaderName> = Vec::new();
+    let mut named: Vec<HeaderName> = Vec::new();
     let mut forged = false;
     for name in request.keys() {
         // Cheap first: nearly every field that a browser sends ends here.
@@ -86,16 +90,20 @@ pub fn clean(request: &mut HeaderMap, trust: Trust) -> Found {
         found.note(name.as_str());
         if *name == TE {
             found.trailers = request.get(TE).is_some_and(|te| te.as_bytes() == b"trailers");
+        } else if *name == CONNECTION {
+            named = request.get_all(CONNECTION).iter().flat_map(named_by).collect();
         }
-        let known = is_hop_by_hop(name) || matches!(*name, CONTENT_LENGTH | EXPECT);
-        let claim = Claim::of(name.as_str());
+        let text = name.as_str();
+        let known = is_hop_by_hop(text) || matches!(text, "content-length" | "expect");
+        let claim = Claim::of(text);
         if known || claim.is_some_and(|claim| !trust.believes(claim, name)) {
             forged |= trust == Trust::Nobody && claim == Some(Claim::Forwarding);
             unwanted.push(name.clone());
         }
     }
-    for name in &unwanted {
+    for name in unwanted.iter().chain(&named) {
         request.remove(name);
+        found.forget(name.as_str());
     }
     if forged {
         warn_of_untrusted_forwarding();
@@ -103,25 +111,23 @@ pub fn clean(request: &mut HeaderMap, trust: Trust) -> Found {
     found
 }
 
-/// Removes the fields that `Connection` names.
-fn remove_named(request: &mut HeaderMap) {
-    if !request.contains_key(CONNECTION) {
-        return;
-    }
-    let named: Vec<HeaderName> = request.get_all(CONNECTION).iter().flat_map(named_by).collect();
-    for name in &named {
-        request.remove(name);
-    }
-}
-
 impl Found {
     fn note(&mut self, name: &str) {
+        self.length |= name == "content-length";
+        self.set_forwarded(name, true);
+    }
+
+    /// The field is there no more.
+    fn forget(&mut self, name: &str) {
+        self.set_forwarded(name, false);
+    }
+
+    fn set_forwarded(&mut self, name: &str, there: bool) {
         match name {
-            "content-length" => self.length = true,
-            "x-forwarded-for" => self.forwarded_for = true,
-            "x-forwarded-proto" => self.forwarded_proto = true,
-            "x-forwarded-port" => self.forwarded_port = true,
-            "x-forwarded-host" => self.forwarded_host = true,
+            "x-forwarded-for" => self.forwarded_for = there,
+            "x-forwarded-proto" => self.forwarded_proto = there,
+            "x-forwarded-port" => self.forwarded_port = there,
+            "x-forwarded-host" => self.forwarded_host = there,
             _ => {}
         }
     }
@@ -237,9 +243,9 @@ impl ClientHeaders {
     }
 
     /// Whether the client came over TLS, here or at a trusted proxy.
-    pub fn over_tls(&self, request: &HeaderMap) -> bool {
-        let claimed =
-            (self.trust == Trust::Proxy).then(|| request.get(X_FORWARDED_PROTO)).flatten();
+    pub fn over_tls(&self, request: &HeaderMap, found: Found) -> bool {
+        let believed = self.trust == Trust::Proxy && found.forwarded_proto;
+        let claimed = if believed { request.get(X_FORWARDED_PROTO) } else { None };
         let proto = claimed.unwrap_or(&self.proto).as_bytes();
         let first = proto.split(|b| *b == b',').next().unwrap_or_default();
         first.trim_ascii().eq_ignore_ascii_case(b"https")
@@ -252,20 +258,19 @@ impl ClientHeaders {
         if host.is_none() {
             lines.add(&HOST, &self.host);
         }
-        let host = host.unwrap_or(&self.host);
         if self.trust == Trust::Nobody {
             lines.add(&X_REAL_IP, &self.address);
         }
-        if !found.forwarded_proto || self.trust == Trust::Nobody {
+        if !found.forwarded_proto {
             lines.add(&X_FORWARDED_PROTO, &self.proto);
         }
-        if !found.forwarded_port || self.trust == Trust::Nobody {
+        if !found.forwarded_port {
             lines.add(&X_FORWARDED_PORT, &self.port);
         }
-        if !found.forwarded_host || self.trust == Trust::Nobody {
-            lines.add(&X_FORWARDED_HOST, host);
+        if !found.forwarded_host {
+            lines.add(&X_FORWARDED_HOST, host.unwrap_or(&self.host));
         }
-        if !found.forwarded_for || self.trust == Trust::Nobody {
+        if !found.forwarded_for {
             lines.add(&X_FORWARDED_FOR, &self.address);
         } else {
             // One line, whatever number of lines came in.
@@ -442,8 +447,6 @@ mod tests {
             ("x_forwarded_for", "9.9.9.9"),
             ("litepilot-role", "primary"),
         ];
-        let client = client(Trust::Proxy);
-        assert!(client.over_tls(&headers(&said)));
         let fields = seen(Trust::Proxy, &said);
         assert_eq!(
             fields,
@@ -473,8 +476,16 @@ mod tests {
 
     #[test]
     fn only_a_trusted_proxy_says_that_there_was_tls() {
-        let h = headers(&[("x-forwarded-proto", "https")]);
-        assert!(!client(Trust::Nobody).over_tls(&h));
-        assert!(ClientHeaders::new(Trust::Nobody, [127, 0, 0, 1].into(), LOCAL, true).over_tls(&h));
+        let over_tls = |client: &ClientHeaders, proto: &str| {
+            let mut fields = headers(&[("x-forwarded-proto", proto)]);
+            let found = clean(&mut fields, client.trust());
+            client.over_tls(&fields, found)
+        };
+        assert!(over_tls(&client(Trust::Proxy), "https"));
+        assert!(over_tls(&client(Trust::Proxy), "HTTPS, http"));
+        assert!(!over_tls(&client(Trust::Proxy), "http"));
+        assert!(!over_tls(&client(Trust::Nobody), "https"));
+        let by_tls = ClientHeaders::new(Trust::Nobody, [127, 0, 0, 1].into(), LOCAL, true);
+        assert!(over_tls(&by_tls, "http"));
     }
 }

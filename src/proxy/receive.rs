@@ -63,7 +63,8 @@ impl Exchange {
         if is_write && under_way.is_none() {
             return Err(Stop::Refused(Refusal::NotPrimary));
         }
-        let mut request = self.outgoing(head, body, call.upgrade.is_some(), Lines::default());
+        let mut request = self.outgoing(&mut head, &mut call, Lines::default());
+        request.set_body(body);
         request.tell(seen.told.clone());
         match self.worker.app.send(&request, self.sending(&call)).await {
             Ok(mut response) => {

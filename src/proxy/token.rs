@@ -4,6 +4,7 @@
 use ::cookie::time::Duration;
 use http::header::{CACHE_CONTROL, COOKIE, HeaderName, SET_COOKIE};
 use http::{HeaderMap, HeaderValue};
+use memchr::memchr_iter;
 
 use super::upstream::Lines;
 use crate::cluster::Epoch;
@@ -83,7 +84,12 @@ impl Carried {
 
 /// The name-value pairs of a `Cookie` header, untouched but for white space around them.
 fn pairs(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
-    line.as_bytes().split(|b| *b == b';').map(<[u8]>::trim_ascii)
+    let (line, mut start) = (line.as_bytes(), 0);
+    memchr_iter(b';', line).chain([line.len()]).map(move |end| {
+        let pair = &line[start..end];
+        start = end + 1;
+        pair.trim_ascii()
+    })
 }
 
 /// The name and the value of a pair that is one of our cookies.

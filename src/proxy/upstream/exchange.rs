@@ -70,6 +70,8 @@ struct Exchange<'a> {
     /// The origin took no more of the request. It may have answered nevertheless.
     refused: Option<io::Error>,
     progress: Option<Rc<Progress>>,
+    /// Not polled yet.
+    first: bool,
     came: BytesMut,
     /// As much of what came holds no head.
     looked: usize,
@@ -84,17 +86,29 @@ impl<'a> Exchange<'a> {
         }
         let upload = Upload::new(origin.buffers.take_write(), request, origin.dial.is_peer());
         let upload = Some(upload);
-        let (refused, came, looked) = (None, BytesMut::new(), 0);
-        Self { origin, connection, request, begun, upload, refused, progress, came, looked }
+        Self {
+            origin,
+            connection,
+            request,
+            begun,
+            upload,
+            refused: None,
+            progress,
+            first: true,
+            came: BytesMut::new(),
+            looked: 0,
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Head, Failure>> {
-        loop {
-            self.poll_upload(cx)?;
+        self.poll_upload(cx)?;
+        // Nothing had come a moment ago, and whatever comes wakes us.
+        let just_sent = mem::take(&mut self.first) && self.upload.is_none();
+        while !just_sent {
             match self.poll_start(cx) {
                 Poll::Ready(Ok(Some(head))) => return Poll::Ready(Ok(head)),
                 // It may have been the word to go ahead.
-                Poll::Ready(Ok(None)) => {}
+                Poll::Ready(Ok(None)) => self.poll_upload(cx)?,
                 Poll::Ready(Err(why)) => {
                     return Poll::Ready(Err(Failure::Broken(self.refused.take().unwrap_or(why))));
                 }

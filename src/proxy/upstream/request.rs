@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
 use crate::proxy::body::Outgoing;
@@ -18,18 +19,26 @@ pub struct Request {
     added: Lines,
     told: Rc<Lines>,
     body: Outgoing,
+    says_length: bool,
 }
 
 impl Request {
-    /// `added` must name no field of `fields`.
+    /// Without a body. `added` must name no field of `fields`, and neither may frame the request;
+    /// `says_length`: it says so if its length is 0.
     pub fn new(
         method: Method,
         target: Uri,
         fields: HeaderMap,
         added: Lines,
-        body: Outgoing,
+        says_length: bool,
     ) -> Self {
-        Self { method, target, fields, added, told: Rc::default(), body }
+        let (told, body) = (Rc::default(), Outgoing::Empty);
+        Self { method, target, fields, added, told, body, says_length }
+    }
+
+    /// Gives it a body.
+    pub fn set_body(&mut self, body: Outgoing) {
+        self.body = body;
     }
 
     /// Tells the receiver something that the next one may have to be told otherwise.
@@ -73,6 +82,11 @@ impl Request {
         }
         out.extend_from_slice(&self.added.0);
         out.extend_from_slice(&self.told.0);
+        match self.body.length() {
+            Some(0) if !self.says_length => {}
+            Some(length) => write_field(out, &CONTENT_LENGTH, &HeaderValue::from(length)),
+            None => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        }
         if asks {
             out.extend_from_slice(b"expect: 100-continue\r\n");
         }

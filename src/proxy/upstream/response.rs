@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use std::str;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use httparse::Status;
 use hyper::ext::ReasonPhrase;
@@ -115,8 +115,8 @@ impl Head {
             let name = name.map_err(|_| invalid("a field's name is none"))?;
             let value = HeaderValue::from_maybe_shared(came.slice_ref(field.value));
             let value = value.map_err(|_| invalid("a field's value is none"))?;
-            about.note(&name, &value)?;
-            if !headers::is_hop_by_hop(&name) {
+            about.note(name.as_str(), &value)?;
+            if !headers::is_hop_by_hop(name.as_str()) {
                 fields.append(name, value);
             }
         }
@@ -150,22 +150,27 @@ struct About {
 
 impl About {
     /// Takes note of a field.
-    fn note(&mut self, name: &HeaderName, value: &HeaderValue) -> io::Result<()> {
-        if name == CONTENT_LENGTH {
-            self.repeated |= self.length.is_some() || value.as_bytes().contains(&b',');
-            self.length = Some(content_length(value.as_bytes(), self.length)?);
-        } else if name == TRANSFER_ENCODING {
+    fn note(&mut self, name: &str, value: &HeaderValue) -> io::Result<()> {
+        match name {
+            "content-length" => {
+                self.repeated |= self.length.is_some() || value.as_bytes().contains(&b',');
+                self.length = Some(content_length(value.as_bytes(), self.length)?);
+            }
             // Others we would have to undo, or to announce to a client that did not ask for them.
-            if self.chunked || !value.as_bytes().eq_ignore_ascii_case(b"chunked") {
-                return Err(invalid("its Transfer-Encoding is not \"chunked\", once"));
+            "transfer-encoding" => {
+                if self.chunked || !value.as_bytes().eq_ignore_ascii_case(b"chunked") {
+                    return Err(invalid("its Transfer-Encoding is not \"chunked\", once"));
+                }
+                self.chunked = true;
             }
-            self.chunked = true;
-        } else if name == CONNECTION {
-            for option in value.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii) {
-                self.close |= option.eq_ignore_ascii_case(b"close");
-                self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+            "connection" => {
+                for option in value.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii) {
+                    self.close |= option.eq_ignore_ascii_case(b"close");
+                    self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+                }
+                self.named.extend(headers::named_by(value));
             }
-            self.named.extend(headers::named_by(value));
+            _ => {}
         }
         Ok(())
     }
