@@ -39,6 +39,7 @@ impl Read {
             primary: Some(reign),
             writable: false,
             claim: litepilot::claim::Claim::none(),
+            elected: true,
             starts: [].into(),
             quorum: true,
         };

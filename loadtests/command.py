@@ -8,15 +8,20 @@ from harness import HERE, Cores, LoadTestError, machine
 
 
 def parser(description, rounds, seconds):
-    """The options that every load test has; rounds and seconds are the defaults."""
+    """The options of a comparison in rounds; rounds and seconds are the defaults."""
     options = argparse.ArgumentParser(description=description)
-    options.add_argument("--litepilot", type=Path, default=HERE.parent / "target/release/litepilot")
+    common(options)
     options.add_argument("--rounds", type=positive, default=rounds)
     options.add_argument("--seconds", type=positive, default=seconds, help="length of a round")
     options.add_argument("--workers", type=positive, help="of each proxy: 2; with --apart 1")
     options.add_argument("--apart", action="store_true", help="the proxies on cores of their own")
-    options.add_argument("--check", action="store_true", help="exit 1 if a limit is missed")
     return options
+
+
+def common(options):
+    """Which Litepilot, and what follows from the result."""
+    options.add_argument("--litepilot", type=Path, default=HERE.parent / "target/release/litepilot")
+    options.add_argument("--check", action="store_true", help="exit 1 if a limit is missed")
 
 
 def positive(text):

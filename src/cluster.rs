@@ -152,7 +152,9 @@ pub struct ClusterView {
     pub writable: bool,
     /// How long it may take writes.
     pub claim: Claim,
-    /// The last reigns that were opened, the newest last; empty without an election.
+    /// Primaries are elected: `starts` says where their reigns began.
+    pub elected: bool,
+    /// The last reigns that were opened, as far as this node knows, the newest last.
     pub starts: Arc<[Start]>,
     /// A majority of the voters is in contact.
     pub quorum: bool,
@@ -168,6 +170,7 @@ impl ClusterView {
             primary: Some(primary),
             writable: true,
             claim: Claim::unlimited(),
+            elected: false,
             starts: Arc::default(),
             quorum: true,
         }
@@ -190,6 +193,13 @@ impl ClusterView {
         // From the newest on: a token is nearly always of the present reign.
         let next = self.starts.iter().rev().take_while(|start| start.epoch > token.epoch).last();
         token.epoch != Epoch(0) && next.is_some_and(|start| token > start.held.position)
+    }
+
+    /// Whether this node knows what a copy that follows the reign of `epoch` lacks. Others may have told
+    /// it of a reign before what was agreed upon has come here.
+    pub fn knows_losses_until(&self, epoch: Epoch) -> bool {
+        let known = self.starts.last().map(|start| start.epoch).unwrap_or_default();
+        !self.elected || epoch <= known
     }
 
     /// The newest reign that this node knows of, or 0 if it knows of none.

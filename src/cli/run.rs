@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::Config;
 use crate::demo::lifeline;
@@ -50,6 +51,14 @@ pub fn main(args: RunArgs) -> ExitCode {
 }
 
 fn run(config: Config, until_stdin_ends: bool) -> ExitCode {
+    // Before anybody can know that this node runs, and tell it to stop.
+    let orders = match Orders::take() {
+        Ok(orders) => orders,
+        Err(why) => {
+            tracing::error!(%why, "cannot wait for signals");
+            return ExitCode::FAILURE;
+        }
+    };
     let tuning = Tuning { guard: Some(guard::THIS_PROGRAM.into()), ..Tuning::default() };
     let node = match Node::start_with(config, tuning) {
         Ok(node) => node,
@@ -59,39 +68,57 @@ fn run(config: Config, until_stdin_ends: bool) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    if let Err(why) = obey_signals(&node, until_stdin_ends) {
-        tracing::error!(%why, "cannot wait for signals");
+    if let Err(why) = orders.obey(&node, until_stdin_ends) {
+        tracing::error!(%why, "cannot wait for the end of standard input");
         return ExitCode::FAILURE;
     }
     node.wait();
     ExitCode::SUCCESS
 }
 
-/// SIGTERM or SIGINT: stop, a second one: at once. SIGHUP: reload. Returns once the node stops. With
-/// `until_stdin_ends`, that end is as a SIGTERM.
-fn obey_signals(node: &Node, until_stdin_ends: bool) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hang_up = signal(SignalKind::hangup())?;
-        let mut alone = std::pin::pin!(left_alone(until_stdin_ends)?);
-        let mut urgency = Urgency::Graceful;
-        loop {
-            tokio::select! {
-                () = node.stopped() => return Ok(()),
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-                () = &mut alone => alone.set(left_alone(false)?),
-                _ = hang_up.recv() => {
-                    node.reload();
-                    continue;
+/// What the node is told from outside.
+struct Orders {
+    runtime: Runtime,
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Orders {
+    /// From now on signals are kept until they are obeyed.
+    fn take() -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let context = runtime.enter();
+        let terminate = signal(SignalKind::terminate())?;
+        let interrupt = signal(SignalKind::interrupt())?;
+        let hang_up = signal(SignalKind::hangup())?;
+        drop(context);
+        Ok(Self { runtime, terminate, interrupt, hang_up })
+    }
+
+    /// SIGTERM or SIGINT: stop, a second one: at once. SIGHUP: reload. Returns once the node stops.
+    /// With `until_stdin_ends`, that end is as a SIGTERM.
+    fn obey(self, node: &Node, until_stdin_ends: bool) -> io::Result<()> {
+        let Self { runtime, mut terminate, mut interrupt, mut hang_up } = self;
+        runtime.block_on(async {
+            let mut alone = std::pin::pin!(left_alone(until_stdin_ends)?);
+            let mut urgency = Urgency::Graceful;
+            loop {
+                tokio::select! {
+                    () = node.stopped() => return Ok(()),
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                    () = &mut alone => alone.set(left_alone(false)?),
+                    _ = hang_up.recv() => {
+                        node.reload();
+                        continue;
+                    }
                 }
+                node.stop(urgency);
+                urgency = Urgency::AtOnce;
             }
-            node.stop(urgency);
-            urgency = Urgency::AtOnce;
-        }
-    })
+        })
+    }
 }
 
 /// Ready when standard input ends, if that is waited for.

@@ -54,8 +54,8 @@ pub trait Control: Send + Sync {
     /// When that cannot be said.
     fn was_done(&self, key: OnceKey) -> BoxFuture<'_, Result<bool, ControlError>>;
 
-    /// Remembers that something was done in the reign of `epoch`, this node's own. Done once every
-    /// later primary knows it.
+    /// Remembers that something was done in the reign of `epoch`, this node's own. Done once this node
+    /// knows it, and every later primary will.
     ///
     /// # Errors
     ///

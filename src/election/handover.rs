@@ -176,7 +176,7 @@ impl Reign {
         if !self.handover.take(from, epoch) {
             return Answer::Refused("this node hands nothing over to that one".to_owned());
         }
-        self.own().borrow().claim.end();
+        self.end_claim();
         Answer::Done
     }
 }

@@ -127,6 +127,8 @@ impl Keeper {
                     return Some(Over::Lapsed);
                 }
                 self.renewed = renewed;
+                let epoch = self.holder.epoch.0;
+                tracing::debug!(epoch, at = now.0, until = end.0, "the claim is valid");
                 None
             }
             Ok(Answer::Gone) => Some(Over::Gone),

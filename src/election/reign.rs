@@ -38,6 +38,8 @@ pub struct Own {
     pub open: bool,
     /// From the grant until the engine is a replica's again: nobody else tells it whom to follow.
     pub reigning: bool,
+    /// Where that reign began, once it is agreed upon.
+    pub start: Option<Start>,
 }
 
 /// A wish to hand the lease over.
@@ -81,7 +83,13 @@ impl Reign {
     /// Nothing happens before [`Reign::run`].
     pub fn new(common: Arc<Common>) -> Self {
         let (orders, incoming) = mpsc::channel(ORDERS);
-        let own = Own { epoch: Epoch(0), claim: Claim::none(), open: false, reigning: false };
+        let own = Own {
+            epoch: Epoch(0),
+            claim: Claim::none(),
+            open: false,
+            reigning: false,
+            start: None,
+        };
         Self {
             common,
             own: watch::Sender::new(own),
@@ -184,9 +192,8 @@ impl Reign {
 
     /// Ends every claim of this node to an epoch before `epoch`, now.
     pub fn end_before(&self, epoch: Epoch) {
-        let own = self.own.borrow().clone();
-        if own.epoch < epoch {
-            own.claim.end();
+        if self.own.borrow().epoch < epoch {
+            self.end_claim();
             let last = Epoch(epoch.0.saturating_sub(1));
             self.ended.send_if_modified(|ended| {
                 last > *ended && {
@@ -195,6 +202,13 @@ impl Reign {
                 }
             });
         }
+    }
+
+    /// Ends the claim now. What is logged lets `tests/chaos` compare the claims of all nodes.
+    pub(super) fn end_claim(&self) {
+        let own = self.own.borrow().clone();
+        own.claim.end();
+        tracing::debug!(epoch = own.epoch.0, at = self.common.clock.now().0, "the claim is over");
     }
 
     /// Reigns whenever this node holds the lease.
@@ -268,7 +282,8 @@ impl Reign {
                 Err(over) => return End::Over(over),
             },
         };
-        self.own.send_replace(Own { epoch: holder.epoch, claim, open: false, reigning: true });
+        let epoch = holder.epoch;
+        self.own.send_replace(Own { epoch, claim, open: false, reigning: true, start: None });
         let opened = tokio::select! {
             biased;
             () = self.superseded(holder) => return End::Superseded,
@@ -316,6 +331,7 @@ impl Reign {
         if let Outcome::Void(why) = agreed {
             return Err(End::Failed(why));
         }
+        self.own.send_modify(|own| own.start = Some(start));
         if !self.common.ground.promoted(epoch).await {
             let (until, why) =
                 (self.common.clock.now().after(AFTER_A_FAILURE), "app.on_promote failed");
@@ -373,8 +389,7 @@ impl Reign {
 
     /// Ends a reign, in this order: claim, engine, guard, lease.
     async fn step_down(&self, holder: &Holder, steward: &Steward, end: End) {
-        let own = self.own.borrow().clone();
-        own.claim.end();
+        self.end_claim();
         self.own.send_modify(|own| own.open = false);
         let why = match end {
             End::Over(Over::Gone) | End::Superseded => {

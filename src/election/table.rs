@@ -127,11 +127,17 @@ pub enum Outcome {
 impl Table {
     /// Applies a command of an entry that a leader made in `term`.
     pub fn apply(&mut self, command: Command, term: Term) -> Outcome {
+        match self.change(command, term) {
+            Ok(()) => Outcome::Done,
+            Err(why) => Outcome::Void(why),
+        }
+    }
+
+    fn change(&mut self, command: Command, term: Term) -> Result<(), String> {
         match command {
-            Command::Found { cluster } => match &self.cluster {
-                Some(known) if *known != cluster => void("the cluster has a name already"),
-                _ => done(self.cluster = Some(cluster)),
-            },
+            Command::Found { cluster } => {
+                set_once(&mut self.cluster, cluster, "the cluster has a name")
+            }
             Command::Acquire(holder) => match &self.holder {
                 None => self.grant(holder),
                 Some(present) => void(format_args!("{present} holds the lease")),
@@ -144,18 +150,18 @@ impl Table {
             Command::Release { epoch } => self.vacate(epoch),
             Command::Expire { epoch, term: waited } if waited == term => self.vacate(epoch),
             Command::Expire { .. } => void("another leader waits now"),
-            Command::SetLitefsId { id } => match &self.litefs_id {
-                Some(known) if *known != id => void("LiteFS has a cluster ID already"),
-                _ => done(self.litefs_id = Some(id)),
-            },
-            Command::ResetLitefsId => done(self.litefs_id = None),
-            Command::Once { key, at } => match &self.holder {
-                Some(holder) if holder.epoch == at.epoch => done(self.remember(key, at)),
-                _ => void("that reign is over"),
-            },
+            Command::SetLitefsId { id } => {
+                set_once(&mut self.litefs_id, id, "LiteFS has a cluster ID")
+            }
+            Command::ResetLitefsId => {
+                self.litefs_id = None;
+                Ok(())
+            }
+            Command::Once { key, at } => self.remember(key, at),
             Command::Outdate { node, generation } => {
                 let newest = self.generations.entry(node).or_default();
-                done(*newest = (*newest).max(generation + 1))
+                *newest = (*newest).max(generation + 1);
+                Ok(())
             }
         }
     }
@@ -189,55 +195,71 @@ impl Table {
         self.generations.get(node).copied().unwrap_or(0)
     }
 
-    fn grant(&mut self, holder: Holder) -> Outcome {
+    fn grant(&mut self, holder: Holder) -> Result<(), String> {
         if holder.epoch.0 != self.last_epoch.0 + 1 {
             return void(format_args!("the last epoch is {}", self.last_epoch));
         }
         self.last_epoch = holder.epoch;
-        done(self.holder = Some(holder))
+        self.holder = Some(holder);
+        Ok(())
     }
 
-    fn open(&mut self, start: Start) -> Outcome {
+    fn open(&mut self, start: Start) -> Result<(), String> {
         let reigns = self.holder.as_ref().is_some_and(|h| h.epoch == start.epoch);
         match self.start_of(start.epoch) {
-            Some(known) if *known == start => Outcome::Done,
+            Some(known) if *known == start => Ok(()),
             None if reigns => {
                 if self.starts.len() == STARTS {
                     self.starts.pop_front();
                 }
-                done(self.starts.push_back(start))
+                self.starts.push_back(start);
+                Ok(())
             }
             _ => void("that reign is not to be opened any more"),
         }
     }
 
-    fn vacate(&mut self, epoch: Epoch) -> Outcome {
+    fn vacate(&mut self, epoch: Epoch) -> Result<(), String> {
         match &self.holder {
-            Some(holder) if holder.epoch == epoch => done(self.holder = None),
+            Some(holder) if holder.epoch == epoch => {
+                self.holder = None;
+                Ok(())
+            }
             // Whoever wanted it vacant has it so, even if another was faster.
-            _ if epoch <= self.last_epoch => Outcome::Done,
+            _ if epoch <= self.last_epoch => Ok(()),
             _ => void("that epoch was not granted yet"),
         }
     }
 
-    fn remember(&mut self, key: String, at: Position) {
+    fn remember(&mut self, key: String, at: Position) -> Result<(), String> {
+        if self.holder.as_ref().is_none_or(|holder| holder.epoch != at.epoch) {
+            return void("that reign is over");
+        }
         if self.was_done(&key) {
-            return;
+            return Ok(());
         }
         self.once.retain(|(done, _)| *done != key);
         if self.once.len() == KEYS {
             self.once.pop_front();
         }
         self.once.push_back((key, at));
+        Ok(())
     }
 }
 
-fn done((): ()) -> Outcome {
-    Outcome::Done
+/// Sets what is set once and for all.
+fn set_once(known: &mut Option<String>, value: String, what: &str) -> Result<(), String> {
+    match known {
+        Some(known) if *known != value => void(format_args!("{what} already")),
+        _ => {
+            *known = Some(value);
+            Ok(())
+        }
+    }
 }
 
-fn void(why: impl fmt::Display) -> Outcome {
-    Outcome::Void(why.to_string())
+fn void(why: impl fmt::Display) -> Result<(), String> {
+    Err(why.to_string())
 }
 
 impl fmt::Display for Holder {

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use super::reign::Own;
 use super::table::Table;
 use crate::claim::Claim;
-use crate::cluster::{ClusterView, Epoch, NodeId, Primary, Role};
+use crate::cluster::{ClusterView, Epoch, NodeId, Primary, Role, Start};
 use crate::peer::gossip::{Heard, Peers};
 
 /// What a view is made of.
@@ -45,7 +45,8 @@ pub fn view(known: &Known<'_>, before: Option<&ClusterView>, now: SystemTime) ->
         },
         writable: reigns,
         claim: if reigns { known.own.claim.clone() } else { Claim::none() },
-        starts: starts(known.table, before),
+        elected: true,
+        starts: starts(known, before),
         primary,
         quorum: known.quorum,
     }
@@ -82,10 +83,15 @@ fn writers<'a>(known: &Known<'a>) -> impl Iterator<Item = &'a Heard> + use<'a> {
     known.peers.values().filter(|heard| heard.reachable && heard.report.writable)
 }
 
-fn starts(table: &Table, before: Option<&ClusterView>) -> Arc<[crate::cluster::Start]> {
+/// Those that were agreed upon. A primary knows of its own before its table does.
+fn starts(known: &Known<'_>, before: Option<&ClusterView>) -> Arc<[Start]> {
+    let agreed = &known.table.starts;
+    let newest = agreed.back().map(|start| start.epoch).unwrap_or_default();
+    let own = known.own.start.as_ref().filter(|start| start.epoch > newest);
+    let starts = agreed.iter().chain(own);
     match before {
-        Some(view) if view.starts.iter().eq(table.starts.iter()) => view.starts.clone(),
-        _ => table.starts.iter().copied().collect(),
+        Some(view) if view.starts.iter().eq(starts.clone()) => view.starts.clone(),
+        _ => starts.copied().collect(),
     }
 }
 
@@ -94,7 +100,6 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::cluster::Start;
     use crate::election::table::{Command, Holder, Session, Term};
     use crate::peer::gossip::Report;
     use crate::txid::Stamp;
@@ -126,7 +131,7 @@ mod tests {
     }
 
     fn idle() -> Own {
-        Own { epoch: Epoch(0), claim: Claim::none(), open: false, reigning: false }
+        Own { epoch: Epoch(0), claim: Claim::none(), open: false, reigning: false, start: None }
     }
 
     fn known<'a>(name: &'a NodeId, table: &'a Table, own: &'a Own, peers: &'a Peers) -> Known<'a> {
@@ -163,7 +168,13 @@ mod tests {
     #[test]
     fn an_open_reign_of_ones_own_takes_writes_while_its_claim_lasts() {
         let (me, table, nobody) = (node("me"), table("me", 3), Peers::new());
-        let own = Own { epoch: Epoch(3), claim: Claim::unlimited(), open: true, reigning: true };
+        let own = Own {
+            epoch: Epoch(3),
+            claim: Claim::unlimited(),
+            open: true,
+            reigning: true,
+            start: None,
+        };
         let before = view(&known(&me, &table, &own, &nobody), None, SystemTime::now());
         assert!(before.takes_writes() && before.role == Role::Primary);
         let later = SystemTime::now() + Duration::from_secs(9);
@@ -180,7 +191,13 @@ mod tests {
     #[test]
     fn two_claims_of_one_epoch_are_noticed() {
         let (me, table) = (node("me"), table("me", 3));
-        let own = Own { epoch: Epoch(3), claim: Claim::unlimited(), open: true, reigning: true };
+        let own = Own {
+            epoch: Epoch(3),
+            claim: Claim::unlimited(),
+            open: true,
+            reigning: true,
+            start: None,
+        };
         let other = heard("a", 3, true);
         assert_eq!(split_brain(&known(&me, &table, &own, &other)), Some(Epoch(3)));
         let replaced = heard("a", 4, true);

@@ -7,7 +7,6 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OptionalExtension};
 
 use super::checksum::{Checksum, Stamp, page_sum};
@@ -63,7 +62,6 @@ impl Image {
         let page_size = number("page_size").map_err(failed)?;
         let count = number("page_count").map_err(failed)?;
         if count == 0 {
-            // A backup would make it a database with one page.
             return Ok(Self::default());
         }
         let first = first_page(&snapshot).map_err(failed)?;
@@ -82,14 +80,8 @@ impl Image {
                 ),
             ));
         }
-        let mut copy = Connection::open_in_memory().map_err(failed)?;
-        match Backup::new(&snapshot, &mut copy).and_then(|b| b.step(-1)).map_err(failed)? {
-            StepResult::Done => {}
-            _ => return Err(io::Error::new(io::ErrorKind::ResourceBusy, "the database is locked")),
-        }
         let mut image = Self { page_size, ..Self::default() };
-        image.take(&copy, previous).map_err(failed)?;
-        // A backup counts schema changes anew; a reader would not notice that its schema is old.
+        image.take(&snapshot, previous).map_err(failed)?;
         if let Some(mut first) = first {
             neutralize(&mut first, count);
             image.set_first(&first, previous);
@@ -97,8 +89,8 @@ impl Image {
         Ok(image)
     }
 
-    fn take(&mut self, copy: &Connection, previous: &Self) -> rusqlite::Result<()> {
-        let mut pages = copy.prepare("SELECT pgno, data FROM sqlite_dbpage")?;
+    fn take(&mut self, snapshot: &Connection, previous: &Self) -> rusqlite::Result<()> {
+        let mut pages = snapshot.prepare_cached("SELECT pgno, data FROM sqlite_dbpage")?;
         let mut rows = pages.query(())?;
         while let Some(row) = rows.next()? {
             let number = row.get(0)?;

@@ -10,8 +10,12 @@
 //! `roles` is where the copy changes hands, with a [`fence`] against writers; by [`reign`]s a copy is
 //! known that has what a new primary lacks, and the [`archive`] keeps it.
 //!
-//! An application's connection that was opened on a replica stays read-only: SQLite looks at the
-//! mark, but never unlearns it. After a promotion the application has to connect anew.
+//! An application's connection that has read a replica stays read-only: SQLite looks at the mark, but
+//! never unlearns it. After a promotion the application has to connect anew; [`openers`] tells whether
+//! it has. A write lock in place of the mark would leave no trace in connections (see [`fence`]), but it
+//! makes each writer wait for as long as its busy timeout, usually 5 s, for an error that does not tell a
+//! replica from a busy database; and it ends with each transaction of ours, hence with each update that is
+//! applied: a writer that waits gets in between.
 //!
 //! A replica that has no copy yet has a [`placeholder`], which applications cannot write either.
 //!
@@ -29,15 +33,16 @@ pub mod fence;
 pub mod follow;
 pub mod image;
 pub mod observe;
+pub mod openers;
 mod placeholder;
 pub mod posfile;
 mod primary;
+pub mod record;
 pub mod reign;
 mod replica;
 mod roles;
 pub mod serve;
 pub mod store;
-pub mod trail;
 pub mod wire;
 mod worker;
 

@@ -95,11 +95,12 @@ impl Replica {
         if stamp.checksum != self.have.stamp.checksum {
             return Err(mismatch("says that this copy equals its own, which it does not"));
         }
+        let now = Found { stamp, certain: true };
         // Nothing to remember of a copy that holds nothing.
-        if !self.sums.is_empty() {
+        if self.have != now && !self.sums.is_empty() {
             store.applying(self.have, stamp, reign)?;
         }
-        self.have = Found { stamp, certain: true };
+        self.have = now;
         Ok(())
     }
 

@@ -8,7 +8,9 @@ use super::*;
 use crate::cluster::Start;
 use crate::txid::Txid;
 use rusqlite::Connection;
+use std::io::{BufRead, BufReader, Write};
 use std::pin::Pin;
+use std::process::{Command as Process, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use tokio::io::{DuplexStream, ReadBuf, ReadHalf, WriteHalf};
@@ -229,23 +231,18 @@ async fn a_primary_that_a_writer_keeps_from_letting_go_serves_nobody_any_more() 
 async fn after_a_promise_nothing_is_applied_and_nothing_acknowledged() {
     let images = images(12);
     let mut seen = std::collections::BTreeSet::new();
-    for round in 0..40_u64 {
+    for round in 0..36_u64 {
         let replica = Node::new(Duty::Replica);
         let promise = Arc::new(Promise::default());
         let mut hand = Hand::new(&replica, 1, &promise).await;
-        let (engine, promised) = (replica.engine.clone(), promise.clone());
-        let promising = tokio::spawn(async move {
-            // Somewhere in the middle.
-            tokio::time::sleep(Duration::from_micros(round * 500)).await;
-            let held = engine.let_go(Epoch(2)).await.unwrap();
-            promised.made.store(true, Ordering::SeqCst);
-            held
-        });
         for (txid, image) in (1..).zip(&images) {
             hand.update(image, txid).await;
-            tokio::task::yield_now().await;
         }
-        let then = promising.await.unwrap();
+        // Somewhere in the middle.
+        let reached = Position { epoch: Epoch(1), txid: Txid(round % 12) };
+        replica.reaches(reached).await;
+        let then = replica.engine.let_go(Epoch(2)).await.unwrap();
+        promise.made.store(true, Ordering::SeqCst);
         let (acknowledged, _) = hand.ended().await;
         assert!(!promise.broken.load(Ordering::SeqCst), "round {round}");
         let last = acknowledged.last().copied().unwrap_or_default();
@@ -436,4 +433,105 @@ async fn saved_copies_are_kept_once_and_not_without_end() {
         assert_eq!(old.archived().len(), usize::try_from(round + 1).unwrap().min(3));
     }
     old.restart(Duty::Replica);
+}
+
+/// Reads a replica, and says what becomes of its writes with the connection that it has and with a
+/// new one, whenever it is asked.
+const STAYS: &str = r#"
+import sqlite3, sys
+def write(db):
+    try:
+        with db:
+            db.execute("INSERT INTO t (x) VALUES (1)")
+        return "written"
+    except sqlite3.OperationalError as e:
+        return str(e)
+stay = sqlite3.connect(sys.argv[1], timeout=60)
+print(stay.execute("SELECT count(*) FROM t").fetchone()[0], flush=True)
+for line in sys.stdin:
+    if line == "close\n":
+        stay.close()
+        print("closed", flush=True)
+    else:
+        new = sqlite3.connect(sys.argv[1], timeout=60)
+        print(write(stay), "/", write(new), flush=True)
+        new.close()
+"#;
+
+#[tokio::test]
+async fn a_connection_of_before_the_promotion_has_to_be_closed() {
+    const READONLY: &str = "attempt to write a readonly database";
+    for mode in MODES {
+        let (_, mut node, _) = cluster(mode).await;
+        node.restart(Duty::Replica);
+        let mut app = Process::new("python3")
+            .args(["-c", STAYS])
+            .arg(node.database())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (mut input, output) = (app.stdin.take().unwrap(), app.stdout.take().unwrap());
+        let mut answers = BufReader::new(output).lines().map(Result::unwrap);
+        let mut ask = move |question: &str| {
+            if !question.is_empty() {
+                writeln!(input, "{question}").unwrap();
+            }
+            answers.next().unwrap()
+        };
+        let open = || openers::openers(&node.database()).unwrap();
+        assert_eq!(ask(""), "1");
+        assert_eq!(ask("write"), format!("{READONLY} / {READONLY}"), "{mode}");
+        reign(&node, 2).await;
+        assert_eq!(ask("write"), format!("{READONLY} / written"), "{mode}");
+        let open_then = open();
+        assert!(!open_then.is_empty() && open_then.iter().all(|opener| opener.pid == app.id()));
+        assert_eq!(open_then, open());
+        assert_eq!(ask("close"), "closed");
+        assert_eq!(open(), [], "{mode}");
+        drop(ask);
+        assert!(app.wait().unwrap().success());
+        assert_eq!(node.count(), 2, "{mode}");
+    }
+}
+
+/// `cargo test --lib embedded::roles_tests::acknowledgements -- --ignored --nocapture`
+#[tokio::test]
+#[ignore = "a measurement"]
+async fn acknowledgements() {
+    for (mode, pages) in [("delete", 2), ("wal", 2), ("wal", 250), ("wal", 2_500)] {
+        let (primary, replica) = (Node::new(REIGN), Node::new(Duty::Replica));
+        let app = primary.app(mode);
+        app.execute_batch("BEGIN").unwrap();
+        for _ in 0..pages {
+            app.execute("INSERT INTO t (x) VALUES (zeroblob(3900))", ()).unwrap();
+        }
+        app.execute_batch("COMMIT").unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let far = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (near, _) = listener.accept().await.unwrap();
+        let applied = Arc::new(PositionCell::default());
+        let (engine, told) = (primary.engine.clone(), applied.clone());
+        for stream in [&near, &far] {
+            stream.set_nodelay(true).unwrap();
+        }
+        let serving = tokio::spawn(async move {
+            engine.serve(near, move |stamp| told.advance(stamp.position)).await
+        });
+        let engine = replica.engine.clone();
+        let following = tokio::spawn(async move { engine.follow(far).await });
+        applied.wait(primary.now().await).await;
+        let mut taken = Vec::new();
+        for _ in 0..200 {
+            insert(&app);
+            let began = Instant::now();
+            let written = primary.now().await;
+            applied.wait(written).await;
+            taken.push(began.elapsed());
+        }
+        taken.sort();
+        println!("{mode}, {pages} pages: p50 {:?}, p95 {:?}", taken[100], taken[190]);
+        serving.abort();
+        following.abort();
+    }
 }

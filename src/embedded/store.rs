@@ -1,31 +1,33 @@
 //! What the engine remembers across restarts, in one small file of `data_dir`.
 //!
 //! Transaction numbers are reserved in blocks: only a block costs a flush to disk, and a restart
-//! begins beyond whatever may have been given out. What exactly was given out, [`super::trail`]
-//! knows. Nothing is written while nothing is committed.
+//! begins beyond whatever may have been given out. What changes with every transaction is in
+//! [`super::record`]. Nothing is written while nothing is committed.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use super::checksum::{Checksum, Stamp, crc64};
+use super::checksum::{Checksum, Stamp};
+use super::record::{self, Known, Record, sealed, unsealed};
 use super::reign::{Reign, continued};
-use super::trail::{self, Last, Trail};
 use crate::cluster::{Epoch, Start};
 use crate::files;
-use crate::txid::{Position, Txid, hex16};
+use crate::txid::{Position, Txid};
 
 /// The file's name in `data_dir`.
 pub const FILE: &str = "embedded.state";
 const LOCK: &str = "embedded.lock";
 const FORMAT: &str = "litepilot embedded 2";
-/// It knew of no promises and no reigns.
-const OLD_FORMAT: &str = "litepilot embedded 1";
 /// So many transactions are reserved with one flush.
 const BLOCK: u64 = 1_000;
+/// How long we wait for another to let go of our files: a process that we are just starting has them,
+/// for a moment.
+const OTHERS: Duration = Duration::from_millis(500);
 /// No file of ours is larger, in bytes.
 const MAX_SIZE: u64 = 64 * 1024;
 
@@ -33,7 +35,7 @@ const MAX_SIZE: u64 = 64 * 1024;
 pub struct Store {
     dir: PathBuf,
     saved: Saved,
-    trail: Trail,
+    record: Record,
     /// Held for as long as we live: two processes must not give out the same numbers.
     _lock: File,
 }
@@ -48,21 +50,11 @@ struct Saved {
     epoch: Epoch,
     /// No transaction above this was ever given out.
     reserved: Txid,
-    /// What the copy held that the primary shipped last.
-    have: Stamp,
-    /// That is [`Found::certain`].
-    #[serde(default = "yes")]
-    certain: bool,
-    /// What it holds if the update that was being applied was committed before we ended.
-    next: Stamp,
     /// No primary of an epoch before this is listened to.
-    #[serde(default)]
     promised: Epoch,
     /// This node's last reign.
-    #[serde(default)]
     reign: Option<Own>,
-    /// Where the reigns of this copy's history began, the oldest first.
-    #[serde(default)]
+    /// Where the reigns of the history began that the copy follows, the oldest first.
     starts: Vec<Start>,
 }
 
@@ -73,8 +65,6 @@ struct Own {
     epoch: Epoch,
     /// What the copy held when it began.
     held: Stamp,
-    /// The application may have written the copy since what we know of it.
-    open: bool,
 }
 
 /// What a copy with some content holds.
@@ -96,12 +86,7 @@ impl Store {
     /// is changed.
     pub fn open(dir: &Path, database: &Path) -> io::Result<Self> {
         fs::create_dir_all(dir).map_err(|e| at(dir, e))?;
-        let lock_path = dir.join(LOCK);
-        let lock = File::create(&lock_path).map_err(|e| at(&lock_path, e))?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-            let message = "another litepilot runs with this data_dir: give each its own";
-            at(&lock_path, io::Error::new(io::ErrorKind::ResourceBusy, message))
-        })?;
+        let lock = locked(&dir.join(LOCK))?;
         let path = dir.join(FILE);
         let saved = match read(&path).map_err(|e| at(&path, e))? {
             Some(text) => parse(&text, database).map_err(|e| at(&path, refused(&e)))?,
@@ -110,16 +95,13 @@ impl Store {
                 database: database.to_owned(),
                 epoch: Epoch::default(),
                 reserved: Txid::default(),
-                have: Stamp::default(),
-                certain: true,
-                next: Stamp::default(),
                 promised: Epoch::default(),
                 reign: None,
                 starts: Vec::new(),
             },
         };
-        let trail = Trail::open(dir).map_err(|e| at(&dir.join(trail::FILE), e))?;
-        Ok(Self { dir: dir.to_owned(), saved, trail, _lock: lock })
+        let record = Record::open(dir).map_err(|e| at(&dir.join(record::FILE), e))?;
+        Ok(Self { dir: dir.to_owned(), saved, record, _lock: lock })
     }
 
     /// From now on, on disk, no primary of an epoch before this is listened to.
@@ -158,12 +140,13 @@ impl Store {
             None => continued(&self.saved.starts, epoch, held),
         };
         let reserved = if epoch > newest.epoch { next } else { self.saved.reserved.max(next) };
-        let reign = Some(Own { epoch, held, open: true });
+        let reign = Some(Own { epoch, held });
         self.save(Saved { epoch, reserved, reign, starts, ..self.saved.clone() })?;
         let position = Position { epoch, txid: next };
         // Resumed, the copy may be another by now.
         let checksum = if begun.is_some() { Checksum::UNKNOWN } else { held.checksum };
-        self.note(Last { txid: next, shipped: Stamp { position, checksum } })?;
+        let shipped = Stamp { position, checksum };
+        self.note(Known::Written { txid: next, shipped }, true)?;
         Ok((held, position))
     }
 
@@ -208,10 +191,14 @@ impl Store {
             let reserved = Txid(txid.0.saturating_add(BLOCK));
             self.save(Saved { reserved, ..self.saved.clone() })?;
         }
-        let position = Position { epoch: self.saved.epoch, txid };
-        let unknown = Stamp { position, checksum: Checksum::UNKNOWN };
-        let shipped = self.trail.last().map_or(unknown, |last| last.shipped);
-        self.note(Last { txid, shipped })
+        let shipped = match self.record.known() {
+            Some(Known::Written { shipped, .. }) => shipped,
+            _ => Stamp {
+                position: Position { epoch: self.saved.epoch, txid },
+                checksum: Checksum::UNKNOWN,
+            },
+        };
+        self.note(Known::Written { txid, shipped }, false)
     }
 
     /// To be called before replicas are sent what is this, of this reign.
@@ -220,11 +207,7 @@ impl Store {
     ///
     /// When the file cannot be written; then it must not be sent.
     pub fn shipping(&mut self, stamp: Stamp) -> io::Result<()> {
-        self.note(Last { txid: stamp.position.txid, shipped: stamp })
-    }
-
-    fn note(&mut self, last: Last) -> io::Result<()> {
-        self.trail.write(last).map_err(|e| at(&self.dir.join(trail::FILE), e))
+        self.note(Known::Written { txid: stamp.position.txid, shipped: stamp }, false)
     }
 
     /// What the copy holds whose pages have this checksum, and that nobody can write. What this node
@@ -235,7 +218,7 @@ impl Store {
     /// When the file cannot be written.
     pub fn identify(&mut self, checksum: Checksum) -> io::Result<Found> {
         let found = self.find(checksum);
-        if self.saved.reign.is_some_and(|own| own.open) {
+        if let Some(Known::Written { .. }) = self.record.known() {
             self.closed(found)?;
         }
         Ok(found)
@@ -243,38 +226,42 @@ impl Store {
 
     /// What a copy holds whose pages have this checksum.
     pub fn find(&self, checksum: Checksum) -> Found {
-        if let Some(own) = self.saved.reign.filter(|own| own.open) {
-            return self.left_behind(own.epoch, checksum);
-        }
-        let Saved { have, certain, next, .. } = self.saved;
-        if checksum == Checksum::UNKNOWN {
-            Found { stamp: Stamp { position: Position::default(), checksum }, certain: false }
-        } else if checksum == next.checksum && next != have {
-            Found { stamp: next, certain: true }
-        } else if checksum == have.checksum {
-            Found { stamp: have, certain }
-        } else {
-            Found { stamp: Stamp { position: Position::default(), checksum }, certain: false }
+        let known = checksum != Checksum::UNKNOWN;
+        match self.record.known() {
+            Some(Known::Copied { have, next, .. })
+                if known && next.checksum == checksum && next != have =>
+            {
+                Found { stamp: next, certain: true }
+            }
+            Some(Known::Copied { have, certain, .. }) if known && have.checksum == checksum => {
+                Found { stamp: have, certain }
+            }
+            Some(Known::Written { txid, shipped }) if known && shipped.checksum == checksum => {
+                let position = Position { txid, ..shipped.position };
+                Found { stamp: Stamp { position, checksum }, certain: true }
+            }
+            other => {
+                let position = self.most(other);
+                Found { stamp: Stamp { position, checksum }, certain: false }
+            }
         }
     }
 
-    /// What a primary left behind that ended without being told to.
-    fn left_behind(&self, epoch: Epoch, checksum: Checksum) -> Found {
-        let found = |txid, certain| {
-            let stamp = Stamp { position: Position { epoch, txid }, checksum };
-            Found { stamp, certain }
-        };
-        match self.trail.last().filter(|last| last.shipped.position.epoch == epoch) {
-            Some(Last { txid, shipped })
-                if shipped.checksum == checksum && checksum != Checksum::UNKNOWN =>
-            {
-                found(txid, true)
+    /// The most that a copy can be taken for whose content is not known.
+    fn most(&self, known: Option<Known>) -> Position {
+        match known {
+            Some(Known::Written { txid, shipped }) => {
+                // Nobody else has the last transaction, and its number is this content's; or something
+                // was committed that got no number any more.
+                let unnumbered = u64::from(shipped.position.txid == txid);
+                Position { txid: Txid(txid.0.saturating_add(unnumbered)), ..shipped.position }
             }
-            // Nobody else has the last transaction; its number is this content's.
-            Some(Last { txid, shipped }) if shipped.position.txid < txid => found(txid, false),
-            // Something was committed that got no number any more.
-            Some(Last { txid, .. }) => found(Txid(txid.0.saturating_add(1)), false),
-            None => found(self.saved.reserved, false),
+            // The application has written it since, and the machine crashed.
+            known if self.reign().is_some_and(|reign| reign.epoch() > copied(known).epoch) => {
+                Position { epoch: self.saved.epoch, txid: self.saved.reserved }
+            }
+            // Somebody has put another there.
+            _ => Position::default(),
         }
     }
 
@@ -283,9 +270,9 @@ impl Store {
     /// # Errors
     ///
     /// When the file cannot be written; then it will be found out again.
-    pub fn closed(&mut self, have: Found) -> io::Result<()> {
-        let starts = self.saved.starts.clone();
-        self.applied(have, have.stamp, starts)
+    pub fn closed(&mut self, found: Found) -> io::Result<()> {
+        let Found { stamp: have, certain } = found;
+        self.note(Known::Copied { have, certain, next: have }, true)
     }
 
     /// To be called before a copy that holds `have` becomes one that holds `next`, of the history of
@@ -293,24 +280,29 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// When the file cannot be written; then it must not become that.
+    /// When a file cannot be written; then it must not become that.
     pub fn applying(&mut self, have: Found, next: Stamp, reign: &Reign) -> io::Result<()> {
-        self.applied(have, next, reign.starts().to_vec())
+        // Once in a reign.
+        let promised = self.saved.promised.max(reign.epoch());
+        let starts = reign.starts().to_vec();
+        self.save(Saved { promised, starts, ..self.saved.clone() })?;
+        let Found { stamp: have, certain } = have;
+        self.note(Known::Copied { have, certain, next }, true)
     }
 
-    fn applied(&mut self, found: Found, next: Stamp, starts: Vec<Start>) -> io::Result<()> {
-        let Found { stamp: have, certain } = found;
-        let reign = self.saved.reign.map(|own| Own { open: false, ..own });
-        self.save(Saved { have, certain, next, reign, starts, ..self.saved.clone() })
+    fn note(&mut self, known: Known, flush: bool) -> io::Result<()> {
+        self.record.write(known, flush).map_err(|e| at(&self.dir.join(record::FILE), e))
     }
 
     /// Beyond any transaction that this node gave out or applied.
     pub fn newest(&self) -> Position {
-        let saved = &self.saved;
-        let positions = [saved.have.position, saved.next.position];
+        let known = match self.record.known() {
+            Some(Known::Written { txid, shipped }) => Position { txid, ..shipped.position },
+            known => copied(known),
+        };
         Position {
-            epoch: positions.iter().fold(saved.epoch, |newest, p| newest.max(p.epoch)),
-            txid: positions.iter().fold(saved.reserved, |newest, p| newest.max(p.txid)),
+            epoch: self.saved.epoch.max(known.epoch),
+            txid: self.saved.reserved.max(known.txid),
         }
     }
 
@@ -325,8 +317,29 @@ impl Store {
     }
 }
 
-fn yes() -> bool {
-    true
+/// The newest that a copy may hold that was one.
+fn copied(known: Option<Known>) -> Position {
+    match known {
+        Some(Known::Copied { have, next, .. }) => Position {
+            epoch: have.position.epoch.max(next.position.epoch),
+            txid: have.position.txid.max(next.position.txid),
+        },
+        _ => Position::default(),
+    }
+}
+
+/// The file, locked against other processes.
+fn locked(path: &Path) -> io::Result<File> {
+    let file = File::create(path).map_err(|e| at(path, e))?;
+    let began = Instant::now();
+    while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if began.elapsed() > OTHERS {
+            let message = "another litepilot runs with this data_dir: give each its own";
+            return Err(at(path, io::Error::new(io::ErrorKind::ResourceBusy, message)));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(file)
 }
 
 fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
@@ -342,11 +355,10 @@ fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
 }
 
 fn parse(text: &[u8], database: &Path) -> Result<Saved, String> {
-    let mut saved: Saved = serde_json::from_slice(unsealed(text)?).map_err(|e| e.to_string())?;
-    if ![FORMAT, OLD_FORMAT].contains(&&*saved.format) {
+    let saved: Saved = serde_json::from_slice(unsealed(text)?).map_err(|e| e.to_string())?;
+    if saved.format != FORMAT {
         return Err(format!("its format is {:?}, this litepilot knows {FORMAT:?}", saved.format));
     }
-    FORMAT.clone_into(&mut saved.format);
     if saved.database != database {
         return Err(format!(
             "it is about {}, the configuration names {}",
@@ -355,23 +367,6 @@ fn parse(text: &[u8], database: &Path) -> Result<Saved, String> {
         ));
     }
     Ok(saved)
-}
-
-/// Puts a CRC before what is written, so that damage is noticed.
-pub fn sealed(json: &[u8]) -> Vec<u8> {
-    let mut text = hex16(crc64(json)).to_vec();
-    text.push(b' ');
-    text.extend_from_slice(json);
-    text
-}
-
-/// The reverse of [`sealed`].
-pub fn unsealed(text: &[u8]) -> Result<&[u8], String> {
-    let (crc, json) = text.split_at_checked(17).ok_or("it is cut off")?;
-    if crc[..16] != hex16(crc64(json)) || crc[16] != b' ' {
-        return Err("it is damaged: its checksum does not match".to_owned());
-    }
-    Ok(json)
 }
 
 fn refused(what: &str) -> io::Error {

@@ -252,6 +252,8 @@ impl Worker {
 
     /// Publishes what a replica's copy holds.
     fn copy_holds(&mut self, have: Stamp) {
+        // What it holds may be of a later epoch than before.
+        self.publish_standing();
         let cell = &self.shared.position;
         match have.position < cell.get() {
             true => cell.reset(have.position),

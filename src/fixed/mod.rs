@@ -169,6 +169,7 @@ fn view(
         },
         writable: leads && primary.is_some(),
         claim: if leads { Claim::unlimited() } else { Claim::none() },
+        elected: false,
         starts: Arc::default(),
         primary,
         quorum: in_contact > setup.nodes / 2,

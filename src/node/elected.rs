@@ -144,6 +144,7 @@ impl Beginning {
             writable: false,
             claim: Claim::none(),
             quorum: false,
+            elected: true,
             ..ClusterView::single(config.node.clone(), Epoch(0))
         };
         Self {
@@ -167,7 +168,7 @@ impl Beginning {
         let Means { serving, acks, metrics, surroundings } = means;
         let Surroundings { health, events, .. } = surroundings.clone();
         let network = Arc::new(PeerTransport::new(peering.dialer.clone()));
-        let store = Store::open(&config.data_dir)?;
+        let store = Store::open(&config.data_dir.join("raft"))?;
         let raft = Raft::start(setup(config), store, network.clone()).await?;
         let election = Election::new(Common {
             own: config.node.clone(),

@@ -79,7 +79,11 @@ impl Steering {
             return Err(ControlError::NoPrimary);
         }
         let once = Command::Once { key: key.as_str().to_owned(), at };
-        self.election.agree(once).await.map_err(ControlError::Failed)
+        self.election.agree(once).await.map_err(ControlError::Failed)?;
+        // This node need not be the first to hear of what it was told is agreed upon.
+        let mut table = self.election.table();
+        let heard = timeout(OPENING, table.wait_for(|table| table.was_done(key.as_str()))).await;
+        heard.map_or(Err(ControlError::NotInTime), |_| Ok(()))
     }
 }
 

@@ -100,6 +100,12 @@ pub fn needed(ask: &Ask, view: &ClusterView, position: Position) -> Option<Posit
         (Consistency::Strong, _) => None,
         (Consistency::Eventual, _) | (_, None) => Some(Position::default()),
         (_, Some(token)) if token.epoch == Epoch(0) => Some(with_epoch(token, position)),
+        // What this copy's reign began without has to be told, and is not known here yet.
+        (_, Some(token))
+            if token.epoch < position.epoch && !view.knows_losses_until(position.epoch) =>
+        {
+            None
+        }
         (_, Some(token)) => Some(token.max(Position { epoch: view.newest_epoch(), txid: Txid(0) })),
     }
 }
@@ -144,6 +150,7 @@ mod tests {
             }),
             writable: false,
             claim: Claim::none(),
+            elected: true,
             starts: [].into(),
             quorum: true,
         }
@@ -217,9 +224,25 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_whose_reign_is_known_by_word_of_mouth_only_serves_no_older_tokens() {
+        let start = Start { epoch: Epoch(3), held: Stamp::default() };
+        let (told, nobody) = (replica(Some("other")), replica(None));
+        let agreed = ClusterView { starts: [start].into(), ..replica(None) };
+        let read = |token, view: &ClusterView| {
+            let ask = ask(Class::Read, Consistency::ReadYourWrites, Some(token));
+            decide(&ask, view, false, at(3, 10))
+        };
+        assert_eq!(read(at(2, 5), &told), Decision::ToPrimary);
+        assert_eq!(read(at(2, 5), &nobody), Decision::Hold);
+        assert_eq!(read(at(3, 5), &told), Decision::Here);
+        assert_eq!(read(at(2, 5), &agreed), Decision::Here);
+    }
+
+    #[test]
     fn a_read_goes_by_its_token() {
         use Consistency::*;
-        let other = replica(Some("other"));
+        let start = Start { epoch: Epoch(3), held: Stamp::default() };
+        let other = ClusterView { starts: [start].into(), ..replica(Some("other")) };
         let read =
             |consistency, token| decide(&ask(Class::Read, consistency, token), &other, false, HERE);
         assert_eq!(read(ReadYourWrites, None), Decision::Here);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::program::{Program, Setup, lives, pair, send};
+use super::program::{Program, Setup, lives, members, pair, send};
 
 /// Far beyond what anything here takes: reached only by a failure.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -281,4 +281,54 @@ async fn it_is_the_primary_that_runs_it() {
         assert_eq!(run(program, &["--", "sh", "-c", &script]).await.0, Some(0));
         assert_eq!(text(&runs).lines().count(), lines);
     }
+}
+
+#[tokio::test]
+async fn a_handoff_meanwhile_is_told_and_the_next_primary_runs_it_again() {
+    let told = "echo demoted $LITEPILOT_NODE $LITEPILOT_EPOCH";
+    let hook = format!("on_demote: [sh, -c, '{told}']");
+    let setups = [(); 3].map(|()| Setup::with_app_and(&hook).on_admin_port());
+    let mut nodes = Vec::new();
+    // No election by itself, however busy the machine is.
+    for setup in members(setups, "election: raft, lease: {ttl: 10s}") {
+        nodes.push(setup.start().await);
+    }
+    let litepilot = |node: &Program, args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_litepilot"));
+        let output = command.args(args).current_dir(node.file(".")).output().unwrap();
+        output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
+    };
+    // A node may have to catch up first.
+    let promote = async |node: &Program| {
+        until("it can be promoted", || litepilot(node, &["promote"]).is_some()).await;
+    };
+    let first = litepilot(&nodes[0], &["primary", "--wait", "60s"]).unwrap().trim().to_owned();
+    let first: usize = first.trim_start_matches('n').parse::<usize>().unwrap() - 1;
+    let second = (first + 1) % 3;
+
+    let migrate = ["--once", "v1", "--", "sh", "-c", &until_there("go")];
+    let mut before = begin(&nodes[first].file("."), &migrate);
+    before.says("begun").await;
+    promote(&nodes[second]).await;
+    before.says("this node is not the primary any more").await;
+    nodes[first].says(&format!("demoted n{} ", first + 1)).await;
+    nodes[first].says("app.on_demote has run").await;
+    fs::write(nodes[first].file("go"), "").unwrap();
+    assert_eq!(before.code().await, Some(1), "{}", before.err());
+
+    let named = format!("n{}\n", second + 1);
+    for (i, node) in nodes.iter().enumerate() {
+        let expected = if i == second { String::new() } else { named.clone() };
+        until("the file to name the primary", || text(&node.file("data/.primary")) == expected)
+            .await;
+    }
+    for (args, ran) in [("v1", "ran\n"), ("v1", "")] {
+        let (code, after) = run(&nodes[second], &["--once", args, "--", "echo", "ran"]).await;
+        assert_eq!((code, after.out().as_str()), (Some(0), ran), "{}", after.err());
+    }
+    // Everybody knows it: also whoever is the primary next.
+    promote(&nodes[first]).await;
+    let (code, after) = run(&nodes[first], &["--once", "v1", "--", "echo", "ran"]).await;
+    assert_eq!((code, after.out().as_str()), (Some(0), ""), "{}", after.err());
+    assert!(after.err().contains("done before"), "{}", after.err());
 }

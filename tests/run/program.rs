@@ -51,7 +51,12 @@ impl Setup {
 
     /// With an admin port that its configuration tells.
     pub fn with_admin_port() -> Self {
-        Self::new().key(&format!("admin: {{listen: 127.0.0.1:{}}}", reserve_port()))
+        Self::new().on_admin_port()
+    }
+
+    /// Likewise, of another setup.
+    pub fn on_admin_port(self) -> Self {
+        self.key(&format!("admin: {{listen: 127.0.0.1:{}}}", reserve_port()))
     }
 
     /// With the application of `app.py` as its child.
@@ -160,12 +165,23 @@ impl Setup {
 
 /// Two nodes, `n1` and `n2`, of which the first is always the primary. Their admin ports are told.
 pub fn pair() -> [Setup; 2] {
-    let ports = [reserve_port(), reserve_port()];
-    let peers = format!("{{n1: '127.0.0.1:{}', n2: '127.0.0.1:{}'}}", ports[0], ports[1]);
-    [1, 2].map(|i: usize| {
-        let listen = format!("'127.0.0.1:{}'", ports[i - 1]);
-        let cluster = format!("election: static, primary: n1, listen: {listen}, peers: {peers}");
-        Setup::with_admin_port().key(&format!("node: n{i}")).key(&format!("cluster: {{{cluster}}}"))
+    let cluster = "election: static, primary: n1";
+    members([Setup::with_admin_port(), Setup::with_admin_port()], cluster)
+}
+
+/// Makes nodes `n1`, `n2`, … the members of one cluster; with more keys of `cluster:`, as YAML.
+pub fn members<const N: usize>(setups: [Setup; N], keys: &str) -> [Setup; N] {
+    let addresses = [(); N].map(|()| format!("'127.0.0.1:{}'", reserve_port()));
+    let peer = |(i, address)| format!("n{}: {address}", i + 1);
+    let peers: Vec<_> = addresses.iter().enumerate().map(peer).collect();
+    let peers = peers.join(", ");
+    let mut i = 0;
+    setups.map(|setup| {
+        i += 1;
+        let listen = &addresses[i - 1];
+        setup
+            .key(&format!("node: n{i}"))
+            .key(&format!("cluster: {{{keys}, listen: {listen}, peers: {{{peers}}}}}"))
     })
 }
 

@@ -15,6 +15,8 @@ pub struct App {
     /// It does not answer, for a reason of its own.
     pub down: bool,
     jobs: Vec<Job>,
+    /// Answers that the node has not taken yet.
+    done: Vec<(oneshot::Sender<bool>, bool)>,
 }
 
 /// A request that writes.
@@ -38,6 +40,14 @@ impl App {
         let (reply, done) = oneshot::channel();
         self.jobs.push(Job { id, takes, due: None, reply });
         done
+    }
+
+    /// The node takes the answers.
+    pub fn answer(&mut self) {
+        for (reply, done) in self.done.drain(..) {
+            // Whoever asked may be gone.
+            let _ = reply.send(done);
+        }
     }
 
     pub fn kill(&mut self) {
@@ -65,8 +75,7 @@ impl App {
                 self.jobs.push(job);
             } else {
                 let done = copy.commit(job.id, "the application").is_some();
-                // Whoever asked may be gone.
-                let _ = job.reply.send(done);
+                self.done.push((job.reply, done));
             }
         }
         expired

@@ -41,6 +41,12 @@ impl Shelf {
         Ok(Opened { shelf: self.clone(), life: self.state().life })
     }
 
+    /// Another disk, with nothing on it.
+    pub fn wipe(&self) {
+        let mut state = self.state();
+        *state = State { life: state.life + 1, ..State::default() };
+    }
+
     /// The power fails. Of what was not synced, some has reached the disk, in no order.
     pub fn crash(&self, chance: &mut SmallRng) {
         let mut state = self.state();

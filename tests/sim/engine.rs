@@ -96,6 +96,11 @@ impl Copy {
         self.state.lock().unwrap()
     }
 
+    /// Another disk, with nothing on it.
+    pub fn wipe(&self) {
+        *self.state() = State::default();
+    }
+
     /// The process has ended: nobody writes the copy before it is a replica's.
     pub fn crash(&self) {
         let mut state = self.state();

@@ -20,6 +20,8 @@ use world::{Plan, World};
 
 /// Seeds of `cargo test`.
 const SEEDS: u64 = 300;
+/// So many lines of a failing run are shown.
+const SHOWN: usize = 400;
 
 thread_local! {
     static PANICKED: Cell<bool> = const { Cell::new(false) };
@@ -37,12 +39,16 @@ fn number(variable: &str) -> Option<u64> {
 /// What a run came to.
 struct Outcome {
     violation: Option<String>,
-    trace: String,
+    trace: Vec<String>,
     hash: u64,
     counts: BTreeMap<&'static str, u64>,
 }
 
 fn run(plan: Plan, print: bool) -> Outcome {
+    run_as(plan, print, World::run)
+}
+
+fn run_as(plan: Plan, print: bool, as_what: impl FnOnce(&mut World)) -> Outcome {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let before = std::panic::take_hook();
@@ -52,7 +58,7 @@ fn run(plan: Plan, print: bool) -> Outcome {
         }));
     });
     let mut world = World::new(plan, print);
-    world.run();
+    as_what(&mut world);
     let seen = world.truth.see();
     Outcome {
         violation: seen.violation.clone(),
@@ -64,9 +70,10 @@ fn run(plan: Plan, print: bool) -> Outcome {
 
 fn report(seed: u64, outcome: &Outcome) -> Option<String> {
     let violation = outcome.violation.as_ref()?;
+    let shown = outcome.trace.len().saturating_sub(SHOWN);
+    let trace = outcome.trace[shown..].join("\n");
     Some(format!(
-        "{}\nseed {seed}: {violation}\nagain: LITEPILOT_SIM_SEED={seed} cargo test --test sim -- --nocapture\n",
-        outcome.trace
+        "{trace}\nseed {seed}: {violation}\nagain: LITEPILOT_SIM_SEED={seed} cargo test --test sim -- --nocapture\n",
     ))
 }
 
@@ -85,6 +92,7 @@ fn what_always_holds_holds_under_faults() {
     let next = AtomicU64::new(first);
     let (failed, counts) = (Mutex::new(BTreeMap::new()), Mutex::new(BTreeMap::<_, u64>::new()));
     let threads = thread::available_parallelism().map_or(2, |n| n.get());
+    let threads = number("LITEPILOT_SIM_THREADS").unwrap_or(threads as u64);
     thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
@@ -98,6 +106,7 @@ fn what_always_holds_holds_under_faults() {
                         *counts.lock().unwrap().entry(*what).or_default() += count;
                     }
                     if let Some(report) = report(seed, &outcome) {
+                        println!("seed {seed}: {:?}", outcome.violation);
                         failed.lock().unwrap().insert(seed, (outcome.violation, report));
                     }
                 }
@@ -115,11 +124,28 @@ fn what_always_holds_holds_under_faults() {
 }
 
 #[test]
+fn a_first_primary_is_chosen_among_all_unless_forced() {
+    for seed in 0..3 {
+        let outcome = run_as(Plan { witness: false, ..Plan::of(seed) }, false, World::run_forced);
+        assert!(outcome.violation.is_none(), "{}", report(seed, &outcome).unwrap_or_default());
+    }
+}
+
+#[test]
+fn a_node_with_a_new_disk_is_replaced_and_nothing_is_lost() {
+    for seed in 0..3 {
+        let plan = Plan { witness: false, ..Plan::of(seed) };
+        let outcome = run_as(plan, false, World::run_replacing);
+        assert!(outcome.violation.is_none(), "{}", report(seed, &outcome).unwrap_or_default());
+    }
+}
+
+#[test]
 fn a_seed_gives_the_same_run_again() {
-    for seed in 0..4 {
+    for seed in 0..8 {
         let [one, two] = [0, 1].map(|_| run(Plan::of(seed), false));
         if one.hash != two.hash {
-            let pairs = one.trace.lines().zip(two.trace.lines());
+            let pairs = one.trace.iter().zip(&two.trace);
             let differs = pairs.enumerate().find(|(_, (a, b))| a != b);
             panic!("seed {seed} differs at {differs:?}");
         }

@@ -33,6 +33,9 @@ use super::engine::{Copy, Model, Nothing};
 use super::post::{Ask, Load, Post, Said, Wire};
 use super::truth::Truth;
 
+/// A peer's report: which of its lives and words it is, what it says, when it came.
+type Word = ((u64, u64), Report, Instant);
+
 /// As in `node/elected.rs` and `node/peers.rs`.
 const LOOK: Duration = Duration::from_millis(50);
 const REPORT_EVERY: Duration = Duration::from_millis(200);
@@ -100,7 +103,7 @@ struct Around {
     clock: Arc<SimClock>,
     view: watch::Sender<ClusterView>,
     source: watch::Sender<Option<(NodeId, Epoch)>>,
-    heard: Mutex<BTreeMap<NodeId, ((u64, u64), Report, Instant)>>,
+    heard: Mutex<BTreeMap<NodeId, Word>>,
     under_way: watch::Sender<usize>,
     number: u64,
     seed: u64,
@@ -225,6 +228,7 @@ impl Life {
             writable: false,
             claim: Claim::none(),
             quorum: false,
+            elected: true,
             ..ClusterView::single(place.name.clone(), Epoch(0))
         });
         let acks = Arc::<Acks>::default();
@@ -281,6 +285,7 @@ impl Life {
                 // It stood still: time has passed and nothing happened.
                 tokio::time::advance(Duration::from_millis(behind - 1)).await;
             }
+            around.place.app.lock().unwrap().answer();
             for (from, load) in came {
                 take(&around, &election, from, load);
             }

@@ -42,6 +42,22 @@ pub enum Load {
     Gossip(u64, Report),
 }
 
+impl Load {
+    /// What it is, whoever was faster to send it.
+    pub fn key(&self) -> String {
+        match self {
+            Self::Ask(_, Ask::Election(request)) => format!("ask {request:?}"),
+            Self::Ask(_, Ask::Pull { have, holds }) => format!("pull {have:?} {holds:?}"),
+            Self::Said(_, Ok(Said::Election(answer))) => format!("said {answer:?}"),
+            Self::Said(_, Ok(Said::Shipped(shipped))) => {
+                format!("shipped {:?}", shipped.as_ref().map(|shipped| shipped.stamp))
+            }
+            Self::Said(_, Err(why)) => format!("said {why:?}"),
+            Self::Gossip(sequence, _) => format!("gossip {sequence}"),
+        }
+    }
+}
+
 /// Of one life of a node.
 #[derive(Default)]
 pub struct Post(Mutex<State>);

@@ -10,8 +10,6 @@ use litepilot::txid::Position;
 
 use super::engine::Entry;
 
-/// So many lines of a failing run are shown.
-const SHOWN: usize = 400;
 /// Tokens that clients still carry.
 const TOKENS: usize = 24;
 
@@ -37,7 +35,7 @@ pub struct Seen {
     pub forced: bool,
     pub violation: Option<String>,
     last_id: u64,
-    trace: VecDeque<String>,
+    trace: Vec<String>,
     hash: u64,
     pub print: bool,
 }
@@ -62,18 +60,15 @@ impl Seen {
         if self.print {
             println!("{line}");
         }
-        if self.trace.len() == SHOWN {
-            self.trace.pop_front();
-        }
-        self.trace.push_back(line);
+        self.trace.push(line);
     }
 
     pub fn hash(&self) -> u64 {
         self.hash
     }
 
-    pub fn trace(&self) -> String {
-        self.trace.iter().map(|line| format!("{line}\n")).collect()
+    pub fn trace(&self) -> Vec<String> {
+        self.trace.clone()
     }
 
     pub fn count(&mut self, what: &'static str) {

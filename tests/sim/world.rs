@@ -6,9 +6,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use litepilot::cluster::NodeId;
+use litepilot::config::Consistency;
+use litepilot::control::MemberChange;
+use litepilot::election::Election;
 use litepilot::election::PATIENCE;
 use litepilot::election::raft::{Member, seed};
-use litepilot::txid::{Position, Txid};
+use litepilot::proxy::route;
+use litepilot::rules::Class;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::watch;
@@ -215,6 +219,70 @@ impl World {
         }
     }
 
+    /// Only some are there when the cluster begins: nobody is primary, until the operator forces it.
+    pub fn run_forced(&mut self) {
+        let last = self.slots.len() - 1;
+        for i in 0..last {
+            self.start(i);
+        }
+        if self.run_until(5 * self.plan.ttl, |world| world.primary().is_some()) {
+            return self.stuck("a first primary was chosen among some of the nodes");
+        }
+        self.truth.see().forced = true;
+        self.wish(0, |election, own| async move { election.promote(&own, true).await });
+        if !self.run_until(5 * self.plan.ttl, |world| world.primary() == Some(0)) {
+            return self.stuck("the one that was forced is not primary");
+        }
+        self.start(last);
+        self.calm_down();
+    }
+
+    /// The last node comes back with an empty disk, under faults of the network.
+    pub fn run_replacing(&mut self) {
+        for i in 0..self.slots.len() {
+            self.start(i);
+        }
+        let primary = |world: &Self| world.primary().is_some();
+        if !self.run_until(20 * self.plan.ttl, primary) {
+            return self.stuck("no first primary");
+        }
+        self.run_until(3 * self.plan.ttl, |_| false);
+        let last = self.slots.len() - 1;
+        self.crash(last);
+        self.slots[last].place.shelf.wipe();
+        self.slots[last].place.copy.wipe();
+        self.start(last);
+        if !self.run_until(20 * self.plan.ttl, primary) {
+            return self.stuck("no primary without the one that was lost");
+        }
+        self.net.weather = Weather::any(&mut self.chance);
+        self.net.weather.late.1 = 100;
+        let node = self.names[last].clone();
+        for i in 0..last {
+            let node = node.clone();
+            self.wish(i, |election, _| async move {
+                election.change_members(MemberChange::Replace { node }).await
+            });
+            self.run_until(4 * self.plan.ttl, |_| false);
+        }
+        self.calm_down();
+    }
+
+    /// An operator asks node `i` for something.
+    fn wish<F>(&self, i: usize, wish: impl FnOnce(Election, NodeId) -> F)
+    where
+        F: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        let slot = &self.slots[i];
+        let Some(life) = &slot.life else { return };
+        let (truth, name) = (self.truth.clone(), slot.place.name.clone());
+        let wish = wish(life.election.clone(), name.clone());
+        life.spawn(async move {
+            let done = wish.await;
+            truth.note(name.as_str(), &format!("an operator's wish: {done:?}"));
+        });
+    }
+
     fn stuck(&self, what: &str) {
         let mut truth = self.truth.see();
         if truth.violation.is_none() {
@@ -337,7 +405,11 @@ impl World {
             }
             life.seen = table;
         }
-        let out = life.post.take();
+        let mut out = life.post.take();
+        if out.len() > 1 {
+            // tokio wakes those who watch the same value in random order.
+            out.sort_by_cached_key(|(to, load)| (to.clone(), load.key()));
+        }
         for (to, load) in out {
             let Some(to) = number(&self.names, &to) else { continue };
             let life = self.slots[to].life.as_ref().map(|life| life.number);
@@ -398,8 +470,13 @@ impl World {
         let Some(life) = &slot.life else { return };
         let (id, token) = truth.tokens[self.chance.random_range(0..truth.tokens.len())];
         let (view, position) = (life.view.borrow(), life.engine.position().get());
-        let needed = token.max(Position { epoch: view.newest_epoch(), txid: Txid(0) });
-        if position < needed {
+        let ask = route::Ask {
+            class: Class::Read,
+            consistency: Consistency::ReadYourWrites,
+            token: Some(token),
+        };
+        let writes = view.writable && view.claim.is_valid_at(slot.place.clock(self.now));
+        if route::decide(&ask, &view, writes, position) != route::Decision::Here {
             return;
         }
         truth.count("reads with a token");

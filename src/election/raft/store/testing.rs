@@ -1,15 +1,18 @@
 //! A disk in memory that loses what was not synced, and may be full.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use redb::StorageBackend;
 
+use super::Store;
+use super::disk::Backend;
+
 /// The disk; clones are the same one.
 #[derive(Clone, Debug, Default)]
-pub struct Shelf(Arc<Mutex<State>>);
+pub struct Shelf(Arc<(Mutex<State>, Condvar)>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -20,6 +23,8 @@ struct State {
     /// What came since.
     since: Vec<Op>,
     full: bool,
+    /// It takes what comes, but whoever wants it synced has to wait.
+    stalled: bool,
     /// Which power cycle it is: whoever opened it before the last one writes no more.
     life: u64,
 }
@@ -44,6 +49,17 @@ impl Shelf {
 
     pub fn set_full(&self, full: bool) {
         self.state().full = full;
+    }
+
+    pub fn set_stalled(&self, stalled: bool) {
+        self.state().stalled = stalled;
+        self.0.1.notify_all();
+    }
+
+    /// A store on it, written by a thread of its own as on a real disk.
+    pub fn store(&self) -> io::Result<Store> {
+        let shelf = self.clone();
+        Store::new(Box::new(move || Ok(Backend(Box::new(shelf.open()?)))), true)
     }
 
     pub fn bytes(&self) -> Vec<u8> {
@@ -73,7 +89,7 @@ impl Shelf {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap()
+        self.0.0.lock().unwrap()
     }
 }
 
@@ -125,7 +141,8 @@ impl StorageBackend for Opened {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let mut state = self.shelf.state();
+        let state = self.shelf.state();
+        let mut state = self.shelf.0.1.wait_while(state, |state| state.stalled).unwrap();
         if state.life != self.life {
             return Err(io::Error::other("the power has failed"));
         }

@@ -1,8 +1,8 @@
 //! Clusters in one process: each node with a runtime, a disk and a peer port of its own.
 
+mod bad_disk;
 mod bootstrap;
 mod electing;
-mod full_disk;
 mod membership;
 mod resting;
 mod simulated;

@@ -1,15 +1,14 @@
-//! A disk that takes nothing more, and then does again.
+//! A disk that takes nothing more, or takes its time.
 
 use super::*;
+use crate::election::raft::ProposeError;
 use crate::election::raft::store::testing::Shelf;
 
 impl Cluster {
     /// On a disk that can be full.
     async fn start_on(&mut self, name: &str, seeds: &[&str], shelf: &Shelf) {
         let seeds = self.seeds(seeds);
-        let shelf = shelf.clone();
-        let store = Store::with_backend(move || shelf.open()).unwrap();
-        self.start_in(name, seeds, store).await;
+        self.start_in(name, seeds, shelf.store().unwrap()).await;
     }
 }
 
@@ -52,4 +51,28 @@ async fn the_others_go_on_without_a_node_whose_disk_is_full() {
     cluster.nodes.insert(id("c"), full);
     cluster.agree("with it").await;
     cluster.all_know("again").await;
+}
+
+/// An `fsync` may take seconds where an application writes much. What was agreed upon before is
+/// confirmed meanwhile, and the others' disks make a majority.
+#[tokio::test]
+async fn a_leader_whose_disk_is_slow_goes_on_leading() {
+    let names = ["a", "b", "c"];
+    let shelves: BTreeMap<_, _> = names.iter().map(|name| (*name, Shelf::default())).collect();
+    let mut cluster = Cluster::new();
+    for name in names {
+        cluster.start_on(name, &names, &shelves[name]).await;
+    }
+    cluster.agree("before").await;
+    let table: Arc<Table> = eventually(|| async {
+        let (name, leader) = cluster.leader().await;
+        shelves[name.as_str()].set_stalled(true);
+        let proposed = leader.propose(mark("meanwhile")).await;
+        let confirmed = leader.confirm().await;
+        shelves[name.as_str()].set_stalled(false);
+        proposed.and(confirmed.map_err(|why| ProposeError::Unknown(why.to_string()))).ok()
+    })
+    .await;
+    assert!(knows(&table, "meanwhile"));
+    cluster.agree("after").await;
 }

@@ -1,0 +1,189 @@
+//! What is known of the copy's content, in a small file of `data_dir` that is written in place.
+//!
+//! It changes with every transaction. So there is no new file each time: it has two places that are
+//! written in turn, and half a write leaves what the other says.
+//!
+//! A primary does not flush it: it outlives the process, killed at whatever moment. If the machine
+//! crashes, the numbers that were reserved on disk have to do. A replica does: whoever was told that it
+//! has something relies on that.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::checksum::{Stamp, crc64};
+use crate::txid::{Txid, hex16};
+
+/// The file's name in `data_dir`.
+pub const FILE: &str = "embedded.copy";
+/// The size of a place, in bytes; what we write is shorter.
+const PLACE: usize = 4096;
+
+/// What is known of the copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Known {
+    /// The application writes it, in a reign of this node.
+    Written {
+        /// The last number that was given out; the copy holds at least that.
+        txid: Txid,
+        /// What replicas were sent last, in this reign.
+        shipped: Stamp,
+    },
+    /// Nobody but us writes it.
+    Copied {
+        /// What it holds.
+        have: Stamp,
+        /// Its position is known to be that; otherwise it was only taken for it.
+        certain: bool,
+        /// What it holds if what was being applied was committed before we ended.
+        next: Stamp,
+    },
+}
+
+/// The open file.
+pub struct Record {
+    file: File,
+    turn: u64,
+    known: Option<Known>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    turn: u64,
+    known: Known,
+}
+
+impl Record {
+    /// Opens the file in `dir`, or makes it. What cannot be made sense of is as good as nothing.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be opened, read or made.
+    pub fn open(dir: &Path) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        let file =
+            options.read(true).write(true).create(true).truncate(false).open(dir.join(FILE))?;
+        let mut text = Vec::new();
+        (&file).take(2 * PLACE as u64).read_to_end(&mut text)?;
+        if text.len() < 2 * PLACE {
+            // Now, so that later writes change no more than they have to.
+            file.write_all_at(&vec![b'\n'; 2 * PLACE - text.len()], text.len() as u64)?;
+            file.sync_all()?;
+            File::open(dir)?.sync_all()?;
+        }
+        let last = text.chunks(PLACE).filter_map(read).max_by_key(|line| line.turn);
+        let (turn, known) = last.map_or((0, None), |line| (line.turn, Some(line.known)));
+        Ok(Self { file, turn, known })
+    }
+
+    /// What is known of the copy, if anything.
+    pub fn known(&self) -> Option<Known> {
+        self.known
+    }
+
+    /// Replaces it. With `flush` it is on the disk when this returns.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written; which of the two a restart then finds is unknown.
+    pub fn write(&mut self, known: Known, flush: bool) -> io::Result<()> {
+        if self.known == Some(known) {
+            return Ok(());
+        }
+        let turn = self.turn + 1;
+        let mut line = sealed(&serde_json::to_vec(&Line { turn, known })?);
+        line.push(b'\n');
+        self.file.write_all_at(&line, turn % 2 * PLACE as u64)?;
+        if flush {
+            self.file.sync_data()?;
+        }
+        (self.turn, self.known) = (turn, Some(known));
+        Ok(())
+    }
+}
+
+/// A shorter line leaves the end of a longer one behind it.
+fn read(place: &[u8]) -> Option<Line> {
+    let line = place.split(|byte| *byte == b'\n').next()?;
+    serde_json::from_slice(unsealed(line).ok()?).ok()
+}
+
+/// Puts a CRC before what is written, so that damage is noticed.
+pub fn sealed(json: &[u8]) -> Vec<u8> {
+    let mut text = hex16(crc64(json)).to_vec();
+    text.push(b' ');
+    text.extend_from_slice(json);
+    text
+}
+
+/// The reverse of [`sealed`].
+///
+/// # Errors
+///
+/// When it is cut off or was changed.
+pub fn unsealed(text: &[u8]) -> Result<&[u8], String> {
+    let (crc, json) = text.split_at_checked(17).ok_or("it is cut off")?;
+    if crc[..16] != hex16(crc64(json)) || crc[16] != b' ' {
+        return Err("it is damaged: its checksum does not match".to_owned());
+    }
+    Ok(json)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::Epoch;
+    use crate::embedded::checksum::Checksum;
+    use crate::txid::Position;
+    use std::fs;
+
+    fn known(txid: u64) -> Known {
+        let position = Position { epoch: Epoch(txid * 1_000_000), txid: Txid(txid) };
+        let stamp = Stamp { position, checksum: Checksum(txid) };
+        match txid % 2 {
+            0 => Known::Written { txid: Txid(txid), shipped: stamp },
+            _ => Known::Copied { have: stamp, certain: true, next: stamp },
+        }
+    }
+
+    #[test]
+    fn the_last_is_found_again() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(Record::open(dir.path()).unwrap().known(), None);
+        for txid in [9, 8, 7, 1, 2, 3, 4, 12_345] {
+            Record::open(dir.path()).unwrap().write(known(txid), txid % 3 == 0).unwrap();
+            assert_eq!(Record::open(dir.path()).unwrap().known(), Some(known(txid)));
+        }
+        assert_eq!(fs::metadata(dir.path().join(FILE)).unwrap().len(), 2 * PLACE as u64);
+    }
+
+    #[test]
+    fn half_a_write_leaves_the_one_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        let mut record = Record::open(dir.path()).unwrap();
+        record.write(known(1), true).unwrap();
+        let before = fs::read(&path).unwrap();
+        record.write(known(2), true).unwrap();
+        let after = fs::read(&path).unwrap();
+        let changed: Vec<_> = (0..after.len()).filter(|at| before[*at] != after[*at]).collect();
+        for end in &changed {
+            let mut half = before.clone();
+            half[..*end].copy_from_slice(&after[..*end]);
+            fs::write(&path, &half).unwrap();
+            assert_eq!(Record::open(dir.path()).unwrap().known(), Some(known(1)), "up to {end}");
+        }
+        for damage in [Vec::new(), vec![b'x'; 100_000], b"\n".repeat(PLACE)] {
+            fs::write(&path, &damage).unwrap();
+            let mut record = Record::open(dir.path()).unwrap();
+            assert_eq!(record.known(), None);
+            record.write(known(3), true).unwrap();
+            assert_eq!(Record::open(dir.path()).unwrap().known(), Some(known(3)));
+        }
+    }
+}
