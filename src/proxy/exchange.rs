@@ -136,9 +136,8 @@ impl Exchange {
         let hops = if speaks_to_us { hops(&head.headers)? } else { 0 };
         let (mut call, carried) = self.call(head, upgrade, speaks_to_us)?;
         let mut lines = Lines::with_capacity(LINES);
-        carried.strip(&mut head.headers, &mut lines);
         lines.add(&headers::HOPS, &next_hop(hops));
-        let request = self.outgoing(head, &mut call, lines);
+        let request = self.outgoing(head, &mut call, carried, lines);
         Ok(Begun::Accepted(request, call))
     }
 
@@ -172,15 +171,18 @@ impl Exchange {
         }
     }
 
-    /// Turns a request that came into one that goes on, with `lines` added to it and without its body.
+    /// Turns a request that came into one that goes on, with `lines` added to it, less the token that
+    /// it `carried` and without its body.
     pub(super) fn outgoing(
         &self,
         head: &mut Parts,
         call: &mut Call,
+        carried: Carried,
         mut lines: Lines,
     ) -> Box<Request> {
         let mut fields = mem::take(&mut head.headers);
         let found = headers::clean(&mut fields, self.client.trust());
+        carried.strip(&mut fields, &mut lines);
         call.over_tls = self.client.is_over_tls(&fields, found);
         self.client.describe(&mut fields, found, &mut lines);
         if call.upgrade.is_some() {

@@ -14,6 +14,7 @@ use super::exchange::{Call, ClientResponse, Exchange, Served};
 use super::forward::{self, Forwarded, Refusal};
 use super::problem::{Kind, Problem};
 use super::route::{Ask, Route};
+use super::token::Carried;
 use super::upstream::{Failure, Lines, Sending};
 use super::worker::Worker;
 use crate::rules::Class;
@@ -63,7 +64,7 @@ impl Exchange {
         if is_write && under_way.is_none() {
             return Err(Stop::Refused(Refusal::NotPrimary));
         }
-        let mut request = self.outgoing(&mut head, &mut call, Lines::default());
+        let mut request = self.outgoing(&mut head, &mut call, Carried::default(), Lines::default());
         request.set_body(body);
         request.tell(seen.told.clone());
         match self.worker.app.send(&request, self.sending(&call)).await {
