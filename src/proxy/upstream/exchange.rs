@@ -104,16 +104,8 @@ impl<'a> Exchange<'a> {
         self.poll_upload(cx)?;
         // Nothing had come a moment ago, and whatever comes wakes us.
         let just_sent = mem::take(&mut self.first) && self.upload.is_none();
-        while !just_sent {
-            match self.poll_start(cx) {
-                Poll::Ready(Ok(Some(head))) => return Poll::Ready(Ok(head)),
-                // It may have been the word to go ahead.
-                Poll::Ready(Ok(None)) => self.poll_upload(cx)?,
-                Poll::Ready(Err(why)) => {
-                    return Poll::Ready(Err(Failure::Broken(self.refused.take().unwrap_or(why))));
-                }
-                Poll::Pending => break,
-            }
+        if !just_sent && let Poll::Ready(head) = self.poll_head(cx) {
+            return Poll::Ready(head);
         }
         ready!(self.connection.alarm.poll_passed(self.deadline(), cx));
         Poll::Ready(Err(match &self.progress {
@@ -122,6 +114,20 @@ impl<'a> Exchange<'a> {
             }
             _ => Failure::Timeout,
         }))
+    }
+
+    /// The head of the response proper.
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Head, Failure>> {
+        loop {
+            match ready!(self.poll_start(cx)) {
+                Ok(Some(head)) => return Poll::Ready(Ok(head)),
+                // It may have been the word to go ahead.
+                Ok(None) => self.poll_upload(cx)?,
+                Err(why) => {
+                    return Poll::Ready(Err(Failure::Broken(self.refused.take().unwrap_or(why))));
+                }
+            }
+        }
     }
 
     /// Until the body has gone out each piece has its limit, then the response has.

@@ -22,7 +22,6 @@ const OURS: usize = 4;
 
 /// What the bytes that came from an origin begin with.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "the large one is what nearly always comes")]
 pub enum Start {
     /// A head that has not come whole.
     Partial,
