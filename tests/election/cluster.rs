@@ -20,6 +20,8 @@ pub struct Plan {
     pub witness: bool,
     /// So many of them, the last ones, are no members yet, and not known to the others.
     pub later: usize,
+    /// The lease's. All of the election's times follow from it, so it says how slow a machine may be.
+    pub ttl: &'static str,
     /// Lines for every node's `cluster:`.
     pub cluster: &'static str,
     /// Lines for every node's `app:`.
@@ -29,9 +31,6 @@ pub struct Plan {
     pub hosts: Vec<(String, IpAddr)>,
 }
 
-/// Long enough for a machine that has much else to do.
-const TTL: &str = "3s";
-
 /// With `LITEFS_BIN` naming a LiteFS the nodes run over that, else over the embedded engine.
 pub fn litefs() -> Option<String> {
     std::env::var("LITEFS_BIN").ok()
@@ -39,7 +38,15 @@ pub fn litefs() -> Option<String> {
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { nodes: 3, witness: false, later: 0, cluster: "", app: "", hosts: Vec::new() }
+        Self {
+            nodes: 3,
+            witness: false,
+            later: 0,
+            ttl: "3s",
+            cluster: "",
+            app: "",
+            hosts: Vec::new(),
+        }
     }
 }
 
@@ -87,13 +94,14 @@ impl Plan {
             let yaml = format!(
                 "node: {}\ndata_dir: {data}\nadmin: {{listen: \"{}\"}}\n\
                  cluster:\n  listen: \"{}:{}\"\n  peers: {{{}}}\n  \
-                 witnesses: [{witnesses}]\n  lease: {{ttl: {TTL}}}\n{}{tls}\
+                 witnesses: [{witnesses}]\n  lease: {{ttl: {}}}\n{}{tls}\
                  litefs: {{mount: {data}/db, {}}}\n{}",
                 node.it.name,
                 node.it.admin.trim_start_matches("http://"),
                 host(i),
                 peer + i as u16,
                 peers[..if i < founders { founders } else { self.nodes }].join(", "),
+                self.ttl,
                 self.cluster,
                 engine(&data.to_string(), own + i as u16),
                 if node.witness { "" } else { &app },
