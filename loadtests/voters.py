@@ -4,6 +4,7 @@ writes all the time."""
 import http.client
 import json
 import signal
+import subprocess
 import threading
 import time
 from dataclasses import dataclass
@@ -64,6 +65,9 @@ class Voters:
         for name, peer in zip(NAMES, peers):
             directory = bench.directory / name
             (directory / "mount").mkdir(parents=True)
+            if engine == "litefs":
+                # One that was killed leaves its file system behind.
+                bench.callback(_unmount, directory / "mount")
             listen, admin, http, lease = free_ports(4)
             environment = ports | {
                 "NODE": name,
@@ -122,6 +126,11 @@ class Voters:
                 raise self.nodes[0].process.failure(f"is one of the nodes: {otherwise}")
             time.sleep(0.01)
         return found
+
+
+def _unmount(directory):
+    argv = ["umount", "--lazy", directory]
+    subprocess.run(argv, stderr=subprocess.DEVNULL)
 
 
 def _is_level(status, primary):
