@@ -60,9 +60,9 @@ impl Plan {
         }
     }
 
-    /// Of a cluster of three nodes with data, in which nothing happens that no script asks for.
-    pub fn scripted(seed: u64) -> Self {
-        let plan = Self { nodes: 3, witness: false, ttl: 1000, strict: true, ..Self::of(seed) };
+    /// Of a cluster of `nodes` with data, in which nothing happens that no script asks for.
+    pub fn scripted(seed: u64, nodes: usize) -> Self {
+        let plan = Self { nodes, witness: false, ttl: 1000, strict: true, ..Self::of(seed) };
         Self { members: false, hooks: false, unseen: false, ..plan }
     }
 }

@@ -32,6 +32,8 @@ pub struct Seen {
     /// Whose machine stood still and did not know it: it may believe too long in its claims to these
     /// and earlier epochs. There only `ack` protects.
     excused: BTreeMap<String, Epoch>,
+    /// Who has begun which reign since the table was last looked at.
+    begun: Vec<(NodeId, Epoch)>,
     /// What happened how often.
     pub counts: BTreeMap<&'static str, u64>,
     /// The operator gave data up.
@@ -157,12 +159,19 @@ impl Seen {
         self.tokens.push_back((id, at));
     }
 
+    /// Once the tables are known: nobody has begun what he was not granted.
+    pub fn check_begun(&mut self) {
+        for (who, epoch) in std::mem::take(&mut self.begun) {
+            if self.granted.get(&epoch).is_none_or(|(node, _)| *node != who) {
+                self.broken(format!("{who} begins epoch {epoch}, which nobody granted it"));
+            }
+        }
+    }
+
     /// An engine begins to be a primary's.
     pub fn begins(&mut self, who: &NodeId, epoch: Epoch, head: &Option<Arc<Entry>>) {
         self.note(who.as_str(), &format!("begins epoch {epoch} with {}", show(head)));
-        if self.granted.get(&epoch).is_none_or(|(node, _)| node != who) {
-            self.broken(format!("{who} begins epoch {epoch}, which nobody granted it"));
-        }
+        self.begun.push((who.clone(), epoch));
         if !self.strict || self.forced {
             return;
         }

@@ -361,6 +361,7 @@ impl World {
             }
             life.seen = table;
         }
+        self.truth.see().check_begun();
         let mut out = life.post.take();
         if out.len() > 1 {
             // tokio wakes those who watch the same value in random order.

@@ -116,4 +116,87 @@ impl World {
         self.slots[third].place.app.lock().unwrap().down = false;
         self.calm_down();
     }
+
+    /// The primary and the Raft leader are cut off together: the one still hears the other.
+    pub fn run_minority(&mut self) {
+        for i in 0..self.slots.len() {
+            self.start(i);
+        }
+        self.run_until(20 * self.plan.ttl, |world| world.primary().is_some());
+        self.run_until(2 * self.plan.ttl, |_| false);
+        let n = self.slots.len();
+        let (Some(primary), Some(leader)) = (self.primary(), (0..n).find(|i| self.leads(*i)))
+        else {
+            return self.stuck("no first primary");
+        };
+        let inside = |i: usize| i == primary || i == leader;
+        for (a, b) in (0..n).flat_map(|a| (0..n).map(move |b| (a, b))) {
+            if inside(a) != inside(b) {
+                self.net.hold(Hold::between(a, b, ""));
+            }
+        }
+        let next = |world: &Self| world.primary().is_some_and(|i| !inside(i));
+        if !self.run_until(6 * self.plan.ttl, next) {
+            return self.stuck("the majority has no primary");
+        }
+        self.net.release_all(self.now);
+        self.calm_down();
+    }
+
+    /// A primary that is cut off commits much, its successor little, which a majority acknowledges.
+    /// When the successor is lost, the longer history is not the newer one.
+    pub fn run_two_histories(&mut self) {
+        for i in 0..self.slots.len() {
+            self.start(i);
+        }
+        self.run_until(20 * self.plan.ttl, |world| world.primary().is_some());
+        self.run_until(2 * self.plan.ttl, |_| false);
+        let Some(first) = self.primary() else { return self.stuck("no first primary") };
+        for i in 0..self.slots.len() {
+            self.net.hold(Hold::between(i, first, ""));
+            self.net.hold(Hold::between(first, i, ""));
+        }
+        let next = |world: &Self| world.primary().filter(|i| *i != first);
+        if !self.run_until(6 * self.plan.ttl, |world| next(world).is_some()) {
+            return self.stuck("no second primary");
+        }
+        let Some(second) = next(self) else { return };
+        let known = self.truth.see().majority.len();
+        self.run_until(self.plan.ttl, |world| world.truth.see().majority.len() > known);
+        self.crash(second);
+        self.net.release_all(self.now);
+        if !self.run_until(6 * self.plan.ttl, |world| next(world).is_some()) {
+            return self.stuck("no third primary");
+        }
+        self.start(second);
+        self.calm_down();
+    }
+
+    /// The answer to a renewal comes when the claim has just been handed over.
+    pub fn run_late_answer(&mut self) {
+        for i in 0..self.slots.len() {
+            self.start(i);
+        }
+        self.run_until(20 * self.plan.ttl, |world| world.primary().is_some());
+        self.run_until(2 * self.plan.ttl, |_| false);
+        let leader = (0..3).find(|i| self.leads(*i));
+        let (Some(primary), Some(leader)) = (self.primary(), leader) else {
+            return self.stuck("no first primary");
+        };
+        let Some(third) = (0..3).find(|i| ![primary, leader].contains(i)) else { return };
+        let answers = Hold::between(leader, primary, "said Renewed");
+        self.net.hold(answers.clone());
+        self.run_until(self.plan.ttl / 2, |world| world.net.held("said Renewed").is_some());
+        self.net.hold(Hold::between(leader, primary, "ask Raft"));
+        self.net.hold(Hold::between(third, primary, "said Done"));
+        let to = self.names[third].clone();
+        self.wish(primary, |election, _| async move { election.promote(&to, false).await });
+        if !self.run_until(self.plan.ttl / 2, |world| world.primary() == Some(third)) {
+            return self.stuck("the lease is not handed over");
+        }
+        self.net.release(&answers, self.now);
+        self.run_until(self.plan.ttl / 10, |_| false);
+        self.net.release_all(self.now);
+        self.calm_down();
+    }
 }
