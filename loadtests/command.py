@@ -24,6 +24,12 @@ def common(options):
     options.add_argument("--check", action="store_true", help="exit 1 if a limit is missed")
 
 
+def engine(options):
+    """Which engine the nodes have."""
+    options.add_argument("--engine", choices=("embedded", "litefs"), default="embedded")
+    options.add_argument("--litefs", default="litefs", help="its executable, with --engine litefs")
+
+
 def positive(text):
     number = int(text)
     if number < 1:

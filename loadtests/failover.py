@@ -143,10 +143,9 @@ def run(arguments):
 def options():
     parser = argparse.ArgumentParser(description=__doc__)
     command.common(parser)
+    command.engine(parser)
     parser.add_argument("--runs", type=command.positive, default=20, help="of each kind")
     parser.add_argument("--ttl", type=int, choices=TTLS, nargs="+", default=TTLS, help="seconds")
-    parser.add_argument("--engine", choices=LIMITS, default="embedded")
-    parser.add_argument("--litefs", default="litefs", help="its executable, with --engine litefs")
     parser.add_argument("--only", choices=KINDS, nargs="+", default=list(KINDS))
     return parser
 

@@ -57,7 +57,7 @@ class Node:
 class Voters:
     """The nodes; returned once the first entry is written."""
 
-    def __init__(self, bench, cores, binary, ttl, engine="embedded", litefs="litefs"):
+    def __init__(self, bench, cores, binary, ttl, engine="embedded", litefs="litefs", ack="primary"):
         self.binary, self.ttl = binary, ttl
         peers = free_ports(len(NAMES))
         ports = {f"PEER_{number}": str(port) for number, port in enumerate(peers, 1)}
@@ -79,6 +79,7 @@ class Voters:
                 "TTL": f"{ttl}s",
                 "ENGINE": engine,
                 "LITEFS": str(litefs),
+                "ACK": ack,
                 "HTTP": str(http),
                 "LEASE": str(lease),
             }
