@@ -1,10 +1,11 @@
 //! LiteFS' engine, whole: its configuration, process, lease, events, roles.
 //!
-//! By default the LiteFS is a stand-in without a file system (`stand_in.py`), which was checked against
-//! recordings of a real one. With `LITEFS_BIN` naming a real LiteFS it is that one, on FUSE: that takes
+//! By default the LiteFS is a stand-in without a file system (`stand_in.py`), which `contract` checks
+//! against recordings of a real one. With `LITEFS_BIN` naming a real LiteFS it is that one, on FUSE: that takes
 //! root, `/dev/fuse` and `fusermount3`.
 
 mod cluster;
+mod contract;
 mod fence;
 mod handoffs;
 #[path = "../demo/harness.rs"]

@@ -197,7 +197,9 @@ class Database:
         with open(self.saved, "w") as file:
             json.dump([txid, checksum], file)
         self.publish()
+        now = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime())
         data = {"txID": f"{txid:016x}", "postApplyChecksum": f"{checksum:016x}", "pageSize": 4096}
+        data |= {"commit": os.path.getsize(self.path) // 4096, "timestamp": now}
         self.store.tell({"type": "tx", "db": self.name, "data": data})
 
     def publish(self):
