@@ -72,7 +72,9 @@ fn normal(line: &str, body: &str) -> String {
             line = format!("{head}{before}SESSION");
         }
     }
-    let keys = serde_json::from_str::<Value>(body).ok();
+    // As a newer client of Consul has it.
+    let body = body.replace("NodeChecks", "Checks");
+    let keys = serde_json::from_str::<Value>(&body).ok();
     let keys = keys.and_then(|body| Some(shape(body.as_object()?)));
     format!(
         "{line} {}",
