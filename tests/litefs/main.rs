@@ -6,11 +6,18 @@
 
 mod cluster;
 mod contract;
+mod empty;
+mod external;
 mod fence;
 mod handoffs;
 #[path = "../demo/harness.rs"]
 #[expect(dead_code, reason = "the demo's tests use the rest")]
 mod harness;
+mod migrations;
 mod process;
+#[path = "../integration/support/python.rs"]
+#[expect(dead_code, reason = "the integration tests use the rest")]
+mod python;
 mod roles;
 mod support;
+mod whole;
