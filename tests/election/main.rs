@@ -2,6 +2,9 @@
 //! again, while clients go on.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -53,6 +56,51 @@ fn a_killed_primary_is_replaced_and_comes_back_as_a_replica() {
     until("it has what it missed", || entries(&cluster, first).len() == 3);
     assert_eq!(cluster.nodes[first].it.post("through the former one").code, 201);
     assert_eq!(cluster.primary(), second);
+}
+
+/// LiteFS' renewal has no time limit: without the guard it would take writes for as long as this lasts.
+#[test]
+fn over_litefs_the_guard_ends_a_stopped_primarys_litefs_before_another_takes_writes() {
+    if cluster::litefs().is_none() {
+        eprintln!("skipped: this is about a real LiteFS");
+        return;
+    }
+    let cluster = Plan::default().start();
+    let first = cluster.primary();
+    let [one, two] = cluster.others(first)[..] else { panic!() };
+    assert_eq!(cluster.nodes[one].it.post("before").code, 201);
+    (0..3).for_each(|node| until("it is there", || entries(&cluster, node) == ["before"]));
+    let litefs = cluster.nodes[first].status().unwrap()["litefs"]["pid"].as_u64().unwrap() as u32;
+    let mut alone = bypass(&cluster.nodes[first].database());
+    let mut lines = BufReader::new(alone.stdout.take().unwrap()).lines();
+    lines.next().unwrap().unwrap();
+    cluster.nodes[first].signal(Signal::STOP);
+    until("another one takes writes", || cluster.nodes[one].it.post("after").code == 201);
+    assert!(!harness::lives(litefs), "two LiteFS take writes");
+    // It ends with the file system that it wrote to.
+    let committed: Vec<_> = lines.map(Result::unwrap).collect();
+    alone.wait().unwrap();
+    assert!(!committed.is_empty());
+
+    cluster.nodes[first].signal(Signal::CONT);
+    cluster.until_level(first);
+    assert_eq!(entries(&cluster, first), entries(&cluster, two));
+    assert_eq!(cluster.nodes[first].it.post("through it").code, 201);
+}
+
+/// A process that writes past the proxy, and prints what was committed, until it cannot any more.
+fn bypass(database: &Path) -> Child {
+    let script = "
+import sqlite3, sys, time
+db = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=5)
+while True:
+    db.execute(\"INSERT INTO entries (text, node, at) VALUES ('alone', 'x', 'y')\")
+    print('committed', flush=True)
+    time.sleep(0.005)
+";
+    let mut python = Command::new("python3");
+    python.args(["-c", script]).arg(database).stdin(Stdio::null());
+    python.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
 }
 
 #[test]

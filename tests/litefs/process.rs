@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
+use litepilot::embedded::posfile::{PosFiles, PrimaryFile};
 use litepilot::engine::Engine;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::timeout;
@@ -79,6 +80,25 @@ async fn a_stop_leaves_nothing_mounted_even_if_a_file_is_open() {
     node.ready().await;
     assert_eq!(node.held().await, held);
     node.stop().await;
+}
+
+#[tokio::test]
+async fn nothing_of_ours_is_written_into_its_file_system() {
+    if !program().1 {
+        eprintln!("skipped: a stand-in has no file system");
+        return;
+    }
+    let mut nodes = Nodes::start(&["node-1"]).await;
+    nodes.reign(0, &[]).await;
+    nodes.create(0, "wal").await;
+    let litefs = &nodes.nodes[0].config.litefs;
+    let why = PrimaryFile::new(&litefs.mount).unwrap_err().to_string();
+    assert!(why.contains("FUSE"), "{why}");
+    let why = PosFiles::new(&litefs.mount, &nodes.nodes[0].path()).unwrap_err().to_string();
+    assert!(why.contains("FUSE"), "{why}");
+    let databases: Vec<_> = fs::read_dir(litefs.data.join("dbs")).unwrap().collect();
+    assert_eq!(databases.len(), 1, "{databases:?}");
+    nodes.stop().await;
 }
 
 #[tokio::test]

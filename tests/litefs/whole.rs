@@ -116,12 +116,17 @@ fn events(admin: SocketAddr) -> String {
 }
 
 pub fn start(config: &Config) -> Node {
-    let guard = Some(env!("CARGO_BIN_EXE_litepilot").into());
-    Node::start_with(
-        config.clone(),
-        Tuning { guard, without_fuse: !program().1, ..Tuning::default() },
-    )
-    .unwrap()
+    let began = Instant::now();
+    loop {
+        let guard = Some(env!("CARGO_BIN_EXE_litepilot").into());
+        let tuning = Tuning { guard, without_fuse: !program().1, ..Tuning::default() };
+        match Node::start_with(config.clone(), tuning) {
+            Ok(node) => return node,
+            // Somebody may have its port for a moment.
+            Err(why) => assert!(began.elapsed() < LONG, "{why}"),
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 impl Plan {
