@@ -105,9 +105,13 @@ fn an_application_for_litefs_js_runs_unchanged() {
     });
 
     assert_eq!(visitor.post(one, "/notes", JSON, r#"{"text": "hello"}"#).code, 201);
+    assert_eq!(visitor.get(two, "/notes").json()[0]["text"], "hello");
+    let position = primary.dir.join("data/db/notes.sqlite3-pos");
+    harness::until("the position is published", || position.exists());
+    assert_eq!(visitor.post(two, "/notes", JSON, r#"{"text": "again"}"#).code, 201);
     let txnum: u64 = visitor.cookies["txnum"].parse().unwrap();
     assert!(txnum > 0, "litefs-js read the position");
-    assert_eq!(visitor.get(two, "/notes").json()[0]["text"], "hello");
+    assert_eq!(visitor.get(one, "/notes").json().as_array().unwrap().len(), 2);
 
     let viewed = visitor.get(two, "/notes/1");
     assert_eq!(
@@ -119,5 +123,5 @@ fn an_application_for_litefs_js_runs_unchanged() {
 
     cluster.hand_over();
     assert_eq!(visitor.post(primary, "/notes", JSON, r#"{"text": "afterwards"}"#).code, 201);
-    assert_eq!(visitor.get(two, "/notes").json().as_array().unwrap().len(), 2);
+    assert_eq!(visitor.get(two, "/notes").json().as_array().unwrap().len(), 3);
 }
