@@ -18,6 +18,8 @@ pub struct Plan {
     pub witness: bool,
     /// So many of them, the last ones, are no members yet, and not known to the others.
     pub later: usize,
+    /// The lease's. All of the election's times follow from it, so it says how slow a machine may be.
+    pub ttl: &'static str,
     /// Lines for every node's `cluster:`.
     pub cluster: &'static str,
     /// Lines for every node's `app:`.
@@ -27,12 +29,17 @@ pub struct Plan {
     pub hosts: Vec<(String, IpAddr)>,
 }
 
-/// Long enough for a machine that has much else to do.
-const TTL: &str = "3s";
-
 impl Default for Plan {
     fn default() -> Self {
-        Self { nodes: 3, witness: false, later: 0, cluster: "", app: "", hosts: Vec::new() }
+        Self {
+            nodes: 3,
+            witness: false,
+            later: 0,
+            ttl: "3s",
+            cluster: "",
+            app: "",
+            hosts: Vec::new(),
+        }
     }
 }
 
@@ -80,13 +87,14 @@ impl Plan {
             let yaml = format!(
                 "node: {}\ndata_dir: {data}\nadmin: {{listen: \"{}\"}}\n\
                  cluster:\n  listen: \"{}:{}\"\n  peers: {{{}}}\n  \
-                 witnesses: [{witnesses}]\n  lease: {{ttl: {TTL}}}\n{}{tls}\
+                 witnesses: [{witnesses}]\n  lease: {{ttl: {}}}\n{}{tls}\
                  litefs: {{engine: embedded, mount: {data}/db}}\n{}",
                 node.it.name,
                 node.it.admin.trim_start_matches("http://"),
                 host(i),
                 peer + i as u16,
                 peers[..if i < founders { founders } else { self.nodes }].join(", "),
+                self.ttl,
                 self.cluster,
                 if node.witness { "" } else { &app },
             );

@@ -73,7 +73,9 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        for (name, _) in &self.hosts {
+        for (i, (name, _)) in self.hosts.iter().enumerate() {
+            // A namespace that is deleted takes its cables along only some time later.
+            ip(&format!("link delete port{}", i + 1));
             ip(&format!("netns delete {name}"));
         }
         ip("link delete bridge");
