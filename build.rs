@@ -33,10 +33,10 @@ fn from_git() -> Option<String> {
         return None;
     }
     // The log of HEAD grows with each commit and each checkout.
-    if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]) {
-        if Path::new(&log).exists() {
-            println!("cargo::rerun-if-changed={log}");
-        }
+    if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"])
+        && Path::new(&log).exists()
+    {
+        println!("cargo::rerun-if-changed={log}");
     }
     hash(&git(&["rev-parse", "HEAD"])?)
 }

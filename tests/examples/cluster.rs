@@ -9,11 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::{Answer, exchange, send, until};
+use crate::harness::{Answer, exchange, until};
 use crate::port::reserve_port;
 
 /// Long enough for a machine that has much else to do: no test here waits for a lease to end.
@@ -22,7 +21,7 @@ const TTL: &str = "10s";
 /// Held by the cluster that runs: each has a dozen processes.
 static TURN: Mutex<()> = Mutex::new(());
 
-/// Three nodes. Dropping them stops them.
+/// Three nodes. Dropping them kills them.
 pub struct Cluster {
     pub nodes: Vec<Node>,
     _dir: TempDir,
@@ -108,7 +107,7 @@ impl Node {
         fs::write(&file, format!("{shipped}\nadmin: {{listen: \"{admin}\"}}\n{cluster}")).unwrap();
         fs::create_dir_all(dir.join("data/db")).unwrap();
         let log = File::create(dir.join("log")).unwrap();
-        let process = command("litepilot", name, &dir)
+        let process = litepilot(name, &dir)
             .arg("run")
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -126,17 +125,16 @@ impl Node {
 
     /// Runs a command of the program in the node's directory, as its operator would.
     pub fn litepilot(&self, args: &[&str], env: &[(&str, &str)]) -> Output {
-        let mut command = command("litepilot", &self.name, &self.dir);
+        let mut command = litepilot(&self.name, &self.dir);
         command.args(args).envs(env.iter().copied()).output().unwrap()
     }
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
-        if self.process.try_wait().is_ok_and(|status| status.is_none()) {
-            send(Signal::TERM, self.process.id());
-            let _ = self.process.wait();
-        }
+        // The last node to be stopped would wait for a majority. The guard ends the application.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
         if std::thread::panicking() {
             let log = fs::read_to_string(self.dir.join("log")).unwrap_or_default();
             eprintln!("---- {}\n{log}", self.name);
@@ -180,13 +178,12 @@ pub fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name)
 }
 
-/// A program as somebody starts it who has activated the environment and read the README.
-fn command(program: &str, node: &str, dir: &Path) -> Command {
+/// The program, as somebody starts it who has activated the environment and read the README.
+fn litepilot(node: &str, dir: &Path) -> Command {
     let litepilot = Path::new(env!("CARGO_BIN_EXE_litepilot"));
     let mut path = vec![venv().join("bin"), litepilot.parent().unwrap().to_owned()];
     path.extend(env::split_paths(&env::var_os("PATH").unwrap()));
-    let mut command =
-        Command::new(if program == "litepilot" { litepilot } else { Path::new(program) });
+    let mut command = Command::new(litepilot);
     command
         .current_dir(dir)
         .stdin(Stdio::null())
