@@ -12,9 +12,10 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
+use super::access::Logged;
 use super::body::{Answer, Attached};
 use super::client::Client;
-use super::exchange::{Call, ClientResponse, Exchange, Logged};
+use super::exchange::{Call, ClientResponse, Exchange};
 use super::forward;
 use super::headers;
 use super::problem::{Kind, Problem};
@@ -24,7 +25,7 @@ use super::token;
 use super::tunnel::{self, Tied};
 use super::upstream::{Connection, Reply};
 use crate::cluster::{ClusterView, Epoch};
-use crate::config::{Ack, Consistency};
+use crate::config::{Access, Ack, Consistency};
 use crate::rules::Class;
 use crate::telemetry::metrics::{ReadWait, Replay, WorkerMetrics};
 use crate::txid::{Position, Token};
@@ -41,6 +42,8 @@ pub struct Finish {
     route: Route,
     status: StatusCode,
     started: Instant,
+    held: bool,
+    access_log: Access,
     logged: Option<Box<Logged>>,
 }
 
@@ -59,6 +62,8 @@ impl Finish {
             route: exchange.route,
             status,
             started: exchange.started,
+            held: exchange.held.get(),
+            access_log: exchange.worker.shared.access_log,
             logged: exchange.logged.take(),
         }
     }
@@ -77,19 +82,13 @@ impl Drop for Finish {
         self.client.activity.idle();
         let took = self.started.elapsed();
         self.metrics.request(self.class, self.route, self.status, took);
-        if let Some(Logged { client, method, target }) = self.logged.as_deref() {
-            tracing::info!(
-                target: "access",
-                client,
-                %method,
-                // Not `target`: in JSON that is the log's own key.
-                uri = %target,
-                status = self.status.as_u16(),
-                class = self.class.as_str(),
-                route = self.route.as_str(),
-                took_ms = took.as_secs_f64() * 1000.0,
-                "request"
-            );
+        if self.held {
+            self.metrics.held_request(took);
+        }
+        if let Some(logged) = &self.logged
+            && self.access_log.has(self.class)
+        {
+            logged.write(self.class, self.route, self.status, took);
         }
     }
 }
@@ -118,6 +117,9 @@ impl Outcome<'_> {
                 "the application on the primary asked for a replay on the primary: it takes this node \
                  for a replica, or its database is not writable",
             ));
+        }
+        if let Some(watch) = self.call.watch.take() {
+            watch.end(&self.exchange.worker);
         }
         headers::remove_hop_by_hop(response.headers_mut());
         headers::remove_ours(response.headers_mut());

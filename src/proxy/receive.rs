@@ -66,6 +66,7 @@ impl Exchange {
         }
         let mut request = outgoing(head, body, call.upgrade.is_some(), |_| {});
         tell_role(request.headers_mut(), &seen);
+        self.watch(&mut call, &request, takes_writes);
         match self.worker.app.send(request, self.sending(&call)).await {
             Ok(mut reply) => {
                 if !self.worker.seen().view.takes_writes()
@@ -97,6 +98,8 @@ impl Exchange {
             over_tls: false,
             from_peer: true,
             replay: None,
+            rule: None,
+            watch: None,
             method: http::Method::GET,
             read_wait: self.worker.shared.config.read_wait,
             give_up: self.started,
