@@ -13,9 +13,7 @@ use harness::{
 };
 
 mod app;
-mod browser;
 mod harness;
-mod page;
 
 #[test]
 fn the_nodes_are_printed_as_promised_and_are_there_once_it_is_ready() {

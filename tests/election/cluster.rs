@@ -19,6 +19,8 @@ pub struct Plan {
     pub cluster: &'static str,
     /// Lines for every node's `app:`.
     pub app: &'static str,
+    /// The lease's ttl.
+    pub ttl: &'static str,
 }
 
 /// Long enough for a machine that has much else to do.
@@ -26,7 +28,7 @@ const TTL: &str = "3s";
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { nodes: 3, witness: false, cluster: "", app: "" }
+        Self { nodes: 3, witness: false, cluster: "", app: "", ttl: TTL }
     }
 }
 
@@ -66,12 +68,13 @@ impl Plan {
             let yaml = format!(
                 "node: {}\ndata_dir: {data}\nadmin: {{listen: \"{}\"}}\n\
                  cluster:\n  listen: \"127.0.0.1:{}\"\n  peers: {{{}}}\n  \
-                 witnesses: [{witnesses}]\n  lease: {{ttl: {TTL}}}\n{}\
+                 witnesses: [{witnesses}]\n  lease: {{ttl: {}}}\n{}\
                  litefs: {{engine: embedded, mount: {data}/db}}\n{}",
                 node.it.name,
                 node.it.admin.trim_start_matches("http://"),
                 peer + i as u16,
                 peers.join(", "),
+                self.ttl,
                 self.cluster,
                 if node.witness { "" } else { &app },
             );
