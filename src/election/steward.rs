@@ -6,8 +6,9 @@
 //! more. Otherwise a renewal that is confirmed while the expiry is on its way would make two claims.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -23,6 +24,7 @@ use crate::claim::BootTime;
 use crate::cluster::{Epoch, NodeId};
 use crate::control::MemberChange;
 use crate::engine::BoxFuture;
+use crate::peer::seldom::Seldom;
 
 /// An answer to `Prepare` says for so long whether a node is fit; what it holds it says for good.
 const FRESH: Duration = Duration::from_secs(1);
@@ -34,6 +36,8 @@ pub struct Steward {
     timers: Mutex<Timers>,
     /// Whom the operator wants, in the epoch that is vacant.
     forced: watch::Sender<Option<(Epoch, NodeId)>>,
+    /// Without a quorum the same fails many times a second.
+    log: Seldom<&'static str>,
 }
 
 /// How long it may take until a majority of the new members holds everything.
@@ -56,7 +60,7 @@ impl Steward {
     /// `reign` is this node's own part: it is asked like the others, but not over the network.
     pub fn new(common: Arc<Common>, reign: Arc<Reign>) -> Self {
         let forced = watch::Sender::new(None);
-        Self { common, reign, timers: Mutex::default(), forced }
+        Self { common, reign, timers: Mutex::default(), forced, log: Seldom::new() }
     }
 
     /// Does the work of a Raft leader whenever this node is one.
@@ -230,9 +234,16 @@ impl Steward {
         }
         let expire = Command::Expire { epoch: holder.epoch, term };
         if let Err(why) = self.common.raft.propose(expire).await {
-            tracing::warn!(%why, "cannot expire the lease; trying again");
-            self.common.pause().await;
+            self.try_again("cannot expire the lease; trying again", &why).await;
         }
+    }
+
+    /// Says what failed, but not each time, and waits a little.
+    async fn try_again(&self, what: &'static str, why: &impl Display) {
+        if let Some(held_back) = self.log.may_speak(what, Instant::now()) {
+            tracing::warn!(%why, held_back, "{what}");
+        }
+        self.common.pause().await;
     }
 
     /// Whoever both leads Raft and holds the lease takes both with it when it dies: that costs an
@@ -324,10 +335,7 @@ impl Steward {
                 drop(told.await);
             }
             Ok(Outcome::Void(why)) => tracing::info!(%node, why, "was not granted the lease"),
-            Err(why) => {
-                tracing::warn!(%why, "cannot grant the lease; trying again");
-                self.common.pause().await;
-            }
+            Err(why) => self.try_again("cannot grant the lease; trying again", &why).await,
         }
     }
 

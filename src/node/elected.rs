@@ -28,6 +28,7 @@ use crate::election::{Election, PATIENCE};
 use crate::embedded::Embedded;
 use crate::engine::{BoxFuture, Engine};
 use crate::peer::gossip::Peers;
+use crate::peer::seldom::Seldom;
 use crate::peer::{self, Credentials, Dialer};
 use crate::process::guard::{Deadline, Leash};
 use crate::process::health::AppHealth;
@@ -310,6 +311,7 @@ async fn follow(
     engine: Arc<Embedded>,
     dialer: Arc<Dialer>,
 ) {
+    let log = Seldom::new();
     loop {
         let now = source.borrow_and_update().clone();
         let follows = async {
@@ -318,7 +320,7 @@ async fn follow(
                 tracing::error!(%why, "the engine cannot follow; trying again");
                 return sleep(LOOK).await;
             }
-            follow_primary(&engine, &dialer, &primary).await;
+            follow_primary(&engine, &dialer, &primary, &log).await;
         };
         tokio::select! {
             () = follows => {}

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -17,6 +17,7 @@ use crate::embedded::Embedded;
 use crate::engine::Engine;
 use crate::fixed::{Fixed, Setup};
 use crate::peer::gossip::{self, Gossip, Peers, Report};
+use crate::peer::seldom::Seldom;
 use crate::peer::{self, Credentials, Dialer, Limits, Listener, Times};
 use crate::process::health::AppHealth;
 use crate::proxy::PeerDoor;
@@ -285,6 +286,7 @@ async fn follow(
     dialer: Arc<Dialer>,
     mut reign: Reign,
 ) {
+    let log = Seldom::new();
     loop {
         let now = view.borrow_and_update().clone();
         let follows = async {
@@ -303,7 +305,7 @@ async fn follow(
             }
             match primary {
                 Some((node, _)) if node != now.node => {
-                    follow_primary(&engine, &dialer, &node).await
+                    follow_primary(&engine, &dialer, &node, &log).await
                 }
                 _ => std::future::pending().await,
             }
@@ -320,11 +322,23 @@ async fn follow(
 }
 
 /// Follows one primary until the connection ends, and waits a little.
-pub async fn follow_primary(engine: &Embedded, dialer: &Dialer, primary: &NodeId) {
+pub(super) async fn follow_primary(
+    engine: &Embedded,
+    dialer: &Dialer,
+    primary: &NodeId,
+    log: &Seldom<String>,
+) {
     match dialer.dial(primary, peer::EMBEDDED).await {
         Ok(stream) => {
             if let Err(why) = engine.follow(stream).await {
-                tracing::warn!(%primary, %why, "the database is no longer received; dialing again");
+                // One that is primary no more says so until there is another.
+                let why = why.to_string();
+                if let Some(held_back) = log.may_speak(why.clone(), Instant::now()) {
+                    tracing::warn!(
+                        %primary, why, held_back,
+                        "the database is no longer received; dialing again"
+                    );
+                }
             }
         }
         Err(why) => tracing::debug!(%primary, %why, "cannot follow"),

@@ -235,7 +235,13 @@ impl Desk {
             return Err((Refusal::Itself, format!("{from} is this node's own name")));
         }
         if !(self.members)(from) {
-            return Err((Refusal::NotAMember, format!("{from} is no member of this cluster")));
+            return Err((
+                Refusal::NotAMember,
+                format!(
+                    "{from} is no member of this cluster: `litepilot members add {from}=HOST:PORT` \
+                     on one of its nodes makes it one"
+                ),
+            ));
         }
         if *to != self.own {
             let detail =

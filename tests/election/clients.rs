@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -18,6 +18,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub struct Clients {
     stop: Arc<AtomicBool>,
     failed: Arc<Mutex<Vec<String>>>,
+    written: Arc<AtomicUsize>,
     threads: Vec<JoinHandle<usize>>,
 }
 
@@ -26,15 +27,19 @@ impl Clients {
     /// one only if its connection is refused.
     pub fn start(count: usize, nodes: &[SocketAddr]) -> Self {
         let (stop, failed) = (Arc::new(AtomicBool::new(false)), Arc::default());
+        let written = Arc::new(AtomicUsize::new(0));
         let work = |client| {
             let (stop, nodes) = (Arc::clone(&stop), nodes.to_vec());
+            let written = Arc::clone(&written);
             let failed: Arc<Mutex<Vec<String>>> = Arc::clone(&failed);
             thread::spawn(move || {
                 let mut done = 0;
                 while !stop.load(Ordering::Relaxed) {
                     let write = done % 3 == 0;
                     match ask(&nodes, client + done, write, &format!("{client}-{done}")) {
-                        Ok(answer) if answer.code < 300 => {}
+                        Ok(answer) if answer.code < 300 => {
+                            written.fetch_add(usize::from(write), Ordering::Relaxed);
+                        }
                         Ok(answer) => failed.lock().unwrap().push(format!("{answer:?}")),
                         Err(why) => failed.lock().unwrap().push(why),
                     }
@@ -45,7 +50,12 @@ impl Clients {
             })
         };
         let threads = (0..count).map(work).collect();
-        Self { stop, failed, threads }
+        Self { stop, failed, written, threads }
+    }
+
+    /// How many writes were done.
+    pub fn written(&self) -> usize {
+        self.written.load(Ordering::Relaxed)
     }
 
     /// Stops them; says how many requests there were, and which failed.

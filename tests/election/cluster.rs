@@ -1,34 +1,45 @@
 //! A cluster of real processes that elects its primary, each node with a guestbook of its own.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::{DemoNode, exchange, free_ports, litepilot, lives, run, send, text, until};
+use crate::harness::{DemoNode, exchange, free_ports, lives, run, send, text, until};
 
 /// What a cluster is like.
 pub struct Plan {
     pub nodes: usize,
     /// The last of them holds no data.
     pub witness: bool,
+    /// So many of them, the last ones, are no members yet, and not known to the others.
+    pub later: usize,
+    /// The lease's. All of the election's times follow from it, so it says how slow a machine may be.
+    pub ttl: &'static str,
     /// Lines for every node's `cluster:`.
     pub cluster: &'static str,
     /// Lines for every node's `app:`.
     pub app: &'static str,
-    /// The lease's ttl.
-    pub ttl: &'static str,
+    /// Network namespaces to run the nodes in, each with the address it has there; none: all of them
+    /// run in this one, at loopback.
+    pub hosts: Vec<(String, IpAddr)>,
 }
-
-/// Long enough for a machine that has much else to do.
-const TTL: &str = "3s";
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { nodes: 3, witness: false, cluster: "", app: "", ttl: TTL }
+        Self {
+            nodes: 3,
+            witness: false,
+            later: 0,
+            ttl: "3s",
+            cluster: "",
+            app: "",
+            hosts: Vec::new(),
+        }
     }
 }
 
@@ -38,20 +49,27 @@ impl Plan {
         let dir = tempfile::tempdir().unwrap();
         let (first, peer) = (free_ports(), free_ports());
         let name = |i: usize| format!("n{}", i + 1);
-        let address = |i: usize| format!("{}: \"127.0.0.1:{}\"", name(i), peer + i as u16);
+        let host = |i: usize| self.hosts.get(i).map_or([127, 0, 0, 1].into(), |(_, ip)| *ip);
+        let address = |i: usize| format!("{}: \"{}:{}\"", name(i), host(i), peer + i as u16);
         let peers: Vec<_> = (0..self.nodes).map(address).collect();
+        let founders = self.nodes - self.later;
         let witnesses = if self.witness { name(self.nodes - 1) } else { String::new() };
+        let tls = if self.hosts.is_empty() { None } else { Some(dir.path().join("ca")) };
+        if let Some(ca) = &tls {
+            authority(ca, (0..self.nodes).map(name));
+        }
         let nodes = (0..self.nodes).map(|i| {
             let node = Node {
                 it: DemoNode {
                     name: name(i),
-                    url: ([127, 0, 0, 1], first + i as u16).into(),
-                    admin: format!("http://127.0.0.1:{}", first + 1000 + i as u16),
+                    url: (host(i), first + i as u16).into(),
+                    admin: format!("http://{}:{}", host(i), first + 1000 + i as u16),
                     token: String::new(),
                     pid: 0,
                     data_dir: dir.path().join(name(i)),
                 },
                 witness: witnesses == name(i),
+                host: self.hosts.get(i).map(|(namespace, _)| namespace.clone()),
                 process: None,
             };
             fs::create_dir_all(node.database().parent().unwrap()).unwrap();
@@ -65,15 +83,17 @@ impl Plan {
                 node.database().display(),
                 self.app,
             );
+            let tls = tls.as_ref().map(|ca| tls_lines(ca, &node.it.name)).unwrap_or_default();
             let yaml = format!(
                 "node: {}\ndata_dir: {data}\nadmin: {{listen: \"{}\"}}\n\
-                 cluster:\n  listen: \"127.0.0.1:{}\"\n  peers: {{{}}}\n  \
-                 witnesses: [{witnesses}]\n  lease: {{ttl: {}}}\n{}\
+                 cluster:\n  listen: \"{}:{}\"\n  peers: {{{}}}\n  \
+                 witnesses: [{witnesses}]\n  lease: {{ttl: {}}}\n{}{tls}\
                  litefs: {{engine: embedded, mount: {data}/db}}\n{}",
                 node.it.name,
                 node.it.admin.trim_start_matches("http://"),
+                host(i),
                 peer + i as u16,
-                peers.join(", "),
+                peers[..if i < founders { founders } else { self.nodes }].join(", "),
                 self.ttl,
                 self.cluster,
                 if node.witness { "" } else { &app },
@@ -84,15 +104,29 @@ impl Plan {
         Cluster { nodes: nodes.collect(), _dir: dir }
     }
 
-    /// Its nodes, with a primary.
+    /// Its nodes, all of which vote, with a primary.
     pub fn start(self) -> Cluster {
+        let founders = self.nodes - self.later;
         let mut cluster = self.prepare();
-        for node in &mut cluster.nodes {
-            node.start();
-        }
+        cluster.nodes[..founders].iter_mut().for_each(Node::start);
         cluster.primary();
+        (0..founders).for_each(|node| cluster.until_it_votes(node));
         cluster
     }
+}
+
+/// An authority in `dir`, and a certificate of it for each of `nodes`.
+fn authority(dir: &Path, nodes: impl Iterator<Item = String>) {
+    let dir = dir.to_str().unwrap();
+    assert!(run(&["certs", "init", dir]).status.success());
+    for node in nodes {
+        assert!(run(&["certs", "issue", dir, &node]).status.success());
+    }
+}
+
+fn tls_lines(ca: &Path, node: &str) -> String {
+    let ca = ca.display();
+    format!("  tls: {{ca: {ca}/ca.crt, cert: {ca}/{node}.crt, key: {ca}/{node}.key}}\n")
 }
 
 /// The nodes. Dropping them kills them.
@@ -104,6 +138,8 @@ pub struct Cluster {
 pub struct Node {
     pub it: DemoNode,
     pub witness: bool,
+    /// The network namespace it runs in, if not in this one.
+    host: Option<String>,
     process: Option<Child>,
 }
 
@@ -131,6 +167,14 @@ impl Cluster {
         self.nodes[node].status().and_then(|s| s["primary"]["epoch"].as_u64()).unwrap_or(0)
     }
 
+    /// Waits until a node takes part in the election. With an empty disk it needs the other nodes for
+    /// that: none may have forgotten whom it voted for.
+    pub fn until_it_votes(&self, node: usize) {
+        until("it votes", || {
+            self.nodes[node].status().is_some_and(|status| status["raft"]["leader"].is_string())
+        });
+    }
+
     /// Waits until a node follows and has caught up.
     pub fn until_level(&self, node: usize) {
         until("it follows and is level", || {
@@ -144,10 +188,33 @@ impl Cluster {
     }
 }
 
+impl Drop for Cluster {
+    /// What the nodes said explains a failure.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for node in &self.nodes {
+                let said = fs::read_to_string(node.log()).unwrap_or_default();
+                let lines: Vec<_> = said.lines().collect();
+                println!("\n{} said:", node.it.name);
+                for line in &lines[lines.len().saturating_sub(60)..] {
+                    println!("  {line}");
+                }
+            }
+        }
+    }
+}
+
 impl Node {
     pub fn start(&mut self) {
         let log = File::options().create(true).append(true).open(self.log()).unwrap();
-        let mut command = litepilot(&["run", "-c", self.it.config().to_str().unwrap()]);
+        let program = env!("CARGO_BIN_EXE_litepilot");
+        let mut command = Command::new(program);
+        if let Some(namespace) = &self.host {
+            // It becomes the program: the process is the same.
+            command = Command::new("ip");
+            command.args(["netns", "exec", namespace, program]);
+        }
+        command.args(["run", "-c"]).arg(self.it.config()).stdin(Stdio::null());
         let process = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
         self.it.pid = process.id();
         self.process = Some(process);

@@ -18,6 +18,7 @@ mod cluster;
 #[expect(dead_code, reason = "the demo's tests use the rest")]
 mod harness;
 mod lagging;
+mod members;
 
 /// The entries that a node serves, the newest first.
 fn entries(cluster: &Cluster, node: usize) -> Vec<String> {
@@ -140,12 +141,13 @@ fn nobody_notices_a_handoff_or_a_rolling_restart() {
 
 #[test]
 fn a_change_of_raft_leader_is_not_noticed() {
-    let mut cluster = Plan::default().start();
+    // It takes up to 0.4 ttl, and a claim lasts at least 0.6 from then on.
+    let mut cluster = Plan { ttl: "8s", ..Plan::default() }.start();
     let primary = cluster.primary();
     assert_eq!(cluster.nodes[primary].it.post("a table").code, 201);
     let epoch = cluster.epoch(primary);
     let [one, two] = cluster.others(primary)[..] else { panic!() };
-    let clients = Clients::start(2, &[cluster.nodes[primary].it.url]);
+    let clients = Clients::start(4, &[cluster.nodes[primary].it.url]);
     let leader = |cluster: &Cluster| {
         let status = cluster.nodes[primary].status().unwrap_or(Value::Null);
         let named = status["raft"]["leader"].as_str().map(str::to_owned);
@@ -163,6 +165,7 @@ fn a_change_of_raft_leader_is_not_noticed() {
         cluster.nodes[leads].start();
         cluster.until_level(leads);
     }
+    until("that was while a thousand writes were done", || clients.written() >= 1000);
     let (done, failed) = clients.stop();
     assert!(failed.is_empty(), "{} of {done}: {:?}", failed.len(), failed.first());
     assert_eq!((cluster.primary(), cluster.epoch(primary)), (primary, epoch));

@@ -115,7 +115,7 @@ impl fmt::Display for Refusal {
             Self::Outdated(_) => f.write_str("this node's disk was replaced or removed"),
             Self::OtherDisk => f.write_str(
                 "it knows another disk under this node's name: either this node has lost its \
-                 data_dir, or two nodes have one name",
+                 data_dir or has another node's, or two nodes have one name",
             ),
             Self::NotMe => f.write_str("its disk is another one now"),
             Self::NotReady => f.write_str("it does not take part in elections yet"),

@@ -229,6 +229,8 @@ async fn hello(
 async fn be_admitted(shared: &Shared) {
     let mut register = None;
     let mut last_word = String::new();
+    // Nodes that start together find each other at once.
+    let mut pause = shared.setup.ttl / 64;
     loop {
         let Some(identity) = shared.identity() else { return };
         if identity.admitted.is_some() {
@@ -264,7 +266,8 @@ async fn be_admitted(shared: &Shared) {
             }
             last_word = word;
         }
-        sleep(shared.setup.ttl / 4).await;
+        sleep(pause).await;
+        pause = (2 * pause).min(shared.setup.ttl / 4);
     }
 }
 

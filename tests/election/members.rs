@@ -1,0 +1,106 @@
+//! Nodes that come and go while the others serve, and nodes that are not who they say they are.
+
+use std::fs;
+
+use super::cluster::{Cluster, Plan};
+use super::entries;
+use super::harness::{exchange, until};
+
+/// Runs a change of the members at a node, again while the cluster is not ready for it.
+fn change(cluster: &Cluster, at: usize, words: &[&str]) {
+    until("the members have changed", || {
+        let (code, said) = cluster.nodes[at].command(&[&["members"], words].concat());
+        println!("{words:?}: {code:?} {said}");
+        code == Some(0)
+    });
+}
+
+/// The address that a node is reached at by the others.
+fn peer_address(cluster: &Cluster, node: usize) -> String {
+    let config = fs::read_to_string(cluster.nodes[node].it.config()).unwrap();
+    let line = config.lines().find_map(|line| line.strip_prefix("  listen: \"")).unwrap();
+    line.trim_end_matches('"').to_owned()
+}
+
+/// What its disk held is gone.
+fn lose_disk(cluster: &Cluster, node: usize) {
+    let node = &cluster.nodes[node];
+    let config = fs::read(node.it.config()).unwrap();
+    fs::remove_dir_all(&node.it.data_dir).unwrap();
+    fs::create_dir_all(node.database().parent().unwrap()).unwrap();
+    fs::write(node.it.config(), config).unwrap();
+}
+
+#[test]
+fn nodes_are_added_replaced_and_removed_while_the_others_serve() {
+    let mut cluster = Plan { nodes: 4, later: 1, ..Plan::default() }.start();
+    let primary = cluster.primary();
+    let [lost, kept] = cluster.others(primary)[..2] else { panic!() };
+    assert_eq!(cluster.nodes[primary].it.post("from three").code, 201);
+
+    cluster.nodes[3].start();
+    until("it says what makes it a member", || cluster.nodes[3].said("litepilot members add n4="));
+    change(&cluster, kept, &["add", &format!("n4={}", peer_address(&cluster, 3))]);
+    cluster.until_level(3);
+    assert_eq!(entries(&cluster, 3), ["from three"]);
+    assert_eq!(cluster.nodes[3].it.post("through the fourth").code, 201);
+
+    cluster.nodes[lost].kill();
+    lose_disk(&cluster, lost);
+    cluster.nodes[lost].start();
+    let name = cluster.nodes[lost].it.name.clone();
+    let remedy = format!("litepilot members replace {name}");
+    until("it says what lets it back in", || cluster.nodes[lost].said(&remedy));
+    change(&cluster, primary, &["replace", &name]);
+    cluster.until_level(lost);
+    cluster.until_it_votes(lost);
+    assert_eq!(entries(&cluster, lost), ["through the fourth", "from three"]);
+
+    cluster.nodes[3].kill();
+    change(&cluster, kept, &["remove", "n4"]);
+    until("it is listed nowhere", || {
+        let status = cluster.nodes[lost].status().unwrap();
+        status["nodes"].as_array().unwrap().iter().all(|node| node["node"] != "n4")
+    });
+    // Two of these three are a majority again.
+    cluster.nodes[primary].kill();
+    until("writes are taken", || cluster.nodes[kept].it.post("of three again").code == 201);
+}
+
+#[test]
+fn a_node_with_the_disk_of_another_cluster_is_not_let_in() {
+    let mut cluster = Plan::default().start();
+    let mut other = Plan::default().start();
+    let primary = cluster.primary();
+    let stranger = cluster.others(primary)[0];
+    cluster.nodes[stranger].kill();
+    other.nodes[stranger].kill();
+    let raft = |cluster: &Cluster| cluster.nodes[stranger].it.data_dir.join("raft");
+    fs::remove_dir_all(raft(&cluster)).unwrap();
+    fs::rename(raft(&other), raft(&cluster)).unwrap();
+    drop(other);
+    cluster.nodes[stranger].start();
+    until("it says so", || {
+        cluster.nodes[stranger].said("knows another disk under this node's name")
+    });
+    assert_eq!(cluster.nodes[primary].it.post("without it").code, 201);
+    assert_eq!(cluster.primary(), primary);
+}
+
+#[test]
+fn of_two_nodes_with_one_name_the_second_is_not_let_in() {
+    let mut cluster = Plan { nodes: 4, later: 1, ..Plan::default() }.start();
+    let primary = cluster.primary();
+    let twin = cluster.others(primary)[0];
+    let name = cluster.nodes[twin].it.name.clone();
+    let config = cluster.nodes[3].it.config();
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replacen("node: n4", &format!("node: {name}"), 1)).unwrap();
+    cluster.nodes[3].start();
+    until("it says so", || cluster.nodes[3].said("if two nodes have this name, give each its own"));
+    for node in [primary, twin] {
+        let at = cluster.nodes[node].it.url;
+        assert_eq!(exchange(at, "POST", "/api/entries", "", b"{\"text\":\"x\"}").code, 201);
+    }
+    assert_eq!(cluster.primary(), primary);
+}

@@ -1,0 +1,167 @@
+//! Nodes that do not reach each other any more: real processes, each on a host of its own, whose
+//! packets get lost. A program of its own rather than a set of tests, as it needs a network of its own.
+
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use cluster::{Cluster, Plan};
+use harness::{exchange, until};
+use network::Network;
+
+#[path = "../election/cluster.rs"]
+#[expect(dead_code, reason = "the tests of the election use the rest")]
+mod cluster;
+#[path = "../demo/harness.rs"]
+#[expect(dead_code, reason = "the demo's tests use the rest")]
+mod harness;
+mod network;
+
+/// What is cut, as pairs of who sends and who does not hear it. 0 is the primary when it begins.
+type Cuts = &'static [(usize, usize)];
+
+const PARTITIONS: [(&str, usize, Cuts); 4] = [
+    ("the primary is alone", 3, &[(0, 1), (1, 0), (0, 2), (2, 0)]),
+    ("the primary is not heard", 3, &[(0, 1), (0, 2)]),
+    ("the primary hears nobody", 3, &[(1, 0), (2, 0)]),
+    (
+        "the primary is with the fewer",
+        5,
+        &[
+            (0, 2),
+            (2, 0),
+            (0, 3),
+            (3, 0),
+            (0, 4),
+            (4, 0),
+            (1, 2),
+            (2, 1),
+            (1, 3),
+            (3, 1),
+            (1, 4),
+            (4, 1),
+        ],
+    ),
+];
+
+fn main() -> ExitCode {
+    // Other test programs are asked for their tests by tools, too.
+    if std::env::args().any(|argument| argument == "--list") {
+        println!("partitions: test");
+        return ExitCode::SUCCESS;
+    }
+    if let Some(outcome) = network::enter() {
+        return outcome;
+    }
+    let wanted: Vec<_> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let chosen = |what: &str| wanted.is_empty() || wanted.iter().any(|word| what.contains(word));
+    let chosen: Vec<_> = PARTITIONS.into_iter().filter(|(what, ..)| chosen(what)).collect();
+    println!("\nrunning {} tests", chosen.len());
+    for (what, nodes, cuts) in &chosen {
+        // A failure panics: what follows it would not be run on a clean network.
+        majority_goes_on(*nodes, cuts);
+        println!("test {what} ... ok");
+    }
+    println!("\ntest result: ok. {} passed; 0 failed", chosen.len());
+    ExitCode::SUCCESS
+}
+
+/// Whoever is with a majority takes writes; the former primary takes none, serves reads, and when
+/// the network is whole again it follows, and nothing that was acknowledged is missing.
+fn majority_goes_on(nodes: usize, cuts: Cuts) {
+    let network = Network::new(nodes as u8);
+    let plan = Plan {
+        nodes,
+        cluster: "  ack: majority\n",
+        hosts: network.hosts.clone(),
+        ..Plan::default()
+    };
+    let cluster = plan.start();
+    let first = cluster.primary();
+    // The pairs are written for a primary that is the first one.
+    let place = |node: usize| (node + first) % nodes;
+    let fewer = (nodes - 1) / 2;
+    let more: Vec<_> = (fewer..nodes).map(place).collect();
+    assert_eq!(cluster.nodes[first].it.post("before").code, 201);
+    for node in cluster.others(first) {
+        cluster.until_level(node);
+    }
+    let writers: Vec<_> = (0..nodes).map(|node| Writer::start(&cluster, node)).collect();
+
+    for (from, to) in cuts {
+        network.cut(place(*from), place(*to));
+    }
+    until("the others elect one of them", || more.iter().any(|node| is_writable(&cluster, *node)));
+    assert!(!is_writable(&cluster, first), "two primaries");
+    let second = *more.iter().find(|node| is_writable(&cluster, **node)).unwrap();
+    let writes = writers[second].done();
+    until("writes are taken there", || writers[second].done() > writes);
+    assert_eq!(cluster.nodes[first].it.get("/api/entries").code, 200, "reads go on");
+    let cut_off = cluster.nodes[first].it.post("in vain");
+    assert_eq!(cut_off.code, 503, "{cut_off:?}");
+
+    for (from, to) in cuts {
+        network.mend(place(*from), place(*to));
+    }
+    (0..fewer).for_each(|node| cluster.until_level(place(node)));
+    let done: BTreeSet<_> = writers.into_iter().flat_map(Writer::stop).collect();
+    for node in 0..nodes {
+        until("every node holds all that was acknowledged", || {
+            done.is_subset(&entries(&cluster, node))
+        });
+    }
+}
+
+fn is_writable(cluster: &Cluster, node: usize) -> bool {
+    cluster.nodes[node].status().is_some_and(|status| status["writable"] == true)
+}
+
+/// All that a node's copy holds; the guestbook itself shows the newest only.
+fn entries(cluster: &Cluster, node: usize) -> BTreeSet<String> {
+    let copy = rusqlite::Connection::open(cluster.nodes[node].database()).unwrap();
+    copy.busy_timeout(Duration::from_secs(5)).unwrap();
+    let mut query = copy.prepare("SELECT text FROM entries").unwrap();
+    query.query_map((), |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+}
+
+/// A client of one node that writes all the time, and remembers what was acknowledged.
+struct Writer {
+    stop: Arc<AtomicBool>,
+    done: Arc<Mutex<Vec<String>>>,
+    thread: JoinHandle<()>,
+}
+
+impl Writer {
+    fn start(cluster: &Cluster, node: usize) -> Self {
+        let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::<Mutex<Vec<_>>>::default());
+        let (stopped, noted, at) =
+            (Arc::clone(&stop), Arc::clone(&done), cluster.nodes[node].it.url);
+        let thread = thread::spawn(move || {
+            for number in 0.. {
+                if stopped.load(Ordering::Relaxed) {
+                    return;
+                }
+                let text = format!("{number} through {at}");
+                let body = serde_json::json!({ "text": text }).to_string();
+                if exchange(at, "POST", "/api/entries", "", body.as_bytes()).code == 201 {
+                    noted.lock().unwrap().push(text);
+                }
+                thread::sleep(Duration::from_millis(20));
+            }
+        });
+        Self { stop, done, thread }
+    }
+
+    fn done(&self) -> usize {
+        self.done.lock().unwrap().len()
+    }
+
+    fn stop(self) -> Vec<String> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap();
+        std::mem::take(&mut *self.done.lock().unwrap())
+    }
+}
