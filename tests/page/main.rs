@@ -224,6 +224,7 @@ fn a_connection_that_is_lost_is_said_to_be_and_comes_back() {
     let lost = browser.value(&text_of("lost"));
     assert!(lost.as_str().unwrap().contains("Connection to node-1 lost"), "{lost}");
     assert_eq!(browser.value("document.getElementById('lost').checkVisibility()"), true);
+    browser.until(&format!("{} === 'No news from node-1'", text_of("headline")));
     browser.picture("lost");
     // Where no stream is to be had the page asks now and then.
     let full = Played::at(address, 3, Limits { streams: 0, ..Limits::default() });
