@@ -148,7 +148,7 @@ fn a_promotion_is_asked_for_first_and_wants_the_token() {
     browser.picture("refused");
     browser.press("Escape");
     browser.until("!document.getElementById('ask').open");
-    assert_eq!(browser.value("document.getElementById('token').value"), "");
+    browser.until("document.getElementById('token').value === ''");
     assert_eq!(played.steered.asked(), [""; 0]);
 
     // What the node refuses is told in its own words.
