@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+/// No moment.
+const UNKNOWN: u64 = u64::MAX;
+
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -36,9 +39,9 @@ pub struct Activity {
     start: Instant,
     limits: Limits,
     phase: AtomicU8,
-    /// Milliseconds after `start` at which the phase began.
+    /// Milliseconds after `start` at which the phase began; [`UNKNOWN`]: just now, and nobody has asked.
     since: AtomicU64,
-    /// Milliseconds after `start` since which the client has taken nothing; `u64::MAX`: it takes.
+    /// Milliseconds after `start` since which the client has taken nothing; [`UNKNOWN`]: it takes.
     stalled: AtomicU64,
     /// Everything that was answered has left: what is written next begins a message.
     flushed: AtomicBool,
@@ -55,7 +58,7 @@ impl Activity {
             // A connection that never says anything is as slow as one that speaks slowly.
             phase: AtomicU8::new(Phase::Head as u8),
             since: AtomicU64::new(0),
-            stalled: AtomicU64::new(u64::MAX),
+            stalled: AtomicU64::new(UNKNOWN),
             flushed: AtomicBool::new(true),
             tunnel: AtomicBool::new(false),
         }
@@ -70,10 +73,11 @@ impl Activity {
         }
     }
 
-    /// Bytes came in.
+    /// Bytes came in. When, is only looked up if the head does not come at once.
     pub fn received(&self) {
         if self.phase() == Phase::Idle {
-            self.enter(Phase::Head);
+            self.since.store(UNKNOWN, Relaxed);
+            self.phase.store(Phase::Head as u8, Relaxed);
         }
     }
 
@@ -84,8 +88,9 @@ impl Activity {
     }
 
     /// A response has ended.
-    pub fn idle(&self) {
-        self.enter(Phase::Idle);
+    pub fn idle(&self, now: Instant) {
+        self.since.store(self.millis(now), Relaxed);
+        self.phase.store(Phase::Idle as u8, Relaxed);
     }
 
     /// The connection carries no HTTP any more.
@@ -96,9 +101,9 @@ impl Activity {
     /// The client took what was written, or (`false`) could not.
     pub fn wrote(&self, taken: bool) {
         if taken {
-            self.stalled.store(u64::MAX, Relaxed);
-        } else if self.stalled.load(Relaxed) == u64::MAX {
-            self.stalled.store(self.now(), Relaxed);
+            self.stalled.store(UNKNOWN, Relaxed);
+        } else if self.stalled.load(Relaxed) == UNKNOWN {
+            self.stalled.store(self.millis(Instant::now()), Relaxed);
         }
     }
 
@@ -122,27 +127,29 @@ impl Activity {
             return None;
         }
         let stalled = self.stalled.load(Relaxed);
-        if stalled != u64::MAX {
+        if stalled != UNKNOWN {
             return Some(self.at(stalled) + self.limits.piece);
         }
-        let since = self.at(self.since.load(Relaxed));
         match self.phase() {
             Phase::Busy => None,
-            Phase::Head => Some(since + self.limits.head),
+            Phase::Head => Some(self.since() + self.limits.head),
             Phase::Idle => Some(match draining_since {
-                Some(drain) => since.max(drain) + self.limits.idle.min(LINGER),
-                None => since + self.limits.idle,
+                Some(drain) => self.since().max(drain) + self.limits.idle.min(LINGER),
+                None => self.since() + self.limits.idle,
             }),
         }
     }
 
-    fn enter(&self, phase: Phase) {
-        self.since.store(self.now(), Relaxed);
-        self.phase.store(phase as u8, Relaxed);
+    fn since(&self) -> Instant {
+        if self.since.load(Relaxed) == UNKNOWN {
+            self.since.store(self.millis(Instant::now()), Relaxed);
+        }
+        self.at(self.since.load(Relaxed))
     }
 
-    fn now(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX - 1)
+    fn millis(&self, at: Instant) -> u64 {
+        let passed = at.saturating_duration_since(self.start).as_millis();
+        u64::try_from(passed).unwrap_or(UNKNOWN - 1)
     }
 
     fn at(&self, millis: u64) -> Instant {
@@ -168,7 +175,7 @@ mod tests {
         activity.busy();
         assert_eq!(activity.deadline(None), None, "the application's time has other limits");
         tokio::time::advance(Duration::from_secs(50)).await;
-        activity.idle();
+        activity.idle(Instant::now());
         assert_eq!(activity.deadline(None), Some(Instant::now() + LIMITS.idle));
         tokio::time::advance(Duration::from_secs(5)).await;
         activity.received();
@@ -199,7 +206,7 @@ mod tests {
     async fn while_stopping_idle_connections_linger_shortly() {
         let activity = Activity::new(LIMITS);
         activity.busy();
-        activity.idle();
+        activity.idle(Instant::now());
         tokio::time::advance(Duration::from_secs(60)).await;
         let drain = Instant::now();
         assert_eq!(activity.deadline(Some(drain)), Some(drain + Duration::from_secs(1)));

@@ -7,13 +7,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use http::header::{CONNECTION, HeaderName, HeaderValue, UPGRADE};
 use http::response::Parts;
-use http::{HeaderMap, Response, StatusCode, Version};
-use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
+use http::{HeaderMap, Response, StatusCode};
 use tokio::time::Instant;
 
 use super::access::Logged;
-use super::body::{Answer, Attached};
+use super::body::Answer;
 use super::client::Client;
 use super::exchange::{Call, ClientResponse, Exchange};
 use super::forward;
@@ -23,7 +21,7 @@ use super::reign;
 use super::route::{self, Route};
 use super::token;
 use super::tunnel::{self, Tied};
-use super::upstream::{Connection, Reply};
+use super::upstream::Body;
 use crate::cluster::{ClusterView, Epoch};
 use crate::config::{Access, Ack, Consistency};
 use crate::rules::Class;
@@ -35,7 +33,6 @@ const LITEPILOT_REPLAY: HeaderName = HeaderName::from_static("litepilot-replay")
 
 /// Lives as long as a response is on its way; then counts it and frees what it held.
 pub struct Finish {
-    connection: Option<Connection>,
     client: Rc<Client>,
     metrics: Arc<WorkerMetrics>,
     class: Class,
@@ -48,14 +45,9 @@ pub struct Finish {
 }
 
 impl Finish {
-    /// For the answer to `exchange`; `connection` is given back once the body has come whole.
-    pub fn new(
-        exchange: &mut Exchange,
-        status: StatusCode,
-        connection: Option<Connection>,
-    ) -> Self {
+    /// For the answer to `exchange`.
+    pub fn new(exchange: &mut Exchange, status: StatusCode) -> Self {
         Self {
-            connection,
             client: exchange.client.clone(),
             metrics: exchange.worker.metrics.clone(),
             class: exchange.class,
@@ -69,18 +61,11 @@ impl Finish {
     }
 }
 
-impl Attached for Finish {
-    fn complete(mut self) {
-        if let Some(connection) = self.connection.take() {
-            connection.give_back();
-        }
-    }
-}
-
 impl Drop for Finish {
     fn drop(&mut self) {
-        self.client.activity.idle();
-        let took = self.started.elapsed();
+        let now = Instant::now();
+        self.client.activity.idle(now);
+        let took = now.duration_since(self.started);
         self.metrics.request(self.class, self.route, self.status, took);
         if self.held {
             self.metrics.held_request(took);
@@ -103,8 +88,7 @@ pub struct Outcome<'a> {
 
 impl Outcome<'_> {
     /// The answer to what was sent to this node's application.
-    pub async fn of_app(self, reply: Reply) -> Result<ClientResponse, Problem> {
-        let Reply { mut response, connection } = reply;
+    pub async fn of_app(self, mut response: Response<Body>) -> Result<ClientResponse, Problem> {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             headers::remove_ours(response.headers_mut());
             let tied = self.tied(Tied::ToClaim);
@@ -121,7 +105,6 @@ impl Outcome<'_> {
         if let Some(watch) = self.call.watch.take() {
             watch.end(&self.exchange.worker);
         }
-        headers::remove_hop_by_hop(response.headers_mut());
         headers::remove_ours(response.headers_mut());
         let (mut head, body) = response.into_parts();
         match self.exchange.class {
@@ -132,31 +115,27 @@ impl Outcome<'_> {
             Class::Read | Class::Passthrough => {}
         }
         self.exchange.mark(&mut head.headers);
-        Ok(self.pass_on(head, body, connection))
+        Ok(self.pass_on(head, body))
     }
 
     /// The answer to what was sent to the primary through its Litepilot, which has applied the rules
     /// above. The cookies are ours to set: only this node knows how the client came.
-    pub fn of_peer(self, reply: Reply) -> Result<ClientResponse, Problem> {
-        let Reply { mut response, connection } = reply;
+    pub fn of_peer(self, response: Response<Body>) -> Result<ClientResponse, Problem> {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let tied = self.tied(Tied::ToReign);
             return self.switch(response, tied);
         }
-        headers::remove_hop_by_hop(response.headers_mut());
         let (mut head, body) = response.into_parts();
         if let Some(token) = forward::token_of(&head.headers) {
             self.set_token(token, &mut head);
         }
         let route = HeaderValue::from_static(self.exchange.route.as_str());
         head.headers.insert(headers::ROUTE, route);
-        Ok(self.pass_on(head, body, connection))
+        Ok(self.pass_on(head, body))
     }
 
-    fn pass_on(self, mut head: Parts, body: Incoming, connection: Connection) -> ClientResponse {
-        // The application's protocol version is its connection's, not the client's.
-        head.version = Version::HTTP_11;
-        let finish = Finish::new(self.exchange, head.status, Some(connection));
+    fn pass_on(self, head: Parts, body: Body) -> ClientResponse {
+        let finish = Finish::new(self.exchange, head.status);
         let limit = self.exchange.worker.shared.config.body_timeout;
         Response::from_parts(head, Answer::app(body, limit, finish))
     }
@@ -274,20 +253,14 @@ impl Outcome<'_> {
     }
 
     /// 101: from here on bytes flow both ways.
-    fn switch(
-        self,
-        mut response: Response<Incoming>,
-        tied: Tied,
-    ) -> Result<ClientResponse, Problem> {
-        let Some(client_side) = self.call.upgrade.take() else {
+    fn switch(self, response: Response<Body>, tied: Tied) -> Result<ClientResponse, Problem> {
+        let (mut head, body) = response.into_parts();
+        let Some((client_side, app_side)) = self.call.upgrade.take().zip(body.into_tunnel()) else {
             return Err(Problem::new(
                 Kind::AppUnreachable,
                 "the application switched protocols without having been asked to",
             ));
         };
-        let app_side: OnUpgrade = hyper::upgrade::on(&mut response);
-        let (mut head, _) = response.into_parts();
-        headers::remove_hop_by_hop(&mut head.headers);
         head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         head.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         if !head.headers.contains_key(headers::NODE) {
@@ -298,7 +271,7 @@ impl Outcome<'_> {
         let client = self.exchange.client.clone();
         client.activity.tunnel();
         tunnel::spawn(&self.exchange.worker, client, client_side, app_side, tied);
-        let finish = Finish::new(self.exchange, head.status, None);
+        let finish = Finish::new(self.exchange, head.status);
         Ok(Response::from_parts(head, Answer::whole(Bytes::new(), finish)))
     }
 }
@@ -320,6 +293,10 @@ pub struct ReplayRequest {
 impl ReplayRequest {
     /// Takes such a wish off a response. Its fields never reach a client, whatever they say.
     pub fn take(response: &mut HeaderMap) -> Option<Self> {
+        // Looking at the few names is cheaper than looking up two.
+        if !response.keys().any(|name| *name == LITEPILOT_REPLAY || *name == FLY_REPLAY) {
+            return None;
+        }
         let asked = response.remove(LITEPILOT_REPLAY).is_some_and(|to| to == "primary");
         let fly = response.remove(FLY_REPLAY);
         if asked {

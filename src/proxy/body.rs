@@ -2,7 +2,6 @@
 //! when the other side has taken the one before. Only what may have to be sent again is kept.
 
 use std::cell::{Cell, RefCell};
-use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -17,6 +16,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::alarm::Alarm;
+use super::upstream;
 
 /// Gives each wait for the next piece of a body a limit of its own.
 struct PieceTimer {
@@ -96,8 +96,6 @@ pub enum Outgoing {
 pub struct Streamed {
     source: Rc<RefCell<Source>>,
     progress: Rc<Progress>,
-    /// Nothing is read from the client before this is ready.
-    go_ahead: Option<Pin<Box<dyn Future<Output = ()>>>>,
 }
 
 struct Source {
@@ -163,20 +161,7 @@ impl Outgoing {
         let read = (!read.is_empty()).then_some(read);
         let source = Source { read, rest, timer: PieceTimer::new(limit), touched: false };
         let source = Rc::new(RefCell::new(source));
-        Self::Streamed(Streamed { source, progress, go_ahead: None })
-    }
-
-    /// A second body with the same content, good for as long as it [can be sent](Self::is_intact).
-    pub fn copy(&self) -> Self {
-        match self {
-            Self::Empty => Self::Empty,
-            Self::Whole(data, trailers) => Self::Whole(data.clone(), trailers.clone()),
-            Self::Streamed(Streamed { source, progress, .. }) => Self::Streamed(Streamed {
-                source: source.clone(),
-                progress: progress.clone(),
-                go_ahead: None,
-            }),
-        }
+        Self::Streamed(Streamed { source, progress })
     }
 
     /// Whether all of it is still here, or still to come.
@@ -184,13 +169,6 @@ impl Outgoing {
         match self {
             Self::Empty | Self::Whole(..) => true,
             Self::Streamed(streamed) => !streamed.source.borrow().touched,
-        }
-    }
-
-    /// Has a body that is still coming wait until `go_ahead` is ready.
-    pub fn wait_for(&mut self, go_ahead: impl Future<Output = ()> + 'static) {
-        if let Self::Streamed(streamed) = self {
-            streamed.go_ahead = Some(Box::pin(go_ahead));
         }
     }
 
@@ -214,6 +192,11 @@ impl Outgoing {
 }
 
 impl Streamed {
+    /// The same body once more.
+    pub fn share(&self) -> Self {
+        Self { source: self.source.clone(), progress: self.progress.clone() }
+    }
+
     fn size_hint(&self) -> SizeHint {
         let source = self.source.borrow();
         let read = source.read.as_ref().map_or(0, |r| r.len() as u64);
@@ -223,16 +206,8 @@ impl Streamed {
         }
     }
 
-    fn is_end_stream(&self) -> bool {
-        let source = self.source.borrow();
-        source.read.is_none() && source.rest.is_end_stream()
-    }
-
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        if let Some(go_ahead) = &mut self.go_ahead {
-            ready!(go_ahead.as_mut().poll(cx));
-            self.go_ahead = None;
-        }
+    /// The next part of it.
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let progress = &self.progress;
         let source = &mut *self.source.borrow_mut();
         source.touched = true;
@@ -258,45 +233,6 @@ impl Streamed {
     }
 }
 
-impl Body for Outgoing {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        match &mut *self {
-            Self::Empty => Poll::Ready(None),
-            Self::Whole(data, trailers) => {
-                let frame = match data.take().filter(|d| !d.is_empty()) {
-                    Some(data) => Some(Frame::data(data)),
-                    None => trailers.take().map(Frame::trailers),
-                };
-                Poll::Ready(frame.map(Ok))
-            }
-            Self::Streamed(streamed) => streamed.poll_frame(cx),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Empty => true,
-            Self::Whole(data, trailers) => {
-                data.as_ref().is_none_or(Bytes::is_empty) && trailers.is_none()
-            }
-            Self::Streamed(streamed) => streamed.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Streamed(streamed) => streamed.size_hint(),
-            whole => whole.length().map_or_else(SizeHint::new, SizeHint::with_exact),
-        }
-    }
-}
-
 /// A response's body on its way to the client. Whatever is attached to it lives until the body has
 /// been passed on or the client has gone.
 pub struct Answer<A> {
@@ -307,43 +243,41 @@ pub struct Answer<A> {
 enum Content {
     Whole(Option<Bytes>),
     App {
-        body: Incoming,
+        body: upstream::Body,
         timer: PieceTimer,
     },
     /// It broke off, and why.
     Broken(Option<io::Error>),
 }
 
-/// What is told how a response's body ended.
-pub trait Attached: Unpin {
-    /// The body came to its proper end; otherwise the attachment is just dropped.
-    fn complete(self);
-}
-
-impl<A: Attached> Answer<A> {
+impl<A> Answer<A> {
     /// A body of ours.
     pub fn whole(data: Bytes, attached: A) -> Self {
         Self { content: Content::Whole(Some(data)), attached: Some(attached) }
     }
 
     /// An application's body.
-    pub fn app(body: Incoming, limit: Duration, attached: A) -> Self {
+    pub fn app(body: upstream::Body, limit: Duration, attached: A) -> Self {
         let content = Content::App { body, timer: PieceTimer::new(limit) };
         let mut answer = Self { content, attached: Some(attached) };
-        if answer.is_end_stream() {
-            answer.complete();
+        if answer.content.is_at_end() {
+            answer.attached = None;
         }
         answer
     }
+}
 
-    fn complete(&mut self) {
-        if let Some(attached) = self.attached.take() {
-            attached.complete();
+impl Content {
+    fn is_at_end(&self) -> bool {
+        match self {
+            Self::Whole(data) => data.as_ref().is_none_or(Bytes::is_empty),
+            Self::App { body, .. } => body.is_end_stream(),
+            Self::Broken(why) => why.is_none(),
         }
     }
 }
 
-impl<A: Attached> Body for Answer<A> {
+impl<A: Unpin> Body for Answer<A> {
     type Data = Bytes;
     type Error = io::Error;
 
@@ -374,18 +308,14 @@ impl<A: Attached> Body for Answer<A> {
             Content::Broken(why) => why.take().map(Err),
         };
         let failed = frame.as_ref().is_some_and(Result::is_err);
-        if !failed && (frame.is_none() || self.is_end_stream()) {
-            self.complete();
+        if !failed && (frame.is_none() || self.content.is_at_end()) {
+            self.attached = None;
         }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.content {
-            Content::Whole(data) => data.as_ref().is_none_or(Bytes::is_empty),
-            Content::App { body, .. } => body.is_end_stream(),
-            Content::Broken(why) => why.is_none(),
-        }
+        self.content.is_at_end()
     }
 
     fn size_hint(&self) -> SizeHint {

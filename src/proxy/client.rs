@@ -23,9 +23,10 @@ use super::activity::{Activity, Limits, Phase};
 use super::alarm::Alarm;
 use super::client_io::ClientIo;
 use super::exchange::{self, Served};
-use super::headers::{ClientHeaders, Trust};
+use super::headers::{ClientHeaders, Found, Trust};
 use super::problem::{Kind, Problem};
 use super::receive;
+use super::upstream::Lines;
 use super::worker::Worker;
 use crate::peer;
 use crate::telemetry::metrics::WorkerMetrics;
@@ -51,16 +52,21 @@ impl Client {
         self.headers.as_ref().map_or("peer", ClientHeaders::address)
     }
 
-    /// Says on a request who the client is.
-    pub fn describe(&self, request: &mut HeaderMap) {
+    /// Whose word about the client counts.
+    pub fn trust(&self) -> Trust {
+        self.headers.as_ref().map_or(Trust::Peer, ClientHeaders::trust)
+    }
+
+    /// Says who the client is, beside what is left of its own words in a request.
+    pub fn describe(&self, request: &mut HeaderMap, found: Found, lines: &mut Lines) {
         if let Some(headers) = &self.headers {
-            headers.apply(request);
+            headers.describe(request, found, lines);
         }
     }
 
     /// Whether the client came over TLS, here or at a trusted proxy.
-    pub fn is_over_tls(&self, request: &HeaderMap) -> bool {
-        self.headers.as_ref().is_some_and(|headers| headers.over_tls(request))
+    pub fn is_over_tls(&self, request: &HeaderMap, found: Found) -> bool {
+        self.headers.as_ref().is_some_and(|headers| headers.over_tls(request, found))
     }
 }
 

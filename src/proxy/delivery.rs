@@ -6,20 +6,18 @@
 use std::io;
 use std::time::Duration;
 
-use http::header::{EXPECT, HeaderValue};
-use http::{HeaderMap, StatusCode};
+use http::Response;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout_at};
 
 use super::answer::{Outcome, ReplayRequest};
 use super::exchange::{Call, ClientResponse, Exchange};
-use super::forward::{FLY_REPLAY_SRC, FORWARDED, Forwarded, Refusal};
-use super::headers;
+use super::forward::{FLY_REPLAY_SRC, Forwarded, Refusal};
 use super::hold::Place;
 use super::problem::{Kind, Problem};
 use super::reign;
 use super::route::{self, Decision, Route};
-use super::upstream::{self, BoxedRequest, Failure, Reply, Sending};
+use super::upstream::{Body, Failure, Request, Sending};
 use super::worker::Seen;
 use crate::cluster::{ClusterView, Primary};
 use crate::rules::Class;
@@ -43,13 +41,13 @@ pub enum Attempt {
     /// With an answer.
     Answered(ClientResponse),
     /// Without the request having done anything.
-    Again(BoxedRequest),
+    Again,
 }
 
 impl Delivery<'_> {
     /// Sends the request where it belongs now, or waits for that to change. What is rarely done is
     /// boxed: the future of a request is moved, and should be small.
-    pub async fn attempt(&mut self, request: BoxedRequest) -> Result<Attempt, Problem> {
+    pub async fn attempt(&mut self, request: &mut Request) -> Result<Attempt, Problem> {
         let seen = self.exchange.worker.seen();
         let takes_writes = seen.view.takes_writes();
         match self.decide(&seen.view, takes_writes) {
@@ -62,7 +60,7 @@ impl Delivery<'_> {
             Decision::HereAfter(token) => Box::pin(self.wait_for_token(token)).await,
             Decision::Hold => Box::pin(self.hold_for_primary(&seen.view)).await?,
         }
-        Ok(Attempt::Again(request))
+        Ok(Attempt::Again)
     }
 
     fn decide(&self, view: &ClusterView, takes_writes: bool) -> Decision {
@@ -89,7 +87,7 @@ impl Delivery<'_> {
     /// `takes_writes`: this node did when that was decided.
     async fn here(
         &mut self,
-        mut request: BoxedRequest,
+        request: &mut Request,
         seen: &Seen,
         takes_writes: bool,
     ) -> Result<Attempt, Problem> {
@@ -97,23 +95,20 @@ impl Delivery<'_> {
         let is_write = exchange.class == Class::Write;
         let under_way = if is_write { exchange.enter(&seen.view) } else { None };
         if is_write && under_way.is_none() {
-            return Ok(Attempt::Again(request));
+            return Ok(Attempt::Again);
         }
-        // What an attempt at the primary told its Litepilot is not for an application.
-        request.headers_mut().remove(FORWARDED);
-        tell_role(request.headers_mut(), seen);
-        exchange.watch(&mut self.call, &request, takes_writes);
+        request.tell(seen.told.clone());
+        exchange.watch(&mut self.call, request, takes_writes);
         // On the primary too: it may cease to be it before the application answers.
         let may_replay =
             exchange.class != Class::Passthrough && exchange.worker.shared.dialer.is_some();
-        let spare = may_replay.then(|| upstream::copy(&request));
         match exchange.worker.app.send(request, exchange.sending(&self.call)).await {
-            Ok(mut reply) => {
-                if let Some(spare) = spare
+            Ok(mut response) => {
+                if may_replay
                     && !(takes_writes && exchange.worker.seen().view.takes_writes())
-                    && let Some(replay) = ReplayRequest::take(reply.response.headers_mut())
+                    && let Some(replay) = ReplayRequest::take(response.headers_mut())
                 {
-                    return self.replay(replay, spare);
+                    return self.replay(replay, request);
                 }
                 exchange.route = match (exchange.class, &self.call.replay) {
                     (Class::Passthrough, _) => Route::Passthrough,
@@ -121,23 +116,23 @@ impl Delivery<'_> {
                     _ => Route::Local,
                 };
                 let outcome = Outcome { exchange, call: &mut self.call, view: &seen.view };
-                outcome.of_app(reply).await.map(Attempt::Answered)
+                outcome.of_app(response).await.map(Attempt::Answered)
             }
-            Err(Failure::Unreached(unsent, why)) if exchange.class != Class::Passthrough => {
+            Err(Failure::Unreached(why)) if exchange.class != Class::Passthrough => {
                 drop(under_way);
                 self.call.insist = true;
                 if !self.is_elsewhere(&seen.view) {
                     Box::pin(self.hold_for_app(&why, &seen.view)).await?;
                 }
-                Ok(Attempt::Again(unsent))
+                Ok(Attempt::Again)
             }
             Err(failure) => Err(exchange.failed(&self.call, failure)),
         }
     }
 
     /// The application here says that it did nothing, and that the primary's has to.
-    fn replay(&mut self, replay: ReplayRequest, spare: BoxedRequest) -> Result<Attempt, Problem> {
-        if !spare.body().is_intact() {
+    fn replay(&mut self, replay: ReplayRequest, request: &Request) -> Result<Attempt, Problem> {
+        if !request.body().is_intact() {
             return Err(Problem::new(
                 Kind::BodyTooLargeToReplay,
                 "the application asked for a replay on the primary, but the body is larger than \
@@ -148,12 +143,12 @@ impl Delivery<'_> {
         self.exchange.class = Class::Write;
         self.call.ask.class = Class::Write;
         self.call.replay = Some(replay);
-        Ok(Attempt::Again(spare))
+        Ok(Attempt::Again)
     }
 
     async fn at_primary(
         &mut self,
-        mut request: BoxedRequest,
+        request: &mut Request,
         view: &ClusterView,
         primary: &Primary,
     ) -> Result<Attempt, Problem> {
@@ -163,22 +158,21 @@ impl Delivery<'_> {
                 "this node knows no address of the primary",
             ));
         };
-        self.address_to(request.headers_mut(), primary);
-        let spare = upstream::copy(&request);
+        self.address_to(request, primary);
         let sending = self.exchange.sending(&self.call);
         let views = self.exchange.worker.shared.view.clone();
         let answered = tokio::select! {
             biased;
-            answered = origin.send(with_go_ahead(request), sending) => answered,
-            () = reign::superseded(views, primary.epoch) => return unanswered(spare, sending),
+            answered = origin.send(request, sending) => answered,
+            () = reign::superseded(views, primary.epoch) => return unanswered(request, sending),
         };
         match answered {
-            Ok(reply) => self.peer_answered(reply, spare, view).await,
-            Err(Failure::Unreached(unsent, why)) => {
+            Ok(response) => self.peer_answered(response, request, view).await,
+            Err(Failure::Unreached(why)) => {
                 let detail = format!("cannot connect to the primary, {}: {why}", primary.node);
                 let problem = Problem::new(Kind::PrimaryUnreachable, detail).retry_safe(true);
                 self.hold_briefly(problem, view).await?;
-                Ok(Attempt::Again(unsent))
+                Ok(Attempt::Again)
             }
             Err(Failure::Broken(why)) => {
                 let detail =
@@ -196,31 +190,30 @@ impl Delivery<'_> {
 
     async fn peer_answered(
         &mut self,
-        reply: Reply,
-        spare: BoxedRequest,
+        response: Response<Body>,
+        request: &Request,
         view: &ClusterView,
     ) -> Result<Attempt, Problem> {
-        let Some(refusal) = Refusal::of(&reply.response) else {
+        let Some(refusal) = Refusal::of(&response) else {
             let exchange = &mut *self.exchange;
             exchange.route = match self.call.replay {
                 Some(_) => Route::Replayed,
                 None => Route::Primary,
             };
             let outcome = Outcome { exchange, call: &mut self.call, view };
-            return outcome.of_peer(reply).map(Attempt::Answered);
+            return outcome.of_peer(response).map(Attempt::Answered);
         };
-        reply.connection.give_back();
         let problem = refused(refusal);
-        if !spare.body().is_intact() {
+        if !request.body().is_intact() {
             // A part of it has gone already: what is left must not pass for the whole.
             return Err(problem);
         }
         self.hold_briefly(problem, view).await?;
-        Ok(Attempt::Again(spare))
+        Ok(Attempt::Again)
     }
 
     /// Tells the primary what was found out about the request.
-    fn address_to(&self, fields: &mut HeaderMap, primary: &Primary) {
+    fn address_to(&self, request: &mut Request, primary: &Primary) {
         let forwarded = Forwarded {
             epoch: primary.epoch,
             class: self.exchange.class,
@@ -229,9 +222,11 @@ impl Delivery<'_> {
             malformed: self.call.malformed_token,
             ack: self.call.ack,
         };
-        forwarded.set(fields);
+        request.tell(forwarded.to_lines());
         if let Some(replay) = &self.call.replay {
-            fields.insert(FLY_REPLAY_SRC, replay.source(&self.exchange.worker.shared.node));
+            request
+                .headers_mut()
+                .insert(FLY_REPLAY_SRC, replay.source(&self.exchange.worker.shared.node));
         }
     }
 
@@ -335,10 +330,10 @@ async fn changed(mut views: watch::Receiver<ClusterView>, from: &ClusterView) {
 }
 
 /// There is a later primary, and no answer of the one that was asked: it may be cut off.
-fn unanswered(spare: BoxedRequest, sending: Sending) -> Result<Attempt, Problem> {
+fn unanswered(request: &Request, sending: Sending) -> Result<Attempt, Problem> {
     let detail = "another node became the primary before the former one had answered";
     match sending {
-        Sending::Repeatable if spare.body().is_intact() => Ok(Attempt::Again(spare)),
+        Sending::Repeatable if request.body().is_intact() => Ok(Attempt::Again),
         Sending::Repeatable => Err(Problem::new(Kind::PrimaryUnreachable, detail).retry_safe(true)),
         _ => Err(Problem::new(Kind::WriteOutcomeUnknown, detail)),
     }
@@ -361,35 +356,4 @@ fn refused(refusal: Refusal) -> Problem {
         ),
     };
     problem.after_waiting()
-}
-
-/// A body that is not kept waits until the primary has accepted the request (RFC 9110, 10.1.1), so
-/// that a refused one can still go elsewhere.
-fn with_go_ahead(mut request: BoxedRequest) -> BoxedRequest {
-    if request.body().progress().is_none() {
-        return request;
-    }
-    request.headers_mut().insert(EXPECT, HeaderValue::from_static("100-continue"));
-    let (open, mut opened) = watch::channel(false);
-    hyper::ext::on_informational(&mut request, move |response| {
-        if response.status() == StatusCode::CONTINUE {
-            open.send_replace(true);
-        }
-    });
-    request.body_mut().wait_for(async move {
-        if opened.wait_for(|open| *open).await.is_err() {
-            // Answered without a go-ahead: the body is not wanted.
-            std::future::pending::<()>().await;
-        }
-    });
-    request
-}
-
-/// Tells the application what this node is at this moment.
-pub(super) fn tell_role(fields: &mut HeaderMap, seen: &Seen) {
-    fields.insert(headers::ROLE, seen.role.clone());
-    match &seen.primary {
-        Some(primary) => fields.insert(headers::PRIMARY, primary.clone()),
-        None => fields.remove(headers::PRIMARY),
-    };
 }

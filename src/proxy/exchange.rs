@@ -3,15 +3,14 @@
 
 use std::cell::Cell;
 use std::convert::Infallible;
+use std::mem;
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{
-    ACCEPT, CONNECTION, CONTENT_LENGTH, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{ACCEPT, CONNECTION, HeaderValue, TE, UPGRADE};
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, Method, Response};
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
@@ -29,7 +28,7 @@ use super::route::{Ask, Route};
 use super::suspects::Watch;
 use super::token::{self, Carried};
 use super::trace;
-use super::upstream::{BoxedRequest, Failure, Sending};
+use super::upstream::{Failure, Lines, Request, Sending};
 use super::worker::Worker;
 use super::writes::UnderWay;
 use crate::cluster::ClusterView;
@@ -40,6 +39,8 @@ use crate::telemetry::metrics::Held;
 /// A response on its way to a client, or to the peer whose client it is.
 pub type ClientResponse = Response<Answer<Finish>>;
 
+/// Bytes that we usually add to the head of a request.
+const LINES: usize = 256;
 /// How often a request may pass through Litepilots before it is taken for one that goes in a circle,
 /// as when `proxy.target` names a Litepilot.
 const MAX_HOPS: u64 = 8;
@@ -90,21 +91,22 @@ pub type Served = Result<ClientResponse, Infallible>;
 pub fn serve(
     worker: Rc<Worker>,
     client: Rc<Client>,
-    mut request: Request<Incoming>,
+    mut request: http::Request<Incoming>,
 ) -> impl Future<Output = Served> {
     client.activity.busy();
     let request_id = trace::name(request.headers_mut(), &worker.numbers);
-    let accept = request.headers().get(ACCEPT).cloned();
     let mut exchange = Exchange::new(worker, client);
-    let begun = exchange.begin(request, &request_id);
+    let (mut head, body) = request.into_parts();
+    let begun = exchange.begin(&mut head, &request_id).unwrap_or_else(|problem| {
+        let accept = head.headers.get(ACCEPT);
+        Begun::Answered(Box::new(exchange.refuse(&problem, accept)))
+    });
+    let body = (!body.is_end_stream()).then_some(body);
     async move {
-        let answered = match begun {
-            Ok(Begun::Answered(response)) => Ok(*response),
-            Ok(Begun::Accepted(accepted)) => exchange.carry_out(accepted).await,
-            Err(problem) => Err(problem),
+        let mut answer = match begun {
+            Begun::Answered(response) => *response,
+            Begun::Accepted(request, call) => exchange.carry_out(request, call, body).await,
         };
-        let mut answer =
-            answered.unwrap_or_else(|problem| exchange.refuse(&problem, accept.as_ref()));
         trace::tell(request_id, answer.headers_mut());
         Ok(answer)
     }
@@ -112,19 +114,10 @@ pub fn serve(
 
 /// A request of which the head was looked at.
 enum Begun {
-    /// It was for us.
+    /// It was for us, or is refused.
     Answered(Box<ClientResponse>),
     /// It is for an application.
-    Accepted(Box<Accepted>),
-}
-
-/// A request for an application.
-struct Accepted {
-    head: Parts,
-    body: Option<Incoming>,
-    call: Box<Call>,
-    carried: Carried,
-    hops: u64,
+    Accepted(Box<Request>, Box<Call>),
 }
 
 impl Exchange {
@@ -135,12 +128,7 @@ impl Exchange {
         Self { worker, client, class, route, started, held, logged: None }
     }
 
-    fn begin(
-        &mut self,
-        request: Request<Incoming>,
-        request_id: &HeaderValue,
-    ) -> Result<Begun, Problem> {
-        let (mut head, body) = request.into_parts();
+    fn begin(&mut self, head: &mut Parts, request_id: &HeaderValue) -> Result<Begun, Problem> {
         if self.worker.shared.access_log.any() {
             self.logged = Some(Box::new(Logged {
                 client: self.client.name().to_owned(),
@@ -149,40 +137,72 @@ impl Exchange {
                 request_id: request_id.clone(),
             }));
         }
-        let upgrade = request::check(&mut head)?;
-        if health::is_asked(&head) {
+        let upgrade = request::check(head)?;
+        if health::is_asked(head) {
             return Ok(Begun::Answered(Box::new(self.own(health::answer(&self.worker)))));
         }
-        let hops = hops(&head.headers)?;
-        let (call, carried) = self.call(&mut head, upgrade)?;
-        Ok(Begun::Accepted(Box::new(Accepted { head, body: Some(body), call, carried, hops })))
+        let speaks_to_us = headers::speak_to_us(&head.headers);
+        let hops = if speaks_to_us { hops(&head.headers)? } else { 0 };
+        let (mut call, carried) = self.call(head, upgrade, speaks_to_us)?;
+        let mut lines = Lines::with_capacity(LINES);
+        lines.add(&headers::HOPS, &next_hop(hops));
+        let request = self.outgoing(head, &mut call, carried, lines);
+        Ok(Begun::Accepted(request, call))
     }
 
-    async fn carry_out(&mut self, mut accepted: Box<Accepted>) -> Result<ClientResponse, Problem> {
-        let body = match accepted.body.take() {
-            Some(body) if !body.is_end_stream() => Box::pin(self.read_body(body)).await?,
-            _ => Outgoing::Empty,
-        };
-        let (mut request, call) = self.compose(*accepted, body);
+    async fn carry_out(
+        &mut self,
+        mut request: Box<Request>,
+        call: Box<Call>,
+        body: Option<Incoming>,
+    ) -> ClientResponse {
+        match self.deliver(&mut request, call, body).await {
+            Ok(response) => response,
+            Err(problem) => self.refuse(&problem, request.headers().get(ACCEPT)),
+        }
+    }
+
+    async fn deliver(
+        &mut self,
+        request: &mut Request,
+        call: Box<Call>,
+        body: Option<Incoming>,
+    ) -> Result<ClientResponse, Problem> {
+        if let Some(body) = body {
+            request.set_body(Box::pin(self.read_body(body)).await?);
+        }
         // An endless wait is impossible: whatever is tried ends at `give_up` or with an answer.
         let mut delivery = Delivery { exchange: self, call, pause: FIRST_PAUSE };
         loop {
-            match delivery.attempt(request).await? {
-                Attempt::Answered(response) => return Ok(response),
-                Attempt::Again(again) => request = again,
+            if let Attempt::Answered(response) = delivery.attempt(request).await? {
+                return Ok(response);
             }
         }
     }
 
-    /// Makes the request that an application gets.
-    fn compose(&self, accepted: Accepted, body: Outgoing) -> (BoxedRequest, Box<Call>) {
-        let Accepted { head, call, carried, hops, .. } = accepted;
-        let request = outgoing(head, body, call.upgrade.is_some(), |fields| {
-            carried.strip(fields);
-            self.client.describe(fields);
-            fields.insert(headers::HOPS, next_hop(hops));
-        });
-        (request, call)
+    /// Turns a request that came into one that goes on, with `lines` added to it, less the token that
+    /// it `carried` and without its body.
+    pub(super) fn outgoing(
+        &self,
+        head: &mut Parts,
+        call: &mut Call,
+        carried: Carried,
+        mut lines: Lines,
+    ) -> Box<Request> {
+        let mut fields = mem::take(&mut head.headers);
+        let found = headers::clean(&mut fields, self.client.trust());
+        carried.strip(&mut fields, &mut lines);
+        call.over_tls = self.client.is_over_tls(&fields, found);
+        self.client.describe(&mut fields, found, &mut lines);
+        if call.upgrade.is_some() {
+            lines.add(&CONNECTION, &HeaderValue::from_static("upgrade"));
+            lines.add(&UPGRADE, &HeaderValue::from_static("websocket"));
+        } else if found.trailers {
+            lines.add(&TE, &HeaderValue::from_static("trailers"));
+            lines.add(&CONNECTION, &HeaderValue::from_static("te"));
+        }
+        let (method, target) = (mem::take(&mut head.method), mem::take(&mut head.uri));
+        Box::new(Request::new(method, target, fields, lines, found.length))
     }
 
     /// Reads what the head says about the request itself.
@@ -190,6 +210,7 @@ impl Exchange {
         &mut self,
         head: &mut Parts,
         upgrade: Upgrade,
+        speaks_to_us: bool,
     ) -> Result<(Box<Call>, Carried), Problem> {
         let rules = self.worker.rules();
         let verdict = rules
@@ -197,14 +218,14 @@ impl Exchange {
             .map_err(|why| Problem::new(Kind::BadRequest, why.to_string()))?;
         self.class = verdict.class;
         let config = &self.worker.shared.config;
-        let carried = token::find(&head.headers);
-        let consistency = verdict.consistency.or_else(|| asked_consistency(&head.headers));
-        let consistency = consistency.unwrap_or(config.consistency);
+        let carried = token::find(&head.headers, speaks_to_us);
+        let asked = if speaks_to_us { asked_consistency(&head.headers) } else { None };
+        let consistency = verdict.consistency.or(asked).unwrap_or(config.consistency);
         let call = Call {
             ask: Ask { class: verdict.class, consistency, token: carried.token },
             malformed_token: carried.malformed,
             ack: verdict.ack.unwrap_or(self.worker.shared.ack.level),
-            over_tls: self.client.is_over_tls(&head.headers),
+            over_tls: false,
             upgrade: match upgrade {
                 Upgrade::WebSocket => head.extensions.remove::<OnUpgrade>(),
                 Upgrade::None => None,
@@ -247,9 +268,9 @@ impl Exchange {
     }
 
     /// Watches a read that goes to the application of the primary.
-    pub(super) fn watch(&self, call: &mut Call, request: &BoxedRequest, takes_writes: bool) {
+    pub(super) fn watch(&self, call: &mut Call, request: &Request, takes_writes: bool) {
         if self.class == Class::Read && takes_writes {
-            call.watch = Watch::begin(&self.worker, request.method(), request.uri(), call.rule);
+            call.watch = Watch::begin(&self.worker, request.method(), request.target(), call.rule);
         }
     }
 
@@ -270,7 +291,7 @@ impl Exchange {
     pub(super) fn failed(&self, call: &Call, failure: Failure) -> Problem {
         let repeatable = self.sending(call) == Sending::Repeatable;
         match failure {
-            Failure::Unreached(_, why) => self.app_down(&why),
+            Failure::Unreached(why) => self.app_down(&why),
             Failure::Timeout => {
                 Problem::new(Kind::AppTimeout, "the application did not answer in time")
                     .retry_safe(repeatable)
@@ -303,7 +324,7 @@ impl Exchange {
     pub(super) fn own(&mut self, response: Response<Bytes>) -> ClientResponse {
         let (mut head, body) = response.into_parts();
         self.mark(&mut head.headers);
-        let finish = Finish::new(self, head.status, None);
+        let finish = Finish::new(self, head.status);
         Response::from_parts(head, Answer::whole(body, finish))
     }
 
@@ -321,42 +342,6 @@ impl Exchange {
         headers.insert(headers::NODE, self.worker.node.clone());
         headers.insert(headers::ROUTE, HeaderValue::from_static(self.route.as_str()));
     }
-}
-
-/// Turns a request that came into one that goes on. `change` edits its fields between the removal of
-/// what concerns the incoming connection and the setting of what concerns the outgoing one.
-pub(super) fn outgoing(
-    head: Parts,
-    body: Outgoing,
-    upgrade: bool,
-    change: impl FnOnce(&mut HeaderMap),
-) -> BoxedRequest {
-    let mut fields = head.headers;
-    let takes_trailers = fields.get(TE).is_some_and(|te| te.as_bytes() == b"trailers");
-    let had_length = headers::remove_framing(&mut fields);
-    headers::remove_hop_by_hop(&mut fields);
-    change(&mut fields);
-    if upgrade {
-        fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        fields.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    } else if takes_trailers {
-        fields.insert(TE, HeaderValue::from_static("trailers"));
-        fields.insert(CONNECTION, HeaderValue::from_static("te"));
-    }
-    match body.length() {
-        None => {
-            fields.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-        }
-        Some(0) if !had_length => {}
-        Some(length) => {
-            fields.insert(CONTENT_LENGTH, HeaderValue::from(length));
-        }
-    }
-    let mut request = Box::new(Request::new(body));
-    *request.method_mut() = head.method;
-    *request.uri_mut() = head.uri;
-    *request.headers_mut() = fields;
-    request
 }
 
 /// How many Litepilots the request has passed through before this one.

@@ -4,10 +4,13 @@
 //! hands over to its application, at once, if it is the primary of the epoch that the entry believes
 //! in; else it refuses before its application sees a byte, and only that lets the entry try again.
 
+use std::rc::Rc;
+
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use super::token;
+use super::upstream::Lines;
 use crate::cluster::{ClusterView, Epoch};
 use crate::config::{Ack, Consistency};
 use crate::rules::Class;
@@ -41,12 +44,17 @@ pub struct Forwarded {
 }
 
 impl Forwarded {
-    /// Puts it on a request.
-    pub fn set(&self, headers: &mut HeaderMap) {
-        let text = serde_json::to_string(self).ok();
-        if let Some(value) = text.and_then(|text| HeaderValue::try_from(text).ok()) {
-            headers.insert(FORWARDED, value);
+    /// As a field of a request.
+    pub fn to_lines(&self) -> Rc<Lines> {
+        let mut lines = Lines::default();
+        if let Some(value) = self.value() {
+            lines.add(&FORWARDED, &value);
         }
+        Rc::new(lines)
+    }
+
+    fn value(&self) -> Option<HeaderValue> {
+        HeaderValue::try_from(serde_json::to_string(self).ok()?).ok()
     }
 
     /// Takes it off a request.
@@ -138,7 +146,7 @@ mod tests {
     #[test]
     fn arrives_as_it_left() {
         let mut headers = HeaderMap::new();
-        forwarded(3).set(&mut headers);
+        headers.insert(FORWARDED, forwarded(3).value().unwrap());
         assert_eq!(Forwarded::take(&mut headers), Some(forwarded(3)));
         assert!(headers.is_empty());
         let older = r#"{"epoch":3,"class":"write","consistency":"monotonic","token":null}"#;

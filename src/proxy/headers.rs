@@ -1,19 +1,16 @@
 //! What is taken out of and put into heads on their way through.
 //!
-//! Order matters: what `Connection` names goes first, then hop-by-hop fields, then whatever a client
-//! must not be able to say, and only then ours are set (else a client could have ours removed).
+//! Order matters: what `Connection` names goes first, then hop-by-hop fields and whatever a client must
+//! not be able to say, and only then ours are added (else a client could have ours removed).
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
-    TE, TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{CONNECTION, HOST, HeaderName, TE};
 use http::{HeaderMap, HeaderValue};
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+use super::upstream::Lines;
+
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -38,34 +35,137 @@ pub const ACK: HeaderName = HeaderName::from_static("litepilot-ack");
 /// `Litepilot-Lost-Write`: what the client's token stood for was lost in a failover.
 pub const LOST_WRITE: HeaderName = HeaderName::from_static("litepilot-lost-write");
 
-/// Removes the fields that concern one connection only (RFC 9110, 7.6.1): those that `Connection`
-/// names, and the known ones. `Trailer` stays, since trailers are passed on.
-pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if let http::header::Entry::Occupied(connection) = headers.entry(CONNECTION) {
-        let (_, lines) = connection.remove_entry_mult();
-        let named: Vec<HeaderName> = lines
-            .flat_map(|line| {
-                line.as_bytes()
-                    .split(|b| *b == b',')
-                    .map(<[u8]>::trim_ascii)
-                    .filter(|token| !is_connection_option(token))
-                    .filter_map(|token| HeaderName::from_bytes(token).ok())
-                    .collect::<Vec<_>>()
-            })
-            .collect();
-        // A client may not have the request's target taken away under our hands.
-        for name in named.iter().filter(|name| **name != HOST) {
-            headers.remove(name);
+/// Whether a field concerns one connection only (RFC 9110, 7.6.1). `Trailer` does not, since trailers
+/// are passed on.
+pub fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
+/// The other fields that a line of `Connection` says concern this connection only.
+pub fn named_by(connection: &HeaderValue) -> impl Iterator<Item = HeaderName> {
+    let options = connection.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii);
+    let names = options.filter(|option| !is_connection_option(option));
+    // Nobody may have the request's target taken away under our hands.
+    names.filter_map(|name| HeaderName::from_bytes(name).ok()).filter(|name| name != HOST)
+}
+
+/// What was found in a request while it was cleaned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Its sender said how long its body is.
+    pub length: bool,
+    /// Its sender takes trailers.
+    pub trailers: bool,
+    forwarded_for: bool,
+    forwarded_proto: bool,
+    forwarded_port: bool,
+    forwarded_host: bool,
+}
+
+/// Removes from a request what concerns only the connection that it came on, its framing, since what
+/// goes out is framed by what is sent, and what its sender must not be able to say. `Connection` cannot
+/// take away what is added later.
+pub fn clean(request: &mut HeaderMap, trust: Trust) -> Found {
+    let mut found = Found::default();
+    // Nothing is allocated as long as nothing is unwanted.
+    let mut unwanted: Vec<HeaderName> = Vec::new();
+    let mut named: Vec<HeaderName> = Vec::new();
+    let mut forged = false;
+    for name in request.keys() {
+        // Cheap first: nearly every field that a browser sends ends here.
+        let first = name.as_str().as_bytes()[0];
+        if !matches!(first, b'c' | b'e' | b'f' | b'h' | b'k' | b'l' | b'p' | b't' | b'u' | b'x') {
+            continue;
+        }
+        found.note(name.as_str());
+        if *name == TE {
+            found.trailers = request.get(TE).is_some_and(|te| te.as_bytes() == b"trailers");
+        } else if *name == CONNECTION {
+            named = request.get_all(CONNECTION).iter().flat_map(named_by).collect();
+        }
+        let text = name.as_str();
+        let known = is_hop_by_hop(text) || matches!(text, "content-length" | "expect");
+        let claim = Claim::of(text);
+        if known || claim.is_some_and(|claim| !trust.believes(claim, name)) {
+            forged |= trust == Trust::Nobody && claim == Some(Claim::Forwarding);
+            unwanted.push(name.clone());
         }
     }
-    // One pass, since most messages hold none of them, and looking up each costs more.
-    remove_where(headers, |name| {
-        [KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, UPGRADE]
-            .contains(name)
-    });
-    // Where there is a coding a length means nothing (RFC 9112, 6.3), and would now mean something.
-    if headers.remove(TRANSFER_ENCODING).is_some() {
-        headers.remove(CONTENT_LENGTH);
+    for name in unwanted.iter().chain(&named) {
+        request.remove(name);
+        found.forget(name.as_str());
+    }
+    if forged {
+        warn_of_untrusted_forwarding();
+    }
+    found
+}
+
+impl Found {
+    fn note(&mut self, name: &str) {
+        self.length |= name == "content-length";
+        self.set_forwarded(name, true);
+    }
+
+    /// The field is there no more.
+    fn forget(&mut self, name: &str) {
+        self.set_forwarded(name, false);
+    }
+
+    fn set_forwarded(&mut self, name: &str, there: bool) {
+        match name {
+            "x-forwarded-for" => self.forwarded_for = there,
+            "x-forwarded-proto" => self.forwarded_proto = there,
+            "x-forwarded-port" => self.forwarded_port = there,
+            "x-forwarded-host" => self.forwarded_host = there,
+            _ => {}
+        }
+    }
+}
+
+/// What a request's field could make an application believe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Claim {
+    /// What only Litepilot says.
+    Ours,
+    /// What only Litepilot says with a replay.
+    Replay,
+    /// Where the request comes from.
+    Forwarding,
+    /// What it would take for one of those, or for the message's framing: WSGI and CGI turn `-` into
+    /// `_`.
+    Disguised,
+}
+
+impl Claim {
+    fn of(name: &str) -> Option<Self> {
+        if name.contains('_') {
+            return Self::of_disguised(&name.replace('_', "-"));
+        }
+        if is_ours(name.as_bytes()) {
+            Some(Self::Ours)
+        } else if matches!(name, "fly-replay-src" | "fly-replay-failed") {
+            Some(Self::Replay)
+        } else if name.starts_with("x-forwarded-") || matches!(name, "forwarded" | "x-real-ip") {
+            Some(Self::Forwarding)
+        } else {
+            None
+        }
+    }
+
+    fn of_disguised(plain: &str) -> Option<Self> {
+        let framing = matches!(plain, "content-length" | "transfer-encoding" | "host");
+        (framing || Self::of(plain).is_some()).then_some(Self::Disguised)
     }
 }
 
@@ -90,6 +190,20 @@ pub enum Trust {
     Nobody,
     /// A proxy listed in `proxy.trusted`: we add to what it says.
     Proxy,
+    /// Another Litepilot: it has said all that there is to say, but for what this node is.
+    Peer,
+}
+
+impl Trust {
+    fn believes(self, claim: Claim, name: &HeaderName) -> bool {
+        match (self, claim) {
+            (Self::Nobody, _) | (Self::Proxy, Claim::Ours | Claim::Replay | Claim::Disguised) => {
+                false
+            }
+            (Self::Proxy, Claim::Forwarding) => true,
+            (Self::Peer, _) => *name != ROLE && *name != PRIMARY,
+        }
+    }
 }
 
 /// The connection a request came on, as the application will be told of it.
@@ -118,56 +232,53 @@ impl ClientHeaders {
         }
     }
 
+    /// Whose word counts.
+    pub fn trust(&self) -> Trust {
+        self.trust
+    }
+
     /// The address of the one who connected.
     pub fn address(&self) -> &str {
         self.address.to_str().unwrap_or("unknown")
     }
 
     /// Whether the client came over TLS, here or at a trusted proxy.
-    pub fn over_tls(&self, request: &HeaderMap) -> bool {
-        let claimed =
-            (self.trust == Trust::Proxy).then(|| request.get(X_FORWARDED_PROTO)).flatten();
+    pub fn over_tls(&self, request: &HeaderMap, found: Found) -> bool {
+        let believed = self.trust == Trust::Proxy && found.forwarded_proto;
+        let claimed = if believed { request.get(X_FORWARDED_PROTO) } else { None };
         let proto = claimed.unwrap_or(&self.proto).as_bytes();
         let first = proto.split(|b| *b == b',').next().unwrap_or_default();
         first.trim_ascii().eq_ignore_ascii_case(b"https")
     }
 
-    /// Removes what a client must not be able to say, and sets what the application is to believe.
-    pub fn apply(&self, request: &mut HeaderMap) {
-        remove_unwanted(request, self.trust);
-        let host = request.entry(HOST).or_insert_with(|| self.host.clone()).clone();
-        match self.trust {
-            Trust::Nobody => {
-                request.insert(X_REAL_IP, self.address.clone());
-                request.insert(X_FORWARDED_FOR, self.address.clone());
-                request.insert(X_FORWARDED_PROTO, self.proto.clone());
-                request.insert(X_FORWARDED_PORT, self.port.clone());
-                request.insert(X_FORWARDED_HOST, host);
-            }
-            Trust::Proxy => {
-                append_address(request, &self.address);
-                request.entry(X_FORWARDED_PROTO).or_insert_with(|| self.proto.clone());
-                request.entry(X_FORWARDED_PORT).or_insert_with(|| self.port.clone());
-                request.entry(X_FORWARDED_HOST).or_insert(host);
-            }
+    /// Says what the application is to believe of the client, beside what is left of its own words
+    /// in a cleaned request.
+    pub fn describe(&self, request: &mut HeaderMap, found: Found, lines: &mut Lines) {
+        let host = request.get(HOST);
+        if host.is_none() {
+            lines.add(&HOST, &self.host);
+        }
+        if self.trust == Trust::Nobody {
+            lines.add(&X_REAL_IP, &self.address);
+        }
+        if !found.forwarded_proto {
+            lines.add(&X_FORWARDED_PROTO, &self.proto);
+        }
+        if !found.forwarded_port {
+            lines.add(&X_FORWARDED_PORT, &self.port);
+        }
+        if !found.forwarded_host {
+            lines.add(&X_FORWARDED_HOST, host.unwrap_or(&self.host));
+        }
+        if !found.forwarded_for {
+            lines.add(&X_FORWARDED_FOR, &self.address);
+        } else {
+            // One line, whatever number of lines came in.
+            let chain = request.get_all(X_FORWARDED_FOR).iter().chain([&self.address]);
+            lines.add_joined(&X_FORWARDED_FOR, ", ", chain.map(HeaderValue::as_bytes));
+            request.remove(X_FORWARDED_FOR);
         }
     }
-}
-
-/// One line `X-Forwarded-For`, whatever number of lines came in.
-fn append_address(request: &mut HeaderMap, address: &HeaderValue) {
-    if !request.contains_key(X_FORWARDED_FOR) {
-        request.insert(X_FORWARDED_FOR, address.clone());
-        return;
-    }
-    let mut chain = Vec::new();
-    for line in request.get_all(X_FORWARDED_FOR) {
-        chain.extend_from_slice(line.as_bytes());
-        chain.extend_from_slice(b", ");
-    }
-    chain.extend_from_slice(address.as_bytes());
-    let chain = HeaderValue::from_maybe_shared(bytes::Bytes::from(chain));
-    request.insert(X_FORWARDED_FOR, chain.unwrap_or_else(|_| address.clone()));
 }
 
 /// Whether something is a header that only Litepilot may set towards the application.
@@ -176,45 +287,6 @@ fn is_ours(name: &[u8]) -> bool {
     name.len() > prefix.len()
         && name[..prefix.len()].eq_ignore_ascii_case(prefix)
         && matches!(name[prefix.len()], b'-' | b'_')
-}
-
-/// Removes our own names, Fly.io's replay marks, and, from an untrusted client, whatever speaks
-/// about forwarding. WSGI and CGI turn `-` into `_`, so a name with `_` in it counts as the one it
-/// would be taken for; `Content_Length` and `Transfer_Encoding` would be smuggled framing.
-fn remove_unwanted(request: &mut HeaderMap, trust: Trust) {
-    let mut unwanted: Vec<HeaderName> = Vec::new();
-    let mut forged = false;
-    for name in request.keys() {
-        let text = name.as_str();
-        // Cheap first: nearly every field that a browser sends ends here.
-        if !matches!(text.as_bytes()[0], b'c' | b'f' | b'h' | b'l' | b't' | b'x') {
-            continue;
-        }
-        let dashed;
-        let plain = if text.contains('_') {
-            dashed = text.replace('_', "-");
-            dashed.as_str()
-        } else {
-            text
-        };
-        let disguised = plain.len() == text.len() && plain != text;
-        let about_forwarding =
-            plain.starts_with("x-forwarded-") || plain == "forwarded" || plain == "x-real-ip";
-        let remove = is_ours(plain.as_bytes())
-            || matches!(plain, "fly-replay-src" | "fly-replay-failed")
-            || disguised && matches!(plain, "content-length" | "transfer-encoding" | "host")
-            || about_forwarding && (trust == Trust::Nobody || disguised);
-        if remove {
-            forged |= about_forwarding && trust == Trust::Nobody;
-            unwanted.push(name.clone());
-        }
-    }
-    for name in &unwanted {
-        request.remove(name);
-    }
-    if forged {
-        warn_of_untrusted_forwarding();
-    }
 }
 
 /// Once: an operator who forgot `proxy.trusted` wants to know why every client has one address.
@@ -228,11 +300,10 @@ fn warn_of_untrusted_forwarding() {
     }
 }
 
-/// Drops a request's framing and expectations: what goes out is framed by what is sent.
-/// Returns whether the client said how long its body is.
-pub fn remove_framing(request: &mut HeaderMap) -> bool {
-    request.remove(EXPECT);
-    request.remove(CONTENT_LENGTH).is_some()
+/// Whether any field of a request is one of ours. Looking at the few names is cheaper than looking up
+/// each of ours, and nearly no request has one.
+pub fn speak_to_us(request: &HeaderMap) -> bool {
+    request.keys().any(|name| is_ours(name.as_str().as_bytes()))
 }
 
 /// Removes from an application's response what only Litepilot may say.
@@ -257,75 +328,117 @@ mod tests {
         ClientHeaders::new(trust, "::ffff:192.0.2.7".parse().unwrap(), LOCAL, false)
     }
 
+    /// What an application sees of a request with these fields.
+    fn seen(trust: Trust, fields: &[(&str, &str)]) -> HeaderMap {
+        let mut fields = headers(fields);
+        let mut lines = Lines::default();
+        let found = clean(&mut fields, trust);
+        if trust != Trust::Peer {
+            client(trust).describe(&mut fields, found, &mut lines);
+        }
+        for line in str::from_utf8(lines.as_bytes()).unwrap().lines() {
+            let (name, value) = line.split_once(": ").unwrap();
+            let name: HeaderName = name.parse().unwrap();
+            let before = fields.append(name, HeaderValue::from_str(value).unwrap());
+            assert!(!before, "{line} is there twice");
+        }
+        fields
+    }
+
+    /// What is added to a request of a client that is not trusted.
+    const ADDED: [(&str, &str); 5] = [
+        ("x-real-ip", "192.0.2.7"),
+        ("x-forwarded-for", "192.0.2.7"),
+        ("x-forwarded-proto", "http"),
+        ("x-forwarded-port", "8080"),
+        ("x-forwarded-host", "a"),
+    ];
+
     #[test]
     fn what_connection_names_goes_but_not_the_host() {
-        let mut h = headers(&[
-            ("host", "a"),
-            ("connection", "close, X-Private"),
-            ("connection", "host, keep-alive"),
-            ("x-private", "1"),
-            ("keep-alive", "timeout=5"),
-            ("te", "trailers"),
-            ("upgrade", "h2c"),
-            ("accept", "*/*"),
-        ]);
-        remove_hop_by_hop(&mut h);
-        assert_eq!(h, headers(&[("host", "a"), ("accept", "*/*")]));
+        let fields = seen(
+            Trust::Peer,
+            &[
+                ("host", "a"),
+                ("connection", "close, X-Private"),
+                ("connection", "host, keep-alive"),
+                ("x-private", "1"),
+                ("keep-alive", "timeout=5"),
+                ("proxy-connection", "keep-alive"),
+                ("te", "trailers"),
+                ("upgrade", "h2c"),
+                ("expect", "100-continue"),
+                ("accept", "*/*"),
+                ("trailer", "x-sum"),
+            ],
+        );
+        assert_eq!(fields, headers(&[("host", "a"), ("accept", "*/*"), ("trailer", "x-sum")]));
     }
 
     #[test]
     fn connection_cannot_take_away_what_we_set() {
-        let mut h = headers(&[("host", "a"), ("connection", "x-forwarded-for, litepilot-role")]);
-        remove_hop_by_hop(&mut h);
-        client(Trust::Nobody).apply(&mut h);
-        assert_eq!(h[X_FORWARDED_FOR], "192.0.2.7");
+        let named = "x-forwarded-for, x-forwarded-host, litepilot-role";
+        for trust in [Trust::Nobody, Trust::Proxy] {
+            let fields = seen(
+                trust,
+                &[
+                    ("host", "a"),
+                    ("connection", named),
+                    ("x-forwarded-for", "1.2.3.4"),
+                    ("x-forwarded-host", "b"),
+                ],
+            );
+            assert_eq!(fields[X_FORWARDED_FOR], "192.0.2.7");
+            assert_eq!(fields[X_FORWARDED_HOST], "a");
+        }
     }
 
     #[test]
-    fn a_length_goes_with_the_coding_that_overruled_it() {
-        let mut h = headers(&[("content-length", "3"), ("transfer-encoding", "chunked")]);
-        remove_hop_by_hop(&mut h);
-        assert!(h.is_empty(), "{h:?}");
-        let mut h = headers(&[("content-length", "3")]);
-        remove_hop_by_hop(&mut h);
-        assert_eq!(h[CONTENT_LENGTH], "3");
+    fn framing_is_not_passed_on_but_what_it_said_is_known() {
+        let mut fields = headers(&[("content-length", "3"), ("transfer-encoding", "chunked")]);
+        assert!(clean(&mut fields, Trust::Nobody).length);
+        assert!(fields.is_empty(), "{fields:?}");
+        let mut fields = headers(&[("te", "trailers")]);
+        let found = clean(&mut fields, Trust::Nobody);
+        assert!(found.trailers && !found.length && fields.is_empty());
+        assert!(!clean(&mut headers(&[("te", "gzip")]), Trust::Nobody).trailers);
     }
 
     #[test]
     fn a_client_cannot_speak_about_itself() {
-        let mut h = headers(&[
-            ("host", "shop"),
-            ("x-forwarded-for", "1.2.3.4"),
-            ("x_forwarded_for", "1.2.3.4"),
-            ("x-forwarded-user", "admin"),
-            ("forwarded", "for=1.2.3.4"),
-            ("x-real-ip", "1.2.3.4"),
-            ("litepilot-role", "primary"),
-            ("litepilot_role", "primary"),
-            ("fly-replay-src", "x"),
-            ("fly_replay_src", "x"),
-            ("content_length", "3"),
-            ("transfer_encoding", "chunked"),
-            ("x_custom", "kept"),
-        ]);
-        client(Trust::Nobody).apply(&mut h);
-        assert_eq!(
-            h,
-            headers(&[
-                ("host", "shop"),
+        let fields = seen(
+            Trust::Nobody,
+            &[
+                ("host", "a"),
+                ("x-forwarded-for", "1.2.3.4"),
+                ("x_forwarded_for", "1.2.3.4"),
+                ("x-forwarded-user", "admin"),
+                ("forwarded", "for=1.2.3.4"),
+                ("x-real-ip", "1.2.3.4"),
+                ("litepilot-role", "primary"),
+                ("litepilot_role", "primary"),
+                ("litepilot-txid", "0000000000000001"),
+                ("fly-replay-src", "x"),
+                ("fly_replay_src", "x"),
+                ("content_length", "3"),
+                ("transfer_encoding", "chunked"),
                 ("x_custom", "kept"),
-                ("x-real-ip", "192.0.2.7"),
-                ("x-forwarded-for", "192.0.2.7"),
-                ("x-forwarded-proto", "http"),
-                ("x-forwarded-port", "8080"),
-                ("x-forwarded-host", "shop"),
-            ])
+            ],
         );
+        let kept = [("host", "a"), ("x_custom", "kept")];
+        assert_eq!(fields, headers(&[&kept[..], &ADDED].concat()));
+    }
+
+    #[test]
+    fn a_host_that_is_missing_is_made_up_for() {
+        let fields = seen(Trust::Nobody, &[]);
+        assert_eq!(fields[HOST], "127.0.0.1:8080");
+        assert_eq!(fields[X_FORWARDED_HOST], fields[HOST]);
     }
 
     #[test]
     fn a_trusted_proxy_is_added_to() {
-        let mut h = headers(&[
+        let said = [
             ("host", "inner"),
             ("x-forwarded-for", "1.2.3.4"),
             ("x-forwarded-for", "5.6.7.8"),
@@ -333,21 +446,46 @@ mod tests {
             ("x-forwarded-host", "shop"),
             ("x_forwarded_for", "9.9.9.9"),
             ("litepilot-role", "primary"),
-        ]);
-        let client = client(Trust::Proxy);
-        assert!(client.over_tls(&h));
-        client.apply(&mut h);
-        assert_eq!(h[X_FORWARDED_FOR], "1.2.3.4, 5.6.7.8, 192.0.2.7");
-        assert_eq!(h[X_FORWARDED_PROTO], "https");
-        assert_eq!(h[X_FORWARDED_HOST], "shop");
-        assert_eq!(h[X_FORWARDED_PORT], "8080");
-        assert!(!h.contains_key("x_forwarded_for") && !h.contains_key(ROLE));
+        ];
+        let fields = seen(Trust::Proxy, &said);
+        assert_eq!(
+            fields,
+            headers(&[
+                ("host", "inner"),
+                ("x-forwarded-for", "1.2.3.4, 5.6.7.8, 192.0.2.7"),
+                ("x-forwarded-proto", "https"),
+                ("x-forwarded-host", "shop"),
+                ("x-forwarded-port", "8080"),
+            ])
+        );
+    }
+
+    #[test]
+    fn a_peer_has_said_it_all_but_what_this_node_is() {
+        let said = [
+            ("host", "a"),
+            ("x-forwarded-for", "1.2.3.4"),
+            ("litepilot-hops", "1"),
+            ("litepilot-role", "replica"),
+            ("litepilot-primary", "node-2"),
+            ("fly-replay-src", "instance=n1"),
+        ];
+        let kept = [said[0], said[1], said[2], said[5]];
+        assert_eq!(seen(Trust::Peer, &said), headers(&kept));
     }
 
     #[test]
     fn only_a_trusted_proxy_says_that_there_was_tls() {
-        let h = headers(&[("x-forwarded-proto", "https")]);
-        assert!(!client(Trust::Nobody).over_tls(&h));
-        assert!(ClientHeaders::new(Trust::Nobody, [127, 0, 0, 1].into(), LOCAL, true).over_tls(&h));
+        let over_tls = |client: &ClientHeaders, proto: &str| {
+            let mut fields = headers(&[("x-forwarded-proto", proto)]);
+            let found = clean(&mut fields, client.trust());
+            client.over_tls(&fields, found)
+        };
+        assert!(over_tls(&client(Trust::Proxy), "https"));
+        assert!(over_tls(&client(Trust::Proxy), "HTTPS, http"));
+        assert!(!over_tls(&client(Trust::Proxy), "http"));
+        assert!(!over_tls(&client(Trust::Nobody), "https"));
+        let by_tls = ClientHeaders::new(Trust::Nobody, [127, 0, 0, 1].into(), LOCAL, true);
+        assert!(over_tls(&by_tls, "http"));
     }
 }

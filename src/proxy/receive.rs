@@ -10,12 +10,12 @@ use hyper::upgrade::OnUpgrade;
 use super::answer::{Outcome, ReplayRequest};
 use super::body::Outgoing;
 use super::client::Client;
-use super::delivery::tell_role;
-use super::exchange::{Call, ClientResponse, Exchange, Served, outgoing};
+use super::exchange::{Call, ClientResponse, Exchange, Served};
 use super::forward::{self, Forwarded, Refusal};
 use super::problem::{Kind, Problem};
 use super::route::{Ask, Route};
-use super::upstream::{Failure, Sending};
+use super::token::Carried;
+use super::upstream::{Failure, Lines, Sending};
 use super::worker::Worker;
 use crate::rules::Class;
 
@@ -64,21 +64,22 @@ impl Exchange {
         if is_write && under_way.is_none() {
             return Err(Stop::Refused(Refusal::NotPrimary));
         }
-        let mut request = outgoing(head, body, call.upgrade.is_some(), |_| {});
-        tell_role(request.headers_mut(), &seen);
+        let mut request = self.outgoing(&mut head, &mut call, Carried::default(), Lines::default());
+        request.set_body(body);
+        request.tell(seen.told.clone());
         self.watch(&mut call, &request, takes_writes);
-        match self.worker.app.send(request, self.sending(&call)).await {
-            Ok(mut reply) => {
+        match self.worker.app.send(&request, self.sending(&call)).await {
+            Ok(mut response) => {
                 if !self.worker.seen().view.takes_writes()
-                    && ReplayRequest::take(reply.response.headers_mut()).is_some()
+                    && ReplayRequest::take(response.headers_mut()).is_some()
                 {
                     // It did nothing, since this node ceased to be the primary meanwhile.
                     return Err(Stop::Refused(Refusal::NotPrimary));
                 }
                 let outcome = Outcome { exchange: self, call: &mut call, view: &seen.view };
-                outcome.of_app(reply).await.map_err(Stop::Failed)
+                outcome.of_app(response).await.map_err(Stop::Failed)
             }
-            Err(Failure::Unreached(unsent, _)) if unsent.body().is_intact() => {
+            Err(Failure::Unreached(_)) if request.body().is_intact() => {
                 Err(Stop::Refused(Refusal::AppDown))
             }
             Err(Failure::Client(_)) => {

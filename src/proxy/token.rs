@@ -4,7 +4,9 @@
 use ::cookie::time::Duration;
 use http::header::{CACHE_CONTROL, COOKIE, HeaderName, SET_COOKIE};
 use http::{HeaderMap, HeaderValue};
+use memchr::memchr_iter;
 
+use super::upstream::Lines;
 use crate::cluster::Epoch;
 use crate::config;
 use crate::txid::{Position, Token, Txid};
@@ -33,17 +35,19 @@ pub struct Carried {
 }
 
 /// Finds the token of a request. Of several the highest counts; the n-th transaction goes with the
-/// n-th epoch, since browsers send cookies of one path in pairs. Does not allocate.
-pub fn find(headers: &HeaderMap) -> Carried {
+/// n-th epoch, since browsers send cookies of one path in pairs. Does not allocate. `speaks_to_us`:
+/// some field is one of ours.
+pub fn find(headers: &HeaderMap, speaks_to_us: bool) -> Carried {
     let mut found = Carried::default();
-    let mut epochs = cookies(headers).filter(|(name, _)| *name == EPOCH_COOKIE);
-    for (name, txid) in cookies(headers) {
+    let mut epochs = tokens(headers).filter(|(name, _)| *name == EPOCH_COOKIE);
+    for (name, txid) in tokens(headers) {
+        found.in_cookie = true;
         if name == TXID_COOKIE {
-            found.in_cookie = true;
             found.offer(txid, epochs.next().map(|(_, epoch)| epoch));
-        } else if name == EPOCH_COOKIE {
-            found.in_cookie = true;
         }
+    }
+    if !speaks_to_us {
+        return found;
     }
     let mut epochs = headers.get_all(EPOCH_HEADER).iter();
     for txid in headers.get_all(TXID_HEADER) {
@@ -63,49 +67,46 @@ impl Carried {
         }
     }
 
-    /// Removes the token from what the application sees; other cookies stay byte for byte.
-    pub fn strip(&self, headers: &mut HeaderMap) {
-        headers.remove(TXID_HEADER);
-        headers.remove(EPOCH_HEADER);
+    /// Takes the cookies off a request that holds a token, and adds those that the application may
+    /// see; they stay byte for byte. Tokens in headers go with [the others of
+    /// ours](super::headers::clean).
+    pub fn strip(&self, headers: &mut HeaderMap, lines: &mut Lines) {
         if !self.in_cookie {
             return;
         }
-        let http::header::Entry::Occupied(mut lines) = headers.entry(COOKIE) else { return };
-        let mut any_left = false;
-        for line in lines.iter_mut() {
-            let mut kept = Vec::with_capacity(line.len());
-            for pair in line.as_bytes().split(|b| *b == b';') {
-                let pair = pair.trim_ascii();
-                let name = pair.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii_end();
-                if pair.is_empty() || name == TXID_COOKIE || name == EPOCH_COOKIE {
-                    continue;
-                }
-                if !kept.is_empty() {
-                    kept.extend_from_slice(b"; ");
-                }
-                kept.extend_from_slice(pair);
-            }
-            any_left |= !kept.is_empty();
-            // Bytes of a valid header value, and "; ", are a valid header value.
-            *line = HeaderValue::from_maybe_shared(bytes::Bytes::from(kept))
-                .unwrap_or(HeaderValue::from_static(""));
+        for line in headers.get_all(COOKIE) {
+            let kept = pairs(line).filter(|pair| !pair.is_empty() && token(pair).is_none());
+            lines.add_joined(&COOKIE, "; ", kept);
         }
-        if !any_left {
-            lines.remove();
-        }
+        headers.remove(COOKIE);
     }
 }
 
-/// The name-value pairs of all `Cookie` headers.
-fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
-    headers.get_all(COOKIE).iter().flat_map(|line| {
-        line.as_bytes().split(|b| *b == b';').map(|pair| {
-            let pair = pair.trim_ascii();
-            let at = pair.iter().position(|b| *b == b'=').unwrap_or(pair.len());
-            let value = pair.get(at + 1..).unwrap_or_default();
-            (pair[..at].trim_ascii_end(), value.trim_ascii_start())
-        })
+/// The name-value pairs of a `Cookie` header, untouched but for white space around them.
+fn pairs(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    let (line, mut start) = (line.as_bytes(), 0);
+    memchr_iter(b';', line).chain([line.len()]).map(move |end| {
+        let pair = &line[start..end];
+        start = end + 1;
+        pair.trim_ascii()
     })
+}
+
+/// The name and the value of a pair that is one of our cookies.
+fn token(pair: &[u8]) -> Option<(&[u8], &[u8])> {
+    // Nearly every pair ends here.
+    if !pair.starts_with(TXID_COOKIE) {
+        return None;
+    }
+    let at = pair.iter().position(|b| *b == b'=').unwrap_or(pair.len());
+    let name = pair[..at].trim_ascii_end();
+    let value = pair.get(at + 1..).unwrap_or_default().trim_ascii_start();
+    matches!(name, TXID_COOKIE | EPOCH_COOKIE).then_some((name, value))
+}
+
+/// Our cookies in all `Cookie` headers.
+fn tokens(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
+    headers.get_all(COOKIE).iter().flat_map(pairs).filter_map(token)
 }
 
 /// Decimal digits only, without sign or white space.
@@ -195,6 +196,13 @@ mod tests {
         lines.iter().map(|l| (COOKIE, HeaderValue::from_str(l).unwrap())).collect()
     }
 
+    /// What is left of the cookies that are taken off.
+    fn left(found: Carried, headers: &mut HeaderMap) -> String {
+        let mut lines = Lines::default();
+        found.strip(headers, &mut lines);
+        String::from_utf8(lines.as_bytes().to_vec()).unwrap()
+    }
+
     fn at(epoch: u64, txid: u64) -> Option<Token> {
         Some(Position { epoch: Epoch(epoch), txid: Txid(txid) })
     }
@@ -203,18 +211,24 @@ mod tests {
     fn found_among_other_cookies_and_taken_out() {
         let mut headers =
             with_cookies(&["a=1; __txid=00000000000000ff;__txid_epoch=7; b=\"x; y\"", "c"]);
-        let found = find(&headers);
+        let found = find(&headers, false);
         assert_eq!((found.token, found.malformed), (at(7, 255), false));
-        found.strip(&mut headers);
-        let left: Vec<_> = headers.get_all(COOKIE).iter().collect();
-        assert_eq!(left, ["a=1; b=\"x; y\"", "c"]);
+        assert_eq!(left(found, &mut headers), "cookie: a=1; b=\"x; y\"\r\ncookie: c\r\n");
+        assert!(headers.is_empty());
     }
 
     #[test]
     fn a_header_with_nothing_left_is_removed() {
         let mut headers = with_cookies(&["__txid=00000000000000ff; __txid_epoch=7"]);
-        find(&headers).strip(&mut headers);
-        assert!(!headers.contains_key(COOKIE));
+        assert_eq!(left(find(&headers, false), &mut headers), "");
+        assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn cookies_without_a_token_are_left_alone() {
+        let mut headers = with_cookies(&["a=1;;b=2 "]);
+        assert_eq!(left(find(&headers, false), &mut headers), "");
+        assert_eq!(headers, with_cookies(&["a=1;;b=2 "]));
     }
 
     #[test]
@@ -222,15 +236,15 @@ mod tests {
         let mut headers = with_cookies(&[
             "__txid=0000000000000009; __txid_epoch=1; __txid=0000000000000003; __txid_epoch=2",
         ]);
-        assert_eq!(find(&headers).token, at(2, 3));
+        assert_eq!(find(&headers, false).token, at(2, 3));
         headers.insert(TXID_HEADER, HeaderValue::from_static("0000000000000005"));
         headers.insert(EPOCH_HEADER, HeaderValue::from_static("2"));
-        assert_eq!(find(&headers).token, at(2, 5));
+        assert_eq!(find(&headers, true).token, at(2, 5));
     }
 
     #[test]
     fn litefs_own_cookie_alone_has_no_epoch() {
-        assert_eq!(find(&with_cookies(&["__txid=0000000000000009"])).token, at(0, 9));
+        assert_eq!(find(&with_cookies(&["__txid=0000000000000009"]), false).token, at(0, 9));
     }
 
     #[test]
@@ -243,10 +257,10 @@ mod tests {
             "__txid=0000000000000009; __txid_epoch=-1",
             "__txid=0000000000000009; __txid_epoch=99999999999999999999",
         ] {
-            let found = find(&with_cookies(&[bad]));
+            let found = find(&with_cookies(&[bad]), false);
             assert!(found.malformed && found.token.is_none(), "{bad}");
         }
-        assert_eq!(find(&with_cookies(&["x__txid=9; __txidx=1"])), Carried::default());
+        assert_eq!(find(&with_cookies(&["x__txid=9; __txidx=1"]), false), Carried::default());
     }
 
     #[test]
@@ -308,11 +322,10 @@ mod tests {
         fn whatever_stands_in_a_cookie_nothing_of_ours_reaches_the_app(line in "[ -~]{0,80}", txid: u64) {
             let mut headers =
                 with_cookies(&[&line, &format!("{line}; __txid={txid:016x}; {line}")]);
-            find(&headers).strip(&mut headers);
-            for (name, _) in cookies(&headers) {
-                prop_assert_ne!(name, TXID_COOKIE);
-                prop_assert_ne!(name, EPOCH_COOKIE);
-            }
+            let left = left(find(&headers, false), &mut headers);
+            prop_assert!(headers.is_empty());
+            let kept: Vec<_> = left.lines().map(|l| l.strip_prefix("cookie: ").unwrap()).collect();
+            prop_assert_eq!(tokens(&with_cookies(&kept)).count(), 0);
         }
     }
 }

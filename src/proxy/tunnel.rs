@@ -9,6 +9,7 @@ use tokio::io::copy_bidirectional;
 
 use super::client::Client;
 use super::reign;
+use super::upstream::Tunnel;
 use super::worker::Worker;
 use crate::cluster::Epoch;
 
@@ -28,7 +29,7 @@ pub fn spawn(
     worker: &Rc<Worker>,
     client: Rc<Client>,
     client_side: OnUpgrade,
-    app_side: OnUpgrade,
+    mut app_side: Tunnel,
     tied: Tied,
 ) {
     let views = worker.shared.view.clone();
@@ -36,9 +37,7 @@ pub fn spawn(
     tokio::task::spawn_local(async move {
         let _place = client;
         let flow = async {
-            let (client_side, app_side) = tokio::try_join!(client_side, app_side)?;
-            let mut client_side = TokioIo::new(client_side);
-            let mut app_side = TokioIo::new(app_side);
+            let mut client_side = TokioIo::new(client_side.await?);
             let _ = copy_bidirectional(&mut client_side, &mut app_side).await;
             Ok::<_, hyper::Error>(())
         };

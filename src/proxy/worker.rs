@@ -16,11 +16,12 @@ use tokio::time::{Instant, timeout};
 
 use super::acceptor::Slots;
 use super::ack::Acknowledging;
+use super::headers;
 use super::hold::Holds;
 use super::suspects::{self, Suspects};
 use super::token;
 use super::trace;
-use super::upstream::{Dial, Limits, Origin, PrimaryDial};
+use super::upstream::{Dial, Limits, Lines, Origin, PrimaryDial};
 use super::writes::Writes;
 use crate::cluster::{ClusterView, NodeId};
 use crate::config;
@@ -99,10 +100,8 @@ pub struct Worker {
 pub struct Seen {
     /// The view.
     pub view: ClusterView,
-    /// `Litepilot-Role`
-    pub role: HeaderValue,
-    /// `Litepilot-Primary`
-    pub primary: Option<HeaderValue>,
+    /// That, in fields of a request.
+    pub told: Rc<Lines>,
 }
 
 impl Worker {
@@ -218,11 +217,12 @@ impl Drop for Presence {
 
 impl Seen {
     fn new(view: &ClusterView) -> Rc<Self> {
-        Rc::new(Self {
-            role: HeaderValue::from_static(view.role.as_str()),
-            primary: view.primary.as_ref().map(|p| name_header(p.node.as_str())),
-            view: view.clone(),
-        })
+        let mut told = Lines::default();
+        told.add(&headers::ROLE, &HeaderValue::from_static(view.role.as_str()));
+        if let Some(primary) = &view.primary {
+            told.add(&headers::PRIMARY, &name_header(primary.node.as_str()));
+        }
+        Rc::new(Self { view: view.clone(), told: Rc::new(told) })
     }
 }
 

@@ -1,0 +1,203 @@
+//! Connections to an application (or to a peer's Litepilot): kept per worker, and one rule about
+//! using them: a request that must not be done twice never goes to an application on a kept
+//! connection.
+//!
+//! When an application closes a connection that it had kept, a request just sent on it is lost, and
+//! nobody can tell whether it was read. A read is simply sent again. A write is dialed for afresh
+//! (some 50 µs on loopback, where a commit costs milliseconds); the connection is kept for reads.
+//! Peers close no connection that we keep, so towards them there is no such race.
+
+mod body;
+mod chunked;
+mod exchange;
+mod pool;
+mod request;
+mod response;
+#[cfg(test)]
+mod tests;
+mod tunnel;
+mod upload;
+mod wire;
+
+use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Response;
+use tokio::net::UnixStream;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::body::ReadError;
+use crate::cluster::{ClusterView, NodeId};
+use crate::config::Target;
+use crate::net::Remote;
+use crate::peer::{self, Dialer};
+use exchange::Connection;
+use pool::Pool;
+use wire::{Buffers, Wire};
+
+pub use body::Body;
+pub use request::{Lines, Request};
+pub use tunnel::Tunnel;
+
+/// A way to an origin.
+#[derive(Clone)]
+pub enum Dial {
+    /// Over TCP.
+    Tcp(Arc<Remote>),
+    /// Over a Unix socket.
+    Unix(PathBuf),
+    /// Through a peer's Litepilot.
+    Peer(PrimaryDial),
+}
+
+/// The way to the primary's Litepilot.
+#[derive(Clone)]
+pub struct PrimaryDial {
+    dialer: Arc<Dialer>,
+    node: NodeId,
+    view: watch::Receiver<ClusterView>,
+}
+
+impl PrimaryDial {
+    /// To that node, which `view` says is the primary.
+    pub fn new(dialer: Arc<Dialer>, node: NodeId, view: watch::Receiver<ClusterView>) -> Self {
+        Self { dialer, node, view }
+    }
+
+    /// Dials for as long as the node is the primary: one that vanished may take the full time to be
+    /// missed, and whoever waits wants to go to the next one.
+    async fn dial(&self) -> io::Result<peer::Stream> {
+        let mut view = self.view.clone();
+        let deposed = view
+            .wait_for(|view| view.primary.as_ref().is_none_or(|primary| primary.node != self.node));
+        tokio::select! {
+            dialed = self.dialer.dial(&self.node, peer::HTTP) => dialed.map_err(io::Error::other),
+            _ = deposed => Err(io::Error::other("it is no longer the primary")),
+        }
+    }
+}
+
+impl Dial {
+    /// The way to an application.
+    pub fn app(target: &Target) -> Self {
+        match target {
+            Target::Tcp(at) => Self::Tcp(Arc::new(Remote::new(at.clone()))),
+            Target::Unix(path) => Self::Unix(path.clone()),
+        }
+    }
+
+    fn is_peer(&self) -> bool {
+        matches!(self, Self::Peer(..))
+    }
+}
+
+/// The times that a request to an origin is bounded by.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// To connect.
+    pub connect: Duration,
+    /// Between two pieces of a body.
+    pub piece: Duration,
+    /// To the head of the response, once the request has gone out.
+    pub response: Duration,
+    /// How long an idle connection is kept.
+    pub keep: Duration,
+}
+
+/// Where requests are sent, with the connections that are kept to it. Belongs to one worker.
+pub struct Origin {
+    dial: Dial,
+    limits: Limits,
+    pool: Pool,
+    buffers: Buffers,
+}
+
+/// Why there is no response.
+#[derive(Debug)]
+pub enum Failure {
+    /// The request provably never reached the origin.
+    Unreached(io::Error),
+    /// The connection ended, or what came is no HTTP: nobody knows whether the request was done.
+    Broken(io::Error),
+    /// The origin took too long; likewise.
+    Timeout,
+    /// The client's body did not come whole: the origin got half a request.
+    Client(ReadError),
+}
+
+/// How a request may be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sending {
+    /// It may be done twice: kept connections are used, and a broken one is made up for.
+    Repeatable,
+    /// It may be done once: to an application on a fresh connection.
+    Once,
+    /// Likewise, and the connection may become a tunnel.
+    Upgrade,
+}
+
+impl Origin {
+    /// No connection is made before the first request.
+    pub fn new(dial: Dial, limits: Limits) -> Rc<Self> {
+        let (pool, buffers) = (Pool::new(limits.keep), Buffers::default());
+        Rc::new(Self { dial, limits, pool, buffers })
+    }
+
+    /// Sends a request and waits for the head of its response. One that may be done twice is sent once
+    /// more if its connection breaks: a kept one that was closed just then, or a fresh one that still
+    /// waited to be accepted when the origin closed its port to restart.
+    ///
+    /// # Errors
+    ///
+    /// See [`Failure`].
+    pub async fn send(
+        self: &Rc<Self>,
+        request: &Request,
+        sending: Sending,
+    ) -> Result<Response<Body>, Failure> {
+        let mut reuse = match sending {
+            Sending::Repeatable => true,
+            Sending::Once => self.dial.is_peer(),
+            Sending::Upgrade => false,
+        };
+        let mut repeatable = sending == Sending::Repeatable;
+        loop {
+            let kept = if reuse { self.pool.take() } else { None };
+            let is_kept = kept.is_some();
+            let connection = match kept {
+                Some(connection) => connection,
+                // Boxed, as all that is rarely done: the future of a request should be small.
+                None => match Box::pin(self.connect()).await {
+                    Ok(connection) => connection,
+                    Err(why) => return Err(Failure::Unreached(why)),
+                },
+            };
+            match connection.exchange(self, request).await {
+                Err(Failure::Unreached(_)) if is_kept => {}
+                Err(Failure::Broken(_)) if repeatable && request.body().is_intact() => {
+                    (reuse, repeatable) = (false, false);
+                }
+                answered => return answered,
+            }
+        }
+    }
+
+    async fn connect(&self) -> io::Result<Connection> {
+        let limit = self.limits.connect;
+        let wire = match &self.dial {
+            Dial::Tcp(remote) => Wire::new(remote.dial(limit).await.map_err(io::Error::other)?),
+            Dial::Unix(path) => Wire::new(timeout(limit, UnixStream::connect(path)).await??),
+            Dial::Peer(primary) => Wire::new(primary.dial().await?),
+        };
+        Ok(Connection::new(wire))
+    }
+
+    /// Closes connections that have been idle for too long, or that the origin has closed.
+    pub fn sweep(&self) {
+        self.pool.sweep(&self.buffers);
+    }
+}

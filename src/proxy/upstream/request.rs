@@ -1,0 +1,153 @@
+//! A request as it goes out.
+
+use std::rc::Rc;
+
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+
+use crate::proxy::body::Outgoing;
+
+/// A request for an application or for a peer.
+///
+/// What a client said stays in the map in which it came. What we add goes behind it in its form on
+/// the wire: putting it into the map first, to write it out a moment later, would cost more than all
+/// else that is done about it.
+pub struct Request {
+    method: Method,
+    target: Uri,
+    fields: HeaderMap,
+    added: Lines,
+    told: Rc<Lines>,
+    body: Outgoing,
+    says_length: bool,
+}
+
+impl Request {
+    /// Without a body. `added` must name no field of `fields`, and neither may frame the request;
+    /// `says_length`: it says so if its length is 0.
+    pub fn new(
+        method: Method,
+        target: Uri,
+        fields: HeaderMap,
+        added: Lines,
+        says_length: bool,
+    ) -> Self {
+        let (told, body) = (Rc::default(), Outgoing::Empty);
+        Self { method, target, fields, added, told, body, says_length }
+    }
+
+    /// Gives it a body.
+    pub fn set_body(&mut self, body: Outgoing) {
+        self.body = body;
+    }
+
+    /// Tells the receiver something that the next one may have to be told otherwise.
+    pub fn tell(&mut self, told: Rc<Lines>) {
+        self.told = told;
+    }
+
+    /// The method.
+    pub fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// The target.
+    pub fn target(&self) -> &Uri {
+        &self.target
+    }
+
+    /// The fields, but for those that were added.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.fields
+    }
+
+    /// The fields, but for those that were added.
+    pub fn headers_mut(&mut self) -> &mut HeaderMap {
+        &mut self.fields
+    }
+
+    /// The body.
+    pub fn body(&self) -> &Outgoing {
+        &self.body
+    }
+
+    /// Appends the head. The target is in origin form (RFC 9112, 3.2.1), or `*`. `asks`: the body is
+    /// not sent before it is asked for.
+    pub(super) fn write_head(&self, out: &mut Vec<u8>, asks: bool) {
+        out.extend_from_slice(self.method.as_str().as_bytes());
+        out.push(b' ');
+        out.extend_from_slice(self.target.path().as_bytes());
+        if let Some(query) = self.target.query() {
+            out.push(b'?');
+            out.extend_from_slice(query.as_bytes());
+        }
+        out.extend_from_slice(b" HTTP/1.1\r\n");
+        for (name, value) in &self.fields {
+            write_field(out, name, value);
+        }
+        out.extend_from_slice(&self.added.0);
+        out.extend_from_slice(&self.told.0);
+        match self.body.length() {
+            Some(0) if !self.says_length => {}
+            Some(length) => write_field(out, &CONTENT_LENGTH, &HeaderValue::from(length)),
+            None => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        }
+        if asks {
+            out.extend_from_slice(b"expect: 100-continue\r\n");
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Fields in their form on the wire. The types of what is added see to it that nothing in them ends a
+/// line early.
+#[derive(Clone, Debug, Default)]
+pub struct Lines(Vec<u8>);
+
+impl Lines {
+    /// Room for about as many bytes.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self(Vec::with_capacity(bytes))
+    }
+
+    /// Adds a field.
+    pub fn add(&mut self, name: &HeaderName, value: &HeaderValue) {
+        write_field(&mut self.0, name, value);
+    }
+
+    /// Adds a field whose value is put together from parts of others' values; none if there is no part.
+    pub fn add_joined<'a>(
+        &mut self,
+        name: &HeaderName,
+        separator: &str,
+        parts: impl Iterator<Item = &'a [u8]>,
+    ) {
+        let before = self.0.len();
+        for part in parts {
+            if self.0.len() == before {
+                self.0.extend_from_slice(name.as_str().as_bytes());
+                self.0.extend_from_slice(b": ");
+            } else {
+                self.0.extend_from_slice(separator.as_bytes());
+            }
+            self.0.extend_from_slice(part);
+        }
+        if self.0.len() > before {
+            self.0.extend_from_slice(b"\r\n");
+        }
+    }
+
+    /// The lines.
+    #[cfg(test)]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Appends a field.
+pub(super) fn write_field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+    out.extend_from_slice(name.as_str().as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
