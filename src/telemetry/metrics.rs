@@ -7,6 +7,7 @@
 mod family;
 mod histogram;
 mod node;
+pub mod traffic;
 mod worker;
 
 use std::sync::Arc;
@@ -42,6 +43,11 @@ impl Metrics {
     /// What is counted once per node, since it is rare.
     pub fn node(&self) -> &NodeMetrics {
         &self.node
+    }
+
+    /// How many requests were sent again to the primary because an application asked for it.
+    pub fn replays(&self) -> u64 {
+        worker::replays(&self.workers)
     }
 
     /// All of it in Prometheus' text format, with the gauges that follow from `status`.

@@ -8,6 +8,7 @@
 //! | `message`, `network`, `service` | what nodes ask each other; the asking end; the answering end |
 //! | `run` | starts openraft, starts it again when the disk has failed, tells how it stands |
 //! | `members` | changes of the membership, one at a time |
+//! | `peers` | who may connect, and where they are |
 //! | `timers`, `runtime`, `types` | Raft's times; tokio with seeded randomness; openraft's types |
 //!
 //! A leader that is cut off goes on calling itself leader. So [`Leadership`] is a hint; what may be
@@ -20,6 +21,7 @@ mod machine;
 mod members;
 mod message;
 mod network;
+mod peers;
 mod run;
 mod runtime;
 mod service;
@@ -191,6 +193,12 @@ impl Raft {
         self.0.members.subscribe()
     }
 
+    /// Who may connect to this node, and where they are: the members, and those whom a newer log
+    /// than this node's names.
+    pub fn peers(&self) -> watch::Receiver<Arc<BTreeMap<NodeId, Member>>> {
+        self.0.peers.subscribe()
+    }
+
     /// Has a command agreed upon and applied, if this node leads. Never passed on to another.
     ///
     /// # Errors
@@ -293,6 +301,13 @@ impl Raft {
             true => run::quorum_answers(&core, within),
             false => self.0.has_heard(within),
         }
+    }
+
+    /// Whether this disk has a vote, as far as this node knows: it was admitted, and does not only
+    /// learn yet.
+    pub fn votes(&self) -> bool {
+        let (core, own) = (self.0.core(), self.0.raft_id());
+        core.is_some_and(|core| core.voter_ids().any(|id| Some(id) == own))
     }
 
     /// Answers a question of another node, `from` as its certificate says.
