@@ -31,6 +31,7 @@ use crate::proxy::DataPlane;
 use crate::proxy::acceptor::Slots;
 use crate::proxy::ack::Acknowledging;
 use crate::proxy::hold::Holds;
+use crate::proxy::suspects::Suspects;
 use crate::proxy::worker::Shared;
 use crate::proxy::writes::Writes;
 use crate::rules::RuleSet;
@@ -41,6 +42,7 @@ use crate::yaml::Problem;
 
 mod around;
 mod certificates;
+mod chronicle;
 mod elected;
 mod hooks;
 mod kept;
@@ -53,6 +55,7 @@ mod status;
 mod steering;
 
 use certificates::{Certificates, watch_expiry};
+use chronicle::Chronicle;
 use elected::{Means, Surroundings};
 use hooks::Hooks;
 use kept::Kept;
@@ -362,6 +365,7 @@ impl Control {
             let epoch = beginning.epoch().unwrap_or(SINGLE_EPOCH);
             acks.begin(epoch, vec![peers::electorate(&config)]);
         }
+        let suspects = Arc::new(Suspects::new(events.clone()));
         let shared = Arc::new(Shared {
             config: config.proxy.clone(),
             node: config.node.as_str().into(),
@@ -381,6 +385,7 @@ impl Control {
             },
             metrics: metrics.clone(),
             writes: writes.clone(),
+            suspects: suspects.clone(),
             draining: drain,
         });
         let data = match proxy.zip(kept) {
@@ -399,11 +404,20 @@ impl Control {
             health: health.clone(),
             raft: None,
             app: status::Parts::child(data.as_ref().and_then(|data| data.app.as_ref())),
+            suspects,
         };
         let hooks = Hooks::new(&config, guard, &events, view.clone());
         let mut tasks = JoinSet::new();
         if data.is_some() {
             tasks.spawn(check);
+            let chronicle = Chronicle {
+                events: events.clone(),
+                metrics: metrics.clone(),
+                app: status.app.clone(),
+                health: health.clone(),
+                engine: engine.clone(),
+            };
+            tasks.spawn(chronicle.run());
         }
         tasks.spawn(hooks.clone().run());
         if config.data_dir != config.litefs.mount {

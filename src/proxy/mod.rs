@@ -4,6 +4,7 @@
 //! [`headers`] and [`token`]. It knows the cluster only as a [`ClusterView`](crate::cluster).
 
 pub mod acceptor;
+pub mod access;
 pub mod ack;
 pub mod activity;
 pub mod alarm;
@@ -22,7 +23,9 @@ pub mod receive;
 pub mod reign;
 pub mod request;
 pub mod route;
+pub mod suspects;
 pub mod token;
+pub mod trace;
 pub mod tunnel;
 pub mod upstream;
 pub mod worker;
