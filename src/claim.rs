@@ -37,7 +37,13 @@ impl BootTime {
 /// One reign's right to take writes. Copies share it; once it has lapsed or was ended it is over for
 /// good.
 #[derive(Clone)]
-pub struct Claim(Arc<AtomicU64>);
+pub struct Claim(Arc<Times>);
+
+struct Times {
+    end: AtomicU64,
+    /// When the latest successful renewal was asked for.
+    asked: AtomicU64,
+}
 
 /// No deadline.
 const UNLIMITED: u64 = u64::MAX;
@@ -47,22 +53,26 @@ const OVER: u64 = 0;
 impl Claim {
     /// Never ends by itself: of a node on its own, or of a fixed primary.
     pub fn unlimited() -> Self {
-        Self(Arc::new(AtomicU64::new(UNLIMITED)))
+        Self::ending(UNLIMITED)
     }
 
     /// There is none.
     pub fn none() -> Self {
-        Self(Arc::new(AtomicU64::new(OVER)))
+        Self::ending(OVER)
     }
 
     /// Ends at `deadline`, unless it is extended before.
     pub fn until(deadline: BootTime) -> Self {
-        Self(Arc::new(AtomicU64::new(deadline.0)))
+        Self::ending(deadline.0)
+    }
+
+    fn ending(end: u64) -> Self {
+        Self(Arc::new(Times { end: AtomicU64::new(end), asked: AtomicU64::new(0) }))
     }
 
     /// Whether it is valid at this moment.
     pub fn is_valid(&self) -> bool {
-        match self.0.load(Ordering::Acquire) {
+        match self.0.end.load(Ordering::Acquire) {
             UNLIMITED => true,
             OVER => false,
             _ => self.is_valid_at(BootTime::now()),
@@ -71,7 +81,7 @@ impl Claim {
 
     /// Whether it is valid at `now`, by the clock that its deadline is of.
     pub fn is_valid_at(&self, now: BootTime) -> bool {
-        now.0 < self.0.load(Ordering::Acquire)
+        now.0 < self.0.end.load(Ordering::Acquire)
     }
 
     /// Moves the end to `deadline`, unless it has lapsed by `now`: then it is over, and this says
@@ -79,28 +89,40 @@ impl Claim {
     pub fn extend(&self, deadline: BootTime, now: BootTime) -> bool {
         let extended = |end| (now.0 < end).then_some(deadline.0.max(end));
         let order = Ordering::AcqRel;
-        let valid = self.0.fetch_update(order, Ordering::Acquire, extended).is_ok();
+        let valid = self.0.end.fetch_update(order, Ordering::Acquire, extended).is_ok();
         if !valid {
             self.end();
         }
         valid
     }
 
+    /// Takes note that it was extended because of a renewal that was asked for at `asked`.
+    pub fn renewed(&self, asked: BootTime) {
+        self.0.asked.fetch_max(asked.0, Ordering::AcqRel);
+    }
+
+    /// Whether it is valid, and was renewed because that was asked for after `moment`: then no other
+    /// node had a claim at `moment`, even if the clock here has stood still.
+    pub fn is_renewed_since(&self, moment: BootTime) -> bool {
+        let unlimited = self.deadline().is_none();
+        unlimited || (self.0.asked.load(Ordering::Acquire) > moment.0 && self.is_valid())
+    }
+
     /// Ends it now.
     pub fn end(&self) {
-        self.0.store(OVER, Ordering::Release);
+        self.0.end.store(OVER, Ordering::Release);
     }
 
     /// When it ends; `None` if it never does.
     pub fn deadline(&self) -> Option<BootTime> {
-        Some(self.0.load(Ordering::Acquire)).filter(|end| *end != UNLIMITED).map(BootTime)
+        Some(self.0.end.load(Ordering::Acquire)).filter(|end| *end != UNLIMITED).map(BootTime)
     }
 }
 
 /// The same claim, or two that never change any more: a view does not change when its claim is renewed.
 impl PartialEq for Claim {
     fn eq(&self, other: &Self) -> bool {
-        let settled = |claim: &Self| match claim.0.load(Ordering::Acquire) {
+        let settled = |claim: &Self| match claim.0.end.load(Ordering::Acquire) {
             end @ (UNLIMITED | OVER) => Some(end),
             _ => None,
         };
@@ -141,6 +163,19 @@ mod tests {
         let claim = Claim::until(BootTime(200));
         assert!(claim.extend(BootTime(150), BootTime(10)));
         assert_eq!(claim.deadline(), Some(BootTime(200)));
+    }
+
+    #[test]
+    fn only_a_later_renewal_shows_that_there_is_no_other() {
+        let asked = BootTime::now();
+        let claim = Claim::until(asked.after(Duration::from_secs(3600)));
+        claim.renewed(asked);
+        assert!(!claim.is_renewed_since(asked));
+        claim.renewed(asked.after(Duration::from_nanos(1)));
+        assert!(claim.is_renewed_since(asked));
+        claim.end();
+        assert!(!claim.is_renewed_since(asked));
+        assert!(Claim::unlimited().is_renewed_since(asked));
     }
 
     #[test]

@@ -126,6 +126,7 @@ impl Keeper {
                 if (first && !guarded) || !self.claim.extend(end, now) {
                     return Some(Over::Lapsed);
                 }
+                self.claim.renewed(sent);
                 self.renewed = renewed;
                 let epoch = self.holder.epoch.0;
                 tracing::debug!(epoch, at = now.0, until = end.0, "the claim is valid");

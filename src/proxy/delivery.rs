@@ -58,6 +58,7 @@ impl Delivery<'_> {
                 }
             }
             Decision::HereAfter(token) => Box::pin(self.wait_for_token(token)).await,
+            Decision::HereOnceRenewed => Box::pin(self.wait_for_renewal(&seen.view)).await?,
             Decision::Hold => Box::pin(self.hold_for_primary(&seen.view)).await?,
         }
         Ok(Attempt::Again)
@@ -68,6 +69,7 @@ impl Delivery<'_> {
         let decision = route::decide(&self.call.ask, view, takes_writes, position);
         match decision {
             Decision::HereAfter(_) if self.call.insist => route::to_primary(view),
+            Decision::HereOnceRenewed if self.call.sure => Decision::Here,
             // Its application is down; the primary's is better than none.
             Decision::Here if self.call.insist && self.is_elsewhere(view) => Decision::ToPrimary,
             decision => decision,
@@ -246,6 +248,15 @@ impl Delivery<'_> {
             }
         };
         worker.metrics.read_wait(outcome);
+    }
+
+    /// Waits until this primary is known to be one at this moment, or is one no more.
+    async fn wait_for_renewal(&mut self, view: &ClusterView) -> Result<(), Problem> {
+        let _place = self.take_place()?;
+        let _held = self.exchange.count_held();
+        let renewed = timeout_at(self.call.give_up, reign::renewed(&view.claim)).await;
+        self.call.sure = renewed.map_err(|_| no_quorum())?;
+        Ok(())
     }
 
     /// Waits until the view of the cluster is another one, or this node has what a read needs.

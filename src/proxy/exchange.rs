@@ -78,6 +78,8 @@ pub struct Call {
     pub(super) give_up: Instant,
     /// This node had its time to reach the token, or its application is down.
     pub(super) insist: bool,
+    /// This node was known to be the primary after the request had come.
+    pub(super) sure: bool,
 }
 
 /// What hyper is given: every request gets an answer.
@@ -238,6 +240,7 @@ impl Exchange {
             read_wait: verdict.read_wait.unwrap_or(config.read_wait),
             give_up: self.started + verdict.write_hold.unwrap_or(config.write_hold),
             insist: false,
+            sure: false,
         };
         Ok((Box::new(call), carried))
     }

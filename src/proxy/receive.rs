@@ -13,7 +13,8 @@ use super::client::Client;
 use super::exchange::{Call, ClientResponse, Exchange, Served};
 use super::forward::{self, Forwarded, Refusal};
 use super::problem::{Kind, Problem};
-use super::route::{Ask, Route};
+use super::reign;
+use super::route::{self, Ask, Route};
 use super::token::Carried;
 use super::upstream::{Failure, Lines, Sending};
 use super::worker::Worker;
@@ -54,6 +55,9 @@ impl Exchange {
         self.route = Route::Local;
         let mut call = self.call_of(forwarded, head.extensions.remove::<OnUpgrade>());
         call.method = head.method.clone();
+        if route::is_doubtful(&call.ask, &seen.view) && !reign::renewed(&seen.view.claim).await {
+            return Err(Stop::Refused(Refusal::NotPrimary));
+        }
         let body = if head.headers.contains_key(EXPECT) {
             Outgoing::untouched(body, self.worker.shared.config.body_timeout)
         } else {
@@ -105,6 +109,7 @@ impl Exchange {
             read_wait: self.worker.shared.config.read_wait,
             give_up: self.started,
             insist: false,
+            sure: false,
         }
     }
 }

@@ -12,6 +12,8 @@ use crate::cluster::{ClusterView, Epoch};
 
 /// Answers given at the end of a reign may be overtaken by the news of the next one.
 const LATE_ANSWERS: Duration = Duration::from_secs(1);
+/// Between two looks whether a claim was renewed, which happens about five times per ttl.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Returns once this node takes no more writes in `epoch`. Also if nobody publishes views any more.
 pub async fn closed(mut views: watch::Receiver<ClusterView>, epoch: Epoch) {
@@ -50,6 +52,18 @@ pub async fn superseded(mut views: watch::Receiver<ClusterView>, epoch: Epoch) {
         pending().await
     }
     sleep(LATE_ANSWERS).await;
+}
+
+/// Whether a claim gets renewed from now on, or ends.
+pub async fn renewed(claim: &Claim) -> bool {
+    let now = BootTime::now();
+    while !claim.is_renewed_since(now) {
+        if !claim.is_valid() {
+            return false;
+        }
+        sleep(LOOK).await;
+    }
+    true
 }
 
 /// Returns once a claim has lapsed. It may be renewed meanwhile.
@@ -107,6 +121,21 @@ mod tests {
         sender.send_replace(ClusterView::single("other".parse().unwrap(), Epoch(4)));
         soon(async { close.await.unwrap() }).await;
         soon(async { end.await.unwrap() }).await;
+    }
+
+    #[tokio::test]
+    async fn a_renewal_is_waited_for_until_the_claim_ends() {
+        let claim = Claim::until(in_millis(3_600_000));
+        let (waiting, again) = (claim.clone(), claim.clone());
+        let waiting = tokio::spawn(async move { renewed(&waiting).await });
+        tokio::task::yield_now().await;
+        claim.renewed(in_millis(1));
+        assert!(waiting.await.unwrap());
+        let waiting = tokio::spawn(async move { renewed(&again).await });
+        tokio::task::yield_now().await;
+        claim.end();
+        assert!(!waiting.await.unwrap());
+        assert!(renewed(&Claim::unlimited()).await);
     }
 
     #[tokio::test]

@@ -63,6 +63,8 @@ pub enum Decision {
     Here,
     /// Likewise, once this node has reached the token; after `read_wait` to the primary.
     HereAfter(Token),
+    /// Likewise, once this primary's claim has been renewed.
+    HereOnceRenewed,
     /// To the primary's application.
     ToPrimary,
     /// Nowhere until there is a primary.
@@ -74,6 +76,7 @@ pub enum Decision {
 pub fn decide(ask: &Ask, view: &ClusterView, takes_writes: bool, position: Position) -> Decision {
     match ask.class {
         Class::Passthrough => Decision::Here,
+        _ if takes_writes && is_doubtful(ask, view) => Decision::HereOnceRenewed,
         _ if takes_writes => Decision::Here,
         Class::Write => to_primary(view),
         Class::Read => match needed(ask, view, position) {
@@ -89,6 +92,15 @@ pub fn decide(ask: &Ask, view: &ClusterView, takes_writes: bool, position: Posit
             }
         },
     }
+}
+
+/// Whether a primary has to doubt that it is one: the client has seen a later reign. That may have
+/// been in a cluster that is no more; or the clock here has stood still, and with it the end of the
+/// claim.
+pub fn is_doubtful(ask: &Ask, view: &ClusterView) -> bool {
+    let elected = view.claim.deadline().is_some();
+    let by_token = ask.class == Class::Write || ask.consistency != Consistency::Eventual;
+    elected && by_token && ask.token.is_some_and(|token| token.epoch > view.epoch())
 }
 
 /// The position from which on this node's copy will do for a read; `None` if only the primary's will.
@@ -177,6 +189,22 @@ mod tests {
                 assert_eq!(decide(&ask, &view, true, HERE), Decision::Here);
             }
         }
+    }
+
+    #[test]
+    fn an_elected_primary_doubts_itself_when_a_client_has_seen_a_later_reign() {
+        let claim = Claim::until(crate::claim::BootTime(u64::MAX - 1));
+        let view = ClusterView { claim, ..ClusterView::single(node("me"), Epoch(3)) };
+        let decide = |class, token| {
+            decide(&ask(class, Consistency::ReadYourWrites, Some(token)), &view, true, HERE)
+        };
+        for class in [Class::Read, Class::Write] {
+            assert_eq!(decide(class, at(4, 1)), Decision::HereOnceRenewed);
+            assert_eq!(decide(class, at(3, 999)), Decision::Here);
+        }
+        assert_eq!(decide(Class::Passthrough, at(4, 1)), Decision::Here);
+        let eventual = ask(Class::Read, Consistency::Eventual, Some(at(4, 1)));
+        assert_eq!(super::decide(&eventual, &view, true, HERE), Decision::Here);
     }
 
     #[test]
