@@ -89,7 +89,7 @@ pub fn serve(
     client: Rc<Client>,
     request: http::Request<Incoming>,
 ) -> impl Future<Output = Served> {
-    client.activity.busy();
+    client.busy();
     let mut exchange = Exchange::new(worker, client);
     let (mut head, body) = request.into_parts();
     let begun = exchange.begin(&mut head).unwrap_or_else(|problem| {

@@ -11,7 +11,8 @@ use std::task::Waker;
 use std::time::Duration;
 
 use http::HeaderValue;
-use tokio::sync::watch;
+use rustls::ServerConfig;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout};
 
 use super::acceptor::Slots;
@@ -31,6 +32,10 @@ use crate::telemetry::metrics::{Metrics, WorkerMetrics};
 
 /// How long an idle connection to a peer is kept.
 const PEER_KEEP: Duration = Duration::from_secs(60);
+
+/// Handshakes of TLS that one worker has under way at once. rustls keeps up to 64 KiB of each, and one
+/// takes the processor about half a millisecond.
+const HANDSHAKES: usize = 256;
 
 /// What all workers of a node work with.
 pub struct Shared {
@@ -60,6 +65,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// How many writes are under way.
     pub writes: Arc<Writes>,
+    /// What clients are shown, if they speak TLS.
+    pub tls: Option<watch::Receiver<Arc<ServerConfig>>>,
     /// Set once, when the node begins to stop.
     pub draining: watch::Receiver<bool>,
 }
@@ -78,6 +85,9 @@ pub struct Worker {
     /// This node's name.
     pub node: HeaderValue,
     rules: Latest<Arc<RuleSet>, Arc<RuleSet>>,
+    tls: Option<Latest<Arc<ServerConfig>, Arc<ServerConfig>>>,
+    /// The places of clients that shake hands.
+    pub handshakes: Semaphore,
     seen: Latest<ClusterView, Rc<Seen>>,
     /// The node stops.
     draining: Cell<bool>,
@@ -107,6 +117,8 @@ impl Worker {
             cookies: token::Setter::new(&config.cookie),
             node: name_header(&shared.node),
             rules: Latest::new(shared.rules.clone(), Arc::clone),
+            tls: shared.tls.clone().map(|tls| Latest::new(tls, Arc::clone)),
+            handshakes: Semaphore::new(HANDSHAKES),
             seen: Latest::new(shared.view.clone(), Seen::new),
             draining: Cell::new(false),
             impatient_since: Cell::new(None),
@@ -136,6 +148,11 @@ impl Worker {
     /// The rules now in force.
     pub fn rules(&self) -> Arc<RuleSet> {
         self.rules.get()
+    }
+
+    /// What clients are shown now, if they speak TLS.
+    pub fn tls(&self) -> Option<Arc<ServerConfig>> {
+        self.tls.as_ref().map(Latest::get)
     }
 
     /// The cluster as it is now.
