@@ -188,11 +188,25 @@ impl ClusterView {
         self.claim.is_valid() && now.newest_epoch() <= self.epoch()
     }
 
-    /// Whether a failover lost what `token` stands for: the next reign began without it.
+    /// Whether a failover lost what `token` stands for: a reign of the present history began without it.
     pub fn lost(&self, token: Token) -> bool {
-        // From the newest on: a token is nearly always of the present reign.
-        let next = self.starts.iter().rev().take_while(|start| start.epoch > token.epoch).last();
-        token.epoch != Epoch(0) && next.is_some_and(|start| token > start.held.position)
+        let mut reign = self.starts.last().map(|start| start.epoch).unwrap_or_default();
+        // Back along the present history. It may lack whole reigns: who was cut off meanwhile may have
+        // begun the next.
+        for start in self.starts.iter().rev() {
+            if token.epoch == Epoch(0) || reign <= token.epoch {
+                return false;
+            }
+            if start.epoch > reign {
+                continue;
+            }
+            // A reign that was not opened may have begun with anything.
+            if start.epoch < reign || start.held.position < token {
+                return true;
+            }
+            reign = start.held.position.epoch;
+        }
+        false
     }
 
     /// Whether this node knows what a copy that follows the reign of `epoch` lacks. Others may have told
@@ -219,22 +233,43 @@ mod tests {
     use super::*;
     use crate::txid::{Position, Txid};
 
+    /// In a cluster where reigns began so: epoch, and what its primary held.
+    fn began(starts: &[(u64, Position)]) -> ClusterView {
+        let start = |(epoch, position): &(u64, Position)| Start {
+            epoch: Epoch(*epoch),
+            held: Stamp { position: *position, ..Stamp::default() },
+        };
+        let starts = starts.iter().map(start).collect();
+        ClusterView { starts, ..ClusterView::single("a".parse().unwrap(), Epoch(4)) }
+    }
+
+    fn at(epoch: u64, txid: u64) -> Position {
+        Position { epoch: Epoch(epoch), txid: Txid(txid) }
+    }
+
     #[test]
-    fn a_token_beyond_the_start_of_the_next_reign_is_lost() {
-        let at = |epoch, txid| Position { epoch: Epoch(epoch), txid: Txid(txid) };
-        let start = |epoch, held| Start {
-            epoch: Epoch(epoch),
-            held: Stamp { position: held, ..Stamp::default() },
-        };
-        let view = ClusterView {
-            // Epoch 3 was never opened; 4 began with what a copy of epoch 1 held.
-            starts: [start(2, at(1, 7)), start(4, at(1, 6))].into(),
-            ..ClusterView::single("a".parse().unwrap(), Epoch(4))
-        };
-        assert!(!view.lost(at(1, 7)) && view.lost(at(1, 8)));
+    fn a_token_beyond_the_start_of_a_later_reign_is_lost() {
+        // Epoch 3 was never opened; 4 began with what a copy of epoch 1 held.
+        let view = began(&[(2, at(1, 7)), (4, at(1, 6))]);
+        assert!(!view.lost(at(1, 6)) && view.lost(at(1, 7)) && view.lost(at(1, 8)));
         assert!(view.lost(at(2, 8)));
         assert!(!view.lost(at(4, 100)));
         assert!(!view.lost(at(0, 100)), "LiteFS' own cookie has no epoch");
+    }
+
+    #[test]
+    fn reigns_that_the_present_history_lacks_are_lost_whole() {
+        let view = began(&[(1, at(0, 0)), (2, at(1, 3)), (3, at(2, 30)), (4, at(1, 60))]);
+        assert!(view.lost(at(2, 10)) && view.lost(at(3, 40)));
+        assert!(!view.lost(at(1, 60)), "what 2 began without is back");
+        assert!(view.lost(at(1, 61)));
+    }
+
+    #[test]
+    fn where_a_reign_began_that_was_not_opened_nobody_knows() {
+        let view = began(&[(1, at(0, 0)), (2, at(1, 7)), (4, at(3, 7))]);
+        assert!(view.lost(at(2, 8)) && view.lost(at(1, 2)));
+        assert!(!view.lost(at(3, 7)));
     }
 
     #[test]

@@ -136,6 +136,11 @@ impl Reign {
         if self.common.witness {
             return Answer::Refused("a witness holds no data".to_owned());
         }
+        // What a disk held that was lost it may have acknowledged: its successor speaks for it only
+        // once the cluster has seen to that.
+        if !self.common.raft.votes() {
+            return Answer::Refused("this disk has no vote".to_owned());
+        }
         match self.common.engine.let_go(epoch).await {
             Ok(held) => Answer::Fitness(self.fitness(held.stamp, held.empty)),
             Err(why) => Answer::Refused(why.to_string()),

@@ -14,6 +14,8 @@ pub struct App {
     killed: bool,
     /// It does not answer, for a reason of its own.
     pub down: bool,
+    /// `on_promote` fails.
+    pub hook_fails: bool,
     jobs: Vec<Job>,
     /// Answers that the node has not taken yet.
     done: Vec<(oneshot::Sender<bool>, bool)>,

@@ -21,6 +21,8 @@ struct State {
     since: Vec<Op>,
     /// Which power cycle it is: whoever opened it before the last one writes no more.
     life: u64,
+    /// Nothing can be written.
+    full: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -39,6 +41,11 @@ pub struct Opened {
 impl Shelf {
     pub fn open(&self) -> io::Result<Opened> {
         Ok(Opened { shelf: self.clone(), life: self.state().life })
+    }
+
+    /// From now on nothing can be written, or it can again.
+    pub fn fill(&self, full: bool) {
+        self.state().full = full;
     }
 
     /// Another disk, with nothing on it.
@@ -60,11 +67,22 @@ impl Shelf {
             op.apply(&mut left);
         }
         state.life += 1;
+        state.full = false;
         (state.synced, state.current) = (left.clone(), left);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap()
+    }
+}
+
+impl State {
+    fn writable(&self, life: u64) -> io::Result<()> {
+        match () {
+            () if self.life != life => Err(io::Error::other("the power has failed")),
+            () if self.full => Err(io::ErrorKind::StorageFull.into()),
+            () => Ok(()),
+        }
     }
 }
 
@@ -86,9 +104,7 @@ impl Op {
 impl Opened {
     fn change(&self, op: Op) -> io::Result<()> {
         let mut state = self.shelf.state();
-        if state.life != self.life {
-            return Err(io::Error::other("the power has failed"));
-        }
+        state.writable(self.life)?;
         op.apply(&mut state.current);
         state.since.push(op);
         Ok(())
@@ -114,9 +130,7 @@ impl StorageBackend for Opened {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.shelf.state();
-        if state.life != self.life {
-            return Err(io::Error::other("the power has failed"));
-        }
+        state.writable(self.life)?;
         state.since.clear();
         state.synced = state.current.clone();
         Ok(())

@@ -2,6 +2,7 @@
 //! the data plane do around it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -56,6 +57,8 @@ pub struct Place {
     pub truth: Truth,
     /// How fast its clock is, in millionths of the true speed beyond it.
     pub rate: i64,
+    /// For how long its clock stood still, in true ms.
+    pub missed: AtomicU64,
     /// What its clock showed when the run began, in ns.
     pub origin: u64,
     /// Clients that write there, and how long they wait between two writes, in ms.
@@ -69,7 +72,7 @@ impl Place {
     /// What this node's clock shows at a true time in ms.
     pub fn clock(&self, now: u64) -> BootTime {
         let rate = u64::try_from(1_000_000 + self.rate).unwrap();
-        BootTime(self.origin + now * rate)
+        BootTime(self.origin + (now - self.missed.load(SeqCst)) * rate)
     }
 }
 
@@ -133,9 +136,10 @@ impl Ground for Surroundings {
     }
 
     fn promoted(&self, _: Epoch) -> BoxFuture<'static, bool> {
-        Box::pin(async {
+        let app = self.0.place.app.clone();
+        Box::pin(async move {
             sleep(Duration::from_millis(3)).await;
-            true
+            !app.lock().unwrap().hook_fails
         })
     }
 

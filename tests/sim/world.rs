@@ -1,15 +1,18 @@
 //! A cluster under faults, one true millisecond after the other. Everything follows from the seed.
 
+mod faults;
+mod members;
+mod scripts;
+
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use litepilot::cluster::NodeId;
 use litepilot::config::Consistency;
-use litepilot::control::MemberChange;
 use litepilot::election::Election;
-use litepilot::election::PATIENCE;
 use litepilot::election::raft::{Member, seed};
 use litepilot::proxy::route;
 use litepilot::rules::Class;
@@ -20,64 +23,19 @@ use tokio::sync::watch;
 use super::app::App;
 use super::disk::Shelf;
 use super::engine::{Copy, Entry};
-use super::net::{Net, Weather, number, some};
+use super::net::{Net, Weather, number};
 use super::node::{Life, Place};
+use super::plan::Plan;
 use super::post::Load;
 use super::truth::{Truth, show};
-
-/// How a cluster is made up, and what befalls it.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    pub seed: u64,
-    pub nodes: usize,
-    pub witness: bool,
-    pub ttl: u64,
-    pub strict: bool,
-    /// For how long faults happen, in ms.
-    pub faults: u64,
-    /// Between two faults, on average, in ms.
-    pub every: u64,
-    pub weather: bool,
-    /// Clocks differ by so many millionths, at most.
-    pub drift: i64,
-    pub operators: bool,
-}
-
-impl Plan {
-    pub fn of(seed: u64) -> Self {
-        let chance = &mut SmallRng::seed_from_u64(seed.wrapping_mul(0x2545_f491_4f6c_dd1d));
-        let (nodes, witness) = match chance.random_range(0..10) {
-            0..7 => (3, false),
-            7..9 => (3, true),
-            _ => (5, false),
-        };
-        Self {
-            seed,
-            nodes,
-            witness,
-            ttl: 1000,
-            strict: chance.random_bool(0.6),
-            faults: chance.random_range(6_000..14_000),
-            every: chance.random_range(250..1500),
-            weather: chance.random_bool(0.7),
-            drift: 24_000,
-            operators: chance.random_bool(0.6),
-        }
-    }
-}
-
-/// What ends a fault.
-#[derive(Clone, Debug)]
-enum End {
-    Start(usize),
-    Wake(usize),
-    Mend(Vec<(usize, usize)>),
-    AppUp(usize),
-}
+use faults::End;
+use members::Change;
 
 struct Stood {
     /// The whole machine, with the application and the guard.
     machine: bool,
+    /// Its clock stands still, too.
+    unseen: bool,
 }
 
 struct Slot {
@@ -86,6 +44,15 @@ struct Slot {
     stands: Option<Stood>,
     lives: u64,
     inbox: Vec<(NodeId, Load)>,
+    /// It is no member, and does not run.
+    out: bool,
+}
+
+impl Slot {
+    fn address(&self) -> String {
+        let own = self.place.seeds.iter().find(|seed| seed.name == self.place.name);
+        own.unwrap().address.clone()
+    }
 }
 
 pub struct World {
@@ -102,6 +69,8 @@ pub struct World {
     busy: watch::Sender<bool>,
     /// Applications write by themselves now and then.
     by_itself: bool,
+    /// What is being done to the membership.
+    change: Option<Change>,
 }
 
 impl World {
@@ -110,8 +79,9 @@ impl World {
         truth.see().strict = plan.strict;
         truth.see().print = print;
         let mut chance = SmallRng::seed_from_u64(plan.seed);
-        let name = |i: usize| -> NodeId { ["a", "b", "c", "d", "e"][i].parse().unwrap() };
-        let names: Vec<NodeId> = (0..plan.nodes).map(name).collect();
+        let name = |i: usize| -> NodeId { ["a", "b", "c", "d", "e", "f"][i].parse().unwrap() };
+        // One more may be added later.
+        let names: Vec<NodeId> = (0..plan.nodes + usize::from(plan.members)).map(name).collect();
         let is_witness = |i: usize| plan.witness && i + 1 == plan.nodes;
         let seeds: Vec<Member> = names
             .iter()
@@ -137,21 +107,29 @@ impl World {
                 witness: is_witness(i),
                 strict: plan.strict,
                 ttl: Duration::from_millis(plan.ttl),
-                seeds: seeds.clone(),
+                seeds: seeds[..plan.nodes.max(i + 1)].into(),
                 shelf: Shelf::default(),
                 copy: Copy::new(names[i].clone(), truth.clone()),
                 app: Arc::new(Mutex::new(App::default())),
                 truth: truth.clone(),
                 rate,
+                missed: AtomicU64::new(0),
                 origin: chance.random_range(1..1_000_000) * 1_000_000_000,
                 writers: 2,
                 think,
                 busy: busy.subscribe(),
             };
             let place = Arc::new(place);
-            Slot { place, life: None, stands: None, lives: 0, inbox: Vec::new() }
+            Slot {
+                place,
+                life: None,
+                stands: None,
+                lives: 0,
+                inbox: Vec::new(),
+                out: i >= plan.nodes,
+            }
         };
-        let slots = (0..plan.nodes).map(|i| slot(i, &mut chance)).collect();
+        let slots = (0..names.len()).map(|i| slot(i, &mut chance)).collect();
         truth.note("world", &format!("{plan:?}"));
         Self {
             names: names.clone(),
@@ -165,6 +143,7 @@ impl World {
             next_fault: 0,
             busy,
             by_itself: true,
+            change: None,
             plan,
         }
     }
@@ -178,7 +157,7 @@ impl World {
             return self.stuck("no first primary");
         }
         if self.plan.weather {
-            self.net.weather = Weather::any(&mut self.chance);
+            self.net.weather = Weather::any(self.plan.ttl, &mut self.chance);
             let weather = format!("{:?}", self.net.weather);
             self.truth.note("world", &weather);
         }
@@ -201,7 +180,12 @@ impl World {
         for (_, end) in std::mem::take(&mut self.ends) {
             self.end(end);
         }
-        if !self.run_until(15 * self.plan.ttl, |world| world.primary().is_some()) {
+        // A node whose `on_promote` has failed may be the only one with the newest data.
+        let limit = 15 * self.plan.ttl + if self.plan.hooks { 31_000 } else { 0 };
+        if !self.run_until(60_000, |world| world.change.is_none()) {
+            return self.stuck("the members are not changed although faults have ended");
+        }
+        if !self.run_until(limit, |world| world.primary().is_some()) {
             return self.stuck("no primary although faults have ended");
         }
         let commits = self.commits();
@@ -217,55 +201,6 @@ impl World {
             }
             self.stuck("copies differ although faults have ended");
         }
-    }
-
-    /// Only some are there when the cluster begins: nobody is primary, until the operator forces it.
-    pub fn run_forced(&mut self) {
-        let last = self.slots.len() - 1;
-        for i in 0..last {
-            self.start(i);
-        }
-        if self.run_until(5 * self.plan.ttl, |world| world.primary().is_some()) {
-            return self.stuck("a first primary was chosen among some of the nodes");
-        }
-        self.truth.see().forced = true;
-        self.wish(0, |election, own| async move { election.promote(&own, true).await });
-        if !self.run_until(5 * self.plan.ttl, |world| world.primary() == Some(0)) {
-            return self.stuck("the one that was forced is not primary");
-        }
-        self.start(last);
-        self.calm_down();
-    }
-
-    /// The last node comes back with an empty disk, under faults of the network.
-    pub fn run_replacing(&mut self) {
-        for i in 0..self.slots.len() {
-            self.start(i);
-        }
-        let primary = |world: &Self| world.primary().is_some();
-        if !self.run_until(20 * self.plan.ttl, primary) {
-            return self.stuck("no first primary");
-        }
-        self.run_until(3 * self.plan.ttl, |_| false);
-        let last = self.slots.len() - 1;
-        self.crash(last);
-        self.slots[last].place.shelf.wipe();
-        self.slots[last].place.copy.wipe();
-        self.start(last);
-        if !self.run_until(20 * self.plan.ttl, primary) {
-            return self.stuck("no primary without the one that was lost");
-        }
-        self.net.weather = Weather::any(&mut self.chance);
-        self.net.weather.late.1 = 100;
-        let node = self.names[last].clone();
-        for i in 0..last {
-            let node = node.clone();
-            self.wish(i, |election, _| async move {
-                election.change_members(MemberChange::Replace { node }).await
-            });
-            self.run_until(4 * self.plan.ttl, |_| false);
-        }
-        self.calm_down();
     }
 
     /// An operator asks node `i` for something.
@@ -320,20 +255,34 @@ impl World {
         self.slots.iter().position(open)
     }
 
+    fn leads(&self, i: usize) -> bool {
+        let life = self.slots[i].life.as_ref();
+        life.is_some_and(|life| life.raft.leadership().borrow().ours)
+    }
+
+    /// For how long node `i` may take writes without another renewal, in ms of its own.
+    fn claims_for(&self, i: usize) -> u64 {
+        let slot = &self.slots[i];
+        let deadline = slot.life.as_ref().and_then(|life| life.own.borrow().claim.deadline());
+        let left = deadline.map(|end| end.since(slot.place.clock(self.now)));
+        left.map_or(0, |left| u64::try_from(left.as_millis()).unwrap())
+    }
+
     fn is_level(&self) -> bool {
-        let mut stamps =
-            self.slots.iter().filter(|slot| !slot.place.witness && slot.life.is_some());
-        let first = stamps.next().map(|slot| slot.place.copy.state().stamp());
-        self.primary().is_some()
-            && stamps.all(|slot| Some(slot.place.copy.state().stamp()) == first)
+        let copies = self.slots.iter().filter(|slot| !slot.place.witness && !slot.out);
+        let mut stamps = copies.map(|slot| slot.place.copy.state().stamp());
+        let first = stamps.next();
+        self.primary().is_some() && stamps.all(|stamp| Some(stamp) == first)
     }
 
     fn start(&mut self, i: usize) {
         let slot = &mut self.slots[i];
-        if slot.life.is_some() {
+        if slot.life.is_some() || slot.out {
             return;
         }
         slot.lives += 1;
+        // It would not start; somebody has made room.
+        slot.place.shelf.fill(false);
         let of_life = mix(self.plan.seed ^ (i as u64) << 32 ^ slot.lives << 40);
         seed(Some(of_life));
         self.truth.note(slot.place.name.as_str(), "starts");
@@ -368,7 +317,14 @@ impl World {
                 slot.inbox.push((from, load));
             }
         }
+        self.pursue_change();
         let n = self.slots.len();
+        for slot in &self.slots {
+            if slot.stands.as_ref().is_some_and(|stood| stood.unseen) {
+                slot.place.missed.fetch_add(1, SeqCst);
+                self.truth.see().excuse(slot.place.name.as_str());
+            }
+        }
         let first = self.chance.random_range(0..n);
         for i in (0..n).map(|i| (first + i) % n) {
             self.run_node(i);
@@ -405,6 +361,7 @@ impl World {
             }
             life.seen = table;
         }
+        self.truth.see().check_begun();
         let mut out = life.post.take();
         if out.len() > 1 {
             // tokio wakes those who watch the same value in random order.
@@ -445,7 +402,8 @@ impl World {
                 let text = if claims { "claims" } else { "no longer claims" };
                 self.truth.note(slot.place.name.as_str(), &format!("{text} epoch {}", own.epoch));
             }
-            if claims {
+            let excused = self.truth.see().is_excused(slot.place.name.as_str(), own.epoch);
+            if claims && !excused {
                 valid.push((slot.place.name.clone(), own.epoch));
             }
         }
@@ -488,133 +446,6 @@ impl World {
         } else if lost {
             truth.count("losses told");
         }
-    }
-
-    fn fault(&mut self) {
-        let n = self.slots.len();
-        let i = self.whom();
-        let lasts = match self.chance.random_range(0..3) {
-            0 => self.chance.random_range(5..200),
-            1 => self.chance.random_range(200..1500),
-            _ => self.chance.random_range(1000..4000),
-        };
-        let end = match self.chance.random_range(0..100) {
-            0..18 => {
-                if self.slots[i].life.is_none() {
-                    return;
-                }
-                self.crash(i);
-                End::Start(i)
-            }
-            18..40 => {
-                let machine = self.chance.random_bool(0.4);
-                self.stand(i, machine);
-                End::Wake(i)
-            }
-            40..75 => {
-                let links = self.some_links(n, i);
-                let said: Vec<_> = links
-                    .iter()
-                    .map(|(a, b)| format!("{}-{}", self.names[*a], self.names[*b]))
-                    .collect();
-                self.truth.note("world", &format!("cuts {} for {lasts} ms", said.join(" ")));
-                self.truth.see().count("cuts");
-                for (from, to) in &links {
-                    self.net.cut(*from, *to);
-                }
-                End::Mend(links)
-            }
-            75..83 => {
-                self.truth.note(self.names[i].as_str(), "its application is down");
-                self.slots[i].place.app.lock().unwrap().down = true;
-                End::AppUp(i)
-            }
-            _ => return self.operate(i),
-        };
-        self.count += 1;
-        self.ends.insert((self.now + lasts, self.count), end);
-    }
-
-    /// Somebody; more often the primary, or whoever leads Raft.
-    fn whom(&mut self) -> usize {
-        let leads = |slot: &Slot| {
-            slot.life.as_ref().is_some_and(|life| life.raft.leadership().borrow().ours)
-        };
-        match self.chance.random_range(0..4) {
-            0 => self.primary(),
-            1 => self.slots.iter().position(leads),
-            _ => None,
-        }
-        .unwrap_or_else(|| self.chance.random_range(0..self.slots.len()))
-    }
-
-    fn some_links(&mut self, n: usize, i: usize) -> Vec<(usize, usize)> {
-        let others: Vec<usize> = (0..n).filter(|other| *other != i).collect();
-        let other = others[self.chance.random_range(0..others.len())];
-        let both = |a: usize, b: usize| [(a, b), (b, a)];
-        match self.chance.random_range(0..6) {
-            0 => both(i, other).into(),
-            1 => vec![(i, other)],
-            2 => others.iter().map(|other| (i, *other)).collect(),
-            3 => others.iter().map(|other| (*other, i)).collect(),
-            4 => others.iter().flat_map(|other| both(i, *other)).collect(),
-            _ => {
-                let side = some(n, &mut self.chance);
-                let rest: Vec<usize> = (0..n).filter(|i| !side.contains(i)).collect();
-                let across = side.iter().flat_map(|a| rest.iter().map(|b| (*a, *b)));
-                across.flat_map(|(a, b)| both(a, b)).collect()
-            }
-        }
-    }
-
-    fn stand(&mut self, i: usize, machine: bool) {
-        let slot = &mut self.slots[i];
-        if slot.stands.is_none() {
-            let text =
-                if machine { "its machine stands still" } else { "its process stands still" };
-            self.truth.note(slot.place.name.as_str(), text);
-            self.truth.see().count("stops");
-            slot.stands = Some(Stood { machine });
-        }
-    }
-
-    fn end(&mut self, end: End) {
-        match end {
-            End::Start(i) => self.start(i),
-            End::Wake(i) => {
-                self.slots[i].stands = None;
-                self.truth.note(self.names[i].as_str(), "goes on");
-            }
-            End::Mend(links) => {
-                self.truth.note("world", &format!("mends {} links", links.len()));
-                for (from, to) in links {
-                    self.net.mend(from, to);
-                }
-            }
-            End::AppUp(i) => {
-                self.slots[i].place.app.lock().unwrap().down = false;
-                self.truth.note(self.names[i].as_str(), "its application is up");
-            }
-        }
-    }
-
-    /// Somebody asks a node for something.
-    fn operate(&mut self, i: usize) {
-        let to = self.names[self.chance.random_range(0..self.slots.len())].clone();
-        let resigns = self.chance.random_bool(0.4);
-        let slot = &self.slots[i];
-        let Some(life) = slot.life.as_ref().filter(|_| self.plan.operators) else { return };
-        let (election, truth) = (life.election.clone(), self.truth.clone());
-        let name = slot.place.name.clone();
-        self.truth.see().count("wishes of operators");
-        life.spawn(async move {
-            let (what, done) = match resigns {
-                true => ("resign".to_owned(), election.resign(PATIENCE).await),
-                false => (format!("promote {to}"), election.promote(&to, false).await),
-            };
-            truth.see().count(if done.is_ok() { "wishes fulfilled" } else { "wishes refused" });
-            truth.note(name.as_str(), &format!("{what}: {done:?}"));
-        });
     }
 }
 

@@ -151,19 +151,19 @@ impl Changer<'_> {
         self.step(ChangeMembers::ReplaceAllVoters(voters)).await
     }
 
-    /// Asks the gate, unless those who hold data stay the same.
+    /// Asks the gate, unless the disks that hold data stay the same.
     async fn pass(&self, voters: &BTreeSet<RaftId>) -> Result<(), ChangeError> {
         let membership = self.membership();
-        let data = |ids: &BTreeSet<RaftId>| -> BTreeSet<NodeId> {
-            let members = ids.iter().filter_map(|id| membership.get_node(id));
-            members.filter(|member| !member.witness).map(|member| member.name.clone()).collect()
+        let data = |ids: &BTreeSet<RaftId>| -> BTreeMap<RaftId, NodeId> {
+            let members = ids.iter().filter_map(|id| Some((*id, membership.get_node(id)?)));
+            let data = members.filter(|(_, member)| !member.witness);
+            data.map(|(id, member)| (id, member.name.clone())).collect()
         };
-        let now = data(&membership.voter_ids().collect());
         let then = data(voters);
-        if now == then {
+        if data(&membership.voter_ids().collect()) == then {
             return Ok(());
         }
-        (self.gate)(then.into_iter().collect()).await.map_err(refused)
+        (self.gate)(then.into_values().collect()).await.map_err(refused)
     }
 
     /// Waits until a node's log holds all that ours does now.

@@ -295,6 +295,13 @@ impl Raft {
         }
     }
 
+    /// Whether this disk has a vote, as far as this node knows: it was admitted, and does not only
+    /// learn yet.
+    pub fn votes(&self) -> bool {
+        let (core, own) = (self.0.core(), self.0.raft_id());
+        core.is_some_and(|core| core.voter_ids().any(|id| Some(id) == own))
+    }
+
     /// Answers a question of another node, `from` as its certificate says.
     pub async fn answer(&self, from: &NodeId, message: Message) -> Reply {
         service::answer(&self.0, from, message).await

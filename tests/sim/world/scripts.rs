@@ -1,0 +1,202 @@
+//! Runs that follow a script.
+
+use litepilot::control::MemberChange;
+
+use super::{Stood, World};
+use crate::net::{Hold, Weather};
+
+impl World {
+    /// Only some are there when the cluster begins: nobody is primary, until the operator forces it.
+    pub fn run_forced(&mut self) {
+        let last = self.slots.len() - 1;
+        for i in 0..last {
+            self.start(i);
+        }
+        if self.run_until(5 * self.plan.ttl, |world| world.primary().is_some()) {
+            return self.stuck("a first primary was chosen among some of the nodes");
+        }
+        self.truth.see().forced = true;
+        self.wish(0, |election, own| async move { election.promote(&own, true).await });
+        if !self.run_until(5 * self.plan.ttl, |world| world.primary() == Some(0)) {
+            return self.stuck("the one that was forced is not primary");
+        }
+        self.start(last);
+        self.calm_down();
+    }
+
+    /// The last node comes back with an empty disk, under faults of the network.
+    pub fn run_replacing(&mut self) {
+        for i in 0..self.slots.len() {
+            self.start(i);
+        }
+        let primary = |world: &Self| world.primary().is_some();
+        if !self.run_until(20 * self.plan.ttl, primary) {
+            return self.stuck("no first primary");
+        }
+        self.run_until(3 * self.plan.ttl, |_| false);
+        let last = self.slots.len() - 1;
+        self.crash(last);
+        self.slots[last].place.shelf.wipe();
+        self.slots[last].place.copy.wipe();
+        self.start(last);
+        if !self.run_until(20 * self.plan.ttl, primary) {
+            return self.stuck("no primary without the one that was lost");
+        }
+        self.net.weather = Weather::any(self.plan.ttl, &mut self.chance);
+        self.net.weather.late.1 = 100;
+        let node = self.names[last].clone();
+        for i in 0..last {
+            let node = node.clone();
+            self.wish(i, |election, _| async move {
+                election.change_members(MemberChange::Replace { node }).await
+            });
+            self.run_until(4 * self.plan.ttl, |_| false);
+        }
+        self.calm_down();
+    }
+
+    /// The holder hears of its grant when the lease is just being expired: its first renewal comes
+    /// while that is agreed upon.
+    pub fn run_late_grant(&mut self) {
+        let grants = Hold::any("ask Granted");
+        self.net.hold(grants.clone());
+        for i in 0..self.slots.len() {
+            self.start(i);
+        }
+        if !self.run_until(20 * self.plan.ttl, |world| world.net.held("ask Granted").is_some()) {
+            return self.stuck("no first primary");
+        }
+        let (leader, holder) = self.net.held("ask Granted").unwrap();
+        self.net.catch(Hold::between(leader, holder, "ask Raft"));
+        let expiry = Hold::any("ask Raft").with("Expire");
+        self.net.hold(expiry.clone());
+        if !self.run_until(2 * self.plan.ttl, |world| world.truth.see().saw("lease-expired")) {
+            return self.stuck("the lease does not expire");
+        }
+        self.net.release(&grants, self.now);
+        self.run_until(self.plan.seed % 30, |_| false);
+        self.net.release(&expiry, self.now);
+        self.net.hold(Hold::between(leader, holder, "ask"));
+        self.run_until(self.plan.ttl, |_| false);
+        self.net.release_all(self.now);
+        self.calm_down();
+    }
+
+    /// The primary's machine stands still and does not know it. It wakes when the others have said
+    /// what they hold, and have not heard yet who is next: none of them acknowledges anything to it.
+    pub fn run_late_acknowledgement(&mut self) {
+        for i in 0..self.slots.len() {
+            self.start(i);
+        }
+        self.run_until(20 * self.plan.ttl, |world| world.primary().is_some());
+        self.run_until(2 * self.plan.ttl, |_| false);
+        let leads = |world: &Self| (0..3).find(|i| world.leads(*i));
+        let (Some(primary), Some(leader)) = (self.primary(), leads(self)) else {
+            return self.stuck("no first primary");
+        };
+        let Some(third) = (0..3).find(|i| ![primary, leader].contains(i)) else { return };
+        // Else it would be the next primary, with all that it has acknowledged.
+        self.slots[third].place.app.lock().unwrap().down = true;
+        self.run_until(self.plan.ttl, |world| world.claims_for(primary) > world.plan.ttl * 7 / 10);
+        self.stand(primary, Stood { machine: true, unseen: true });
+        if !self.run_until(2 * self.plan.ttl, |world| world.truth.see().saw("lease-expired")) {
+            return self.stuck("the lease does not expire");
+        }
+        self.net.hold(Hold::between(leader, primary, ""));
+        self.net.hold(Hold::between(primary, leader, ""));
+        self.net.hold(Hold::between(leader, third, "ask Raft").with("!Expire"));
+        self.run_until(15, |_| false);
+        let commits = self.truth.see().counts["commits"];
+        self.wake(primary);
+        self.run_until(self.plan.ttl / 4, |_| false);
+        if self.truth.see().counts["commits"] == commits {
+            return self.stuck("the one that stood still writes nothing");
+        }
+        self.net.release_all(self.now);
+        self.slots[third].place.app.lock().unwrap().down = false;
+        self.calm_down();
+    }
+
+    /// The primary and the Raft leader are cut off together: the one still hears the other.
+    pub fn run_minority(&mut self) {
+        for i in 0..self.slots.len() {
+            self.start(i);
+        }
+        self.run_until(20 * self.plan.ttl, |world| world.primary().is_some());
+        self.run_until(2 * self.plan.ttl, |_| false);
+        let n = self.slots.len();
+        let (Some(primary), Some(leader)) = (self.primary(), (0..n).find(|i| self.leads(*i)))
+        else {
+            return self.stuck("no first primary");
+        };
+        let inside = |i: usize| i == primary || i == leader;
+        for (a, b) in (0..n).flat_map(|a| (0..n).map(move |b| (a, b))) {
+            if inside(a) != inside(b) {
+                self.net.hold(Hold::between(a, b, ""));
+            }
+        }
+        let next = |world: &Self| world.primary().is_some_and(|i| !inside(i));
+        if !self.run_until(6 * self.plan.ttl, next) {
+            return self.stuck("the majority has no primary");
+        }
+        self.net.release_all(self.now);
+        self.calm_down();
+    }
+
+    /// A primary that is cut off commits much, its successor little, which a majority acknowledges.
+    /// When the successor is lost, the longer history is not the newer one.
+    pub fn run_two_histories(&mut self) {
+        for i in 0..self.slots.len() {
+            self.start(i);
+        }
+        self.run_until(20 * self.plan.ttl, |world| world.primary().is_some());
+        self.run_until(2 * self.plan.ttl, |_| false);
+        let Some(first) = self.primary() else { return self.stuck("no first primary") };
+        for i in 0..self.slots.len() {
+            self.net.hold(Hold::between(i, first, ""));
+            self.net.hold(Hold::between(first, i, ""));
+        }
+        let next = |world: &Self| world.primary().filter(|i| *i != first);
+        if !self.run_until(6 * self.plan.ttl, |world| next(world).is_some()) {
+            return self.stuck("no second primary");
+        }
+        let Some(second) = next(self) else { return };
+        let known = self.truth.see().majority.len();
+        self.run_until(self.plan.ttl, |world| world.truth.see().majority.len() > known);
+        self.crash(second);
+        self.net.release_all(self.now);
+        if !self.run_until(6 * self.plan.ttl, |world| next(world).is_some()) {
+            return self.stuck("no third primary");
+        }
+        self.start(second);
+        self.calm_down();
+    }
+
+    /// The answer to a renewal comes when the claim has just been handed over.
+    pub fn run_late_answer(&mut self) {
+        for i in 0..self.slots.len() {
+            self.start(i);
+        }
+        self.run_until(20 * self.plan.ttl, |world| world.primary().is_some());
+        self.run_until(2 * self.plan.ttl, |_| false);
+        let leader = (0..3).find(|i| self.leads(*i));
+        let (Some(primary), Some(leader)) = (self.primary(), leader) else {
+            return self.stuck("no first primary");
+        };
+        let Some(third) = (0..3).find(|i| ![primary, leader].contains(i)) else { return };
+        let answers = Hold::between(leader, primary, "said Renewed");
+        self.net.hold(answers.clone());
+        self.run_until(self.plan.ttl / 2, |world| world.net.held("said Renewed").is_some());
+        self.net.hold(Hold::between(leader, primary, "ask Raft"));
+        self.net.hold(Hold::between(third, primary, "said Done"));
+        let to = self.names[third].clone();
+        self.wish(primary, |election, _| async move { election.promote(&to, false).await });
+        if !self.run_until(self.plan.ttl / 2, |world| world.primary() == Some(third)) {
+            return self.stuck("the lease is not handed over");
+        }
+        self.net.release(&answers, self.now);
+        self.run_until(self.plan.ttl / 10, |_| false);
+        self.net.release_all(self.now);
+        self.calm_down();
+    }
+}
