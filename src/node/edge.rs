@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::certificates::{Dated, problems};
 use crate::config::{Config, EdgeTls};
 use crate::tls::edge::{Shown, server_config};
-use crate::tls::{Fault, Part};
+use crate::tls::{Fault, Part, exposed};
 use crate::yaml::Problem;
 
 const SECTION: &str = "proxy.tls";
@@ -82,7 +82,12 @@ fn read(files: &EdgeTls) -> Result<(Arc<ServerConfig>, Vec<Dated>), Vec<Problem>
     let (mut shown, mut wrong) = (Vec::new(), Vec::new());
     for pair in &files.0 {
         match Shown::read(pair) {
-            Ok(one) => shown.push(one),
+            Ok(one) => {
+                if let Some(remark) = exposed(&pair.key) {
+                    tracing::warn!("{SECTION}.key: {remark}");
+                }
+                shown.push(one);
+            }
             Err(faults) => wrong.extend(problems(SECTION, faults)),
         }
     }

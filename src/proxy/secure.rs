@@ -1,11 +1,15 @@
-//! A client that comes over TLS: the handshake, bounded in time and in number, and then the protocol
-//! that was agreed on by ALPN (RFC 7301).
+//! A client that comes over TLS: the handshake, and then the protocol that was agreed on by ALPN
+//! (RFC 7301).
+//!
+//! A handshake has the time and, in rustls, the memory (64 KiB) of a head in HTTP/1. So there may be as
+//! many of them as connections: a smaller number would be a place where a few slow ones hold everybody up.
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::ServerConfig;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{self, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -19,6 +23,9 @@ use crate::tls::edge::HTTP_2;
 
 /// The first byte of a handshake (RFC 8446, 5.1).
 const HANDSHAKE: u8 = 22;
+/// Bytes that a client may still send, and the time that it has, after it was refused.
+const MAX_UNREAD: u64 = 64 * 1024;
+const LINGER: Duration = Duration::from_secs(1);
 
 /// Serves a client until either side is done.
 pub async fn serve(
@@ -46,7 +53,6 @@ async fn shake_hands(
     config: Arc<ServerConfig>,
     socket: TcpStream,
 ) -> Option<TlsStream<TcpStream>> {
-    // Who says nothing takes no place of those who do.
     let mut first = [0];
     let said = socket.peek(&mut first).await.is_ok_and(|bytes| bytes > 0);
     if !said {
@@ -59,7 +65,6 @@ async fn shake_hands(
     if first[0] != HANDSHAKE {
         return None;
     }
-    let _place = worker.handshakes.acquire().await.ok()?;
     match TlsAcceptor::from(config).accept(socket).await {
         Ok(stream) => Some(stream),
         Err(why) => {
@@ -73,8 +78,9 @@ async fn shake_hands(
 async fn say_https(mut socket: TcpStream, worker: &Worker) {
     let problem = Problem::new(Kind::BadRequest, "this port speaks TLS: use https:// in its URL");
     let answer = problem.raw(&worker.shared.node);
-    // What the client has sent so far is taken: closing with bytes unread would take the answer away.
-    let _ = socket.try_read(&mut [0; 4096]);
     let _ = socket.write_all(&answer).await;
     let _ = socket.shutdown().await;
+    // Closing with bytes unread would take the answer away.
+    let (mut rest, mut nowhere) = (socket.take(MAX_UNREAD), io::sink());
+    let _ = timeout(LINGER, io::copy(&mut rest, &mut nowhere)).await;
 }

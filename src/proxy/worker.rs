@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use rustls::ServerConfig;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::acceptor::Slots;
@@ -32,10 +32,6 @@ use crate::telemetry::metrics::{Metrics, WorkerMetrics};
 
 /// How long an idle connection to a peer is kept.
 const PEER_KEEP: Duration = Duration::from_secs(60);
-
-/// Handshakes of TLS that one worker has under way at once. rustls keeps up to 64 KiB of each, and one
-/// takes the processor about half a millisecond.
-const HANDSHAKES: usize = 256;
 
 /// What all workers of a node work with.
 pub struct Shared {
@@ -86,8 +82,6 @@ pub struct Worker {
     pub node: HeaderValue,
     rules: Latest<Arc<RuleSet>, Arc<RuleSet>>,
     tls: Option<Latest<Arc<ServerConfig>, Arc<ServerConfig>>>,
-    /// The places of clients that shake hands.
-    pub handshakes: Semaphore,
     seen: Latest<ClusterView, Rc<Seen>>,
     /// The node stops.
     draining: Cell<bool>,
@@ -118,7 +112,6 @@ impl Worker {
             node: name_header(&shared.node),
             rules: Latest::new(shared.rules.clone(), Arc::clone),
             tls: shared.tls.clone().map(|tls| Latest::new(tls, Arc::clone)),
-            handshakes: Semaphore::new(HANDSHAKES),
             seen: Latest::new(shared.view.clone(), Seen::new),
             draining: Cell::new(false),
             impatient_since: Cell::new(None),

@@ -15,7 +15,7 @@ mod x509;
 #[cfg(test)]
 mod tests;
 
-pub use identity::{Fault, Identity, Part, read_pair};
+pub use identity::{Fault, Identity, Part, exposed, read_pair};
 pub use validity::{Concern, Validity};
 pub use x509::node_name;
 

@@ -90,8 +90,8 @@ fn client_hello_1_1() -> Vec<u8> {
     body.extend([7; 32]);
     // No session, TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA and its like, no compression.
     body.extend([0, 0, 4, 0xc0, 0x13, 0xc0, 0x09, 1, 0]);
-    // supported_groups (x25519) and ec_point_formats.
-    body.extend([0, 14, 0, 10, 0, 4, 0, 2, 0, 29, 0, 11, 0, 2, 1, 0]);
+    // supported_groups (x25519), ec_point_formats and signature_algorithms (ECDSA with SHA-256).
+    body.extend([0, 22, 0, 10, 0, 4, 0, 2, 0, 29, 0, 11, 0, 2, 1, 0, 0, 13, 0, 4, 0, 2, 4, 3]);
     let mut message = vec![1, 0, 0, body.len() as u8];
     message.extend(body);
     let mut record = vec![22, 3, 1, 0, message.len() as u8];

@@ -243,6 +243,7 @@ impl Stage {
             },
             metrics: metrics.clone(),
             writes: Arc::clone(&writes),
+            tls: None,
             draining: draining.subscribe(),
             config,
         };
