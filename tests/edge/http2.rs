@@ -1,7 +1,8 @@
 //! Requests over HTTP/2, and what the application sees of them.
 
 use bytes::Bytes;
-use h2::client::SendRequest;
+use h2::SendStream;
+use h2::client::{ResponseFuture, SendRequest};
 use http::{HeaderMap, Request, Response};
 
 use super::files::Files;
@@ -22,7 +23,6 @@ pub struct Http2(SendRequest<Bytes>);
 pub struct Answer {
     pub head: Response<()>,
     pub body: Vec<u8>,
-    pub trailers: Option<HeaderMap>,
 }
 
 impl Answer {
@@ -42,32 +42,40 @@ pub fn to(path: &str) -> http::request::Builder {
 impl Http2 {
     pub async fn connect(node: &TestNode) -> Self {
         let stream = Offer::default().connect(node).await.unwrap();
-        let (send, connection) = h2::client::handshake(stream).await.unwrap();
+        // One stream alone does not fill the window of them all.
+        let mut builder = h2::client::Builder::new();
+        builder.initial_connection_window_size(1 << 20);
+        let (send, connection) = builder.handshake(stream).await.unwrap();
         tokio::spawn(connection);
         Self(send)
     }
 
-    pub async fn try_send(&self, request: Request<&'static str>) -> Result<Answer, h2::Error> {
-        let (head, body) = request.into_parts();
-        let mut send = soon("a stream", self.0.clone().ready()).await?;
-        let (answer, mut upload) =
-            send.send_request(Request::from_parts(head, ()), body.is_empty())?;
-        if !body.is_empty() {
-            upload.send_data(body.into(), true)?;
-        }
-        let (head, mut download) = soon("an answer", answer).await?.into_parts();
-        let mut body = Vec::new();
-        while let Some(data) = soon("data", download.data()).await {
-            let data = data?;
-            body.extend_from_slice(&data);
-            download.flow_control().release_capacity(data.len())?;
-        }
-        let trailers = soon("trailers", download.trailers()).await?;
-        Ok(Answer { head: Response::from_parts(head, ()), body, trailers })
+    /// Sends a head; `is_all`: no body follows.
+    pub async fn begin(
+        &self,
+        head: http::request::Builder,
+        is_all: bool,
+    ) -> (ResponseFuture, SendStream<Bytes>) {
+        let mut send = soon("a stream", self.0.clone().ready()).await.unwrap();
+        send.send_request(head.body(()).unwrap(), is_all).unwrap()
     }
 
     pub async fn send(&self, request: Request<&'static str>) -> Answer {
-        self.try_send(request).await.unwrap()
+        let (head, body) = request.into_parts();
+        let mut send = soon("a stream", self.0.clone().ready()).await.unwrap();
+        let (answer, mut upload) =
+            send.send_request(Request::from_parts(head, ()), body.is_empty()).unwrap();
+        if !body.is_empty() {
+            upload.send_data(body.into(), true).unwrap();
+        }
+        let (head, mut download) = soon("an answer", answer).await.unwrap().into_parts();
+        let mut body = Vec::new();
+        while let Some(data) = soon("data", download.data()).await {
+            let data = data.unwrap();
+            body.extend_from_slice(&data);
+            download.flow_control().release_capacity(data.len()).unwrap();
+        }
+        Answer { head: Response::from_parts(head, ()), body }
     }
 
     /// Returns once the node has closed the connection.
@@ -163,8 +171,7 @@ async fn trailers_pass_in_both_directions() {
     let node = node(&app, &files);
     let client = Http2::connect(&node).await;
     let head = to("/").method("POST").header("te", "trailers").header("trailer", "x-sum");
-    let mut send = client.0.clone().ready().await.unwrap();
-    let (answer, mut upload) = send.send_request(head.body(()).unwrap(), false).unwrap();
+    let (answer, mut upload) = client.begin(head, false).await;
     upload.send_data("ab".into(), false).unwrap();
     let sum = HeaderMap::from_iter([("x-sum".parse().unwrap(), "7".parse().unwrap())]);
     upload.send_trailers(sum).unwrap();
@@ -241,6 +248,25 @@ async fn what_http_2_forbids_in_heads_never_arrives() {
     }
     assert!(app.requests().is_empty(), "{:?}", app.requests());
     assert_eq!(Http2::connect(&node).await.get("/a").await.text(), "/a");
+}
+
+#[tokio::test]
+async fn what_the_app_says_of_its_own_connection_does_not_come_back() {
+    let fields = [
+        "Connection: keep-alive, X-Hop",
+        "Keep-Alive: timeout=5",
+        "Proxy-Connection: keep-alive",
+        "X-Hop: 1",
+        "X-End: 2",
+    ];
+    let app = Recorder::answering(move |_| response("200 OK", &fields, "hi")).await;
+    let files = Files::of_shop();
+    let node = node(&app, &files);
+    let answer = Http2::connect(&node).await.get("/").await;
+    assert_eq!((answer.text(), &answer.head.headers()["x-end"]), ("hi", &"2".parse().unwrap()));
+    for name in ["connection", "keep-alive", "proxy-connection", "x-hop"] {
+        assert!(!answer.head.headers().contains_key(name), "{answer:?}");
+    }
 }
 
 /// The status of a block of fields: an entry of the static table (RFC 7541, appendix A).

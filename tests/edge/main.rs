@@ -4,6 +4,7 @@
 // clippy.toml allows these in tests, but does not take a test binary's helpers for such.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod bodies;
 mod certificates;
 mod files;
 mod floods;

@@ -106,6 +106,10 @@ async fn plain_http_is_told_what_would_be_right() {
     let answer = node.client().await.ask("GET /", &[]).await;
     assert_eq!((answer.status(), answer.problem()), (400, "bad-request".to_owned()));
     assert!(answer.text().contains("https://"), "{}", answer.text());
+    // Nor is the answer lost to one that sends much before it reads.
+    let mut much = node.client().await;
+    let body = "x".repeat(50_000);
+    assert_eq!(much.post("/", &[], &body).await.status(), 400);
     assert!(app.requests().is_empty());
 }
 
@@ -148,4 +152,37 @@ async fn the_certificate_goes_by_the_name_that_the_client_asks_for() {
         let stream = Offer::host(host).connect(&node).await.unwrap();
         assert_eq!(shown(&stream), *expected, "{host}");
     }
+}
+
+#[tokio::test]
+async fn a_web_socket_goes_over_http_1_1_on_tls() {
+    let (app, files) = (Recorder::played().await, Files::of_shop());
+    let node = node(&app, &files);
+    let mut client = Wire::new(Offer::http1().connect(&node).await.unwrap());
+    client
+        .send(
+            "GET /ws HTTP/1.1\r\nHost: shop\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        )
+        .await;
+    let mut origin = app.connection().await;
+    let request = origin.request().await.unwrap();
+    assert_eq!(request.field("upgrade"), Some("websocket"));
+    assert_eq!(request.field("x-forwarded-proto"), Some("https"));
+    origin
+        .send(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
+        )
+        .await;
+    assert_eq!(client.head().await.unwrap().status(), 101);
+    let payload: Vec<u8> = (0..200_000u32).map(|i| (i % 251) as u8).collect();
+    for _ in 0..3 {
+        client.send(b"\x81\x05Hello").await;
+        assert_eq!(origin.bytes(7).await, b"\x81\x05Hello");
+        origin.send(&payload).await;
+        assert!(client.bytes(payload.len()).await == payload);
+    }
+    drop(origin);
+    client.closed().await;
 }
