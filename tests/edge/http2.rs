@@ -45,6 +45,8 @@ impl Http2 {
         // One stream alone does not fill the window of them all.
         let mut builder = h2::client::Builder::new();
         builder.initial_connection_window_size(1 << 20);
+        // As long as the node's settings are not there: what nearly every client takes for granted.
+        builder.initial_max_send_streams(100);
         let (send, connection) = builder.handshake(stream).await.unwrap();
         tokio::spawn(connection);
         Self(send)
