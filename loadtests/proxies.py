@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """Compares Litepilot with nginx and HAProxy in front of the same backend. See README.md here."""
 
+import re
+
 import command
 import servers
 from harness import (
@@ -53,11 +55,16 @@ def check_headers(name, address, port):
         "connection": "",
     }
     seen = dict(line.split("=", 1) for line in response.text.splitlines())
+    request_id, traceparent = seen.pop("request-id"), seen.pop("traceparent")
+    if not re.fullmatch("[0-9a-fA-F]{32}", request_id) or f"00-{request_id}-" not in traceparent:
+        raise LoadTestError(f"{name}: the names {request_id!r} and {traceparent!r} make no sense")
     if seen != expected:
         raise LoadTestError(f"{name}: the application saw {seen}, not {expected}")
     added = {header: response.headers[header] for header in ["Litepilot-Node", "Litepilot-Route"]}
     if added != {"Litepilot-Node": "node-1", "Litepilot-Route": "local"}:
         raise LoadTestError(f"{name}: the client saw {added}")
+    if response.headers["X-Request-Id"] != request_id:
+        raise LoadTestError(f"{name}: the client was told another name of its request")
 
 
 def contestants(setup, names):

@@ -46,8 +46,26 @@ pub struct Status {
     /// Who leads Raft, which the application never notices; `None` without an election.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub raft: Option<RaftStatus>,
+    /// Requests that its rules call reads and that seem to have written here.
+    #[serde(default)]
+    pub suspected_writes: Vec<SuspectedWrite>,
     /// The version of Litepilot on this node.
     pub version: String,
+}
+
+/// Requests that seem to have written although a rule calls them reads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SuspectedWrite {
+    /// Method and path; `*` stands for what differs.
+    pub request: String,
+    /// The rule that called the last one a read, as `file:line`.
+    pub rule: String,
+    /// How many there were since the start.
+    pub count: u64,
+    /// When the last one was (RFC 3339, UTC).
+    pub last: String,
+    /// An item of `rules:` that calls them writes.
+    pub mend: String,
 }
 
 /// The primary, as this node knows it.
@@ -183,6 +201,7 @@ pub fn example() -> Status {
             lag_ms: Some(0),
         }],
         raft: None,
+        suspected_writes: Vec::new(),
         version: VERSION.to_owned(),
     }
 }
@@ -211,6 +230,7 @@ mod tests {
                 "position": {"epoch": 3, "txid": "000000000000002a"},
                 "lag_ms": 0,
             }],
+            "suspected_writes": [],
             "version": VERSION,
         });
         assert_eq!(json, expected);

@@ -32,7 +32,7 @@ fn lines(child: Child) -> Vec<String> {
 }
 
 fn init(format: LogFormat) {
-    let config = Log { format, level: tracing::Level::INFO, access: false };
+    let config = Log { format, level: tracing::Level::INFO, access: Default::default() };
     log::init(&config).unwrap();
     log::init(&config).unwrap();
 }

@@ -1,98 +1,75 @@
-//! The page for people: the status as a table.
-
-use std::fmt::Write;
+//! The page for people: one file that shows what `/events?live` tells. It is the same for every node,
+//! holds no data of its own, and loads nothing from elsewhere.
 
 use http::StatusCode;
-use http::header::{CONTENT_SECURITY_POLICY, HeaderValue, REFERRER_POLICY};
+use http::header::{CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, REFERRER_POLICY};
 
 use super::reply::{self, Reply};
 use super::token::random_hex;
-use crate::html::escaped;
-use crate::status::{AppState, Member, Status};
+use crate::cluster::NodeId;
 
-const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;\
-    padding:0 1rem}table{border-collapse:collapse;width:100%}th,td{text-align:left;\
-    padding:.3rem .8rem;border-bottom:1px solid #ccc}";
+/// The page. `NONCE` marks what the browser may apply and run.
+const PAGE: &str = include_str!("page.html");
+/// In its place stands a number that nobody can guess, another one each time: no markup that somebody
+/// might bring in, by whatever way, has it.
+const NONCE: &str = "{{nonce}}";
+/// Keeps the page out of reach of windows that other sites have opened.
+const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 
-/// The page. It loads nothing and runs nothing.
-pub fn render(status: &Status) -> Reply {
+/// The page, which may run its own script, and talk to this port only.
+pub fn render(node: &NodeId) -> Reply {
     let Ok(nonce) = random_hex::<16>() else {
         let detail = "the system has no random bytes";
-        let code = StatusCode::INTERNAL_SERVER_ERROR;
-        return reply::problem(&status.node, code, "internal", detail);
+        return reply::problem(node, StatusCode::INTERNAL_SERVER_ERROR, "internal", detail);
     };
-    let policy = format!(
-        "default-src 'none'; style-src 'nonce-{nonce}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    );
-    let page = html(status, &nonce);
+    let page = PAGE.replace(NONCE, &nonce);
     let mut reply = reply::full(StatusCode::OK, "text/html; charset=utf-8", page);
     let headers = reply.headers_mut();
-    if let Ok(policy) = HeaderValue::try_from(policy) {
+    if let Ok(policy) = HeaderValue::try_from(policy(&nonce)) {
         headers.insert(CONTENT_SECURITY_POLICY, policy);
     }
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(OPENER_POLICY, HeaderValue::from_static("same-origin"));
     reply
 }
 
-fn html(status: &Status, nonce: &str) -> String {
-    let rows: String = status.nodes.iter().map(row).collect();
-    let primary = match &status.primary {
-        Some(primary) => format!(
-            "{} (epoch {}, since {})",
-            escaped(primary.node.as_str()),
-            primary.epoch,
-            escaped(&primary.since)
-        ),
-        None => "none".to_owned(),
-    };
-    let app = match status.app.state {
-        AppState::Up => "up",
-        AppState::Down => "down",
-    };
+/// Trusted types without a policy: the browser refuses to make markup of text.
+fn policy(nonce: &str) -> String {
     format!(
-        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta http-equiv=\"refresh\" content=\"5\"><title>Litepilot: {node}</title>\
-         <style nonce=\"{nonce}\">{STYLE}</style></head><body>\
-         <h1>{node}</h1><p>Litepilot {version}. Primary: {primary}. Application: {app}. \
-         Engine: {engine}, {state}.</p>\
-         <table><thead><tr><th>Node</th><th>Role</th><th>Reachable</th><th>Position</th>\
-         <th>Lag</th></tr></thead><tbody>{rows}</tbody></table>\
-         <p>As of the loading of this page, which repeats every 5 s. More: \
-         <a href=\"/status\">status</a>, <a href=\"/metrics\">metrics</a>, \
-         <a href=\"/events\">events</a>.</p></body></html>\n",
-        node = escaped(status.node.as_str()),
-        version = escaped(&status.version),
-        engine = escaped(&status.litefs.engine),
-        state = escaped(&status.litefs.state),
+        "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self'; \
+         img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+         require-trusted-types-for 'script'; trusted-types 'none'"
     )
-}
-
-fn row(member: &Member) -> String {
-    let mut row = String::new();
-    // Writing to a String cannot fail.
-    let _ = write!(
-        row,
-        "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
-        escaped(member.node.as_str()),
-        member.role.as_str(),
-        if member.reachable { "yes" } else { "no" },
-        member.position.map_or("unknown".to_owned(), |position| position.to_string()),
-        member.lag_ms.map_or("unknown".to_owned(), |lag| format!("{lag} ms")),
-    );
-    row
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::example;
 
     #[test]
-    fn shows_the_nodes_and_lets_no_text_become_markup() {
-        let mut status = example();
-        status.litefs.state = "<script>alert('1')</script>".into();
-        let page = html(&status, "n");
-        assert!(page.contains("<td>node-1</td><td>primary</td><td>yes</td>"), "{page}");
-        assert!(!page.contains("<script"), "{page}");
+    fn the_file_names_no_other_resource_and_makes_no_markup_of_text() {
+        for word in [
+            "http://",
+            "https://",
+            "//cdn",
+            "@import",
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacentHTML",
+            "document.write",
+            "eval(",
+            "localStorage",
+            "sessionStorage",
+            "document.cookie",
+            "style=\"",
+            "onclick=",
+            "javascript:",
+        ] {
+            // Names of namespaces are no addresses, though they look like some.
+            let text = PAGE.replace("http://www.w3.org/2000/svg", "");
+            assert!(!text.contains(word), "{word}");
+        }
+        assert_eq!(PAGE.matches(NONCE).count(), 2, "a style and a script");
+        assert_eq!(PAGE.matches("<script").count() + PAGE.matches("<style").count(), 2);
     }
 }

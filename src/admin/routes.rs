@@ -5,18 +5,22 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CONNECTION, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::request::Parts;
 use http::{Method, Request, StatusCode};
 use http_body::Body;
 
 use super::reply::{self, Failure, Reply};
 use super::server::Server;
-use super::stream::Streams;
+use super::stream::{self, Live};
 use super::{Admin, checks, page};
 use crate::cluster::NodeId;
 use crate::config::value::parse_duration;
 use crate::status::Status;
 use crate::telemetry::metrics;
+
+/// From where a browser's request was made (Fetch Metadata); others send none.
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// What can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,7 +152,7 @@ async fn dispatch<B>(
 where
     B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
-    let Server { admin, changes, on_primary, streams, limits, .. } = server;
+    let Server { admin, changes, on_primary, limits, .. } = server;
     let (head, body) = request.into_parts();
     let query = head.uri.query();
     Ok(match endpoint {
@@ -157,8 +161,8 @@ where
         Endpoint::Metrics => {
             reply::full(StatusCode::OK, metrics::CONTENT_TYPE, admin.metrics.render(status))
         }
-        Endpoint::Page => page::render(status),
-        Endpoint::Events => follow(admin, streams, status, &head.method),
+        Endpoint::Page => page::render(&status.node),
+        Endpoint::Events => follow(server, status, &head)?,
         Endpoint::Promote => reply::json(&status.node, &changes.promote(query).await?),
         Endpoint::Members if head.method == Method::POST => {
             let body = super::body::read(body, limits.body_timeout).await?;
@@ -196,12 +200,31 @@ fn allowed_lag(query: &str) -> Result<Duration, String> {
     }
 }
 
-fn follow(admin: &Admin, streams: &Streams, status: &Status, method: &Method) -> Reply {
-    if method == Method::HEAD {
-        return reply::full(StatusCode::OK, super::stream::CONTENT_TYPE, "");
+/// The events as they happen; with `?live` all that the page shows.
+fn follow(server: &Server, status: &Status, head: &Parts) -> Result<Reply, Failure> {
+    let Server { admin, streams, traffic, .. } = server;
+    let live = match head.uri.query() {
+        None => None,
+        Some("live") => Some(Live {
+            status: admin.status.clone(),
+            view: admin.view.clone(),
+            traffic: traffic.clone(),
+        }),
+        Some(other) => {
+            let detail = format!("{other:?} is not understood: write ?live, or nothing");
+            return Err(Failure::bad_request(detail));
+        }
+    };
+    // A page of another site can open streams without being able to read them, and take every place.
+    if head.headers.get(FETCH_SITE).is_some_and(|site| site == "cross-site") {
+        let detail = "no page of another site may follow the events";
+        return Err(Failure::new(StatusCode::FORBIDDEN, "cross-site", detail));
     }
-    match streams.open(&admin.events) {
-        Some(body) => reply::with_body(StatusCode::OK, super::stream::CONTENT_TYPE, body),
+    if head.method == Method::HEAD {
+        return Ok(reply::full(StatusCode::OK, stream::CONTENT_TYPE, ""));
+    }
+    Ok(match streams.open(&admin.events, live) {
+        Some(body) => reply::with_body(StatusCode::OK, stream::CONTENT_TYPE, body),
         None => {
             let mut reply = reply::problem(
                 &status.node,
@@ -210,9 +233,11 @@ fn follow(admin: &Admin, streams: &Streams, status: &Status, method: &Method) ->
                 "as many clients as allowed follow the events already",
             );
             reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+            // Who comes in thousands must not hold connections that others need.
+            reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             reply
         }
-    }
+    })
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use super::change::Changes;
 use super::on_primary::OnPrimary;
 use super::stream::Streams;
 use super::{Admin, routes};
+use crate::telemetry::metrics::traffic::{self, Traffic};
 
 /// Bytes of a request's head; hyper's least buffer.
 const MAX_HEAD: usize = 8 * 1024;
@@ -59,6 +60,7 @@ pub(super) struct Server {
     pub(super) admin: Admin,
     pub(super) limits: Limits,
     pub(super) streams: Streams,
+    pub(super) traffic: Arc<Traffic>,
     pub(super) changes: Changes,
     pub(super) on_primary: OnPrimary,
     stopping: watch::Receiver<bool>,
@@ -74,7 +76,8 @@ pub async fn serve(
     let (stopped, stopping) = watch::channel(false);
     let (control, events) = (admin.control.clone(), admin.events.clone());
     let server = Arc::new(Server {
-        streams: Streams::new(limits.streams, stopping.clone()),
+        streams: Streams::new(limits.streams, limits.write_timeout, stopping.clone()),
+        traffic: Arc::new(traffic::traffic()),
         changes: Changes::new(control.clone(), events.clone(), limits.change_timeout),
         on_primary: OnPrimary::new(admin.view.clone(), control, events, stopping.clone()),
         admin,
@@ -84,6 +87,7 @@ pub async fn serve(
     let mut connections = JoinSet::new();
     tokio::select! {
         () = accept(&listener, &server, &mut connections) => {}
+        () = traffic::observe(&server.admin.metrics, &server.traffic) => {}
         () = stop => {}
     }
     drop(listener);

@@ -13,6 +13,7 @@ pub(crate) mod admin_client;
 mod certs;
 mod check;
 mod classify;
+mod completions;
 mod demo;
 mod guard;
 mod members;
@@ -29,7 +30,7 @@ pub const EXIT_CONFIG: u8 = 78;
 
 /// A reverse proxy that turns copies of a SQLite web application into one highly available service.
 #[derive(Parser)]
-#[command(name = "litepilot", version, about, max_term_width = 100)]
+#[command(name = "litepilot", version = env!("LITEPILOT_VERSION"), about, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -66,6 +67,8 @@ enum Command {
     OnPrimary(on_primary::OnPrimaryArgs),
     /// Make the cluster's certificates
     Certs(certs::CertsArgs),
+    /// Print a script with which a shell completes litepilot's arguments
+    Completions(completions::CompletionsArgs),
 }
 
 /// Where the configuration is.
@@ -138,5 +141,6 @@ pub fn main() -> ExitCode {
         Command::Members(args) => members::main(args),
         Command::OnPrimary(args) => on_primary::main(args),
         Command::Certs(args) => certs::main(&args),
+        Command::Completions(args) => completions::main(&args),
     }
 }

@@ -16,12 +16,21 @@ pub struct StatusArgs {
     /// Print what GET /status answers
     #[arg(long)]
     json: bool,
+    /// Only say whether the node can serve, by exit code 0 or 1: for checks of a container
+    #[arg(long, conflicts_with = "json")]
+    ready: bool,
 }
 
 /// Runs it.
 pub fn main(args: StatusArgs) -> ExitCode {
     admin_client::run(&args.node, async |node| {
-        let text = if args.json { node.status_json().await? } else { table(&node.status().await?) };
+        let text = if args.json {
+            node.status_json().await?
+        } else if args.ready {
+            node.get("/health/ready").await?
+        } else {
+            table(&node.status().await?)
+        };
         // Whoever reads may have seen enough (`| head`).
         let _ = io::stdout().write_all(text.as_bytes());
         Ok(ExitCode::SUCCESS)

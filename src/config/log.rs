@@ -2,10 +2,12 @@
 
 use super::reader::Section;
 use super::value;
+use crate::rules::Class;
+use crate::yaml::{Node, Value};
 
 const FORMAT: LogFormat = LogFormat::Text;
 const LEVEL: tracing::Level = tracing::Level::INFO;
-const ACCESS: bool = false;
+const ACCESS: Access = Access { passthrough: false, read: false, write: false };
 
 /// `log:`
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,8 +16,8 @@ pub struct Log {
     pub format: LogFormat,
     /// `error`, `warn`, `info`, `debug` or `trace`.
     pub level: tracing::Level,
-    /// Whether each request is logged.
-    pub access: bool,
+    /// Which requests are logged.
+    pub access: Access,
 }
 
 /// The forms of a log line.
@@ -27,6 +29,36 @@ pub enum LogFormat {
     Json,
 }
 
+/// The classes of requests that are logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// Those that pass through.
+    pub passthrough: bool,
+    /// Reads.
+    pub read: bool,
+    /// Writes.
+    pub write: bool,
+}
+
+impl Access {
+    /// Every request.
+    pub const ALL: Self = Self { passthrough: true, read: true, write: true };
+
+    /// Whether any request is logged.
+    pub fn any(self) -> bool {
+        self != ACCESS
+    }
+
+    /// Whether requests of that class are.
+    pub fn has(self, class: Class) -> bool {
+        match class {
+            Class::Passthrough => self.passthrough,
+            Class::Read => self.read,
+            Class::Write => self.write,
+        }
+    }
+}
+
 pub(super) fn read(section: &Section<'_>) -> Log {
     let format = value::one_of(&[("text", LogFormat::Text), ("json", LogFormat::Json)]);
     let level = value::one_of(&[
@@ -36,10 +68,35 @@ pub(super) fn read(section: &Section<'_>) -> Log {
         ("debug", tracing::Level::DEBUG),
         ("trace", tracing::Level::TRACE),
     ]);
-    let access = value::one_of(&[("off", false), ("on", true), ("false", false), ("true", true)]);
     Log {
         format: section.get("format", format).unwrap_or(FORMAT),
         level: section.get("level", level).unwrap_or(LEVEL),
         access: section.get("access", access).unwrap_or(ACCESS),
     }
+}
+
+/// `on`, `off`, or a list of classes.
+fn access(node: &Node) -> Result<Access, String> {
+    let class = value::one_of(&[
+        ("passthrough", Access { passthrough: true, ..ACCESS }),
+        ("read", Access { read: true, ..ACCESS }),
+        ("write", Access { write: true, ..ACCESS }),
+    ]);
+    let Value::List(classes) = &node.value else {
+        let switch = value::one_of(&[
+            ("off", ACCESS),
+            ("on", Access::ALL),
+            ("false", ACCESS),
+            ("true", Access::ALL),
+        ]);
+        return switch(node).map_err(|why| format!("{why}; or a list of classes, as [write]"));
+    };
+    classes.iter().try_fold(ACCESS, |all, node| {
+        let one = class(node)?;
+        Ok(Access {
+            passthrough: all.passthrough || one.passthrough,
+            read: all.read || one.read,
+            write: all.write || one.write,
+        })
+    })
 }

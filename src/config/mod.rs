@@ -36,7 +36,7 @@ pub use app::App;
 pub use cluster::{Ack, Cluster, Election, ack};
 pub use cookie::{Cookie, SameSite, Secure};
 pub use litefs::{EngineKind, Litefs};
-pub use log::{Log, LogFormat};
+pub use log::{Access, Log, LogFormat};
 pub use proxy::{Consistency, Proxy, consistency};
 pub use suggest::closest;
 pub use tls::{CertKey, EdgeTls, PeerTls};

@@ -282,23 +282,23 @@ impl Part {
     }
 }
 
-/// Who may connect: the members, and before this node knows them, the peers of the configuration.
+/// Who may connect.
 fn members(raft: &Raft) -> peer::Members {
-    let members = raft.members();
-    Arc::new(move |node: &NodeId| members.borrow().contains(node))
+    let peers = raft.peers();
+    Arc::new(move |node: &NodeId| peers.borrow().contains_key(node))
 }
 
 /// Where members are is agreed upon; the configuration only says where they were at first.
 async fn keep_addresses(raft: Raft, dialer: Arc<Dialer>) {
-    let mut members = raft.members();
+    let mut peers = raft.peers();
     loop {
-        let peers: Vec<_> = members
+        let addresses: Vec<_> = peers
             .borrow_and_update()
             .iter()
-            .filter_map(|listed| Some((listed.member.name.clone(), listed.member.address()?)))
+            .filter_map(|(node, member)| Some((node.clone(), member.address()?)))
             .collect();
-        dialer.set_peers(&peers);
-        if members.changed().await.is_err() {
+        dialer.set_peers(&addresses);
+        if peers.changed().await.is_err() {
             return;
         }
     }

@@ -31,6 +31,7 @@ use crate::proxy::DataPlane;
 use crate::proxy::acceptor::Slots;
 use crate::proxy::ack::Acknowledging;
 use crate::proxy::hold::Holds;
+use crate::proxy::suspects::Suspects;
 use crate::proxy::worker::Shared;
 use crate::proxy::writes::Writes;
 use crate::rules::RuleSet;
@@ -40,6 +41,7 @@ use crate::telemetry::metrics::{CertificateUse, Metrics};
 use crate::yaml::Problem;
 
 mod certificates;
+mod chronicle;
 mod edge;
 mod elected;
 mod hooks;
@@ -52,6 +54,7 @@ mod status;
 mod steering;
 
 use certificates::{Certificates, watch_expiry};
+use chronicle::Chronicle;
 use edge::EdgeCertificates;
 use elected::{Means, Surroundings};
 use hooks::Hooks;
@@ -342,6 +345,7 @@ impl Control {
             let epoch = beginning.epoch().unwrap_or(SINGLE_EPOCH);
             acks.begin(epoch, vec![peers::electorate(&config)]);
         }
+        let suspects = Arc::new(Suspects::new(events.clone()));
         let shared = Arc::new(Shared {
             config: config.proxy.clone(),
             node: config.node.as_str().into(),
@@ -362,6 +366,7 @@ impl Control {
             metrics: metrics.clone(),
             writes: writes.clone(),
             tls: edge.as_ref().map(|edge| edge.config()),
+            suspects: suspects.clone(),
             draining: drain,
         });
         let data = match proxy.zip(kept) {
@@ -380,11 +385,20 @@ impl Control {
             health: health.clone(),
             raft: None,
             app: status::Parts::child(data.as_ref().and_then(|data| data.app.as_ref())),
+            suspects,
         };
         let hooks = Hooks::new(&config, guard, &events, view.clone());
         let mut tasks = JoinSet::new();
         if data.is_some() {
             tasks.spawn(check);
+            let chronicle = Chronicle {
+                events: events.clone(),
+                metrics: metrics.clone(),
+                app: status.app.clone(),
+                health: health.clone(),
+                engine: engine.clone(),
+            };
+            tasks.spawn(chronicle.run());
         }
         tasks.spawn(hooks.clone().run());
         if config.data_dir != config.litefs.mount {

@@ -12,6 +12,7 @@ use crate::engine::Engine;
 use crate::peer::gossip::{Peers, Report};
 use crate::process::child::{ChildHandle, ChildState};
 use crate::process::health::AppHealth;
+use crate::proxy::suspects::Suspects;
 use crate::status::{AppStatus, Member, PrimaryStatus, RaftStatus, Status, StatusSource, VERSION};
 
 /// Every member, and what it is until it says so itself.
@@ -35,6 +36,8 @@ pub struct Parts {
     pub raft: Option<watch::Receiver<Leadership>>,
     /// The application's process, if it is ours.
     pub app: Option<watch::Receiver<ChildState>>,
+    /// Reads that seem to have written.
+    pub suspects: Arc<Suspects>,
 }
 
 impl Parts {
@@ -77,6 +80,7 @@ impl Parts {
             },
             nodes: self.nodes(&view, lag_ms),
             raft: self.raft.as_ref().map(|raft| raft_status(&raft.borrow())),
+            suspected_writes: self.suspects.list(),
             version: VERSION.to_owned(),
         }
     }

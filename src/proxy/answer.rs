@@ -10,9 +10,10 @@ use http::response::Parts;
 use http::{HeaderMap, Response, StatusCode};
 use tokio::time::Instant;
 
+use super::access::Logged;
 use super::body::Answer;
 use super::client::Client;
-use super::exchange::{Call, ClientResponse, Exchange, Logged};
+use super::exchange::{Call, ClientResponse, Exchange};
 use super::forward;
 use super::headers;
 use super::problem::{Kind, Problem};
@@ -22,7 +23,7 @@ use super::token;
 use super::tunnel::{self, Tied};
 use super::upstream::Body;
 use crate::cluster::{ClusterView, Epoch};
-use crate::config::{Ack, Consistency};
+use crate::config::{Access, Ack, Consistency};
 use crate::rules::Class;
 use crate::telemetry::metrics::{ReadWait, Replay, WorkerMetrics};
 use crate::txid::{Position, Token};
@@ -38,6 +39,8 @@ pub struct Finish {
     route: Route,
     status: StatusCode,
     started: Instant,
+    held: bool,
+    access_log: Access,
     logged: Option<Box<Logged>>,
 }
 
@@ -51,6 +54,8 @@ impl Finish {
             route: exchange.route,
             status,
             started: exchange.started,
+            held: exchange.held.get(),
+            access_log: exchange.worker.shared.access_log,
             logged: exchange.logged.take(),
         }
     }
@@ -62,19 +67,13 @@ impl Drop for Finish {
         self.client.idle(now);
         let took = now.duration_since(self.started);
         self.metrics.request(self.class, self.route, self.status, took);
-        if let Some(Logged { client, method, target }) = self.logged.as_deref() {
-            tracing::info!(
-                target: "access",
-                client,
-                %method,
-                // Not `target`: in JSON that is the log's own key.
-                uri = %target,
-                status = self.status.as_u16(),
-                class = self.class.as_str(),
-                route = self.route.as_str(),
-                took_ms = took.as_secs_f64() * 1000.0,
-                "request"
-            );
+        if self.held {
+            self.metrics.held_request(took);
+        }
+        if let Some(logged) = &self.logged
+            && self.access_log.has(self.class)
+        {
+            logged.write(self.class, self.route, self.status, took);
         }
     }
 }
@@ -102,6 +101,9 @@ impl Outcome<'_> {
                 "the application on the primary asked for a replay on the primary: it takes this node \
                  for a replica, or its database is not writable",
             ));
+        }
+        if let Some(watch) = self.call.watch.take() {
+            watch.end(&self.exchange.worker);
         }
         headers::remove_ours(response.headers_mut());
         let (mut head, body) = response.into_parts();

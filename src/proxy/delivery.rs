@@ -98,6 +98,7 @@ impl Delivery<'_> {
             return Ok(Attempt::Again);
         }
         request.tell(seen.told.clone());
+        exchange.watch(&mut self.call, request, takes_writes);
         // On the primary too: it may cease to be it before the application answers.
         let may_replay =
             exchange.class != Class::Passthrough && exchange.worker.shared.dialer.is_some();
@@ -236,7 +237,7 @@ impl Delivery<'_> {
         let outcome = match worker.shared.holds.take(Class::Read) {
             None => ReadWait::Full,
             Some(_place) => {
-                let _held = worker.metrics.held(Class::Read);
+                let _held = self.exchange.count_held();
                 let until = self.exchange.started + self.call.read_wait;
                 match timeout_at(until, worker.shared.engine.position().wait(token)).await {
                     Ok(()) => ReadWait::Reached,
@@ -251,7 +252,7 @@ impl Delivery<'_> {
     async fn hold_for_primary(&self, view: &ClusterView) -> Result<(), Problem> {
         let _place = self.take_place()?;
         let worker = &self.exchange.worker;
-        let _held = worker.metrics.held(self.exchange.class);
+        let _held = self.exchange.count_held();
         let caught_up = async {
             let position = worker.shared.engine.position();
             match route::needed(&self.call.ask, view, position.get()) {
@@ -278,7 +279,7 @@ impl Delivery<'_> {
     /// Waits until the application is found to answer again, or the request had better go elsewhere.
     async fn hold_for_app(&self, why: &io::Error, view: &ClusterView) -> Result<(), Problem> {
         let _place = self.take_place()?;
-        let _held = self.exchange.worker.metrics.held(self.exchange.class);
+        let _held = self.exchange.count_held();
         let app = &self.exchange.worker.shared.app;
         let mut reports = app.watch();
         let found = async {
@@ -297,7 +298,7 @@ impl Delivery<'_> {
     async fn hold_briefly(&mut self, problem: Problem, view: &ClusterView) -> Result<(), Problem> {
         let _place = self.take_place()?;
         let worker = &self.exchange.worker;
-        let _held = worker.metrics.held(self.exchange.class);
+        let _held = self.exchange.count_held();
         let next_pause = async {
             tokio::select! {
                 () = sleep(self.pause) => (self.pause * 2).min(LONGEST_PAUSE),

@@ -1,6 +1,7 @@
 //! The life of a request: check → classify → decide → send → answer. The deciding and sending is in
 //! [`delivery`](super::delivery).
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::mem;
 use std::rc::Rc;
@@ -9,11 +10,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONNECTION, HeaderValue, TE, UPGRADE};
 use http::request::Parts;
-use http::{HeaderMap, Method, Response, Uri};
+use http::{HeaderMap, Method, Response};
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
+use super::access::Logged;
 use super::answer::{Finish, ReplayRequest};
 use super::body::{Answer, Outgoing, ReadError};
 use super::client::Client;
@@ -23,13 +25,16 @@ use super::health;
 use super::problem::{Kind, Problem};
 use super::request::{self, Upgrade};
 use super::route::{Ask, Route};
+use super::suspects::Watch;
 use super::token::{self, Carried};
+use super::trace;
 use super::upstream::{Failure, Lines, Request, Sending};
 use super::worker::Worker;
 use super::writes::UnderWay;
 use crate::cluster::ClusterView;
 use crate::config::{Ack, Consistency};
 use crate::rules::Class;
+use crate::telemetry::metrics::Held;
 
 /// A response on its way to a client, or to the peer whose client it is.
 pub type ClientResponse = Response<Answer<Finish>>;
@@ -47,15 +52,10 @@ pub struct Exchange {
     pub(super) class: Class,
     pub(super) route: Route,
     pub(super) started: Instant,
+    /// It had to wait.
+    pub(super) held: Cell<bool>,
     /// What the access log says of it, if there is one.
     pub(super) logged: Option<Box<Logged>>,
-}
-
-/// What the access log says of a request, besides how it was answered.
-pub struct Logged {
-    pub(super) client: String,
-    pub(super) method: Method,
-    pub(super) target: Uri,
 }
 
 /// What the request's head says, apart from what is passed on.
@@ -69,6 +69,10 @@ pub struct Call {
     pub(super) from_peer: bool,
     /// The application here has asked for the primary's; that is not asked again.
     pub(super) replay: Option<ReplayRequest>,
+    /// The rule that decided; `None`: a peer's.
+    pub(super) rule: Option<usize>,
+    /// Whether it writes although it is called a read.
+    pub(super) watch: Option<Watch>,
     pub(super) method: Method,
     pub(super) read_wait: Duration,
     pub(super) give_up: Instant,
@@ -87,21 +91,24 @@ pub type Served = Result<ClientResponse, Infallible>;
 pub fn serve(
     worker: Rc<Worker>,
     client: Rc<Client>,
-    request: http::Request<Incoming>,
+    mut request: http::Request<Incoming>,
 ) -> impl Future<Output = Served> {
     client.busy();
+    let request_id = trace::name(request.headers_mut(), &worker.numbers);
     let mut exchange = Exchange::new(worker, client);
     let (mut head, body) = request.into_parts();
-    let begun = exchange.begin(&mut head).unwrap_or_else(|problem| {
+    let begun = exchange.begin(&mut head, &request_id).unwrap_or_else(|problem| {
         let accept = head.headers.get(ACCEPT);
         Begun::Answered(Box::new(exchange.refuse(&problem, accept)))
     });
     let body = (!body.is_end_stream()).then_some(body);
     async move {
-        Ok(match begun {
+        let mut answer = match begun {
             Begun::Answered(response) => *response,
             Begun::Accepted(request, call) => exchange.carry_out(request, call, body).await,
-        })
+        };
+        trace::tell(request_id, answer.headers_mut());
+        Ok(answer)
     }
 }
 
@@ -117,15 +124,17 @@ impl Exchange {
     /// Begins now.
     pub(super) fn new(worker: Rc<Worker>, client: Rc<Client>) -> Self {
         let (class, route) = (Class::Read, Route::None);
-        Self { worker, client, class, route, started: Instant::now(), logged: None }
+        let (started, held) = (Instant::now(), Cell::new(false));
+        Self { worker, client, class, route, started, held, logged: None }
     }
 
-    fn begin(&mut self, head: &mut Parts) -> Result<Begun, Problem> {
-        if self.worker.shared.access_log {
+    fn begin(&mut self, head: &mut Parts, request_id: &HeaderValue) -> Result<Begun, Problem> {
+        if self.worker.shared.access_log.any() {
             self.logged = Some(Box::new(Logged {
                 client: self.client.name().to_owned(),
                 method: head.method.clone(),
                 target: head.uri.clone(),
+                request_id: request_id.clone(),
             }));
         }
         let upgrade = request::check(head)?;
@@ -223,6 +232,8 @@ impl Exchange {
             },
             from_peer: false,
             replay: None,
+            rule: Some(verdict.rule),
+            watch: None,
             method: head.method.clone(),
             read_wait: verdict.read_wait.unwrap_or(config.read_wait),
             give_up: self.started + verdict.write_hold.unwrap_or(config.write_hold),
@@ -248,6 +259,19 @@ impl Exchange {
     pub(super) fn enter(&self, view: &ClusterView) -> Option<UnderWay> {
         let shared = &self.worker.shared;
         shared.writes.enter(&shared.view, view.epoch())
+    }
+
+    /// Counts the request as held until the answer is dropped.
+    pub(super) fn count_held(&self) -> Held {
+        self.held.set(true);
+        self.worker.metrics.held(self.class)
+    }
+
+    /// Watches a read that goes to the application of the primary.
+    pub(super) fn watch(&self, call: &mut Call, request: &Request, takes_writes: bool) {
+        if self.class == Class::Read && takes_writes {
+            call.watch = Watch::begin(&self.worker, request.method(), request.target(), call.rule);
+        }
     }
 
     /// A safe method is repeatable whatever it does here; a read is by its rule.

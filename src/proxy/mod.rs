@@ -4,6 +4,7 @@
 //! [`headers`] and [`token`]. It knows the cluster only as a [`ClusterView`](crate::cluster).
 
 pub mod acceptor;
+pub mod access;
 pub mod ack;
 pub mod activity;
 pub mod alarm;
@@ -25,7 +26,9 @@ pub mod request;
 pub mod route;
 pub mod secure;
 pub mod streams;
+pub mod suspects;
 pub mod token;
+pub mod trace;
 pub mod tunnel;
 pub mod upstream;
 pub mod worker;

@@ -67,6 +67,7 @@ impl Exchange {
         let mut request = self.outgoing(&mut head, &mut call, Carried::default(), Lines::default());
         request.set_body(body);
         request.tell(seen.told.clone());
+        self.watch(&mut call, &request, takes_writes);
         match self.worker.app.send(&request, self.sending(&call)).await {
             Ok(mut response) => {
                 if !self.worker.seen().view.takes_writes()
@@ -98,6 +99,8 @@ impl Exchange {
             over_tls: false,
             from_peer: true,
             replay: None,
+            rule: None,
+            watch: None,
             method: http::Method::GET,
             read_wait: self.worker.shared.config.read_wait,
             give_up: self.started,

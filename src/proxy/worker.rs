@@ -19,7 +19,9 @@ use super::acceptor::Slots;
 use super::ack::Acknowledging;
 use super::headers;
 use super::hold::Holds;
+use super::suspects::{self, Suspects};
 use super::token;
+use super::trace;
 use super::upstream::{Dial, Limits, Lines, Origin, PrimaryDial};
 use super::writes::Writes;
 use crate::cluster::{ClusterView, NodeId};
@@ -39,8 +41,8 @@ pub struct Shared {
     pub config: config::Proxy,
     /// This node's name.
     pub node: Arc<str>,
-    /// Whether each request is logged.
-    pub access_log: bool,
+    /// Which requests are logged.
+    pub access_log: config::Access,
     /// The rules, replaced as a whole.
     pub rules: watch::Receiver<Arc<RuleSet>>,
     /// The cluster, replaced as a whole.
@@ -63,6 +65,8 @@ pub struct Shared {
     pub writes: Arc<Writes>,
     /// What clients are shown, if they speak TLS.
     pub tls: Option<watch::Receiver<Arc<ServerConfig>>>,
+    /// Reads that seem to have written.
+    pub suspects: Arc<Suspects>,
     /// Set once, when the node begins to stop.
     pub draining: watch::Receiver<bool>,
 }
@@ -78,6 +82,10 @@ pub struct Worker {
     peers: RefCell<HashMap<NodeId, Rc<Origin>>>,
     /// Makes cookies.
     pub cookies: token::Setter,
+    /// Makes names for requests.
+    pub numbers: trace::Numbers,
+    /// How many reads may still be watched for writes.
+    pub looks: Cell<u32>,
     /// This node's name.
     pub node: HeaderValue,
     rules: Latest<Arc<RuleSet>, Arc<RuleSet>>,
@@ -109,6 +117,8 @@ impl Worker {
             app: Origin::new(Dial::app(&config.target), limits),
             peers: RefCell::default(),
             cookies: token::Setter::new(&config.cookie),
+            numbers: trace::Numbers::default(),
+            looks: Cell::new(suspects::LOOKS),
             node: name_header(&shared.node),
             rules: Latest::new(shared.rules.clone(), Arc::clone),
             tls: shared.tls.clone().map(|tls| Latest::new(tls, Arc::clone)),
@@ -182,6 +192,7 @@ impl Worker {
                 let stops = timeout(EVERY, draining.wait_for(|draining| *draining)).await;
                 self.draining.set(stops.is_ok());
             }
+            self.looks.set(suspects::LOOKS);
             self.app.sweep();
             self.peers.borrow().values().for_each(|peer| peer.sweep());
             let impatient = self.is_draining() || full.load(Relaxed);

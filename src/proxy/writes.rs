@@ -2,7 +2,7 @@
 //! that no more are taken, and waits until none is under way.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 
 use tokio::sync::{Notify, watch};
 
@@ -12,6 +12,8 @@ use crate::cluster::{ClusterView, Epoch};
 #[derive(Default)]
 pub struct Writes {
     count: AtomicUsize,
+    /// How many there ever were.
+    begun: AtomicU64,
     last_ended: Notify,
 }
 
@@ -29,9 +31,16 @@ impl Writes {
         epoch: Epoch,
     ) -> Option<UnderWay> {
         self.count.fetch_add(1, SeqCst);
+        self.begun.fetch_add(1, SeqCst);
         let counted = UnderWay(self.clone());
         let view = view.borrow();
         (view.takes_writes() && view.epoch() == epoch).then_some(counted)
+    }
+
+    /// How many there ever were, if none is under way. If that is the same later, none was meanwhile.
+    pub fn quiet(&self) -> Option<u64> {
+        let begun = self.begun.load(SeqCst);
+        (self.count.load(SeqCst) == 0).then_some(begun)
     }
 
     /// Returns once none is under way. Unless the view says that no more are taken, that means little.
@@ -68,6 +77,18 @@ mod tests {
 
     fn primary() -> ClusterView {
         ClusterView::single("me".parse().unwrap(), EPOCH)
+    }
+
+    #[test]
+    fn a_write_that_came_and_went_is_noticed() {
+        let writes = Arc::<Writes>::default();
+        let (_sender, view) = watch::channel(primary());
+        let before = writes.quiet();
+        assert_eq!(before, Some(0));
+        let write = writes.enter(&view, EPOCH);
+        assert_eq!(writes.quiet(), None);
+        drop(write);
+        assert!(writes.quiet().is_some() && writes.quiet() != before);
     }
 
     #[test]

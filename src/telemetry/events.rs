@@ -1,7 +1,6 @@
 //! What happened lately, for the admin port: a bounded ring and a live feed.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde::Serialize;
@@ -9,11 +8,10 @@ use tokio::sync::broadcast;
 
 use super::beginning;
 use super::clock::rfc3339;
+use super::ring::Ring;
 
-/// Events kept for those who come later.
+/// Events kept for those who come later; a follower may be as many behind.
 const KEPT: usize = 256;
-/// Events a follower may be behind before it misses some.
-const FEED: usize = 256;
 /// Bytes of an event's text; the rest is cut off.
 const LONGEST_TEXT: usize = 1024;
 
@@ -29,14 +27,11 @@ pub struct Event {
 }
 
 /// The latest events, and those who follow them.
-pub struct Events {
-    kept: Mutex<VecDeque<Arc<Event>>>,
-    feed: broadcast::Sender<Arc<Event>>,
-}
+pub struct Events(Ring<Arc<Event>>);
 
 impl Default for Events {
     fn default() -> Self {
-        Self { kept: Mutex::default(), feed: broadcast::Sender::new(FEED) }
+        Self(Ring::new(KEPT))
     }
 }
 
@@ -55,31 +50,21 @@ impl Events {
         self.keep(kind, text);
     }
 
-    fn keep(&self, kind: &'static str, text: String) {
-        let event = Arc::new(Event { at: rfc3339(SystemTime::now()), kind, text });
-        let mut kept = self.kept();
-        if kept.len() == KEPT {
-            kept.pop_front();
-        }
-        kept.push_back(event.clone());
-        // Sent under the lock, so that a follower gets each event once: kept or fed.
-        let _ = self.feed.send(event);
+    /// Likewise, of something that is logged elsewhere.
+    pub fn keep(&self, kind: &'static str, text: impl Into<String>) {
+        let text = text.into();
+        self.0.push(Arc::new(Event { at: rfc3339(SystemTime::now()), kind, text }));
     }
 
     /// The latest events, oldest first.
     pub fn latest(&self) -> Vec<Arc<Event>> {
-        self.kept().iter().cloned().collect()
+        self.0.latest()
     }
 
     /// The latest events, and from there on each new one. A follower that falls too far behind is
     /// told how many it missed.
     pub fn follow(&self) -> (Vec<Arc<Event>>, broadcast::Receiver<Arc<Event>>) {
-        let kept = self.kept();
-        (kept.iter().cloned().collect(), self.feed.subscribe())
-    }
-
-    fn kept(&self) -> MutexGuard<'_, VecDeque<Arc<Event>>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.follow()
     }
 }
 
@@ -106,7 +91,7 @@ mod tests {
     async fn a_follower_that_sleeps_costs_nothing_and_hears_what_it_missed() {
         let events = Events::default();
         let (_, mut feed) = events.follow();
-        for _ in 0..FEED + 7 {
+        for _ in 0..KEPT + 7 {
             events.record("app", "again");
         }
         assert_eq!(feed.recv().await, Err(broadcast::error::RecvError::Lagged(7)));

@@ -7,6 +7,7 @@
 mod family;
 mod histogram;
 mod node;
+pub mod traffic;
 mod worker;
 
 use std::sync::Arc;
@@ -44,6 +45,11 @@ impl Metrics {
         &self.node
     }
 
+    /// How many requests were sent again to the primary because an application asked for it.
+    pub fn replays(&self) -> u64 {
+        worker::replays(&self.workers)
+    }
+
     /// All of it in Prometheus' text format, with the gauges that follow from `status`.
     pub fn render(&self, status: &Status) -> String {
         let mut families = node::gauges(status);
@@ -67,6 +73,8 @@ mod tests {
     use crate::status::example;
     use http::StatusCode;
     use std::collections::BTreeMap;
+    use std::fs;
+    use std::path::Path;
     use std::time::{Duration, SystemTime};
 
     /// The samples by name and labels, after a look at the form of every line.
@@ -90,6 +98,17 @@ mod tests {
             }
         }
         (samples, types)
+    }
+
+    /// The metrics in the expressions of the alerts that are shipped.
+    fn named_in_the_alerts() -> Vec<String> {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docker/prometheus/alerts.yml");
+        let alerts = fs::read_to_string(file).unwrap();
+        let words = alerts.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let metric = |word: &&str| word.starts_with("litepilot_") || word.starts_with("litefs_");
+        let names: Vec<_> = words.filter(metric).map(str::to_owned).collect();
+        assert!(names.len() > 10, "{names:?}");
+        names
     }
 
     #[test]
@@ -165,6 +184,9 @@ mod tests {
         for (family, kind, sample, value) in promised {
             assert_eq!(types.get(family).map(String::as_str), Some(kind), "{family}");
             assert_eq!(samples.get(sample), Some(&value), "{sample}");
+        }
+        for name in named_in_the_alerts() {
+            assert!(types.contains_key(&name), "{name}, in docker/prometheus/alerts.yml");
         }
         let expiry = "litepilot_certificate_expiry_seconds";
         assert_eq!(types.get(expiry).map(String::as_str), Some("gauge"));

@@ -4,6 +4,7 @@ pub mod clock;
 pub mod events;
 pub mod log;
 pub mod metrics;
+pub mod ring;
 
 /// The beginning of a text, at most so many bytes, cut between characters.
 fn beginning(text: &str, at_most: usize) -> &str {

@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::sync::Arc;
 
-use litepilot::status::Status;
+use litepilot::status::{AppState, Status};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -21,6 +21,19 @@ async fn status_is_a_table_for_people_and_the_ports_own_json_for_programs() {
     let json = run(&["status", "--json", "--admin", &node.url()]).await;
     assert_eq!(json.status.code(), Some(0), "{}", err(&json));
     assert_eq!(serde_json::from_str::<Status>(out(&json)).unwrap(), status());
+}
+
+#[tokio::test]
+async fn ready_is_an_exit_code_with_the_reason() {
+    let node = Node::start().await;
+    node.status.lock().unwrap().app.state = AppState::Down;
+    let down = run(&["status", "--ready", "--admin", &node.url()]).await;
+    assert_eq!(down.status.code(), Some(1), "{}", out(&down));
+    assert!(err(&down).contains("the application does not answer"), "{}", err(&down));
+
+    node.status.lock().unwrap().app.state = AppState::Up;
+    let up = run(&["status", "--ready", "--admin", &node.url()]).await;
+    assert_eq!(up.status.code(), Some(0), "{}", err(&up));
 }
 
 #[tokio::test]

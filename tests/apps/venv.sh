@@ -38,7 +38,7 @@ with open(requirements) as lock:
             sys.exit("venv.sh: pip could not install requirements.txt (its reason is above)")
         # The applications import litepilot_middleware as if it were installed.
         packages = sysconfig.get_path("purelib", "venv", vars={"base": str(target)})
-        pathlib.Path(packages, "litepilot_tests.pth").write_text(f"{here}\n")
+        pathlib.Path(packages, "litepilot_tests.pth").write_text(f"{here.parent.parent / 'python'}\n")
         stamp.write_text(wanted)
 print(target)
 PYTHON

@@ -17,6 +17,7 @@ mod cluster;
 #[path = "../demo/harness.rs"]
 #[expect(dead_code, reason = "the demo's tests use the rest")]
 mod harness;
+mod lagging;
 mod members;
 
 /// The entries that a node serves, the newest first.

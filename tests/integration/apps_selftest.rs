@@ -1,6 +1,7 @@
 //! The applications of `tests/apps` by themselves, without Litepilot: a fault of theirs shows here,
 //! and is not searched for in the proxy.
 
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,8 +25,8 @@ fn the_middleware_passes_its_own_tests() {
     python::succeed(
         python::program("python")
             .args(["-W", "error::RuntimeWarning", "-m", "unittest", "discover"])
-            .args(["--start-directory", "litepilot_middleware", "--top-level-directory", "."])
-            .current_dir(python::apps()),
+            .args(["--start-directory", "tests", "--top-level-directory", "."])
+            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("python")),
     );
 }
 

@@ -18,5 +18,7 @@ mod real_restarts;
 mod real_sites;
 mod real_transfers;
 mod support;
+mod suspects;
 mod tokens;
+mod trace;
 mod websocket;

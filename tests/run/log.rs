@@ -9,8 +9,8 @@ async fn each_request_is_a_line() {
     client.ask("GET /read?a=1", &[]).await;
     client.post("/write", &[], "").await;
     for words in [
-        "method=GET uri=/read?a=1 status=200 class=\"read\" route=\"local\"",
-        "method=POST uri=/write status=200 class=\"write\" route=\"local\"",
+        "method=GET uri=\"/read?a=1\" status=200 class=\"read\" route=\"local\"",
+        "method=POST uri=\"/write\" status=200 class=\"write\" route=\"local\"",
     ] {
         let line = program.says(words).await;
         assert!(line.contains("client=\"127.0.0.1\"") && line.contains("took_ms="), "{line}");
@@ -35,6 +35,23 @@ async fn each_request_is_an_object() {
     }
     assert_eq!(line["status"], 200);
     assert!(line["took_ms"].is_f64() && line["timestamp"].is_string(), "{line}");
+}
+
+#[tokio::test]
+async fn only_some_classes_are_logged_and_no_secret_ever() {
+    let mut program = Setup::with_app().key("log: {access: [write], level: trace}").start().await;
+    let mut client = program.client().await;
+    let fields =
+        ["Authorization: Bearer s3cret-1", "Cookie: session=s3cret-2", "X-Request-Id: the-id"];
+    client.ask("GET /unlogged", &[]).await;
+    client.post("/write?page=2&access_token=s3cret-3", &fields, "password=s3cret-4").await;
+    let line = program.says("uri=").await;
+    assert!(line.contains("uri=\"/write?page=2&access_token=***\""), "{line}");
+    assert!(line.contains("class=\"write\"") && line.contains("request_id=\"the-id\""), "{line}");
+    program.signal(rustix::process::Signal::TERM);
+    program.ended().await;
+    let log = program.log();
+    assert!(!log.contains("/unlogged") && !log.contains("s3cret"), "{log}");
 }
 
 #[tokio::test]

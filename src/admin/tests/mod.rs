@@ -157,7 +157,11 @@ async fn every_path_answers() {
     let answer = port.get("/").await;
     assert!(answer.has("content-type: text/html; charset=utf-8"), "{}", answer.head);
     assert!(answer.has("x-content-type-options: nosniff"), "{}", answer.head);
-    assert!(answer.head.contains("content-security-policy: default-src 'none'"));
+    assert!(answer.head.contains("content-security-policy: default-src 'none'"), "{}", answer.head);
+    let nonce = answer.head.split("'nonce-").nth(1).unwrap().split('\'').next().unwrap();
+    assert_eq!(answer.body.matches(&format!("nonce=\"{nonce}\"")).count(), 2);
+    assert!(!port.get("/").await.body.contains(nonce), "another one each time");
+    assert!(!answer.body.contains(TOKEN));
 
     for path in ["/nothing", "/status/", "//status", "/STATUS", "/primary/x", "/%73tatus"] {
         port.get(path).await.problem(404, "not-found");
@@ -325,6 +329,93 @@ async fn events_come_as_they_happen_to_a_limited_number() {
         }
     };
     timeout(HANG, newcomer).await.expect("a free place");
+}
+
+#[tokio::test]
+async fn a_page_is_told_all_it_shows_and_at_once_when_the_primary_changes() {
+    let port = Port::new().await;
+    port.events.record("app", "it began");
+    let mut page = port.connect().await;
+    page.write_all(b"GET /events?live HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let first = read_until(&mut page, "event: traffic\ndata: ").await;
+    assert!(first.contains("event: status\ndata: {\"node\":\"node-1\""), "{first}");
+    assert!(first.contains(r#""kind":"app","text":"it began"}"#), "{first}");
+    port.set(|status| status.writable = false);
+    port.view.send_modify(|view| view.writable = false);
+    read_until(&mut page, r#""writable":false"#).await;
+    // A sample of each second, with the status.
+    let next = read_until(&mut page, r#""waiting":0}"#).await;
+    assert!(next.contains(r#""read":{"rate":0.0,"p50_ms":null"#), "{next}");
+    port.get("/events?lvie").await.problem(400, "bad-request");
+}
+
+#[tokio::test]
+async fn a_page_of_another_site_takes_no_place() {
+    let port = Port::with(Limits { streams: 1, ..Limits::default() }).await;
+    let answer = port.ask("GET", "/events", "Sec-Fetch-Site: cross-site\r\n").await;
+    answer.problem(403, "cross-site");
+    let mut own = port.connect().await;
+    let request = FOLLOW.replace("\r\n\r\n", "\r\nSec-Fetch-Site: same-origin\r\n\r\n");
+    own.write_all(request.as_bytes()).await.unwrap();
+    read_until(&mut own, ": events").await;
+}
+
+#[tokio::test]
+async fn ten_thousand_followers_are_limited_and_checks_go_on() {
+    let port = Port::new().await;
+    let allowed = Limits::default().streams;
+    let mut followed = Vec::new();
+    for wave in 0..100 {
+        let mut coming = Vec::new();
+        for _ in 0..100 {
+            let mut stream = port.connect().await;
+            stream.write_all(FOLLOW.as_bytes()).await.unwrap();
+            coming.push(stream);
+        }
+        for mut stream in coming {
+            let head = read_until(&mut stream, "\r\n\r\n").await;
+            if head.starts_with("HTTP/1.1 200") {
+                followed.push(stream);
+            } else {
+                assert!(head.starts_with("HTTP/1.1 503"), "{head}");
+                // It keeps no place that a check might need.
+                assert!(head.contains("connection: close"), "{head}");
+            }
+        }
+        assert_eq!(port.get("/health/live").await.code, 200, "in wave {wave}");
+    }
+    assert_eq!(followed.len(), allowed);
+    port.events.record("app", "all who may hear this");
+    for stream in &mut followed {
+        read_until(stream, "all who may hear this").await;
+    }
+}
+
+#[tokio::test]
+async fn a_follower_that_takes_nothing_is_dropped() {
+    let limits =
+        Limits { streams: 1, write_timeout: Duration::from_millis(300), ..Limits::default() };
+    let port = Port::with(limits).await;
+    let mut slow = port.connect().await;
+    slow.write_all(FOLLOW.as_bytes()).await.unwrap();
+    // It reads nothing more. Events go on until the socket, the queue and its patience are full.
+    let events = port.events.clone();
+    let noise = tokio::spawn(async move {
+        loop {
+            events.record("app", "x".repeat(1000));
+            tokio::time::sleep(Duration::from_micros(200)).await;
+        }
+    });
+    let newcomer = async { while !free(&port).await {} };
+    timeout(HANG, newcomer).await.expect("its place is free");
+    noise.abort();
+}
+
+/// Whether there is a place for a follower.
+async fn free(port: &Port) -> bool {
+    let mut stream = port.connect().await;
+    stream.write_all(FOLLOW.as_bytes()).await.unwrap();
+    read_until(&mut stream, "\r\n\r\n").await.starts_with("HTTP/1.1 200")
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@
 //! | `message`, `network`, `service` | what nodes ask each other; the asking end; the answering end |
 //! | `run` | starts openraft, starts it again when the disk has failed, tells how it stands |
 //! | `members` | changes of the membership, one at a time |
+//! | `peers` | who may connect, and where they are |
 //! | `timers`, `runtime`, `types` | Raft's times; tokio with seeded randomness; openraft's types |
 //!
 //! A leader that is cut off goes on calling itself leader. So [`Leadership`] is a hint; what may be
@@ -20,6 +21,7 @@ mod machine;
 mod members;
 mod message;
 mod network;
+mod peers;
 mod run;
 mod runtime;
 mod service;
@@ -189,6 +191,12 @@ impl Raft {
     /// Who is a member; until this node has heard: who is configured.
     pub fn members(&self) -> watch::Receiver<Arc<Members>> {
         self.0.members.subscribe()
+    }
+
+    /// Who may connect to this node, and where they are: the members, and those whom a newer log
+    /// than this node's names.
+    pub fn peers(&self) -> watch::Receiver<Arc<BTreeMap<NodeId, Member>>> {
+        self.0.peers.subscribe()
     }
 
     /// Has a command agreed upon and applied, if this node leads. Never passed on to another.

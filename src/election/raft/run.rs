@@ -147,6 +147,7 @@ async fn publish(shared: &Shared, core: &Openraft) {
                     *known = Arc::new(members);
                     changed
                 });
+                shared.renew_peers();
             }
         }
         tokio::select! {
@@ -170,13 +171,15 @@ async fn keep_name(shared: &Shared) {
     std::future::pending().await
 }
 
-/// Shows this node's disk to every member, once each: the more remember it, the better.
+/// Shows this node's disk to every member, once each: the more remember it, the better. While no
+/// leader is heard, again and again: there may be one that this node does not know as a member.
 async fn announce(shared: &Shared) {
     let mut members = shared.members.subscribe();
     let mut told: BTreeSet<NodeId> = BTreeSet::new();
     loop {
         let now = members.borrow_and_update().clone();
-        told.retain(|node| now.get(node).is_some());
+        let led = shared.leadership.borrow().ours || shared.has_heard(shared.setup.ttl);
+        told.retain(|node| led && now.get(node).is_some());
         let rest = now.iter().map(|listed| listed.member.name.clone());
         let rest: Vec<_> = rest.filter(|node| !told.contains(node)).collect();
         let register = shared.identity().and_then(|identity| identity.admitted);
@@ -185,13 +188,10 @@ async fn announce(shared: &Shared) {
             mind(shared, node, greeting);
         }
         told.extend(greetings.into_keys());
-        let all = now.iter().all(|listed| {
-            told.contains(&listed.member.name) || listed.member.name == shared.setup.own
-        });
         tokio::select! {
             biased;
             changed = members.changed() => if changed.is_err() { return },
-            () = sleep(shared.setup.ttl), if !all => {}
+            () = sleep(shared.setup.ttl) => {}
         }
     }
 }
@@ -208,7 +208,7 @@ fn mind(shared: &Shared, node: &NodeId, greeting: &Greeting) {
     }
 }
 
-/// Asks `nodes`, all at once.
+/// Asks `nodes`, all at once, and takes note of whom they name.
 async fn hello(
     shared: &Shared,
     nodes: &[NodeId],
@@ -222,7 +222,10 @@ async fn hello(
             _ => None,
         }
     });
-    join_all(asked).await.into_iter().flatten().collect()
+    let greetings: BTreeMap<_, _> = join_all(asked).await.into_iter().flatten().collect();
+    greetings.values().for_each(|greeting| shared.peers.hear(greeting));
+    shared.renew_peers();
+    greetings
 }
 
 /// Returns once this node may take part; at once if it did before.

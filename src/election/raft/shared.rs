@@ -12,6 +12,7 @@ use tracing::warn;
 use super::identity::{Fit, Identity};
 use super::machine::Published;
 use super::message::{AnswerBody, Body, Message, Refusal, Reply, Sender};
+use super::peers::Peers;
 use super::store::Store;
 use super::types::{Openraft, RaftId, StoredMembership};
 use super::{Leadership, Listed, Member, Members, Setup};
@@ -26,6 +27,7 @@ pub struct Shared {
     pub transport: Arc<dyn Transport>,
     pub published: Published,
     pub members: watch::Sender<Arc<Members>>,
+    pub peers: Peers,
     pub leadership: watch::Sender<Leadership>,
     /// While this node takes part, and its disk can be written.
     pub core: watch::Sender<Option<Openraft>>,
@@ -53,13 +55,14 @@ impl Shared {
             table: watch::Sender::new(Arc::default()),
             applied: watch::Sender::new(None),
         };
-        let members = watch::Sender::new(Arc::new(Members::of_seeds(&setup.seeds)));
+        let seeds = Members::of_seeds(&setup.seeds);
         Self {
             setup,
             store,
             transport,
             published,
-            members,
+            peers: Peers::new(&seeds),
+            members: watch::Sender::new(Arc::new(seeds)),
             leadership: watch::Sender::new(Leadership::default()),
             core: watch::Sender::new(None),
             stopping: watch::Sender::new(false),
@@ -189,6 +192,12 @@ impl Shared {
             self.store.save_seen(seen).await?;
         }
         Ok(now)
+    }
+
+    /// Has all that is known of the members count for who may connect.
+    pub fn renew_peers(&self) {
+        let members = self.members.borrow().clone();
+        self.peers.renew(&members, *self.published.applied.borrow());
     }
 
     /// A leader has shown that it leads.

@@ -51,6 +51,11 @@ impl Request {
         &self.method
     }
 
+    /// The target.
+    pub fn target(&self) -> &Uri {
+        &self.target
+    }
+
     /// The fields, but for those that were added.
     pub fn headers(&self) -> &HeaderMap {
         &self.fields

@@ -61,6 +61,7 @@ pub struct WorkerMetrics {
     requests: [[AtomicU64; STATUS_SLOTS]; KINDS],
     seconds: [Histogram; KINDS],
     held: [AtomicI64; CLASSES.len()],
+    held_seconds: Histogram,
     read_waits: [AtomicU64; ReadWait::ALL.len()],
     replays: [AtomicU64; Replay::ALL.len()],
     connections: AtomicI64,
@@ -116,6 +117,7 @@ impl WorkerMetrics {
             requests: [const { [const { AtomicU64::new(0) }; STATUS_SLOTS] }; KINDS],
             seconds: Default::default(),
             held: Default::default(),
+            held_seconds: Histogram::default(),
             read_waits: Default::default(),
             replays: Default::default(),
             connections: AtomicI64::new(0),
@@ -134,6 +136,11 @@ impl WorkerMetrics {
     pub fn held(self: &Arc<Self>, class: Class) -> Held {
         self.held[class as usize].fetch_add(1, Relaxed);
         Held { metrics: self.clone(), class }
+    }
+
+    /// A request that had to wait was answered, `took` after its head had come.
+    pub fn held_request(&self, took: Duration) {
+        self.held_seconds.observe(took);
     }
 
     /// A read that had to wait for its token does so no more.
@@ -209,6 +216,11 @@ pub(super) fn families(workers: &[Arc<WorkerMetrics>]) -> Vec<MetricFamily> {
         requests(workers),
         seconds(workers),
         gauges("litepilot_requests_held", "Requests that wait now.", held.into()),
+        histograms(
+            "litepilot_held_request_seconds",
+            "From the head of a request that had to wait to the end of its answer.",
+            vec![held_seconds(workers).to_metric(&[])],
+        ),
         counters("litepilot_read_waits_total", "How waits of reads ended.", read_waits.into()),
         counters(
             "litepilot_replays_total",
@@ -222,6 +234,28 @@ pub(super) fn families(workers: &[Arc<WorkerMetrics>]) -> Vec<MetricFamily> {
         ),
         suspected_writes(workers),
     ]
+}
+
+/// How long requests of that class took that went that way.
+pub(super) fn took(workers: &[Arc<WorkerMetrics>], class: Class, route: Route) -> Total {
+    Total::of(workers.iter().map(|w| &w.seconds[kind(class, route)]))
+}
+
+/// How long requests took that had to wait.
+pub(super) fn held_seconds(workers: &[Arc<WorkerMetrics>]) -> Total {
+    Total::of(workers.iter().map(|w| &w.held_seconds))
+}
+
+/// How many requests wait now.
+pub(super) fn waiting(workers: &[Arc<WorkerMetrics>]) -> u64 {
+    let held = workers.iter().flat_map(|w| &w.held).map(|held| held.load(Relaxed)).sum::<i64>();
+    // A request may be counted by one worker's number before another's is read.
+    u64::try_from(held).unwrap_or(0)
+}
+
+/// How many requests were sent again because an application asked for it.
+pub(super) fn replays(workers: &[Arc<WorkerMetrics>]) -> u64 {
+    workers.iter().flat_map(|w| &w.replays).map(|replays| replays.load(Relaxed)).sum()
 }
 
 /// Every class and route, in the order of [`kind`].
@@ -251,10 +285,7 @@ fn requests(workers: &[Arc<WorkerMetrics>]) -> MetricFamily {
 
 fn seconds(workers: &[Arc<WorkerMetrics>]) -> MetricFamily {
     let samples = kinds()
-        .map(|(class, route)| {
-            let total = Total::of(workers.iter().map(|w| &w.seconds[kind(class, route)]));
-            (class, route, total)
-        })
+        .map(|(class, route)| (class, route, took(workers, class, route)))
         .filter(|(_, _, total)| total.count() > 0)
         .map(|(class, route, total)| {
             total.to_metric(&[("class", class.as_str()), ("route", route.as_str())])

@@ -19,6 +19,7 @@ use litepilot::proxy::DataPlane;
 use litepilot::proxy::acceptor::Slots;
 use litepilot::proxy::ack::Acknowledging;
 use litepilot::proxy::hold::Holds;
+use litepilot::proxy::suspects::Suspects;
 use litepilot::proxy::worker::Shared;
 use litepilot::proxy::writes::Writes;
 use litepilot::rules::{Class, RuleSet};
@@ -71,6 +72,7 @@ pub struct Plane {
     pub acks: Arc<Acks>,
     pub writes: Arc<Writes>,
     pub metrics: Arc<Metrics>,
+    pub suspects: Arc<Suspects>,
     name: NodeId,
     address: SocketAddr,
     data_plane: Option<DataPlane>,
@@ -225,9 +227,10 @@ impl Stage {
             (Arc::<Acks>::default(), Arc::default(), Metrics::new(WORKERS));
         let (rules, draining) =
             (Arc::new(RuleSet::load(&config.rules).unwrap()), watch::Sender::new(false));
+        let suspects = Arc::new(Suspects::new(Arc::default()));
         let shared = Shared {
             node: NAMES[node].into(),
-            access_log: false,
+            access_log: Default::default(),
             rules: watch::Sender::new(rules).subscribe(),
             view: view.subscribe(),
             engine: database.clone(),
@@ -244,6 +247,7 @@ impl Stage {
             metrics: metrics.clone(),
             writes: Arc::clone(&writes),
             tls: None,
+            suspects: suspects.clone(),
             draining: draining.subscribe(),
             config,
         };
@@ -256,7 +260,7 @@ impl Stage {
             std::future::pending().await
         });
         let data_plane = Some(data_plane);
-        Plane { view, database, acks, writes, metrics, name, address, data_plane }
+        Plane { view, database, acks, writes, metrics, suspects, name, address, data_plane }
     }
 }
 
@@ -351,7 +355,7 @@ impl Plane {
         soon("the application to be found", find).await;
     }
 
-    async fn until(&self, what: &str, mut state: impl FnMut() -> bool) {
+    pub async fn until(&self, what: &str, mut state: impl FnMut() -> bool) {
         let reached = async {
             while !state() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -374,6 +378,7 @@ impl Plane {
             litefs: self.database.state().into(),
             app: AppStatus { state: true.into(), pid: None, restarts: 0 },
             nodes: Vec::new(),
+            suspected_writes: Vec::new(),
             version: String::new(),
         }
     }

@@ -75,6 +75,40 @@ async fn a_node_is_removed_and_its_disk_is_void() {
     cluster.agree("three").await;
 }
 
+/// Else nothing would complete its log: the leader is none of those that it knows.
+#[tokio::test]
+async fn a_leader_of_later_days_reaches_nodes_with_an_old_log_and_with_none() {
+    let names = ["a", "b", "c"];
+    let mut cluster = Cluster::running(&names).await;
+    cluster.agree("one").await;
+    let stays = cluster.leader().await.0;
+    let mut others = names.into_iter().filter(|name| *name != stays);
+    let (sleeper, lost) = (others.next().unwrap(), others.next().unwrap());
+
+    let address: HostPort = cluster.address("d").to_string().parse().unwrap();
+    cluster.start("d", &["a", "b", "c", "d"]).await;
+    cluster.kill(sleeper);
+    change(&cluster, MemberChange::Add { node: id("d"), address }).await;
+    cluster.agree("two").await;
+    eventually(|| async {
+        let (name, leader) = cluster.leader().await;
+        if name != "d" {
+            let _ = leader.transfer_leadership(&id("d")).await;
+        }
+        (name == "d").then_some(())
+    })
+    .await;
+    cluster.start(sleeper, &names).await;
+    cluster.agree("three").await;
+
+    cluster.kill(lost);
+    cluster.wipe(lost);
+    cluster.start(lost, &names).await;
+    change(&cluster, MemberChange::Replace { node: id(lost) }).await;
+    cluster.agree("four").await;
+    assert_eq!(cluster.leader().await.0, "d", "else this shows nothing");
+}
+
 #[tokio::test]
 async fn the_leader_removes_itself_by_way_of_another() {
     let cluster = Cluster::running(&["a", "b", "c"]).await;

@@ -182,16 +182,16 @@ async fn run(setup: Setup, store: Store, at: SocketAddr) -> Raft {
     let dialer = Arc::new(Dialer::new(own.clone(), &addresses(&setup.seeds), times));
     let transport = Arc::new(PeerTransport::new(dialer.clone()));
     let raft = Raft::start(setup, store, transport).await.unwrap();
-    let anybody = Arc::new(|_: &NodeId| true);
-    let mut listener = Listener::bind(own, at, anybody, times).await.unwrap();
+    let mut peers = raft.peers();
+    let known = peers.clone();
+    let members = Arc::new(move |node: &NodeId| known.borrow().contains_key(node));
+    let mut listener = Listener::bind(own, at, members, times).await.unwrap();
     let service = Arc::new(OnlyRaft(raft.clone()));
     listener.handle(peer::RAFT, transport::LIMITS, transport::handler(service));
     tokio::spawn(listener.run());
-    let mut members = raft.members();
     tokio::spawn(async move {
-        while members.changed().await.is_ok() {
-            let now = members.borrow_and_update().clone();
-            let now: Vec<_> = now.iter().map(|listed| listed.member.clone()).collect();
+        while peers.changed().await.is_ok() {
+            let now: Vec<_> = peers.borrow_and_update().values().cloned().collect();
             dialer.set_peers(&addresses(&now));
         }
     });

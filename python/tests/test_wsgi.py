@@ -6,7 +6,7 @@ import sys
 from wsgiref.handlers import SimpleHandler
 from wsgiref.util import setup_testing_defaults
 
-from litepilot_middleware.tests.case import ReplicaCase
+from tests.case import ReplicaCase
 from litepilot_middleware.wsgi import ReplayReadonlyWrites
 
 

@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 
 from litepilot_middleware.asgi import ReplayReadonlyWrites
-from litepilot_middleware.tests.case import ReplicaCase
+from tests.case import ReplicaCase
 
 
 def ask(app, role, kind="http"):

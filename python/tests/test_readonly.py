@@ -7,7 +7,7 @@ from django.db import DatabaseError
 from django.db.utils import OperationalError
 
 from litepilot_middleware.readonly import is_refused_write
-from litepilot_middleware.tests.case import ReplicaCase
+from tests.case import ReplicaCase
 
 
 class RefusedWrite(ReplicaCase):

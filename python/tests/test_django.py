@@ -9,12 +9,12 @@ import unittest
 
 import django
 
-from litepilot_middleware.tests import databases
+from tests import databases
 
 directory = tempfile.TemporaryDirectory()
 DATABASE = pathlib.Path(directory.name, "db.sqlite3")
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "django_guestbook"))
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "tests/apps/django_guestbook"))
 os.environ.update(
     GUESTBOOK_DB=str(DATABASE),
     DJANGO_SETTINGS_MODULE="config.settings",

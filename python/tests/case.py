@@ -4,7 +4,7 @@ import pathlib
 import tempfile
 import unittest
 
-from litepilot_middleware.tests import databases
+from tests import databases
 
 
 class ReplicaCase(unittest.TestCase):
