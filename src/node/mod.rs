@@ -37,11 +37,12 @@ use crate::proxy::writes::Writes;
 use crate::rules::RuleSet;
 use crate::shutdown::{self, Urgency};
 use crate::telemetry::events::Events;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{CertificateUse, Metrics};
 use crate::yaml::Problem;
 
 mod certificates;
 mod chronicle;
+mod edge;
 mod elected;
 mod hooks;
 mod nothing;
@@ -54,6 +55,7 @@ mod steering;
 
 use certificates::{Certificates, watch_expiry};
 use chronicle::Chronicle;
+use edge::EdgeCertificates;
 use elected::{Means, Surroundings};
 use hooks::Hooks;
 use nothing::Nothing;
@@ -70,6 +72,7 @@ pub struct Node {
     rules: watch::Sender<Arc<RuleSet>>,
     sources: Vec<String>,
     certificates: Option<Arc<Certificates>>,
+    edge: Option<Arc<EdgeCertificates>>,
     events: Arc<Events>,
     control: Option<JoinHandle<()>>,
     /// Its sender goes when the control thread ends.
@@ -131,6 +134,7 @@ impl Node {
             tracing::warn!("{surprise}");
         }
         let certificates = Certificates::load(&config).map_err(StartError::Config)?.map(Arc::new);
+        let edge = EdgeCertificates::load(&config).map_err(StartError::Config)?.map(Arc::new);
         make_data_dir(&config)?;
         let token =
             token::load_or_create(&config).map_err(|why| StartError::Io(why.to_string()))?;
@@ -145,8 +149,9 @@ impl Node {
         };
         match &proxy {
             Some(_) => tracing::info!(
-                "node {} listens at http://{}, admin port at {}",
+                "node {} listens at {}://{}, admin port at {}",
                 config.node,
+                if edge.is_some() { "https" } else { "http" },
                 addresses.0,
                 addresses.1
             ),
@@ -160,7 +165,7 @@ impl Node {
         let (urgency, stopping) = watch::channel(Urgency::None);
         let (rules, in_force) = watch::channel(Arc::new(rules));
         let (sources, node_events) = (config.proxy.rules.clone(), events.clone());
-        let in_use = certificates.clone();
+        let in_use = (certificates.clone(), edge.clone());
         let (report, started) = std::sync::mpsc::channel();
         let (life, alive) = watch::channel(());
         let control = move || {
@@ -170,9 +175,9 @@ impl Node {
                 Err(why) => return drop(report.send(Err(why))),
             };
             runtime.block_on(async {
-                let (rules, certificates) = (in_force, in_use);
+                let (rules, (certificates, edge)) = (in_force, in_use);
                 let control =
-                    Control { config, tuning, token, events, rules, certificates, stopping };
+                    Control { config, tuning, token, events, rules, certificates, edge, stopping };
                 match control.start(proxy, admin).await {
                     Ok(running) => {
                         let _ = report.send(Ok(()));
@@ -193,6 +198,7 @@ impl Node {
             rules,
             sources,
             certificates,
+            edge,
             events: node_events,
             control: Some(control),
             alive,
@@ -221,6 +227,9 @@ impl Node {
         self.tell("rules", rules);
         if let Some(certificates) = &self.certificates {
             self.tell("certificates", certificates.reload());
+        }
+        if let Some(edge) = &self.edge {
+            self.tell("certificates of proxy.tls", edge.reload());
         }
     }
 
@@ -278,6 +287,7 @@ struct Control {
     events: Arc<Events>,
     rules: watch::Receiver<Arc<RuleSet>>,
     certificates: Option<Arc<Certificates>>,
+    edge: Option<Arc<EdgeCertificates>>,
     stopping: watch::Receiver<Urgency>,
 }
 
@@ -306,7 +316,7 @@ struct DataSide {
 
 impl Control {
     async fn start(self, proxy: Option<TcpListener>, admin: TcpListener) -> io::Result<Running> {
-        let Self { config, tuning, token, events, rules, certificates, stopping } = self;
+        let Self { config, tuning, token, events, rules, certificates, edge, stopping } = self;
         let (draining, drain) = watch::channel(false);
         let credentials = certificates.as_ref().map(|own| own.credentials());
         let beginning = Beginning::new(&config, credentials, drain.clone())?;
@@ -355,6 +365,7 @@ impl Control {
             },
             metrics: metrics.clone(),
             writes: writes.clone(),
+            tls: edge.as_ref().map(|edge| edge.config()),
             suspects: suspects.clone(),
             draining: drain,
         });
@@ -394,9 +405,10 @@ impl Control {
             // Else the engine writes it.
             tasks.spawn(primary_file::publish(config.data_dir.clone(), view.clone()));
         }
-        if let Some(certificates) = certificates {
-            let validity = certificates.validity();
-            tasks.spawn(watch_expiry(validity, metrics.clone(), events.clone()));
+        let peers = certificates.map(|own| (CertificateUse::Peers, own.dated()));
+        let clients = edge.map(|own| (CertificateUse::Clients, own.dated()));
+        for (of, dated) in [peers, clients].into_iter().flatten() {
+            tasks.spawn(watch_expiry(of, dated, metrics.clone(), events.clone()));
         }
         let serving = data.as_ref().map(|d| (d.engine.clone(), d.data_plane.peer_door()));
         let mut elected = None;

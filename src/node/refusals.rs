@@ -16,10 +16,6 @@ pub fn check(config: &Config) -> Result<(), String> {
             "litefs.engine: this version runs `embedded` only",
         ),
         (
-            config.proxy.tls.is_some(),
-            "proxy.tls: this version speaks plain HTTP; put nginx in front",
-        ),
-        (
             !config.cluster.witnesses.is_empty() && config.cluster.election != Election::Raft,
             "cluster.witnesses: a fixed primary needs no witnesses; leave them out",
         ),

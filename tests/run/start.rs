@@ -72,7 +72,6 @@ async fn what_this_version_does_not_do_is_refused_with_what_it_does() {
     let cases = [
         (Setup::new().key("litefs: {engine: litefs, mount: db}"), ["litefs.engine", "embedded"]),
         (Setup::new().key("litefs: {engine: external, mount: db}"), ["litefs.engine", "embedded"]),
-        (Setup::new().proxy("tls: {cert: a.pem, key: b.pem}"), ["proxy.tls", "nginx"]),
         (
             Setup::new().key(&format!("cluster: {{{fixed}, witnesses: [there]}}")),
             ["cluster.witnesses", "leave them out"],
