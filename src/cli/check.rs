@@ -84,7 +84,12 @@ struct Files<'a> {
 impl Files<'_> {
     fn check(&mut self, config: &Config) {
         for pair in config.proxy.tls.iter().flat_map(|tls| &tls.0) {
-            let read = tls::read_pair(&pair.cert, &pair.key).map(|(_, validity)| validity);
+            let read = tls::read_pair(&pair.cert, &pair.key).map(|(_, validity)| {
+                if let Some(remark) = tls::exposed(&pair.key) {
+                    self.note("proxy.tls.key", remark);
+                }
+                validity
+            });
             self.certificate("proxy.tls", read, &pair.cert);
         }
         if let Some(files) = &config.cluster.tls {

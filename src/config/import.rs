@@ -414,8 +414,8 @@ lease:
     }
 
     #[test]
-    fn even_an_empty_file_gives_one_that_can_be_used() {
-        let (config, imported) = config("", &[("LITEPILOT_NODE", "x")]);
+    fn even_a_file_that_says_nothing_gives_one_that_can_be_used() {
+        let (config, imported) = config("fuse: {}", &[("LITEPILOT_NODE", "x")]);
         assert_eq!(config.litefs.mount, std::path::Path::new("/litefs"));
         assert_eq!(imported.rules, None);
     }

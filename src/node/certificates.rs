@@ -1,5 +1,5 @@
-//! The certificates of `cluster.tls`: read at the start and again on SIGHUP, and watched for the day
-//! on which they expire.
+//! The certificates of `cluster.tls`: read at the start and again on SIGHUP. And the watch over these and
+//! those of `proxy.tls` for the day on which they expire.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -11,7 +11,7 @@ use crate::cluster::NodeId;
 use crate::config::{Config, PeerTls};
 use crate::peer::Credentials;
 use crate::telemetry::events::Events;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{CertificateUse, Metrics};
 use crate::tls::{Fault, Identity, Validity};
 use crate::yaml::{Place, Problem};
 
@@ -23,7 +23,15 @@ pub struct Certificates {
     files: PeerTls,
     node: NodeId,
     credentials: Arc<Credentials>,
-    validity: watch::Sender<Validity>,
+    dated: watch::Sender<Vec<Dated>>,
+}
+
+/// A certificate that will expire.
+pub struct Dated {
+    /// What to call it.
+    pub name: String,
+    /// When it is valid.
+    pub validity: Validity,
 }
 
 impl Certificates {
@@ -42,7 +50,7 @@ impl Certificates {
             files: files.clone(),
             node: config.node.clone(),
             credentials: Arc::new(credentials),
-            validity: watch::Sender::new(identity.validity),
+            dated: watch::Sender::new(dated(&identity)),
         }))
     }
 
@@ -58,7 +66,7 @@ impl Certificates {
             return Err(vec![problem(&self.files, concern.text)]);
         }
         self.credentials.replace(&identity).map_err(|error| unusable(&self.files, &error))?;
-        self.validity.send_replace(identity.validity);
+        self.dated.send_replace(dated(&identity));
         Ok(())
     }
 
@@ -68,42 +76,56 @@ impl Certificates {
     }
 
     /// When they are valid, as they are replaced.
-    pub fn validity(&self) -> watch::Receiver<Validity> {
-        self.validity.subscribe()
+    pub fn dated(&self) -> watch::Receiver<Vec<Dated>> {
+        self.dated.subscribe()
     }
 }
 
 /// Tells, now and each day and whenever they are replaced, when certificates expire. Ends when nobody
 /// can replace them any more.
 pub async fn watch_expiry(
-    mut validity: watch::Receiver<Validity>,
+    of: CertificateUse,
+    mut dated: watch::Receiver<Vec<Dated>>,
     metrics: Arc<Metrics>,
     events: Arc<Events>,
 ) {
     loop {
-        let now = *validity.borrow_and_update();
-        metrics.node().certificate_expiry(now.until);
-        if let Some(concern) = now.concern(SystemTime::now()) {
-            events.warn("certificate", format!("this node's certificate: {}", concern.text));
+        {
+            let dated = dated.borrow_and_update();
+            if let Some(first) = dated.iter().map(|one| one.validity.until).min() {
+                metrics.node().certificate_expiry(of, first);
+            }
+            for Dated { name, validity } in dated.iter() {
+                if let Some(concern) = validity.concern(SystemTime::now()) {
+                    events.warn("certificate", format!("{name}: {}", concern.text));
+                }
+            }
         }
-        if let Ok(Err(_)) = timeout(LOOK_EVERY, validity.changed()).await {
+        if let Ok(Err(_)) = timeout(LOOK_EVERY, dated.changed()).await {
             return;
         }
     }
 }
 
+fn dated(identity: &Identity) -> Vec<Dated> {
+    vec![Dated { name: "this node's certificate".to_owned(), validity: identity.validity }]
+}
+
 fn read(files: &PeerTls, node: &NodeId) -> Result<Identity, Vec<Problem>> {
-    let to_problem = |fault: Fault| {
-        let key = fault.part.as_str();
-        let message = format!("cluster.tls.{key}: {}", fault.message);
-        Problem::new(&fault.path.display().to_string(), Place::START, message)
-    };
-    let identity = Identity::read(files, node)
-        .map_err(|faults| faults.into_iter().map(to_problem).collect::<Vec<_>>())?;
+    let identity = Identity::read(files, node).map_err(|faults| problems("cluster.tls", faults))?;
     for remark in &identity.remarks {
         tracing::warn!("cluster.tls.{}: {remark}", remark.part.as_str());
     }
     Ok(identity)
+}
+
+/// What is wrong with the files of a section.
+pub fn problems(section: &str, faults: Vec<Fault>) -> Vec<Problem> {
+    let to_problem = |fault: Fault| {
+        let message = format!("{section}.{}: {}", fault.part.as_str(), fault.message);
+        Problem::new(&fault.path.display().to_string(), Place::START, message)
+    };
+    faults.into_iter().map(to_problem).collect()
 }
 
 fn unusable(files: &PeerTls, error: &dyn std::error::Error) -> Vec<Problem> {

@@ -37,12 +37,13 @@ use crate::proxy::writes::Writes;
 use crate::rules::RuleSet;
 use crate::shutdown::{self, Urgency};
 use crate::telemetry::events::Events;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{CertificateUse, Metrics};
 use crate::yaml::Problem;
 
 mod around;
 mod certificates;
 mod chronicle;
+mod edge;
 mod elected;
 mod hooks;
 mod kept;
@@ -56,6 +57,7 @@ mod steering;
 
 use certificates::{Certificates, watch_expiry};
 use chronicle::Chronicle;
+use edge::EdgeCertificates;
 use elected::{Means, Surroundings};
 use hooks::Hooks;
 use kept::Kept;
@@ -73,6 +75,7 @@ pub struct Node {
     rules: watch::Sender<Arc<RuleSet>>,
     sources: Vec<String>,
     certificates: Option<Arc<Certificates>>,
+    edge: Option<Arc<EdgeCertificates>>,
     events: Arc<Events>,
     control: Option<JoinHandle<()>>,
     /// Its sender goes when the control thread ends.
@@ -136,6 +139,7 @@ impl Node {
             tracing::warn!("{surprise}");
         }
         let certificates = Certificates::load(&config).map_err(StartError::Config)?.map(Arc::new);
+        let edge = EdgeCertificates::load(&config).map_err(StartError::Config)?.map(Arc::new);
         make_data_dir(&config)?;
         let token =
             token::load_or_create(&config).map_err(|why| StartError::Io(why.to_string()))?;
@@ -156,8 +160,9 @@ impl Node {
         };
         match &proxy {
             Some(_) => tracing::info!(
-                "node {} listens at http://{}, admin port at {}",
+                "node {} listens at {}://{}, admin port at {}",
                 config.node,
+                if edge.is_some() { "https" } else { "http" },
                 addresses.0,
                 addresses.1
             ),
@@ -171,7 +176,7 @@ impl Node {
         let (urgency, stopping) = watch::channel(Urgency::None);
         let (rules, in_force) = watch::channel(Arc::new(rules));
         let (sources, node_events) = (config.proxy.rules.clone(), events.clone());
-        let in_use = certificates.clone();
+        let in_use = (certificates.clone(), edge.clone());
         let (report, started) = std::sync::mpsc::channel();
         let (life, alive) = watch::channel(());
         let control = move || {
@@ -181,9 +186,18 @@ impl Node {
                 Err(why) => return drop(report.send(Err(why))),
             };
             runtime.block_on(async {
-                let (rules, certificates) = (in_force, in_use);
-                let control =
-                    Control { config, tuning, token, events, rules, certificates, lease, stopping };
+                let (rules, (certificates, edge)) = (in_force, in_use);
+                let control = Control {
+                    config,
+                    tuning,
+                    token,
+                    events,
+                    rules,
+                    certificates,
+                    edge,
+                    lease,
+                    stopping,
+                };
                 match control.start(proxy, admin).await {
                     Ok(running) => {
                         let _ = report.send(Ok(()));
@@ -204,6 +218,7 @@ impl Node {
             rules,
             sources,
             certificates,
+            edge,
             events: node_events,
             control: Some(control),
             alive,
@@ -232,6 +247,9 @@ impl Node {
         self.tell("rules", rules);
         if let Some(certificates) = &self.certificates {
             self.tell("certificates", certificates.reload());
+        }
+        if let Some(edge) = &self.edge {
+            self.tell("certificates of proxy.tls", edge.reload());
         }
     }
 
@@ -291,6 +309,7 @@ struct Control {
     certificates: Option<Arc<Certificates>>,
     /// Where LiteFS gets its lease, if there is one.
     lease: Option<TcpListener>,
+    edge: Option<Arc<EdgeCertificates>>,
     stopping: watch::Receiver<Urgency>,
 }
 
@@ -319,7 +338,8 @@ struct DataSide {
 
 impl Control {
     async fn start(self, proxy: Option<TcpListener>, admin: TcpListener) -> io::Result<Running> {
-        let Self { config, tuning, token, events, rules, certificates, lease, stopping } = self;
+        let Self { config, tuning, token, events, rules, certificates, edge, lease, stopping } =
+            self;
         let (draining, drain) = watch::channel(false);
         let credentials = certificates.as_ref().map(|own| own.credentials());
         let beginning = Beginning::new(&config, credentials, drain.clone())?;
@@ -385,6 +405,7 @@ impl Control {
             },
             metrics: metrics.clone(),
             writes: writes.clone(),
+            tls: edge.as_ref().map(|edge| edge.config()),
             suspects: suspects.clone(),
             draining: drain,
         });
@@ -424,9 +445,10 @@ impl Control {
             // Else the engine writes it.
             tasks.spawn(primary_file::publish(config.data_dir.clone(), view.clone()));
         }
-        if let Some(certificates) = certificates {
-            let validity = certificates.validity();
-            tasks.spawn(watch_expiry(validity, metrics.clone(), events.clone()));
+        let peers = certificates.map(|own| (CertificateUse::Peers, own.dated()));
+        let clients = edge.map(|own| (CertificateUse::Clients, own.dated()));
+        for (of, dated) in [peers, clients].into_iter().flatten() {
+            tasks.spawn(watch_expiry(of, dated, metrics.clone(), events.clone()));
         }
         let serving = data.as_ref().map(|d| (d.kept.clone(), d.data_plane.peer_door()));
         let mut elected = None;

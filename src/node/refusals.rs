@@ -10,16 +10,10 @@ use crate::rules::RuleSet;
 ///
 /// The first such thing, and what to do instead.
 pub fn check(config: &Config) -> Result<(), String> {
-    let refusals = [
-        (
-            config.proxy.tls.is_some(),
-            "proxy.tls: this version speaks plain HTTP; put nginx in front",
-        ),
-        (
-            !config.cluster.witnesses.is_empty() && config.cluster.election != Election::Raft,
-            "cluster.witnesses: a fixed primary needs no witnesses; leave them out",
-        ),
-    ];
+    let refusals = [(
+        !config.cluster.witnesses.is_empty() && config.cluster.election != Election::Raft,
+        "cluster.witnesses: a fixed primary needs no witnesses; leave them out",
+    )];
     match refusals.into_iter().find(|(refused, _)| *refused) {
         Some((_, why)) => Err(why.to_owned()),
         None => Ok(()),

@@ -64,7 +64,7 @@ impl Finish {
 impl Drop for Finish {
     fn drop(&mut self) {
         let now = Instant::now();
-        self.client.activity.idle(now);
+        self.client.idle(now);
         let took = now.duration_since(self.started);
         self.metrics.request(self.class, self.route, self.status, took);
         if self.held {
@@ -269,7 +269,7 @@ impl Outcome<'_> {
         let route = HeaderValue::from_static(self.exchange.route.as_str());
         head.headers.insert(headers::ROUTE, route);
         let client = self.exchange.client.clone();
-        client.activity.tunnel();
+        client.tunnel();
         tunnel::spawn(&self.exchange.worker, client, client_side, app_side, tied);
         let finish = Finish::new(self.exchange, head.status);
         Ok(Response::from_parts(head, Answer::whole(Bytes::new(), finish)))

@@ -1,4 +1,4 @@
-//! One client connection: hyper's state machine, and a watchdog beside it.
+//! One client connection that speaks HTTP/1: hyper's state machine, and a watchdog beside it.
 
 use std::error::Error;
 use std::future::{Future, poll_fn};
@@ -16,7 +16,7 @@ use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::acceptor::Slot;
 use super::activity::{Activity, Limits, Phase};
@@ -26,8 +26,10 @@ use super::exchange::{self, Served};
 use super::headers::{ClientHeaders, Found, Trust};
 use super::problem::{Kind, Problem};
 use super::receive;
+use super::secure;
 use super::upstream::Lines;
 use super::worker::Worker;
+use crate::config;
 use crate::peer;
 use crate::telemetry::metrics::WorkerMetrics;
 
@@ -39,14 +41,46 @@ const PEER_IDLE: Duration = Duration::from_secs(600);
 
 /// What its requests need to know of a connection.
 pub struct Client {
-    /// What the connection is doing.
-    pub activity: Arc<Activity>,
+    /// What the connection is doing, if it has one request at a time. [HTTP/2](super::http2) keeps
+    /// time for each stream.
+    activity: Option<Arc<Activity>>,
     /// What the application is told about the client; `None`: a peer, which has said so already.
     headers: Option<ClientHeaders>,
     _place: Option<Place>,
 }
 
 impl Client {
+    /// Who is at the other end of a socket.
+    pub fn new(worker: &Worker, socket: &TcpStream, peer: SocketAddr, slot: Slot) -> Self {
+        let config = &worker.shared.config;
+        let trust = if config.trusted.contains(peer.ip()) { Trust::Proxy } else { Trust::Nobody };
+        // Without its own address the socket is of no use any more; the next read will say so.
+        let local = socket.local_addr().unwrap_or_else(|_| ([0, 0, 0, 0], 0).into());
+        let headers = ClientHeaders::new(trust, peer.ip(), local, config.tls.is_some());
+        Self { activity: None, headers: Some(headers), _place: Some(Place::new(slot, worker)) }
+    }
+
+    /// A request begins.
+    pub fn busy(&self) {
+        if let Some(activity) = &self.activity {
+            activity.busy();
+        }
+    }
+
+    /// A response has ended.
+    pub fn idle(&self, now: Instant) {
+        if let Some(activity) = &self.activity {
+            activity.idle(now);
+        }
+    }
+
+    /// The connection carries no HTTP any more.
+    pub fn tunnel(&self) {
+        if let Some(activity) = &self.activity {
+            activity.tunnel();
+        }
+    }
+
     /// The client's address, for logs.
     pub fn name(&self) -> &str {
         self.headers.as_ref().map_or("peer", ClientHeaders::address)
@@ -91,44 +125,53 @@ impl Drop for Place {
 
 /// Serves a client until either side is done.
 pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, slot: Slot) {
-    let config = &worker.shared.config;
-    let limits = Limits {
+    let client = Client::new(&worker, &stream, peer, slot);
+    match worker.tls() {
+        None => serve_http1(worker, stream, client).await,
+        // Boxed: what it needs should not make every plain connection larger.
+        Some(config) => Box::pin(secure::serve(worker, config, stream, client)).await,
+    }
+}
+
+/// Serves a client that speaks HTTP/1.
+pub async fn serve_http1<T>(worker: Rc<Worker>, stream: T, client: Client)
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let limits = limits(&worker.shared.config);
+    drive(worker, stream, client, limits, exchange::serve).await;
+}
+
+/// The limits of a client's connection.
+pub fn limits(config: &config::Proxy) -> Limits {
+    Limits {
         head: config.header_timeout,
         idle: config.keepalive_timeout,
         piece: config.body_timeout,
-    };
-    let trust = if config.trusted.contains(peer.ip()) { Trust::Proxy } else { Trust::Nobody };
-    // Without its own address the socket is of no use any more; the next read will say so.
-    let local = stream.local_addr().unwrap_or_else(|_| ([0, 0, 0, 0], 0).into());
-    let headers = Some(ClientHeaders::new(trust, peer.ip(), local, false));
-    let activity = Arc::new(Activity::new(limits));
-    let client = Client { activity, headers, _place: Some(Place::new(slot, &worker)) };
-    drive(worker, stream, client, exchange::serve).await;
+    }
 }
 
 /// Serves a peer that passes requests on. While this node stops, such connections end by themselves
 /// once nothing more comes: cutting one could lose an answer, or meet a request on its way.
 pub async fn serve_peer(worker: Rc<Worker>, stream: peer::Stream) {
-    let config = &worker.shared.config;
-    let limits =
-        Limits { head: config.header_timeout, idle: PEER_IDLE, piece: config.body_timeout };
-    let activity = Arc::new(Activity::new(limits));
-    let client = Client { activity, headers: None, _place: None };
+    let limits = Limits { idle: PEER_IDLE, ..limits(&worker.shared.config) };
+    let client = Client { activity: None, headers: None, _place: None };
     let _counted = worker.shared.forwarded.enter();
-    drive(worker.clone(), stream, client, receive::serve).await;
+    drive(worker.clone(), stream, client, limits, receive::serve).await;
 }
 
 async fn drive<T, F>(
     worker: Rc<Worker>,
     stream: T,
     client: Client,
+    limits: Limits,
     answer: impl Fn(Rc<Worker>, Rc<Client>, Request<Incoming>) -> F,
 ) where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Future<Output = Served>,
 {
-    let activity = client.activity.clone();
-    let client = Rc::new(client);
+    let activity = Arc::new(Activity::new(limits));
+    let client = Rc::new(Client { activity: Some(activity.clone()), ..client });
     let io = ClientIo::new(stream, activity.clone(), worker.shared.node.clone());
     let service = service_fn(|request| answer(worker.clone(), client.clone(), request));
     let mut connection = http1::Builder::new()

@@ -119,7 +119,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for ClientIo<T> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_refusal(cx))?;
-        let flushed = ready!(Pin::new(&mut self.inner).poll_flush(cx));
+        // TLS keeps back what the socket does not take.
+        let flushed = Pin::new(&mut self.inner).poll_flush(cx);
+        let flushed = ready!(self.noted(flushed));
         self.activity.flush();
         Poll::Ready(flushed)
     }

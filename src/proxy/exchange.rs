@@ -95,7 +95,7 @@ pub fn serve(
     client: Rc<Client>,
     mut request: http::Request<Incoming>,
 ) -> impl Future<Output = Served> {
-    client.activity.busy();
+    client.busy();
     let request_id = trace::name(request.headers_mut(), &worker.numbers);
     let mut exchange = Exchange::new(worker, client);
     let (mut head, body) = request.into_parts();

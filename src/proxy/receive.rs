@@ -31,7 +31,7 @@ enum Stop {
 /// Serves one request of a peer. Its client's own preferences are the peer's business: problems are
 /// told as JSON.
 pub async fn serve(worker: Rc<Worker>, client: Rc<Client>, request: Request<Incoming>) -> Served {
-    client.activity.busy();
+    client.busy();
     let mut exchange = Exchange::new(worker, client);
     Ok(match exchange.receive(request).await {
         Ok(response) => response,

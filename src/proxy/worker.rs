@@ -11,6 +11,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use http::HeaderValue;
+use rustls::ServerConfig;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
@@ -62,6 +63,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// How many writes are under way.
     pub writes: Arc<Writes>,
+    /// What clients are shown, if they speak TLS.
+    pub tls: Option<watch::Receiver<Arc<ServerConfig>>>,
     /// Reads that seem to have written.
     pub suspects: Arc<Suspects>,
     /// Set once, when the node begins to stop.
@@ -86,6 +89,7 @@ pub struct Worker {
     /// This node's name.
     pub node: HeaderValue,
     rules: Latest<Arc<RuleSet>, Arc<RuleSet>>,
+    tls: Option<Latest<Arc<ServerConfig>, Arc<ServerConfig>>>,
     seen: Latest<ClusterView, Rc<Seen>>,
     /// The node stops.
     draining: Cell<bool>,
@@ -117,6 +121,7 @@ impl Worker {
             looks: Cell::new(suspects::LOOKS),
             node: name_header(&shared.node),
             rules: Latest::new(shared.rules.clone(), Arc::clone),
+            tls: shared.tls.clone().map(|tls| Latest::new(tls, Arc::clone)),
             seen: Latest::new(shared.view.clone(), Seen::new),
             draining: Cell::new(false),
             impatient_since: Cell::new(None),
@@ -146,6 +151,11 @@ impl Worker {
     /// The rules now in force.
     pub fn rules(&self) -> Arc<RuleSet> {
         self.rules.get()
+    }
+
+    /// What clients are shown now, if they speak TLS.
+    pub fn tls(&self) -> Option<Arc<ServerConfig>> {
+        self.tls.as_ref().map(Latest::get)
     }
 
     /// The cluster as it is now.

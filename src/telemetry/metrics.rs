@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use prometheus::TextEncoder;
 
-pub use node::{Counter, NodeMetrics};
+pub use node::{CertificateUse, Counter, NodeMetrics};
 pub use worker::{Held, ReadWait, Replay, WorkerMetrics};
 
 use crate::status::Status;
@@ -128,7 +128,10 @@ mod tests {
         metrics.node().elections.inc();
         metrics.node().failover(Duration::from_millis(2100));
         metrics.node().ack(Duration::from_millis(1));
-        metrics.node().certificate_expiry(SystemTime::now() + Duration::from_secs(7200));
+        metrics.node().certificate_expiry(
+            CertificateUse::Clients,
+            SystemTime::now() + Duration::from_secs(7200),
+        );
 
         let (samples, types) = parse(&metrics.render(&example()));
         let promised = [

@@ -114,7 +114,11 @@ pub fn read_pair(cert: &Path, key: &Path) -> Result<(CertifiedKey, Validity), Ve
         CertifiedKey::from_der(chain, private, &super::provider()).map_err(|error| {
             let message = match error {
                 rustls::Error::InconsistentKeys(_) => {
-                    format!("it is not the key of the certificate in {}", cert.display())
+                    format!(
+                        "it is not the key of the first certificate in {}: name that one's key, or \
+                         put the certificate that this key belongs to first",
+                        cert.display()
+                    )
                 }
                 error => format!("it cannot be used: {error}"),
             };
@@ -218,8 +222,9 @@ fn explain(error: &rustls::Error, ca: &Path) -> String {
     }
 }
 
-/// Only a remark: in containers secrets are often mounted like that.
-fn exposed(key: &Path) -> Option<Fault> {
+/// Whether everybody on this machine may read a key. Only a remark: in containers secrets are often
+/// mounted like that.
+pub fn exposed(key: &Path) -> Option<Fault> {
     let mode = fs::metadata(key).map(|found| found.permissions().mode());
     let message = "every user of this machine may read it: chmod 600".to_owned();
     mode.is_ok_and(|mode| mode & READ_BY_ALL != 0).then(|| Fault {

@@ -1,4 +1,5 @@
-//! TLS between nodes: who does its cryptography, and what certificates and keys must be like.
+//! TLS between nodes and towards clients ([`edge`]): who does its cryptography, and what certificates
+//! and keys must be like.
 //!
 //! A cluster has an authority of its own ([`authority`] makes it), and that is the only one its nodes
 //! believe. A node's certificate bears the node's name as the common name (CN) of its subject, letter
@@ -6,6 +7,7 @@
 //! name of DNS. It must be good for both ends of a connection: any node dials any other.
 
 pub mod authority;
+pub mod edge;
 mod identity;
 mod validity;
 mod x509;
@@ -13,13 +15,14 @@ mod x509;
 #[cfg(test)]
 mod tests;
 
-pub use identity::{Fault, Identity, Part, read_pair};
+pub use identity::{Fault, Identity, Part, exposed, read_pair};
 pub use validity::{Concern, Validity};
 pub use x509::node_name;
 
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
+use rustls::server::ProducesTickets;
 
 #[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
 compile_error!("TLS needs one of the features `aws-lc-rs` (the default) and `ring`");
@@ -31,4 +34,13 @@ pub fn provider() -> Arc<CryptoProvider> {
     #[cfg(not(feature = "aws-lc-rs"))]
     let provider = rustls::crypto::ring::default_provider();
     Arc::new(provider)
+}
+
+/// Makes and reads session tickets; its keys change every few hours and are never written down.
+fn ticketer() -> Result<Arc<dyn ProducesTickets>, rustls::Error> {
+    #[cfg(feature = "aws-lc-rs")]
+    let ticketer = rustls::crypto::aws_lc_rs::Ticketer::new();
+    #[cfg(not(feature = "aws-lc-rs"))]
+    let ticketer = rustls::crypto::ring::Ticketer::new();
+    ticketer
 }

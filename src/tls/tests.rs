@@ -113,7 +113,7 @@ fn files_that_are_swapped_are_noticed() {
 fn a_key_of_another_certificate_is_noticed() {
     let files = Files::of(&authority());
     files.write("n1.key", &KeyPair::generate().unwrap().serialize_pem());
-    assert_fault(&files, Part::Key, "not the key of the certificate");
+    assert_fault(&files, Part::Key, "not the key of the first certificate");
 }
 
 #[test]

@@ -20,7 +20,7 @@ pub struct Validity {
 /// What is to be said about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Concern {
-    /// It is not valid now, so that other nodes refuse it.
+    /// It is not valid now, so that whoever is shown it refuses it.
     pub refused: bool,
     /// What is wrong, and what would be right.
     pub text: String,

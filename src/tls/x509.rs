@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::CertificateDer;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::Validity;
 use crate::cluster::NodeId;
@@ -28,6 +28,17 @@ pub fn node_name(certificate: &CertificateDer<'_>) -> Result<NodeId, String> {
 /// Whether it may sign others.
 pub(super) fn is_authority(certificate: &CertificateDer<'_>) -> Result<bool, String> {
     Ok(parse(certificate)?.is_ca())
+}
+
+/// The names of DNS for which it is good; none if it cannot be read.
+pub(super) fn dns_names(certificate: &CertificateDer<'_>) -> Vec<String> {
+    let Ok(parsed) = parse(certificate) else { return Vec::new() };
+    let Ok(Some(names)) = parsed.subject_alternative_name() else { return Vec::new() };
+    let dns_name = |name: &GeneralName<'_>| match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        _ => None,
+    };
+    names.value.general_names.iter().filter_map(dns_name).collect()
 }
 
 /// When all of a chain is valid.

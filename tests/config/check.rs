@@ -1,9 +1,12 @@
 //! `litepilot check`, the program itself.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::{Duration, SystemTime};
 
+use super::files::Files;
 use super::minimal;
 
 /// Runs it in a directory.
@@ -114,6 +117,33 @@ litefs: {mount: mount}
         assert!(lines.iter().any(|line| line.contains(expected)), "{expected}: {lines:#?}");
     }
     assert_eq!(lines.len(), 4, "{lines:#?}");
+}
+
+#[test]
+fn certificates_that_no_client_would_take_are_told_with_the_remedy() {
+    let (home, files) = (tempfile::tempdir().unwrap(), Files::of_shop());
+    files.issue_until("old", &["old.test"], SystemTime::now() - Duration::from_secs(3600));
+    files.issue("odd", &["odd.test"]);
+    fs::copy(files.path("shop.key"), files.path("odd.key")).unwrap();
+    let text = |names: &[&str]| {
+        let tls = files.tls(names);
+        format!(
+            "data_dir: data\nproxy:\n  target: ':1'\n  db: db\n  {tls}\nlitefs: {{mount: m, engine: embedded}}\n"
+        )
+    };
+    let (lines, code) = check(home.path(), text(&["shop", "old", "odd"]));
+    assert_eq!((lines.len(), code), (2, Some(78)), "{lines:#?}");
+    assert!(lines[0].contains("proxy.tls.cert: ") && lines[0].contains("old.crt: it expired on"));
+    assert!(lines[0].ends_with(": issue a new one"), "{lines:#?}");
+    let key = "odd.key: it is not the key of the first certificate in ";
+    assert!(lines[1].contains("proxy.tls.key: ") && lines[1].contains(key), "{lines:#?}");
+    assert!(lines[1].contains(": name that one's key, or put"), "{lines:#?}");
+
+    let readable = fs::Permissions::from_mode(0o644);
+    fs::set_permissions(files.path("shop.key"), readable).unwrap();
+    let (lines, code) = check(home.path(), text(&["shop"]));
+    assert_eq!((lines.len(), code), (2, Some(0)), "{lines:#?}");
+    assert!(lines[1].contains("note: proxy.tls.key: ") && lines[1].ends_with("chmod 600"));
 }
 
 #[test]

@@ -2,6 +2,9 @@
 
 mod bad;
 mod check;
+#[path = "../edge/files.rs"]
+#[allow(dead_code)]
+mod files;
 mod good;
 
 use litepilot::config::Config;

@@ -5,6 +5,10 @@
 
 mod application;
 mod certificates;
+mod edge;
+#[path = "../edge/files.rs"]
+#[allow(dead_code)]
+mod files;
 mod log;
 mod memory;
 mod on_primary;

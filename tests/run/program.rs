@@ -234,6 +234,11 @@ impl Program {
         self.address("listens at http://")
     }
 
+    /// Likewise, where they speak TLS.
+    pub fn secure_address(&self) -> SocketAddr {
+        self.address("listens at https://")
+    }
+
     /// An answer of its admin port.
     pub async fn admin(&self, path: &str) -> Message {
         self.ask_admin(path).await.response().await

@@ -34,7 +34,7 @@ pub async fn run(shared: Arc<Shared>, config: Arc<Config>) {
         be_admitted(&shared).await;
         let mut last_word = String::new();
         loop {
-            let why = serve(&shared, &config).await.to_string();
+            let why = serve(&shared, &config).await;
             if why != last_word {
                 error!("this node takes part in no election until Raft can run again: {why}");
                 last_word = why;
@@ -78,36 +78,41 @@ async fn revive(shared: &Shared) {
 }
 
 /// Runs openraft until it ends, and says why it did.
-async fn serve(shared: &Arc<Shared>, config: &Arc<Config>) -> Fatal<Types> {
-    let Some(id) = shared.raft_id() else { return Fatal::Stopped };
+async fn serve(shared: &Arc<Shared>, config: &Arc<Config>) -> String {
+    let stopped = || Fatal::<Types>::Stopped.to_string();
+    let Some(id) = shared.raft_id() else { return stopped() };
     let machine = Machine::new(shared.store.clone(), shared.published.clone());
     let log = LogStore(shared.store.clone());
     let network = Network(shared.clone());
     let core = match Openraft::new(id, config.clone(), network, log, machine).await {
         Ok(core) => core,
-        Err(fatal) => return fatal,
+        Err(fatal) => return fatal.to_string(),
     };
     shared.core.send_replace(Some(core.clone()));
     let ended = async {
         let mut metrics = core.metrics();
         loop {
             if let Err(fatal) = &metrics.borrow_watched().running_state {
-                return fatal.clone();
+                return fatal.to_string();
             }
             if metrics.changed().await.is_err() {
-                return Fatal::Stopped;
+                return stopped();
             }
         }
     };
-    let fatal = tokio::select! {
+    let why = tokio::select! {
         biased;
-        fatal = ended => fatal,
-        () = publish(shared, &core) => Fatal::Stopped,
-        () = announce(shared) => Fatal::Stopped,
-        () = keep_name(shared) => Fatal::Stopped,
+        why = ended => why,
+        () = publish(shared, &core) => stopped(),
+        () = announce(shared) => stopped(),
+        () = keep_name(shared) => stopped(),
+        // openraft would go on, with a store that takes nothing any more.
+        () = shared.disk_failed.notified() => "its disk cannot be written".to_owned(),
     };
+    // An error means that it has ended by itself.
+    let _ = core.shutdown().await;
     quiet(shared);
-    fatal
+    why
 }
 
 /// Nobody is known to lead, and nothing is answered.
@@ -239,7 +244,8 @@ async fn be_admitted(shared: &Shared) {
         if identity.admitted.is_some() {
             return;
         }
-        let names: Vec<_> = shared.setup.seeds.iter().map(|seed| seed.name.clone()).collect();
+        // Those that are configured, and whom they have named since.
+        let names: Vec<_> = shared.peers.subscribe().borrow().keys().cloned().collect();
         let greetings = hello(shared, &names, register).await;
         let verdict = decide(&identity.node, &identity.disk, &shared.setup.seeds, &greetings);
         let (word, severe) = match verdict {
@@ -250,13 +256,19 @@ async fn be_admitted(shared: &Shared) {
             Verdict::Register(_) => ("waiting for others to remember this disk".to_owned(), false),
             Verdict::Found => match found(shared, identity).await {
                 Ok(()) => return info!("this node begins the cluster that it is configured with"),
-                Err(error) => (error.to_string(), true),
+                Err(error) => {
+                    wait_for_disk(shared, &error).await;
+                    continue;
+                }
             },
             Verdict::Join(generation) => {
                 let identity = Identity { admitted: Some(generation), ..identity };
                 match shared.store.save_identity(identity).await {
                     Ok(()) => return info!(generation, "this node joins its cluster"),
-                    Err(error) => (error.to_string(), true),
+                    Err(error) => {
+                        wait_for_disk(shared, &error).await;
+                        continue;
+                    }
                 }
             }
             Verdict::Wait(why) => (why, false),
@@ -272,6 +284,11 @@ async fn be_admitted(shared: &Shared) {
         sleep(pause).await;
         pause = (2 * pause).min(shared.setup.ttl / 4);
     }
+}
+
+async fn wait_for_disk(shared: &Shared, error: &std::io::Error) {
+    error!("this node takes part in no election yet: {error}");
+    revive(shared).await;
 }
 
 /// The log of a new cluster begins with its membership, in one transaction with the right to take

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -36,6 +36,8 @@ pub struct Shared {
     heard: Mutex<Option<Instant>>,
     /// Records of disks are made one at a time: each begins with those before it.
     recording: tokio::sync::Mutex<()>,
+    /// A write that openraft does not know of has failed.
+    pub disk_failed: Notify,
     /// One membership change at a time.
     pub changing: tokio::sync::Mutex<()>,
     log: Seldom<(NodeId, String)>,
@@ -68,6 +70,7 @@ impl Shared {
             stopping: watch::Sender::new(false),
             heard: Mutex::new(None),
             recording: tokio::sync::Mutex::new(()),
+            disk_failed: Notify::new(),
             changing: tokio::sync::Mutex::new(()),
             log: Seldom::new(),
         }
@@ -189,7 +192,10 @@ impl Shared {
         let now = fit();
         if now == Fit::New {
             let seen = self.store.memory().seen.with(node, sender.generation, &sender.disk);
-            self.store.save_seen(seen).await?;
+            if let Err(error) = self.store.save_seen(seen).await {
+                self.disk_failed.notify_one();
+                return Err(error);
+            }
         }
         Ok(now)
     }

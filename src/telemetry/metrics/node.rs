@@ -15,6 +15,15 @@ use crate::telemetry::log;
 #[derive(Default)]
 pub struct Counter(AtomicU64);
 
+/// What certificates are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CertificateUse {
+    /// `cluster.tls`, between nodes.
+    Peers,
+    /// `proxy.tls`, towards clients.
+    Clients,
+}
+
 /// Rare events of the whole node; shared by all threads.
 #[derive(Default)]
 pub struct NodeMetrics {
@@ -30,8 +39,8 @@ pub struct NodeMetrics {
     pub ack_timeouts: Counter,
     failover_seconds: Histogram,
     ack_seconds: Histogram,
-    /// In seconds since 1970; 0 while there is no certificate.
-    certificate_expiry: AtomicU64,
+    /// In seconds since 1970; 0 while there is no certificate. One for each use.
+    certificate_expiry: [AtomicU64; 2],
 }
 
 impl Counter {
@@ -57,9 +66,9 @@ impl NodeMetrics {
         self.ack_seconds.observe(took);
     }
 
-    /// The first of this node's certificates to expire does so `at` that time.
-    pub fn certificate_expiry(&self, at: SystemTime) {
-        self.certificate_expiry.store(since_1970(at).max(1), Relaxed);
+    /// The first of the certificates for that use to expire does so `at` that time.
+    pub fn certificate_expiry(&self, of: CertificateUse, at: SystemTime) {
+        self.certificate_expiry[of as usize].store(since_1970(at).max(1), Relaxed);
     }
 
     pub(super) fn families(&self) -> Vec<MetricFamily> {
@@ -109,8 +118,8 @@ impl NodeMetrics {
                 &self.ack_seconds,
             ),
         ];
-        let expiry = self.certificate_expiry.load(Relaxed);
-        if expiry > 0 {
+        let expiries = self.certificate_expiry.iter().map(|at| at.load(Relaxed));
+        if let Some(expiry) = expiries.filter(|at| *at > 0).min() {
             let left = expiry as f64 - since_1970(SystemTime::now()) as f64;
             families.push(gauge_family(
                 "litepilot_certificate_expiry_seconds",

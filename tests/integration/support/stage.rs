@@ -246,6 +246,7 @@ impl Stage {
             },
             metrics: metrics.clone(),
             writes: Arc::clone(&writes),
+            tls: None,
             suspects: suspects.clone(),
             draining: draining.subscribe(),
             config,
