@@ -28,7 +28,7 @@ use crate::process::child::{self, ChildHandle};
 use crate::process::guard::{Guard, Leash};
 use crate::process::health;
 use crate::proxy::DataPlane;
-use crate::proxy::acceptor::Slots;
+use crate::proxy::acceptor::{BACKLOG, Slots};
 use crate::proxy::ack::Acknowledging;
 use crate::proxy::hold::Holds;
 use crate::proxy::suspects::Suspects;
@@ -589,8 +589,8 @@ fn listen(address: SocketAddr, key: &str) -> Result<TcpListener, StartError> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
         socket.bind(&address.into())?;
-        // As many as the system allows: while we are busy clients wait rather than being refused.
-        socket.listen(4096)?;
+        // While we are busy clients wait rather than being refused.
+        socket.listen(BACKLOG)?;
         Ok::<TcpListener, io::Error>(socket.into())
     };
     bind().map_err(|why| {

@@ -9,12 +9,30 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use socket2::{SockFilter, SockRef};
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{Instant, timeout_at};
 
 use crate::peer;
 
 /// How many accepted connections may wait for one worker to take them.
 const QUEUE: usize = 256;
+/// How many connections may wait to be accepted, if the system allows so many.
+pub const BACKLOG: i32 = 4096;
+
+/// For those who had begun to connect when the port is to be closed.
+const ROUND_TRIP: Duration = Duration::from_millis(100);
+/// A packet filter that drops what has the flag SYN of TCP, and lets the rest pass: accepted sockets
+/// inherit it. Its words are those of linux/filter.h.
+const NO_SYN: [SockFilter; 4] = [
+    // BPF_LD | BPF_B | BPF_ABS: the byte with the flags (RFC 9293, 3.1).
+    SockFilter::new(0x30, 0, 0, 13),
+    // BPF_JMP | BPF_JSET | BPF_K: to the next one if SYN is set, else to the one after.
+    SockFilter::new(0x45, 0, 1, 0x02),
+    // BPF_RET | BPF_K: of the packet nothing is kept, or all.
+    SockFilter::new(0x06, 0, 0, 0),
+    SockFilter::new(0x06, 0, 0, u32::MAX),
+];
 
 /// A connection on its way to a worker.
 pub enum Accepted {
@@ -65,9 +83,14 @@ impl Slots {
         Slot(self.clone())
     }
 
+    /// Whether fewer are open than may be.
+    fn have_room(&self) -> bool {
+        self.open() < self.most
+    }
+
     /// Waits for a place. Meanwhile new connections wait in the listener's backlog.
     async fn take(self: &Arc<Self>) -> Slot {
-        while self.open() >= self.most {
+        while !self.have_room() {
             if !self.full.swap(true, Relaxed) {
                 tracing::warn!(
                     "{} connections are open, as many as proxy.max_connections allows; new ones wait",
@@ -105,20 +128,61 @@ pub async fn run(
     mut draining: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let accepting = async {
-        for turn in (0..workers.len()).cycle() {
+    let mut turns = workers.iter().cycle();
+    loop {
+        let next = async {
             let slot = slots.take().await;
             let (stream, peer) = accept(&listener).await;
-            if workers[turn].send(Accepted::Client(stream, peer, slot)).await.is_err() {
-                return;
-            }
+            Accepted::Client(stream, peer, slot)
+        };
+        let accepted = tokio::select! {
+            accepted = next => accepted,
+            _ = draining.wait_for(|draining| *draining) => break,
+        };
+        if !deal(&mut turns, accepted).await {
+            return Ok(());
         }
-    };
-    tokio::select! {
-        () = accepting => {}
-        _ = draining.wait_for(|draining| *draining) => {}
     }
+    take_the_rest(listener, &slots, turns).await;
     Ok(())
+}
+
+/// Takes those who are connected, but were not accepted yet: closing the port would cut them off, and
+/// they may have sent a request. Not more than there is room for.
+///
+/// Nobody may begin to connect meanwhile, or there would always be somebody halfway. The system drops
+/// their first packet; they send it again a second later, and are refused.
+async fn take_the_rest(
+    listener: tokio::net::TcpListener,
+    slots: &Arc<Slots>,
+    mut turns: impl Iterator<Item = &mpsc::Sender<Accepted>>,
+) {
+    if let Err(why) = SockRef::from(&listener).attach_filter(&NO_SYN) {
+        tracing::debug!(%why, "those who connect while the port is being closed may be cut off");
+    }
+    let end = Instant::now() + ROUND_TRIP;
+    // Without the filter they may come all the time.
+    for _ in 0..BACKLOG {
+        if !slots.have_room() {
+            return;
+        }
+        let Ok((stream, peer)) = timeout_at(end, accept(&listener)).await else { return };
+        let accepted = Accepted::Client(stream, peer, slots.enter());
+        if !deal(&mut turns, accepted).await {
+            return;
+        }
+    }
+}
+
+/// Hands a connection to the next worker; says whether that one still runs.
+async fn deal<'a>(
+    turns: &mut impl Iterator<Item = &'a mpsc::Sender<Accepted>>,
+    accepted: Accepted,
+) -> bool {
+    match turns.next() {
+        Some(worker) => worker.send(accepted).await.is_ok(),
+        None => false,
+    }
 }
 
 async fn accept(listener: &tokio::net::TcpListener) -> (TcpStream, SocketAddr) {
@@ -137,6 +201,33 @@ async fn accept(listener: &tokio::net::TcpListener) -> (TcpStream, SocketAddr) {
                 tracing::error!(%why, "cannot accept connections; trying again");
                 tokio::time::sleep(PAUSE).await;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_is_connected_when_the_port_closes_is_dealt_with_as_far_as_there_is_room() {
+        for (room, expected) in [(10, 5), (3, 3)] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            listener.set_nonblocking(true).unwrap();
+            let address = listener.local_addr().unwrap();
+            let clients: Vec<_> = (0..5).map(|_| TcpStream::connect(address).unwrap()).collect();
+            let (senders, mut receivers) = channels(2);
+            let (_draining, drain) = watch::channel(true);
+            run(listener, Slots::new(room), senders, drain).await.unwrap();
+            assert!(TcpStream::connect(address).is_err(), "the port is closed");
+            let mut dealt = Vec::new();
+            for receiver in &mut receivers {
+                while let Some(Accepted::Client(stream, peer, slot)) = receiver.recv().await {
+                    dealt.push((stream, peer, slot));
+                }
+            }
+            assert_eq!(dealt.len(), expected);
+            drop(clients);
         }
     }
 }

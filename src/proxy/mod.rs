@@ -56,6 +56,8 @@ pub struct DataPlane {
     forwarded: Arc<Slots>,
     threads: Vec<JoinHandle<()>>,
     stop: tokio::sync::watch::Sender<bool>,
+    /// Its sender goes when the port has been closed.
+    accepting: tokio::sync::watch::Receiver<()>,
     peers: PeerDoor,
 }
 
@@ -83,12 +85,14 @@ impl DataPlane {
         }
         let peers = PeerDoor { workers: senders.clone().into(), turn: Arc::default() };
         let (draining, dealt) = (shared.draining.clone(), slots.clone());
+        let (open, accepting) = tokio::sync::watch::channel(());
         threads.push(spawn("accept".to_owned(), stopped, move || async move {
+            let _open = open;
             if let Err(why) = acceptor::run(listener, dealt, senders, draining).await {
                 tracing::error!(%why, "cannot accept connections");
             }
         })?);
-        Ok(Self { address, slots, forwarded, threads, stop, peers })
+        Ok(Self { address, slots, forwarded, threads, stop, accepting, peers })
     }
 
     /// Where clients connect.
@@ -101,8 +105,10 @@ impl DataPlane {
         self.peers.clone()
     }
 
-    /// Returns once every client and every peer has gone.
+    /// Returns once the port has been closed, and every client and every peer has gone.
     pub async fn drained(&self) {
+        // Until then clients may come who were connected already.
+        while self.accepting.clone().changed().await.is_ok() {}
         self.slots.all_closed().await;
         self.forwarded.all_closed().await;
     }

@@ -9,12 +9,13 @@ use std::process::Output;
 use std::time::{Duration, Instant};
 
 use litepilot::config::Config;
+use litepilot::demo::reserve::{self, Reserved};
 use litepilot::node::{Node, Tuning};
 use litepilot::shutdown::Urgency;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::harness::{Answer, exchange, free_ports, run};
+use super::harness::{Answer, exchange, run};
 use super::support::{LONG, log, program};
 
 /// A token for the admin ports.
@@ -51,6 +52,22 @@ pub struct Cluster {
     pub nodes: Vec<Option<Node>>,
     pub configs: Vec<Config>,
     pub dir: TempDir,
+    _ports: Vec<Ports>,
+}
+
+/// What a node's configuration has to name before the node is there. Nobody else gets them meanwhile.
+struct Ports {
+    peer: SocketAddr,
+    http: SocketAddr,
+    lease: SocketAddr,
+    _reserved: [Reserved; 3],
+}
+
+impl Ports {
+    fn reserve() -> Self {
+        let [(a, peer), (b, http), (c, lease)] = [0; 3].map(|any| reserve::port(any).unwrap());
+        Self { peer, http, lease, _reserved: [a, b, c] }
+    }
 }
 
 /// Returns once something is so.
@@ -67,7 +84,7 @@ pub fn place(dir: &TempDir, i: usize) -> PathBuf {
     dir.path().join(format!("n{i}"))
 }
 
-fn config(dir: &TempDir, i: usize, peers: &str, plan: &Plan, ports: (u16, u16)) -> Config {
+fn config(dir: &TempDir, i: usize, peers: &str, plan: &Plan, ports: &Ports) -> Config {
     let place = place(dir, i);
     std::fs::create_dir_all(place.join("mount")).unwrap();
     let text = format!(
@@ -76,15 +93,15 @@ data_dir: {place}/state
 shutdown_timeout: 10s
 proxy: {{listen: 127.0.0.1:0, target: 'unix:{place}/s', db: book.sqlite3, write_hold: 60s}}
 cluster:
-  listen: 127.0.0.1:{peer}
+  listen: {peer}
 {peers}{cluster}
 litefs:
   engine: {engine}
   binary: {litefs}
   mount: {place}/mount
   data: {place}/litefs
-  http: 127.0.0.1:{http}
-  lease_listen: 127.0.0.1:{lease}
+  http: {http}
+  lease_listen: {lease}
 app:
 {app}  grace: 3s
 admin: {{listen: 127.0.0.1:0, token: {TOKEN}}}
@@ -94,9 +111,9 @@ admin: {{listen: 127.0.0.1:0, token: {TOKEN}}}
         cluster = plan.cluster,
         engine = plan.engine,
         app = (plan.app)(&place),
-        peer = ports.0 + i as u16,
-        http = ports.1 + i as u16,
-        lease = ports.1 + 1000 + i as u16,
+        peer = ports.peer,
+        http = ports.http,
+        lease = ports.lease,
     );
     std::fs::write(place.join("litepilot.yml"), &text).unwrap();
     Config::from_yaml("litepilot.yml", text.as_bytes(), &|_| None)
@@ -116,34 +133,27 @@ fn events(admin: SocketAddr) -> String {
 }
 
 pub fn start(config: &Config) -> Node {
-    let began = Instant::now();
-    loop {
-        let guard = Some(env!("CARGO_BIN_EXE_litepilot").into());
-        let tuning = Tuning { guard, without_fuse: !program().1, ..Tuning::default() };
-        match Node::start_with(config.clone(), tuning) {
-            Ok(node) => return node,
-            // Somebody may have its port for a moment.
-            Err(why) => assert!(began.elapsed() < LONG, "{why}"),
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    let guard = Some(env!("CARGO_BIN_EXE_litepilot").into());
+    let tuning = Tuning { guard, without_fuse: !program().1, ..Tuning::default() };
+    Node::start_with(config.clone(), tuning)
+        .unwrap_or_else(|why| panic!("{} does not start: {why}", config.node))
 }
 
 impl Plan {
     pub fn start(self) -> Cluster {
         log();
         let dir = tempfile::tempdir().unwrap();
-        let ports = (free_ports(), free_ports());
-        let address = |i: usize| format!("n{i}: \"127.0.0.1:{}\"", ports.0 + i as u16);
-        let peers: Vec<_> = (0..self.nodes).map(address).collect();
+        let ports: Vec<_> = (0..self.nodes).map(|_| Ports::reserve()).collect();
+        let address = |(i, ports): (usize, &Ports)| format!("n{i}: \"{}\"", ports.peer);
+        let peers: Vec<_> = ports.iter().enumerate().map(address).collect();
         let peers = match self.nodes {
             1 => String::new(),
             _ => format!("  peers: {{{}}}\n", peers.join(", ")),
         };
         let configs: Vec<_> =
-            (0..self.nodes).map(|i| config(&dir, i, &peers, &self, ports)).collect();
+            (0..self.nodes).map(|i| config(&dir, i, &peers, &self, &ports[i])).collect();
         let nodes = configs.iter().map(|config| Some(start(config))).collect();
-        Cluster { nodes, configs, dir }
+        Cluster { nodes, configs, dir, _ports: ports }
     }
 }
 

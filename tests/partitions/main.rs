@@ -2,6 +2,10 @@
 //! packets get lost. A program of its own rather than a set of tests, as it needs a network of its own.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::net::{IpAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,6 +15,7 @@ use std::time::Duration;
 use cluster::{Cluster, Node, Plan};
 use harness::{exchange, until};
 use network::Network;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 #[path = "../election/cluster.rs"]
 #[expect(dead_code, reason = "the tests of the election use the rest")]
@@ -89,13 +94,10 @@ fn majority_goes_on(nodes: usize, cuts: Cuts) {
     for node in cluster.others(first) {
         cluster.until_level(node);
     }
-    for node in &cluster.nodes {
-        assert_eq!(
-            ports_open_to_others(node.it.pid),
-            ports_meant_for_others(node),
-            "{}",
-            node.it.name
-        );
+    for (i, node) in cluster.nodes.iter().enumerate() {
+        let [host, other] = [i, (i + 1) % nodes].map(|i| &network.hosts[i]);
+        let open = ports_open_to(&other.0, node, host);
+        assert_eq!(open, ports_meant_for_others(node), "of {}", node.it.name);
     }
     let writers: Vec<_> = (0..nodes).map(|node| Writer::start(&cluster, node)).collect();
 
@@ -131,16 +133,47 @@ fn ports_meant_for_others(node: &Node) -> BTreeSet<u16> {
     others.map(|address| address.rsplit(':').next().unwrap().parse().unwrap()).collect()
 }
 
-/// The ports of a host that other hosts can reach, as far as somebody listens there: proc_net_tcp(5).
-fn ports_open_to_others(pid: u32) -> BTreeSet<u16> {
+/// The ports of a node's host at which a program on the host `from` can connect. All are tried where
+/// somebody listens, at whatever address.
+fn ports_open_to(from: &str, node: &Node, (host, at): &(String, IpAddr)) -> BTreeSet<u16> {
+    // At least this one is to be found, and cannot be reached.
+    let inner = on_host(host, || TcpListener::bind("127.0.0.1:0").unwrap());
+    let listening = listening_ports(node.it.pid);
+    assert!(listening.contains(&inner.local_addr().unwrap().port()), "{listening:?}");
+    let at = *at;
+    on_host(from, move || listening.into_iter().filter(|port| connects(at, *port)).collect())
+}
+
+/// Nothing is cut: whoever cannot connect is refused.
+fn connects(at: IpAddr, port: u16) -> bool {
+    match TcpStream::connect((at, port)) {
+        Ok(_) => true,
+        Err(why) if why.kind() == ErrorKind::ConnectionRefused => false,
+        Err(why) => panic!("{at}:{port}: {why}"),
+    }
+}
+
+/// Does `work` as a program on that host would.
+fn on_host<T: Send + 'static>(host: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
+    let network = File::open(format!("/run/netns/{host}")).unwrap();
+    // In a thread of its own, which never comes back from there.
+    let there = thread::spawn(move || {
+        move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+        work()
+    });
+    there.join().unwrap()
+}
+
+/// The TCP ports at which somebody listens on a process' host: proc_net_tcp(5).
+fn listening_ports(pid: u32) -> BTreeSet<u16> {
     const LISTEN: &str = "0A";
     let mut ports = BTreeSet::new();
-    for (file, loopback) in [("tcp", "0100007F"), ("tcp6", "00000000000000000000000001000000")] {
+    for file in ["tcp", "tcp6"] {
         let sockets = std::fs::read_to_string(format!("/proc/{pid}/net/{file}")).unwrap();
         for socket in sockets.lines().skip(1) {
             let fields: Vec<_> = socket.split_whitespace().collect();
-            let (address, port) = fields[1].split_once(':').unwrap();
-            if fields[3] == LISTEN && address != loopback {
+            if fields[3] == LISTEN {
+                let (_, port) = fields[1].split_once(':').unwrap();
                 ports.insert(u16::from_str_radix(port, 16).unwrap());
             }
         }

@@ -1,8 +1,12 @@
-//! Raft's times, as fractions of the lease's `ttl` T.
+//! Raft's times, derived from the lease's `ttl` T.
 //!
-//! A leader that dies has a successor within 0.4 T: followers grant no vote for 0.17 T after its
+//! A leader that dies has a successor within 0.4 P: followers grant no vote for 0.17 P after its
 //! last heartbeat (openraft calls this the leader's lease, and takes it from the longest election
-//! timeout), then ask for votes after another 0.1 to 0.17 T. So two heartbeats in a row may be lost.
+//! timeout), then ask for votes after another 0.1 to 0.17 P. So two heartbeats in a row may be lost.
+//!
+//! The pace P is 1 s for the shortest ttl, and grows by a tenth of what T is longer. A loss of Raft's
+//! leader costs the primary nothing, but if both were lost with one node, the next leader gives the
+//! lease another T: what its election takes comes on top.
 
 use std::time::Duration;
 
@@ -30,12 +34,17 @@ pub struct Timers {
     pub confirm: Duration,
 }
 
+/// The pace at the shortest ttl, and that ttl.
+const SHORTEST: Duration = Duration::from_secs(1);
+
 impl Timers {
     pub fn of(ttl: Duration) -> Self {
+        let pace = SHORTEST + ttl.saturating_sub(SHORTEST) / 10;
+        let pace = pace.min(ttl);
         Self {
-            heartbeat: ttl / 12,
-            shortest_election: ttl.mul_f64(0.10),
-            longest_election: ttl.mul_f64(0.17),
+            heartbeat: pace / 12,
+            shortest_election: pace.mul_f64(0.10),
+            longest_election: pace.mul_f64(0.17),
             append: ttl.mul_f64(0.4),
             snapshot: ttl * 2,
             confirm: ttl.mul_f64(0.4),
@@ -86,5 +95,12 @@ mod tests {
             timers.config().unwrap();
             assert!(timers.longest_election * 2 < ttl.mul_f64(0.4));
         }
+    }
+
+    /// A failover has half a second besides the ttl.
+    #[test]
+    fn an_election_takes_little_at_the_usual_ttl() {
+        let timers = Timers::of(Duration::from_secs(2));
+        assert!(timers.longest_election * 2 < Duration::from_millis(400));
     }
 }
