@@ -37,6 +37,11 @@ const STAGES: [(&str, Way, usize); 11] = [
     ("the response's head and some of its body", Way::Back, OK + 400),
 ];
 
+/// What a request may be named.
+fn name(text: &str) -> String {
+    text.replace(|c: char| !c.is_ascii_alphanumeric(), "-")
+}
+
 /// A client of the replica that sends while it receives.
 struct Writer {
     read: Wire,
@@ -109,7 +114,7 @@ async fn disturbed(cluster: &Cluster, fault: Link) -> BTreeMap<String, Message> 
             // A kept connection was greeted already.
             let bytes = if kept { bytes.saturating_sub(greeting) } else { bytes };
             if bytes > 0 {
-                let id = format!("{stage}; {length} bytes; kept {kept}");
+                let id = name(&format!("{stage}; {length} bytes; kept {kept}"));
                 let answer = fail(cluster, fault, (way, bytes), kept, &id, length).await;
                 answers.insert(id, answer);
             }
@@ -133,7 +138,7 @@ async fn fail(
     // The same connection to the node means the same connection to the primary.
     let mut writer = Writer::connect(cluster).await;
     if kept {
-        writer.count_well(&format!("before: {id}")).await;
+        writer.count_well(&format!("before:{id}")).await;
     }
     http.set_after(way, bytes as u64, fault);
     let connections = http.connections();
@@ -150,7 +155,7 @@ async fn recover(cluster: &Cluster) {
     http.renew().await;
     // A node that was not reached is not dialed for a while.
     until("the link to be used again", || async {
-        let id = format!("recover: {}", ROUND.fetch_add(1, SeqCst));
+        let id = format!("recover:{}", ROUND.fetch_add(1, SeqCst));
         Writer::connect(cluster).await.count(&id, 0).await.status() == 200
     })
     .await;
