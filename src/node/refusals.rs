@@ -8,16 +8,14 @@ use crate::rules::RuleSet;
 ///
 /// # Errors
 ///
-/// The first such thing, and what to do instead.
+/// Such a thing, and what to do instead.
 pub fn check(config: &Config) -> Result<(), String> {
-    let refusals = [(
-        !config.cluster.witnesses.is_empty() && config.cluster.election != Election::Raft,
-        "cluster.witnesses: a fixed primary needs no witnesses; leave them out",
-    )];
-    match refusals.into_iter().find(|(refused, _)| *refused) {
-        Some((_, why)) => Err(why.to_owned()),
-        None => Ok(()),
+    if !config.cluster.witnesses.is_empty() && config.cluster.election != Election::Raft {
+        return Err(
+            "cluster.witnesses: a fixed primary needs no witnesses; leave them out".to_owned()
+        );
     }
+    Ok(())
 }
 
 /// What is no mistake, and still not what anybody wants.
