@@ -134,6 +134,25 @@ pub fn unsealed(text: &[u8]) -> Result<&[u8], String> {
     Ok(json)
 }
 
+/// Whether a state file has the format that is known here, and is about the database that is configured.
+///
+/// # Errors
+///
+/// What it has instead.
+pub fn is_ours(has: (&str, &Path), known: (&str, &Path)) -> Result<(), String> {
+    if has.0 != known.0 {
+        return Err(format!("its format is {:?}, this litepilot knows {:?}", has.0, known.0));
+    }
+    if has.1 != known.1 {
+        return Err(format!(
+            "it is about {}, the configuration names {}",
+            has.1.display(),
+            known.1.display()
+        ));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

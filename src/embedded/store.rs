@@ -356,16 +356,7 @@ fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
 
 fn parse(text: &[u8], database: &Path) -> Result<Saved, String> {
     let saved: Saved = serde_json::from_slice(unsealed(text)?).map_err(|e| e.to_string())?;
-    if saved.format != FORMAT {
-        return Err(format!("its format is {:?}, this litepilot knows {FORMAT:?}", saved.format));
-    }
-    if saved.database != database {
-        return Err(format!(
-            "it is about {}, the configuration names {}",
-            saved.database.display(),
-            database.display()
-        ));
-    }
+    record::is_ours((&saved.format, &saved.database), (FORMAT, database))?;
     Ok(saved)
 }
 

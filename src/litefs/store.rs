@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::position::LitefsPosition;
 use crate::cluster::Epoch;
-use crate::embedded::record::{sealed, unsealed};
+use crate::embedded::record::{self, sealed, unsealed};
 use crate::files;
 use crate::txid::{Position, Stamp};
 
@@ -168,16 +168,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 
 fn parse(text: &[u8], database: &Path) -> Result<Saved, String> {
     let saved: Saved = serde_json::from_slice(unsealed(text)?).map_err(|e| e.to_string())?;
-    if saved.format != FORMAT {
-        return Err(format!("its format is {:?}, this litepilot knows {FORMAT:?}", saved.format));
-    }
-    if saved.database != database {
-        return Err(format!(
-            "it is about {}, the configuration names {}",
-            saved.database.display(),
-            database.display()
-        ));
-    }
+    record::is_ours((&saved.format, &saved.database), (FORMAT, database))?;
     Ok(saved)
 }
 
