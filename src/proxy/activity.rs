@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::noted::Clock;
+
 /// No moment.
 const UNKNOWN: u64 = u64::MAX;
 
@@ -73,14 +75,6 @@ impl Activity {
         }
     }
 
-    /// Bytes came in. When, is only looked up if the head does not come at once.
-    pub fn received(&self) {
-        if self.phase() == Phase::Idle {
-            self.since.store(UNKNOWN, Relaxed);
-            self.phase.store(Phase::Head as u8, Relaxed);
-        }
-    }
-
     /// A request begins.
     pub fn busy(&self) {
         self.flushed.store(false, Relaxed);
@@ -96,22 +90,6 @@ impl Activity {
     /// The connection carries no HTTP any more.
     pub fn tunnel(&self) {
         self.tunnel.store(true, Relaxed);
-    }
-
-    /// The client took what was written, or (`false`) could not.
-    pub fn wrote(&self, taken: bool) {
-        if taken {
-            self.stalled.store(UNKNOWN, Relaxed);
-        } else if self.stalled.load(Relaxed) == UNKNOWN {
-            self.stalled.store(self.millis(Instant::now()), Relaxed);
-        }
-    }
-
-    /// All that was written has left.
-    pub fn flush(&self) {
-        if self.phase() != Phase::Busy {
-            self.flushed.store(true, Relaxed);
-        }
     }
 
     /// What is written now is no answer to a request: hyper refuses one that it could not read.
@@ -154,6 +132,31 @@ impl Activity {
 
     fn at(&self, millis: u64) -> Instant {
         self.start + Duration::from_millis(millis)
+    }
+}
+
+impl Clock for Activity {
+    /// When, is only looked up if the head does not come at once.
+    fn received(&self) {
+        if self.phase() == Phase::Idle {
+            self.since.store(UNKNOWN, Relaxed);
+            self.phase.store(Phase::Head as u8, Relaxed);
+        }
+    }
+
+    fn wrote(&self, taken: bool) {
+        if taken {
+            self.stalled.store(UNKNOWN, Relaxed);
+        } else if self.stalled.load(Relaxed) == UNKNOWN {
+            self.stalled.store(self.millis(Instant::now()), Relaxed);
+        }
+    }
+
+    fn flushed(&self, all: bool) {
+        self.wrote(all);
+        if all && self.phase() != Phase::Busy {
+            self.flushed.store(true, Relaxed);
+        }
     }
 }
 

@@ -10,12 +10,12 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::activity::Activity;
+use super::noted::Noted;
 use super::problem::{Kind, Problem};
 
 /// Wraps a client's socket.
 pub struct ClientIo<T> {
-    inner: T,
-    activity: Arc<Activity>,
+    inner: Noted<T, Arc<Activity>>,
     node: Arc<str>,
     /// Our answer, being written in the place of hyper's.
     refusal: Option<Bytes>,
@@ -24,12 +24,12 @@ pub struct ClientIo<T> {
 impl<T> ClientIo<T> {
     /// `node` is named in answers.
     pub fn new(inner: T, activity: Arc<Activity>, node: Arc<str>) -> Self {
-        Self { inner, activity, node, refusal: None }
+        Self { inner: Noted { socket: inner, clock: activity }, node, refusal: None }
     }
 
     /// The socket.
     pub fn into_inner(self) -> T {
-        self.inner
+        self.inner.socket
     }
 
     /// Takes note if `buf` is hyper's own refusal; then all of it counts as written.
@@ -37,7 +37,7 @@ impl<T> ClientIo<T> {
         if self.refusal.is_some() {
             return true;
         }
-        if !self.activity.is_between_messages() {
+        if !self.inner.clock.is_between_messages() {
             return false;
         }
         let Some(status) = buf.strip_prefix(b"HTTP/1.1 ").and_then(|b| b.get(..3)) else {
@@ -58,18 +58,13 @@ impl<T> ClientIo<T> {
 impl<T: AsyncWrite + Unpin> ClientIo<T> {
     fn poll_refusal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(refusal) = self.refusal.as_mut().filter(|r| !r.is_empty()) {
-            let n = ready!(Pin::new(&mut self.inner).poll_write(cx, refusal))?;
+            let n = ready!(Pin::new(&mut self.inner.socket).poll_write(cx, refusal))?;
             if n == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             refusal.advance(n);
         }
         Poll::Ready(Ok(()))
-    }
-
-    fn noted<R>(&self, written: Poll<R>) -> Poll<R> {
-        self.activity.wrote(written.is_ready());
-        written
     }
 }
 
@@ -79,12 +74,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for ClientIo<T> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let read = Pin::new(&mut self.inner).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.activity.received();
-        }
-        read
+        Pin::new(&mut self.inner).poll_read(cx, buf)
     }
 }
 
@@ -97,8 +87,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for ClientIo<T> {
         if self.replaces(buf) {
             return Poll::Ready(Ok(buf.len()));
         }
-        let written = Pin::new(&mut self.inner).poll_write(cx, buf);
-        self.noted(written)
+        Pin::new(&mut self.inner).poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -109,8 +98,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for ClientIo<T> {
         if bufs.first().is_some_and(|first| self.replaces(first)) {
             return Poll::Ready(Ok(bufs.iter().map(|b| b.len()).sum()));
         }
-        let written = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
-        self.noted(written)
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -119,11 +107,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for ClientIo<T> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_refusal(cx))?;
-        // TLS keeps back what the socket does not take.
-        let flushed = Pin::new(&mut self.inner).poll_flush(cx);
-        let flushed = ready!(self.noted(flushed));
-        self.activity.flush();
-        Poll::Ready(flushed)
+        Pin::new(&mut self.inner).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -7,10 +7,9 @@
 //! written anew.
 
 use std::future::{Future, poll_fn};
-use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use http::header::{ACCEPT, COOKIE, HeaderValue};
@@ -19,7 +18,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use super::alarm::Alarm;
@@ -27,6 +26,7 @@ use super::answer::Finish;
 use super::body::Answer;
 use super::client::{self, Client};
 use super::exchange::{self, Exchange};
+use super::noted::Noted;
 use super::problem::{Kind, Problem};
 use super::streams::{Paced, Spawner, Streams};
 use super::worker::Worker;
@@ -58,7 +58,7 @@ where
 {
     let client = Rc::new(client);
     let streams = Streams::new(client::limits(&worker.shared.config));
-    let io = TokioIo::new(Socket { inner: stream, streams: streams.clone() });
+    let io = TokioIo::new(Noted { socket: stream, clock: streams.clone() });
     let service = service_fn(|request| answer(worker.clone(), client.clone(), request));
     let mut connection = pin!(builder(&streams).serve_connection(io, service));
     let mut alarm = Alarm::default();
@@ -136,69 +136,6 @@ fn join_cookies(fields: &mut HeaderMap) {
     // What was put together from valid values with what is valid in one is valid.
     if let Ok(cookies) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
         fields.insert(COOKIE, cookies);
-    }
-}
-
-/// A client's socket as hyper sees it, which tells the connection's clock what passes.
-struct Socket<T> {
-    inner: T,
-    streams: Rc<Streams>,
-}
-
-impl<T> Socket<T> {
-    fn noted<R>(&self, written: Poll<R>) -> Poll<R> {
-        self.streams.wrote(written.is_ready());
-        written
-    }
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for Socket<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let read = Pin::new(&mut self.inner).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.streams.received();
-        }
-        read
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Socket<T> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.inner).poll_write(cx, buf);
-        self.noted(written)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
-        self.noted(written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // TLS keeps back what the socket does not take.
-        let flushed = Pin::new(&mut self.inner).poll_flush(cx);
-        self.streams.flushed(flushed.is_ready());
-        flushed
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }
 

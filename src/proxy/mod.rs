@@ -19,6 +19,7 @@ pub mod headers;
 pub mod health;
 pub mod hold;
 pub mod http2;
+pub mod noted;
 pub mod problem;
 pub mod receive;
 pub mod reign;

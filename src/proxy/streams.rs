@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::activity::Limits;
 use super::alarm::Alarm;
+use super::noted::Clock;
 
 /// Bytes of a response that are handed over at once: as much as a client has to take within
 /// `body_timeout`, and as much as waits in memory for it.
@@ -59,31 +60,6 @@ impl Streams {
             given_up: Cell::new(0),
             watchdog: RefCell::new(None),
         })
-    }
-
-    /// Bytes came in.
-    pub fn received(&self) {
-        self.moved.set(Instant::now());
-    }
-
-    /// The client took what was written, or (`false`) could not.
-    pub fn wrote(&self, taken: bool) {
-        if taken {
-            self.moved.set(Instant::now());
-            self.stalled.set(None);
-        } else if self.stalled.get().is_none() {
-            self.stalled.set(Some(Instant::now()));
-        }
-    }
-
-    /// Nothing is left to be taken, or (`false`) something is. No sign of life by itself: there may have
-    /// been nothing to flush.
-    pub fn flushed(&self, all: bool) {
-        if all {
-            self.stalled.set(None);
-        } else {
-            self.wrote(false);
-        }
     }
 
     /// Who is woken when the last stream ends.
@@ -141,6 +117,30 @@ impl Streams {
             if let Some(watchdog) = &*self.watchdog.borrow() {
                 watchdog.wake_by_ref();
             }
+        }
+    }
+}
+
+impl Clock for Streams {
+    fn received(&self) {
+        self.moved.set(Instant::now());
+    }
+
+    fn wrote(&self, taken: bool) {
+        if taken {
+            self.moved.set(Instant::now());
+            self.stalled.set(None);
+        } else if self.stalled.get().is_none() {
+            self.stalled.set(Some(Instant::now()));
+        }
+    }
+
+    /// No sign of life by itself: there may have been nothing to flush.
+    fn flushed(&self, all: bool) {
+        if all {
+            self.stalled.set(None);
+        } else {
+            self.wrote(false);
         }
     }
 }
