@@ -53,6 +53,13 @@ def fail(message, code):
     os._exit(code)
 
 
+def replace(path, text):
+    """All of it or nothing, whenever this process is killed."""
+    with open(f"{path}.new", "w", encoding="utf-8") as file:
+        file.write(text)
+    os.rename(f"{path}.new", path)
+
+
 def read_config(path):
     """As much of YAML as Litepilot writes."""
     config, sections = {}, [(-1, "", {})]
@@ -194,8 +201,7 @@ class Database:
 
     def set(self, txid, checksum):
         self.txid, self.checksum = txid, checksum
-        with open(self.saved, "w") as file:
-            json.dump([txid, checksum], file)
+        replace(self.saved, json.dumps([txid, checksum]))
         self.publish()
         now = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime())
         data = {"txID": f"{txid:016x}", "postApplyChecksum": f"{checksum:016x}", "pageSize": 4096}
@@ -203,9 +209,7 @@ class Database:
         self.store.tell({"type": "tx", "db": self.name, "data": data})
 
     def publish(self):
-        with open(f"{self.path}-pos.new", "w") as file:
-            file.write(f"{self.txid:016x}/{self.checksum:016x}\n")
-        os.rename(f"{self.path}-pos.new", f"{self.path}-pos")
+        replace(f"{self.path}-pos", f"{self.txid:016x}/{self.checksum:016x}\n")
 
     def apply(self, frame, go_on):
         """Waits for readers, and for writers that should not be there."""
@@ -459,8 +463,7 @@ class Store:
         database.apply(frame, lambda: not self.closing.is_set())
 
     def save_id(self):
-        with open(self.id_file, "w") as file:
-            file.write(self.cluster_id + "\n")
+        replace(self.id_file, self.cluster_id + "\n")
 
 
 class Queue(list):
