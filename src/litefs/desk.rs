@@ -33,7 +33,7 @@ pub struct Desk {
 struct State {
     grant: Option<Grant>,
     primary: Option<PrimaryInfo>,
-    /// When LiteFS last asked for the lease.
+    /// When LiteFS last asked for the lease, or whom to follow: it does so as long as it has neither.
     asked: Option<Instant>,
     /// For session names: all of them different even without a source of randomness.
     sessions: u64,
@@ -121,7 +121,8 @@ impl Desk {
         grant.map(|grant| grant.epoch)
     }
 
-    /// Whether LiteFS has asked for the lease within `time`: it is alive and follows nobody.
+    /// Whether LiteFS has asked for the lease within `time`, or whom to follow: it is alive and follows
+    /// nobody.
     pub fn has_asked_within(&self, time: Duration) -> bool {
         self.state().asked.is_some_and(|at| at.elapsed() <= time)
     }
@@ -172,7 +173,8 @@ impl LeaseSource for Desk {
     }
 
     fn primary(&self) -> Option<PrimaryInfo> {
-        let state = self.state();
+        let mut state = self.state();
+        state.asked = Some(Instant::now());
         // A LiteFS that is named itself connects to itself, and one that is to be primary must ask.
         if state.grant.is_some() { None } else { state.primary.clone() }
     }
@@ -252,6 +254,10 @@ mod tests {
         let early = desk.create();
         assert!(!desk.acquire(&early) && !desk.renew(&early));
         assert!(desk.has_asked_within(LONG));
+        desk.not_primary();
+        assert!(!desk.has_asked_within(LONG));
+        desk.primary();
+        assert!(desk.has_asked_within(LONG), "it would follow somebody, so it follows nobody yet");
         desk.grant(Epoch(1), Claim::unlimited(), false);
         let session = desk.create();
         assert_ne!(session, early);
