@@ -40,9 +40,11 @@ use crate::telemetry::metrics::Metrics;
 /// How often the view is made anew when nothing is known to have changed: claims lapse and contact is
 /// lost without a word.
 const LOOK: Duration = Duration::from_millis(50);
+/// How often a view is made anew although nothing was heard: contact with the others may be lost.
+const LISTEN: Duration = Duration::from_millis(250);
 /// A LiteFS that somebody else runs notices so much later that it has lost its lease.
 const UNFENCED: Duration = Duration::from_secs(1);
-/// How often the application's health is looked at for `down_after`.
+/// How often an application that is down is looked at for `down_after`.
 const WATCH_APP: Duration = Duration::from_millis(100);
 
 /// What the election asks of this node.
@@ -396,7 +398,7 @@ impl Publisher {
                 _ = table.changed() => {}
                 _ = own.changed() => {}
                 _ = self.heard.changed() => {}
-                () = sleep(LOOK) => {}
+                () = sleep(LISTEN) => {}
             }
         }
     }
@@ -467,7 +469,9 @@ async fn watch_app(
     events: Arc<Events>,
     down_after: Duration,
 ) {
-    loop {
+    let mut reports = health.watch();
+    // An error means that nobody checks any more.
+    while reports.wait_for(|report| !report.up).await.is_ok() {
         sleep(WATCH_APP).await;
         let down = health.down_since().map(|since| since.elapsed());
         let reigns = view.borrow().takes_writes();

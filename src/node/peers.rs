@@ -2,6 +2,7 @@
 //! from it, and the shipping of the embedded engine's database.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,11 +22,15 @@ use crate::peer::seldom::Seldom;
 use crate::peer::{self, Credentials, Dialer, Limits, Listener, Times};
 use crate::process::health::AppHealth;
 use crate::proxy::PeerDoor;
+use crate::txid::{Position, Txid};
 
 /// Connections that carry forwarded requests.
 const HTTP_LIMITS: Limits = Limits { per_peer: 2048, total: 8192 };
-/// How often a node's own report is made anew; gossip sends it only if it differs.
-const REPORT_EVERY: Duration = Duration::from_millis(50);
+/// How often a node's own report is made anew, whatever has changed; gossip sends it at once if it
+/// differs.
+const REPORT_EVERY: Duration = Duration::from_millis(250);
+/// How often it is made anew while the position moves.
+const REPORT_MOVES_EVERY: Duration = Duration::from_millis(50);
 
 /// This node's end of the peer port, before it is open.
 pub struct Peering {
@@ -228,14 +233,26 @@ pub async fn reign_for_good(
 /// Keeps this node's report about itself up to date.
 async fn tell(report: watch::Sender<Report>, told: Told, mut draining: watch::Receiver<bool>) {
     let Told { view, engine, health } = told;
+    let position = engine.position().clone();
+    let moves = |from: Position| {
+        let next = Position { txid: Txid(from.txid.0.saturating_add(1)), ..from };
+        let position = &position;
+        async move {
+            sleep(REPORT_MOVES_EVERY).await;
+            position.wait(next).await;
+        }
+    };
+    let mut moved = pin!(moves(position.get()));
     let mut ticks = interval(REPORT_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut views = view.clone();
+    let (mut views, mut reports) = (view.clone(), health.watch());
     loop {
         // A view that changes is told at once: others wait for it.
         tokio::select! {
             _ = ticks.tick() => {}
+            () = &mut moved => moved.set(moves(position.get())),
             Ok(()) = views.changed() => {}
+            Ok(()) = reports.changed() => {}
             Ok(()) = draining.changed() => {}
         }
         let view = view.borrow().clone();
@@ -254,7 +271,8 @@ async fn tell(report: watch::Sender<Report>, told: Told, mut draining: watch::Re
                 engine_state: state.state.clone(),
                 ..report.clone()
             };
-            let modified = *report != new;
+            // A lag grows all the time: it goes along with the next sign of life.
+            let modified = Report { lag_ms: new.lag_ms, ..report.clone() } != new;
             *report = new;
             modified
         });

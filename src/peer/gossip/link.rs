@@ -37,9 +37,10 @@ pub async fn send(
             writer.flush().await
         })
         .await??;
-        sleep_until(sent + AT_MOST_EACH).await;
-        if let Ok(Err(_)) = timeout_at(sent + AT_LEAST_EACH, own.changed()).await {
-            return Ok(());
+        match timeout_at(sent + AT_LEAST_EACH, own.changed()).await {
+            Ok(Ok(())) => sleep_until(sent + AT_MOST_EACH).await,
+            Ok(Err(_)) => return Ok(()),
+            Err(_) => {}
         }
     }
 }
