@@ -9,6 +9,7 @@
 //! | `run` | starts openraft, starts it again when the disk has failed, tells how it stands |
 //! | `members` | changes of the membership, one at a time |
 //! | `peers` | who may connect, and where they are |
+//! | `pace` | a leader's heartbeats |
 //! | `timers`, `runtime`, `types` | Raft's times; tokio with seeded randomness; openraft's types |
 //!
 //! A leader that is cut off goes on calling itself leader. So [`Leadership`] is a hint; what may be
@@ -21,6 +22,7 @@ mod machine;
 mod members;
 mod message;
 mod network;
+mod pace;
 mod peers;
 mod run;
 mod runtime;

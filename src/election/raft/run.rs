@@ -17,6 +17,7 @@ use super::identity::Identity;
 use super::machine::Machine;
 use super::message::{AnswerBody, Body, Greeting, Hello, Refusal};
 use super::network::Network;
+use super::pace::pace;
 use super::shared::Shared;
 use super::store::LogStore;
 use super::types::{Entry, LogId, Membership, Openraft, RaftId, StoredMembership, Types, term_of};
@@ -106,6 +107,7 @@ async fn serve(shared: &Arc<Shared>, config: &Arc<Config>) -> String {
         () = publish(shared, &core) => stopped(),
         () = announce(shared) => stopped(),
         () = keep_name(shared) => stopped(),
+        () = pace(shared, &core) => stopped(),
         // openraft would go on, with a store that takes nothing any more.
         () = shared.disk_failed.notified() => "its disk cannot be written".to_owned(),
     };

@@ -19,12 +19,15 @@ const AT_MOST_EACH: Duration = Duration::from_millis(10);
 /// Between two reports, even if nothing changes.
 const AT_LEAST_EACH: Duration = Duration::from_millis(250);
 
-/// Sends this node's reports until the connection ends, or this node does.
+/// Sends this node's reports until the connection ends, or this node does. All connections with the same
+/// `origin` show their signs of life at the same time: so a node that has nothing else to do wakes up
+/// once.
 pub async fn send(
     mut writer: impl AsyncWrite + Unpin,
     mut own: watch::Receiver<Report>,
     boot: u64,
     sequence: &AtomicU64,
+    origin: Instant,
 ) -> io::Result<()> {
     loop {
         // The number before the report: a report with a higher number is never the older one.
@@ -37,12 +40,18 @@ pub async fn send(
             writer.flush().await
         })
         .await??;
-        match timeout_at(sent + AT_LEAST_EACH, own.changed()).await {
+        match timeout_at(next_sign(origin, sent), own.changed()).await {
             Ok(Ok(())) => sleep_until(sent + AT_MOST_EACH).await,
             Ok(Err(_)) => return Ok(()),
             Err(_) => {}
         }
     }
+}
+
+/// The first sign of life after `now`.
+fn next_sign(origin: Instant, now: Instant) -> Instant {
+    let into = now.duration_since(origin).as_nanos() % AT_LEAST_EACH.as_nanos();
+    now + AT_LEAST_EACH - Duration::from_nanos(into as u64)
 }
 
 /// Passes on what `peer` reports until the connection ends or is silent for a second.
@@ -102,6 +111,16 @@ mod tests {
         }
     }
 
+    #[test]
+    fn signs_of_life_come_at_the_same_times_on_all_connections() {
+        let origin = Instant::now();
+        let millis = |n| origin + Duration::from_millis(n);
+        assert_eq!(next_sign(origin, origin), millis(250));
+        assert_eq!(next_sign(origin, millis(249)), millis(250));
+        assert_eq!(next_sign(origin, millis(250)), millis(500));
+        assert_eq!(next_sign(origin, millis(86_400_001)), millis(86_400_250));
+    }
+
     #[tokio::test]
     async fn a_silent_peer_is_given_up() {
         let (ours, _theirs) = tokio::io::duplex(64);
@@ -113,7 +132,7 @@ mod tests {
     async fn a_peer_that_does_not_read_is_given_up() {
         let (ours, _theirs) = tokio::io::duplex(64);
         let (_own, reports) = watch::channel(Report::new("a".parse().unwrap(), Role::Replica));
-        let end = send(ours, reports, 1, &AtomicU64::new(1)).await;
+        let end = send(ours, reports, 1, &AtomicU64::new(1), Instant::now()).await;
         assert_eq!(end.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 }

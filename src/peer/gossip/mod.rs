@@ -45,6 +45,8 @@ struct Shared {
     own: watch::Receiver<Report>,
     /// Tells this life of the node from its former ones.
     boot: u64,
+    /// When this life began: signs of life are due at fixed times from then on.
+    origin: Instant,
     /// Of the next report to be sent, over all connections.
     sequence: AtomicU64,
     /// Of the next connection to be opened, either way.
@@ -59,6 +61,7 @@ impl Gossip {
         let shared = Shared {
             own,
             boot: since_1970.unwrap_or_default().as_nanos() as u64,
+            origin: Instant::now(),
             sequence: AtomicU64::new(1),
             links: AtomicU64::new(1),
             table: Table::new(),
@@ -142,7 +145,7 @@ impl Shared {
         let mut heard = false;
         let (reader, writer) = tokio::io::split(stream);
         let end = tokio::select! {
-            end = link::send(writer, self.own.clone(), self.boot, &self.sequence) => end,
+            end = link::send(writer, self.own.clone(), self.boot, &self.sequence, self.origin.into()) => end,
             end = link::receive(reader, peer, |line| {
                 heard = true;
                 self.table.heard(link, line, Instant::now());

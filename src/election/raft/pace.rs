@@ -1,0 +1,31 @@
+//! Sends a leader's heartbeats, and lets openraft sleep while there is nothing to be seen.
+//!
+//! openraft looks at its clock five times for each heartbeat, be it as leader for when the next one is
+//! due, or as follower for how long the last one is ago. That was half of what an idle node did. So it
+//! looks only while nobody leads, as far as this node has heard.
+
+use tokio::time::sleep;
+
+use super::shared::Shared;
+use super::timers::Timers;
+use super::types::Openraft;
+
+/// Runs for as long as `core` does.
+pub async fn pace(shared: &Shared, core: &Openraft) {
+    let heartbeat = Timers::of(shared.setup.ttl).heartbeat;
+    let mut leadership = shared.leadership.subscribe();
+    loop {
+        let ours = leadership.borrow_and_update().ours;
+        // This looks once per heartbeat, so openraft is awake again 2.5 of them after the last one:
+        // before a follower may ask for votes.
+        core.runtime_config().tick(!ours && !shared.has_heard(heartbeat * 3 / 2));
+        if ours && core.trigger().heartbeat().await.is_err() {
+            return;
+        }
+        tokio::select! {
+            biased;
+            changed = leadership.changed() => if changed.is_err() { return },
+            () = sleep(heartbeat) => {}
+        }
+    }
+}
