@@ -82,13 +82,23 @@ impl Common {
         let leader = self.raft.leadership().borrow().leader.clone();
         match leader {
             None => Err(CallError::Unreachable("nobody leads Raft".to_owned())),
-            Some(leader) if leader == self.own => {
-                let asked = steward.answer(&self.own, request);
-                let answer = tokio::time::timeout(limit, asked).await;
-                answer.map_err(|_| CallError::Lost("no quorum".to_owned()))
-            }
-            Some(leader) => self.transport.call(leader, request, limit).await,
+            Some(leader) => self.ask(leader, steward, request, limit).await,
         }
+    }
+
+    /// Asks a node, this one included, for what a leader of Raft does.
+    pub async fn ask(
+        &self,
+        node: NodeId,
+        steward: &Steward,
+        request: Request,
+        limit: Duration,
+    ) -> Result<Answer, CallError> {
+        if node != self.own {
+            return self.transport.call(node, request, limit).await;
+        }
+        let answer = tokio::time::timeout(limit, steward.answer(&self.own, request)).await;
+        answer.map_err(|_| CallError::Lost("no quorum".to_owned()))
     }
 
     /// Has `command` agreed upon, however often the leader changes meanwhile.

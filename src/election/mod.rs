@@ -51,6 +51,8 @@ pub const PATIENCE: Duration = Duration::from_secs(2);
 const WISH: Duration = Duration::from_secs(10);
 /// How long a change of the members may take: a new node has to be brought level first.
 const MEMBERS: Duration = Duration::from_secs(60);
+/// How many leaders may send on to the next one.
+const LEADERS: usize = 3;
 
 /// A node's part in the election. Cheap to copy.
 #[derive(Clone)]
@@ -182,9 +184,18 @@ impl Election {
     ///
     /// Why not.
     pub async fn change_members(&self, change: MemberChange) -> Result<(), String> {
-        let request = Request::Members(change);
-        let asked = self.common.ask_leader(&self.steward, request, MEMBERS).await;
-        granted(asked.map_err(|why| why.to_string())?)
+        let said = |why: rpc::CallError| why.to_string();
+        let request = || Request::Members(change.clone());
+        let asked = self.common.ask_leader(&self.steward, request(), MEMBERS).await;
+        let mut answer = asked.map_err(said)?;
+        // A leader that is to go passes that on first. Who leads then may be the primary, which passes it
+        // back to the same node a moment later: so it is asked now, not when the operator tries again.
+        for _ in 0..LEADERS {
+            let Answer::Elsewhere(Some(leader)) = answer else { break };
+            let asked = self.common.ask(leader, &self.steward, request(), MEMBERS).await;
+            answer = asked.map_err(said)?;
+        }
+        granted(answer)
     }
 
     /// Has a command agreed upon.

@@ -269,9 +269,12 @@ impl Raft {
     ///
     /// # Errors
     ///
-    /// When this node does not lead, or no other voter can.
+    /// When this node does not lead, is about to change the members, or no other voter can lead.
     pub async fn pass_leadership_on(&self) -> Result<(), ProposeError> {
         let core = self.0.core().ok_or(ProposeError::NotLeader(None))?;
+        if self.0.changing.try_lock().is_err() {
+            return Err(ProposeError::Unknown("the members are being changed".to_owned()));
+        }
         let lately = Timers::of(self.0.setup.ttl).heartbeat * 3;
         match run::most_level(&core, lately) {
             Some(next) => self.transfer_leadership(&next).await,
