@@ -52,7 +52,7 @@ const WISH: Duration = Duration::from_secs(10);
 /// How long a change of the members may take: a new node has to be brought level first.
 const MEMBERS: Duration = Duration::from_secs(60);
 /// How many leaders may send on to the next one.
-const LEADERS: usize = 3;
+const LEADERS: usize = 5;
 
 /// A node's part in the election. Cheap to copy.
 #[derive(Clone)]
@@ -189,9 +189,11 @@ impl Election {
         let asked = self.common.ask_leader(&self.steward, request(), MEMBERS).await;
         let mut answer = asked.map_err(said)?;
         // A leader that is to go passes that on first. Who leads then may be the primary, which passes it
-        // back to the same node a moment later: so it is asked now, not when the operator tries again.
+        // back to the same node after a while: so it is asked now, not when the operator tries again.
         for _ in 0..LEADERS {
             let Answer::Elsewhere(Some(leader)) = answer else { break };
+            // It says so once it has heard what was agreed upon before.
+            self.common.pause().await;
             let asked = self.common.ask(leader, &self.steward, request(), MEMBERS).await;
             answer = asked.map_err(said)?;
         }

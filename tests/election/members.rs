@@ -105,3 +105,22 @@ fn of_two_nodes_with_one_name_the_second_is_not_let_in() {
     }
     assert_eq!(cluster.primary(), primary);
 }
+
+#[test]
+fn the_leader_of_raft_is_removed_by_one_command() {
+    let cluster = Plan::default().start();
+    let primary = cluster.primary();
+    let others = cluster.others(primary);
+    // A primary passes the leadership on.
+    let name_of = |node: usize| cluster.nodes[node].it.name.clone();
+    let leads =
+        |node: usize| cluster.nodes[primary].status().unwrap()["raft"]["leader"] == name_of(node);
+    until("another node leads Raft", || others.iter().any(|node| leads(*node)));
+    let leader = others.into_iter().find(|node| leads(*node)).unwrap();
+    let (code, said) = cluster.nodes[primary].command(&["members", "remove", &name_of(leader)]);
+    assert_eq!(code, Some(0), "{said}");
+    until("it is listed nowhere", || {
+        let status = cluster.nodes[primary].status().unwrap();
+        status["nodes"].as_array().unwrap().iter().all(|node| node["node"] != name_of(leader))
+    });
+}
