@@ -97,13 +97,11 @@ class Process:
 
     def cpu_seconds(self):
         """User and system time so far, of all threads, all children, and children that ended."""
-        ticks = 0
-        for pid in self.pids():
-            # After the command's name, which may contain anything: state is field 3 of proc(5),
-            # utime, stime, cutime and cstime are 14 to 17.
-            fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
-            ticks += sum(map(int, fields[11:15]))
-        return ticks / TICKS_PER_SECOND
+        return sum(sum(_ticks(pid)) for pid in self.pids()) / TICKS_PER_SECOND
+
+    def own_cpu_seconds(self):
+        """The same without the children."""
+        return sum(_ticks(self.child.pid)[:2]) / TICKS_PER_SECOND
 
     def memory_kib(self):
         """Proportional set size: what children share is counted once."""
@@ -136,6 +134,14 @@ class Process:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.child.pid, signal.SIGKILL)
         self.child.wait()
+
+
+def _ticks(pid):
+    """User and system time of a process, and of its children that ended."""
+    # After the command's name, which may contain anything: state is field 3 of proc(5), utime, stime,
+    # cutime and cstime are 14 to 17.
+    fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    return [int(field) for field in fields[11:15]]
 
 
 def _read(path):
