@@ -37,11 +37,11 @@ use crate::proxy::writes::Writes;
 use crate::telemetry::events::Events;
 use crate::telemetry::metrics::Metrics;
 
-/// How often the view is made anew when nothing is known to have changed: claims lapse and contact is
-/// lost without a word.
-const LOOK: Duration = Duration::from_millis(50);
-/// How often a view is made anew although nothing was heard: contact with the others may be lost.
-const LISTEN: Duration = Duration::from_millis(250);
+/// How often the view is made anew when nothing is known to have changed: contact is lost without a
+/// word.
+const LOOK: Duration = Duration::from_millis(250);
+/// After an engine has ceased to be primary: until it is told to be a replica's.
+const UNTIL_TOLD: Duration = Duration::from_millis(50);
 /// A LiteFS that somebody else runs notices so much later that it has lost its lease.
 const UNFENCED: Duration = Duration::from_secs(1);
 /// How often an application that is down is looked at for `down_after`.
@@ -345,7 +345,7 @@ async fn watch_engine(election: Election, engine: Arc<dyn Engine>) {
             return;
         }
         // The engine is told to be a replica's as the last thing of a reign.
-        sleep(LOOK).await;
+        sleep(UNTIL_TOLD).await;
     }
 }
 
@@ -398,7 +398,7 @@ impl Publisher {
                 _ = table.changed() => {}
                 _ = own.changed() => {}
                 _ = self.heard.changed() => {}
-                () = sleep(LISTEN) => {}
+                () = sleep(LOOK) => {}
             }
         }
     }

@@ -139,6 +139,14 @@ impl Dialer {
         result
     }
 
+    /// `node` has called: it need not be spared any more. One that was away for long would otherwise not
+    /// be found for seconds.
+    pub fn has_called(&self, node: &NodeId) {
+        if let Some(peer) = self.peer(node) {
+            peer.trouble().backoff.succeeded();
+        }
+    }
+
     fn peer(&self, node: &NodeId) -> Option<Arc<Peer>> {
         self.peers.borrow().0.get(node).cloned()
     }

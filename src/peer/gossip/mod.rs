@@ -100,6 +100,7 @@ impl Gossip {
                     dialed = now.names().cloned().collect();
                 }
                 Some(incoming) = self.incoming.1.recv() => {
+                    dialer.has_called(&incoming.node);
                     links.spawn(self.shared.clone().take(incoming));
                 }
                 Some(_) = links.join_next() => {}

@@ -6,8 +6,8 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::cluster::{Epoch, Role};
-use crate::peer::GOSSIP;
 use crate::peer::gossip::{self, Gossip, Heard, Peers, Report};
+use crate::peer::{DialError, GOSSIP};
 use crate::relay::{Link, Relay};
 
 const GENEROUS: Duration = Duration::from_secs(30);
@@ -21,6 +21,10 @@ struct Gossiper {
 
 impl Gossiper {
     fn start(name: &str, listener: Listener, peers: &[(&str, SocketAddr)]) -> Self {
+        Self::with(Arc::new(dialer(name, peers)), name, listener)
+    }
+
+    fn with(dialer: Arc<Dialer>, name: &str, listener: Listener) -> Self {
         let (report, own) = watch::channel(Report::new(node(name), Role::Replica));
         let gossip = Gossip::new(own);
         let heard = gossip.peers();
@@ -28,7 +32,7 @@ impl Gossiper {
         listener.handle(GOSSIP, gossip::LIMITS, gossip.handler());
         let mut tasks = JoinSet::new();
         tasks.spawn(listener.run());
-        tasks.spawn(gossip.run(Arc::new(dialer(name, peers))));
+        tasks.spawn(gossip.run(dialer));
         Self { report, peers: heard, _tasks: tasks }
     }
 
@@ -99,6 +103,27 @@ async fn a_peer_that_goes_is_noticed_and_heard_again_when_it_is_back() {
 }
 
 #[tokio::test]
+async fn a_peer_that_was_away_for_long_is_dialed_as_soon_as_it_has_called() {
+    let (one, two) = (bind("n1", TIMES).await, bind("n2", TIMES).await);
+    let (at_one, at_two) = (one.local_addr().unwrap(), two.local_addr().unwrap());
+    drop(two);
+    let calls = Arc::new(dialer("n1", &[("n2", at_two)]));
+    let one = Gossiper::with(calls.clone(), "n1", one);
+    let is_spared = async || match calls.dial(&node("n2"), GOSSIP).await {
+        Err(DialError::BackOff { retry_in, .. }) => retry_in > Duration::from_millis(500),
+        _ => false,
+    };
+    while !is_spared().await {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let members = Arc::new(|_: &NodeId| true);
+    let two = Listener::bind(node("n2"), at_two, members, TIMES).await.unwrap();
+    let _two = Gossiper::start("n2", two, &[("n1", at_one)]);
+    one.hears("n2", |heard| heard.reachable).await;
+    calls.dial(&node("n2"), GOSSIP).await.unwrap();
+}
+
+#[tokio::test]
 async fn cut_and_stalled_links_are_noticed_and_heal() {
     let (one, two) = (bind("n1", TIMES).await, bind("n2", TIMES).await);
     let to_one = Relay::to(one.local_addr().unwrap()).await;
@@ -135,5 +160,5 @@ async fn peers_come_and_go() {
     assert!(*late.reachable(&node("n2")).unwrap().borrow());
     late.set_peers(&[]);
     let error = late.dial(&node("n2"), GOSSIP).await.unwrap_err();
-    assert!(matches!(error, crate::peer::DialError::Unknown(_)), "{error:?}");
+    assert!(matches!(error, DialError::Unknown(_)), "{error:?}");
 }
