@@ -184,20 +184,17 @@ impl Election {
     ///
     /// Why not.
     pub async fn change_members(&self, change: MemberChange) -> Result<(), String> {
-        let said = |why: rpc::CallError| why.to_string();
         let request = || Request::Members(change.clone());
-        let asked = self.common.ask_leader(&self.steward, request(), MEMBERS).await;
-        let mut answer = asked.map_err(said)?;
+        let mut answer = self.common.ask_leader(&self.steward, request(), MEMBERS).await;
         // A leader that is to go passes that on first. Who leads then may be the primary, which passes it
         // back to the same node after a while: so it is asked now, not when the operator tries again.
         for _ in 0..LEADERS {
-            let Answer::Elsewhere(Some(leader)) = answer else { break };
+            let Ok(Answer::Elsewhere(Some(leader))) = answer else { break };
             // It says so once it has heard what was agreed upon before.
             self.common.pause().await;
-            let asked = self.common.ask(leader, &self.steward, request(), MEMBERS).await;
-            answer = asked.map_err(said)?;
+            answer = self.common.ask(leader, &self.steward, request(), MEMBERS).await;
         }
-        granted(answer)
+        granted(answer.map_err(|why| why.to_string())?)
     }
 
     /// Has a command agreed upon.

@@ -272,7 +272,8 @@ async fn tell(report: watch::Sender<Report>, told: Told, mut draining: watch::Re
                 ..report.clone()
             };
             // A lag grows all the time: it goes along with the next sign of life.
-            let modified = Report { lag_ms: new.lag_ms, ..report.clone() } != new;
+            report.lag_ms = new.lag_ms;
+            let modified = *report != new;
             *report = new;
             modified
         });

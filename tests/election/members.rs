@@ -22,6 +22,14 @@ fn peer_address(cluster: &Cluster, node: usize) -> String {
     line.trim_end_matches('"').to_owned()
 }
 
+/// Waits until a node knows that another one is no member any more.
+fn until_unlisted(cluster: &Cluster, at: usize, name: &str) {
+    until("it is listed nowhere", || {
+        let status = cluster.nodes[at].status().unwrap();
+        status["nodes"].as_array().unwrap().iter().all(|node| node["node"] != name)
+    });
+}
+
 /// What its disk held is gone.
 fn lose_disk(cluster: &Cluster, node: usize) {
     let node = &cluster.nodes[node];
@@ -59,10 +67,7 @@ fn nodes_are_added_replaced_and_removed_while_the_others_serve() {
 
     cluster.nodes[3].kill();
     change(&cluster, kept, &["remove", "n4"]);
-    until("it is listed nowhere", || {
-        let status = cluster.nodes[lost].status().unwrap();
-        status["nodes"].as_array().unwrap().iter().all(|node| node["node"] != "n4")
-    });
+    until_unlisted(&cluster, lost, "n4");
     // Two of these three are a majority again.
     cluster.nodes[primary].kill();
     until("writes are taken", || cluster.nodes[kept].it.post("of three again").code == 201);
@@ -119,8 +124,5 @@ fn the_leader_of_raft_is_removed_by_one_command() {
     let leader = others.into_iter().find(|node| leads(*node)).unwrap();
     let (code, said) = cluster.nodes[primary].command(&["members", "remove", &name_of(leader)]);
     assert_eq!(code, Some(0), "{said}");
-    until("it is listed nowhere", || {
-        let status = cluster.nodes[primary].status().unwrap();
-        status["nodes"].as_array().unwrap().iter().all(|node| node["node"] != name_of(leader))
-    });
+    until_unlisted(&cluster, primary, &name_of(leader));
 }
