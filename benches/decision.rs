@@ -12,7 +12,7 @@ use litepilot::position::PositionCell;
 use litepilot::proxy::route::{Ask, Decision, decide};
 use litepilot::proxy::token;
 use litepilot::rules::RuleSet;
-use litepilot::txid::{Position, Txid};
+use litepilot::txid::{EpochTxid, Txid};
 
 /// A read on a replica, with a token that the replica has reached, among a browser's other cookies.
 struct Read {
@@ -44,7 +44,7 @@ impl Read {
             quorum: true,
         };
         let position = PositionCell::default();
-        position.advance(Position { epoch: Epoch(3), txid: Txid(0x200) });
+        position.advance(EpochTxid { epoch: Epoch(3), txid: Txid(0x200) });
         let mut headers = HeaderMap::new();
         let cookies =
             "sessionid=0123456789abcdef; __txid=00000000000001ff; __txid_epoch=3; theme=dark";
@@ -67,7 +67,7 @@ impl Read {
 
 fn bench(criterion: &mut Criterion) {
     let read = Read::new();
-    assert_eq!(read.decide(), Decision::Here);
+    assert_eq!(read.decide(), Decision::Local);
     let counted = allocation_counter::measure(|| _ = black_box(read.decide()));
     println!("allocations for a read whose token is satisfied: {}", counted.count_total);
     assert_eq!(counted.count_total, 0, "a read whose token is satisfied must not allocate");

@@ -4,11 +4,12 @@
 //! only for the reign in which it was given, and only from a candidate (`ack` of the configuration).
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::cluster::{Epoch, NodeId};
 use crate::position::PositionCell;
-use crate::txid::Position;
+use crate::txid::EpochTxid;
 
 /// The acknowledgements of one reign.
 #[derive(Default)]
@@ -26,7 +27,7 @@ struct State {
     /// Sets of candidates; a majority of each is needed. There are two while one is replaced by the
     /// other.
     electorates: Vec<Electorate>,
-    held: BTreeMap<NodeId, Position>,
+    held: BTreeMap<NodeId, EpochTxid>,
 }
 
 /// Those whose majority counts. This node is always one of them.
@@ -38,14 +39,14 @@ pub struct Electorate {
 
 impl Electorate {
     /// What a majority holds, if this node holds everything: of n candidates, ⌊n/2⌋ others are needed.
-    fn majority(&self, held: &BTreeMap<NodeId, Position>) -> Option<Position> {
+    fn majority(&self, held: &BTreeMap<NodeId, EpochTxid>) -> Option<EpochTxid> {
         let needed = self.others.len().div_ceil(2);
         let mut positions: Vec<_> =
             self.others.iter().filter_map(|node| held.get(node)).copied().collect();
         positions.sort_unstable_by(|a, b| b.cmp(a));
         match needed.checked_sub(1) {
             Some(last) => positions.get(last).copied(),
-            None => Some(Position { epoch: Epoch(u64::MAX), txid: crate::txid::Txid(u64::MAX) }),
+            None => Some(EpochTxid { epoch: Epoch(u64::MAX), txid: crate::txid::Txid(u64::MAX) }),
         }
     }
 }
@@ -55,8 +56,8 @@ impl Acks {
     pub fn begin(&self, epoch: Epoch, electorates: Vec<Electorate>) {
         let mut state = self.lock();
         *state = State { epoch, electorates, held: BTreeMap::new() };
-        self.one.reset(Position::default());
-        self.majority.reset(Position::default());
+        self.one.reset(EpochTxid::default());
+        self.majority.reset(EpochTxid::default());
         self.publish(&state);
     }
 
@@ -69,7 +70,7 @@ impl Acks {
     }
 
     /// A replica holds `position`, of the history of that epoch.
-    pub fn heard(&self, node: &NodeId, position: Position) {
+    pub fn heard(&self, node: &NodeId, position: EpochTxid) {
         let mut state = self.lock();
         if position.epoch != state.epoch {
             return;
@@ -80,12 +81,12 @@ impl Acks {
     }
 
     /// Returns once at least one replica holds `position`.
-    pub async fn one(&self, position: Position) {
+    pub async fn one(&self, position: EpochTxid) {
         self.one.wait(position).await;
     }
 
     /// Returns once a majority of the candidates holds `position`.
-    pub async fn majority(&self, position: Position) {
+    pub async fn majority(&self, position: EpochTxid) {
         self.majority.wait(position).await;
     }
 
@@ -97,12 +98,12 @@ impl Acks {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 
 impl State {
-    fn majority(&self) -> Position {
+    fn majority(&self) -> EpochTxid {
         let each = self.electorates.iter().map(|e| e.majority(&self.held).unwrap_or_default());
         each.min().unwrap_or_default()
     }
@@ -113,8 +114,8 @@ mod tests {
     use super::*;
     use crate::txid::Txid;
 
-    fn at(epoch: u64, txid: u64) -> Position {
-        Position { epoch: Epoch(epoch), txid: Txid(txid) }
+    fn at(epoch: u64, txid: u64) -> EpochTxid {
+        EpochTxid { epoch: Epoch(epoch), txid: Txid(txid) }
     }
 
     fn node(name: &str) -> NodeId {

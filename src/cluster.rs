@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use crate::claim::Claim;
-use crate::txid::{Stamp, Token};
+use crate::txid::{Position, Token};
 
 /// The name of a node: 1 to 63 of `a-z A-Z 0-9 . _ -`, beginning with a letter or a digit.
 ///
@@ -129,11 +129,11 @@ pub struct Primary {
 
 /// Where a reign began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Start {
+pub struct EpochStart {
     /// The reign.
     pub epoch: Epoch,
     /// What its primary held, in terms of the history before: what others hold beyond that is lost.
-    pub held: Stamp,
+    pub held: Position,
 }
 
 /// What the data plane needs to know of the cluster to route a request.
@@ -155,7 +155,7 @@ pub struct ClusterView {
     /// Primaries are elected: `starts` says where their reigns began.
     pub elected: bool,
     /// The last reigns that were opened, as far as this node knows, the newest last.
-    pub starts: Arc<[Start]>,
+    pub starts: Arc<[EpochStart]>,
     /// A majority of the voters is in contact.
     pub quorum: bool,
 }
@@ -201,10 +201,10 @@ impl ClusterView {
                 continue;
             }
             // A reign that was not opened may have begun with anything.
-            if start.epoch < reign || start.held.position < token {
+            if start.epoch < reign || start.held.at < token {
                 return true;
             }
-            reign = start.held.position.epoch;
+            reign = start.held.at.epoch;
         }
         false
     }
@@ -231,20 +231,20 @@ impl ClusterView {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::txid::{Position, Txid};
+    use crate::txid::{EpochTxid, Txid};
 
     /// In a cluster where reigns began so: epoch, and what its primary held.
-    fn began(starts: &[(u64, Position)]) -> ClusterView {
-        let start = |(epoch, position): &(u64, Position)| Start {
+    fn began(starts: &[(u64, EpochTxid)]) -> ClusterView {
+        let start = |(epoch, position): &(u64, EpochTxid)| EpochStart {
             epoch: Epoch(*epoch),
-            held: Stamp { position: *position, ..Stamp::default() },
+            held: Position { at: *position, ..Position::default() },
         };
         let starts = starts.iter().map(start).collect();
         ClusterView { starts, ..ClusterView::single("a".parse().unwrap(), Epoch(4)) }
     }
 
-    fn at(epoch: u64, txid: u64) -> Position {
-        Position { epoch: Epoch(epoch), txid: Txid(txid) }
+    fn at(epoch: u64, txid: u64) -> EpochTxid {
+        EpochTxid { epoch: Epoch(epoch), txid: Txid(txid) }
     }
 
     #[test]
@@ -282,7 +282,7 @@ mod tests {
         assert!(!held.takes_writes() && open.still_acknowledges(&held));
         let later = ClusterView::single("b".parse().unwrap(), Epoch(5));
         assert!(!open.still_acknowledges(&later));
-        let start = Start { epoch: Epoch(5), held: Stamp::default() };
+        let start = EpochStart { epoch: Epoch(5), held: Position::default() };
         assert!(!open.still_acknowledges(&ClusterView { starts: [start].into(), ..held.clone() }));
         claim.end();
         assert!(!open.takes_writes() && !open.still_acknowledges(&open));

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::txid::{Checksum, Stamp};
+use crate::txid::{Checksum, Position};
 
 /// The directory's name in `data_dir`.
 pub const DIR: &str = "diverged";
@@ -29,7 +29,7 @@ pub struct Place {
 /// # Errors
 ///
 /// When there can be none; then the copy must not be replaced.
-pub fn place(data_dir: &Path, have: Stamp) -> io::Result<Result<Place, PathBuf>> {
+pub fn place(data_dir: &Path, have: Position) -> io::Result<Result<Place, PathBuf>> {
     let dir = data_dir.join(DIR);
     fs::create_dir_all(&dir).map_err(|e| at(&dir, e))?;
     let content = format!("-{}.sqlite3", have.checksum);
@@ -42,7 +42,7 @@ pub fn place(data_dir: &Path, have: Stamp) -> io::Result<Result<Place, PathBuf>>
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     // Names sort by time.
-    let name = format!("{:013}-epoch-{}{content}", now.as_millis(), have.position.epoch);
+    let name = format!("{:013}-epoch-{}{content}", now.as_millis(), have.at.epoch);
     let (partial, whole) = (dir.join(PARTIAL), dir.join(name));
     match fs::remove_file(&partial) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&partial, error)),
@@ -94,24 +94,24 @@ fn at(path: &Path, error: io::Error) -> io::Error {
 mod tests {
     use super::*;
 
-    fn stamp(checksum: u64) -> Stamp {
-        Stamp { checksum: Checksum(checksum), ..Stamp::default() }
+    fn position(checksum: u64) -> Position {
+        Position { checksum: Checksum(checksum), ..Position::default() }
     }
 
     #[test]
     fn each_content_is_kept_once_and_the_newest_longest() {
         let dir = tempfile::tempdir().unwrap();
         let keep = |checksum| {
-            let place = place(dir.path(), stamp(checksum)).unwrap().unwrap();
+            let place = place(dir.path(), position(checksum)).unwrap().unwrap();
             fs::write(&place.partial, checksum.to_string()).unwrap();
             place.keep().unwrap()
         };
         let first = keep(1);
-        assert_eq!(place(dir.path(), stamp(1)).unwrap().unwrap_err(), first);
+        assert_eq!(place(dir.path(), position(1)).unwrap().unwrap_err(), first);
         let others: Vec<_> = (2..=4).map(keep).collect();
         assert!(!first.exists() && others.iter().all(|path| path.exists()));
         // Left behind by a crash.
         fs::write(dir.path().join(DIR).join(PARTIAL), "half").unwrap();
-        assert!(!place(dir.path(), stamp(5)).unwrap().unwrap().partial.exists());
+        assert!(!place(dir.path(), position(5)).unwrap().unwrap().partial.exists());
     }
 }

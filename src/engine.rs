@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::cluster::{Epoch, NodeId};
 use crate::position::PositionCell;
-use crate::txid::{Position, Stamp};
+use crate::txid::{EpochTxid, Position};
 
 /// A boxed future, so that engines can be held as `dyn Engine`.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -29,7 +29,7 @@ pub trait Engine: Send + Sync {
     /// # Errors
     ///
     /// When it cannot be read. That never counts as "nothing was written".
-    fn read_position(&self) -> BoxFuture<'_, io::Result<Position>>;
+    fn read_position(&self) -> BoxFuture<'_, io::Result<EpochTxid>>;
 
     /// How long ago this copy was last known to hold all that its primary holds: 0 on the primary,
     /// `None` if never since the start. By a monotonic clock.
@@ -45,7 +45,7 @@ pub trait Engine: Send + Sync {
     /// # Errors
     ///
     /// When the engine could not, or the epoch is over; it then is what it was, and may be asked again.
-    fn become_primary(&self, epoch: Epoch) -> BoxFuture<'_, io::Result<Stamp>> {
+    fn become_primary(&self, epoch: Epoch) -> BoxFuture<'_, io::Result<Position>> {
         Box::pin(async move {
             Err(io::Error::new(
                 io::ErrorKind::Unsupported,
@@ -74,7 +74,7 @@ pub trait Engine: Send + Sync {
     ///
     /// When that could not be done, such as while readers hold up what is being applied; to be asked
     /// again.
-    fn let_go(&self, epoch: Epoch) -> BoxFuture<'_, io::Result<Held>> {
+    fn promise(&self, epoch: Epoch) -> BoxFuture<'_, io::Result<Held>> {
         let _ = epoch;
         Box::pin(async { Err(io::Error::new(io::ErrorKind::Unsupported, "cannot let go")) })
     }
@@ -95,7 +95,7 @@ pub trait Engine: Send + Sync {
     /// # Errors
     ///
     /// When the writers were not done within `limit`; then nothing has changed.
-    fn fence(&self, limit: Duration) -> BoxFuture<'_, io::Result<Stamp>> {
+    fn fence(&self, limit: Duration) -> BoxFuture<'_, io::Result<Position>> {
         let _ = limit;
         Box::pin(async { Err(io::Error::new(io::ErrorKind::Unsupported, "cannot fence")) })
     }
@@ -130,7 +130,7 @@ pub trait Engine: Send + Sync {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
     /// How far it is, and proof of which history that is.
-    pub stamp: Stamp,
+    pub position: Position,
     /// Nothing was ever written to it.
     pub empty: bool,
 }

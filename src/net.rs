@@ -8,7 +8,8 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
@@ -136,11 +137,11 @@ impl Remote {
     }
 
     fn last_good(&self) -> Option<SocketAddr> {
-        *self.last_good.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.last_good.lock()
     }
 
     fn remember(&self, good: SocketAddr) {
-        *self.last_good.lock().unwrap_or_else(PoisonError::into_inner) = Some(good);
+        *self.last_good.lock() = Some(good);
     }
 }
 

@@ -6,13 +6,13 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::cluster::Epoch;
-use crate::txid::{Position, Txid};
+use crate::txid::{EpochTxid, Txid};
 
 /// Bits of the packed form that hold the transaction: 2^44 of them last 2,000 years at 260/s.
 const TXID_BITS: u32 = 44;
@@ -34,18 +34,18 @@ struct Waiting {
 
 impl PositionCell {
     /// The last position published.
-    pub fn get(&self) -> Position {
+    pub fn get(&self) -> EpochTxid {
         unpack(self.packed.load(Ordering::Acquire))
     }
 
     /// Whether this copy holds at least `target`.
-    pub fn reached(&self, target: Position) -> bool {
+    pub fn reached(&self, target: EpochTxid) -> bool {
         self.packed.load(Ordering::Acquire) >= pack(target)
     }
 
     /// Moves the position forward and wakes whom that satisfies. An older position is ignored:
     /// events may arrive after a position that was read directly.
-    pub fn advance(&self, to: Position) {
+    pub fn advance(&self, to: EpochTxid) {
         let to = pack(to);
         if self.packed.fetch_max(to, Ordering::AcqRel) >= to {
             return;
@@ -54,14 +54,14 @@ impl PositionCell {
     }
 
     /// Sets the position, backwards too: a copy was replaced by another history.
-    pub fn reset(&self, to: Position) {
+    pub fn reset(&self, to: EpochTxid) {
         let to = pack(to);
         self.packed.store(to, Ordering::Release);
         self.wake(to);
     }
 
     /// Returns once `target` is reached. Dropping the future leaves the queue at the next wake-up.
-    pub async fn wait(&self, target: Position) {
+    pub async fn wait(&self, target: EpochTxid) {
         let target = pack(target);
         let woken = {
             let mut waiting = self.lock();
@@ -90,17 +90,17 @@ impl PositionCell {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BinaryHeap<Reverse<Waiting>>> {
-        self.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, BinaryHeap<Reverse<Waiting>>> {
+        self.waiting.lock()
     }
 }
 
-fn pack(position: Position) -> u64 {
+fn pack(position: EpochTxid) -> u64 {
     position.epoch.0.min(EPOCH_MAX) << TXID_BITS | position.txid.0.min(TXID_MAX)
 }
 
-fn unpack(packed: u64) -> Position {
-    Position { epoch: Epoch(packed >> TXID_BITS), txid: Txid(packed & TXID_MAX) }
+fn unpack(packed: u64) -> EpochTxid {
+    EpochTxid { epoch: Epoch(packed >> TXID_BITS), txid: Txid(packed & TXID_MAX) }
 }
 
 impl PartialEq for Waiting {
@@ -128,8 +128,8 @@ mod tests {
     use super::*;
     use std::sync::Arc;
 
-    fn at(epoch: u64, txid: u64) -> Position {
-        Position { epoch: Epoch(epoch), txid: Txid(txid) }
+    fn at(epoch: u64, txid: u64) -> EpochTxid {
+        EpochTxid { epoch: Epoch(epoch), txid: Txid(txid) }
     }
 
     #[tokio::test]

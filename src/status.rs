@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::{Epoch, NodeId, Primary, Role};
 use crate::engine::EngineState;
 use crate::telemetry::clock::rfc3339;
-use crate::txid::Position;
+use crate::txid::EpochTxid;
 
 /// Makes a snapshot. Called for each request to the admin port: it must be cheap and not block.
 pub type StatusSource = Arc<dyn Fn() -> Status + Send + Sync>;
@@ -33,7 +33,7 @@ pub struct Status {
     /// A majority of the voters is in contact.
     pub quorum: bool,
     /// How far this node's copy is.
-    pub position: Position,
+    pub position: EpochTxid,
     /// How far this copy is behind the primary's, in milliseconds; 0 on the primary, `None` while
     /// it cannot be known.
     pub lag_ms: Option<u64>,
@@ -132,7 +132,7 @@ pub struct Member {
     /// This node hears from it; always true of itself.
     pub reachable: bool,
     /// How far its copy was when last heard of; `None` if never, and of witnesses.
-    pub position: Option<Position>,
+    pub position: Option<EpochTxid>,
     /// How far that is behind the primary's, in milliseconds, if that can be known.
     pub lag_ms: Option<u64>,
 }
@@ -176,7 +176,7 @@ impl Status {
 #[cfg(test)]
 pub fn example() -> Status {
     let node: NodeId = "node-1".parse().unwrap();
-    let position = Position { epoch: Epoch(3), txid: crate::txid::Txid(0x2a) };
+    let position = EpochTxid { epoch: Epoch(3), txid: crate::txid::Txid(0x2a) };
     let primary = Primary { node: node.clone(), epoch: Epoch(3), since: std::time::UNIX_EPOCH };
     Status {
         node: node.clone(),

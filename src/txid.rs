@@ -96,14 +96,14 @@ impl std::error::Error for BadTxid {}
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
 )]
-pub struct Position {
+pub struct EpochTxid {
     /// The epoch whose history this copy follows (`data_epoch`).
     pub epoch: Epoch,
     /// The last transaction of that history which this copy holds.
     pub txid: Txid,
 }
 
-impl fmt::Display for Position {
+impl fmt::Display for EpochTxid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.epoch, self.txid)
     }
@@ -120,9 +120,10 @@ pub struct Checksum(pub u64);
 /// What a copy of the database holds: how far it is, and proof of which history that is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Stamp {
+pub struct Position {
     /// Epoch and transaction.
-    pub position: Position,
+    #[serde(rename = "position")]
+    pub at: EpochTxid,
     /// Of all pages.
     pub checksum: Checksum,
 }
@@ -174,7 +175,7 @@ impl TryFrom<String> for Checksum {
 /// What a client last saw: it is never served a copy older than this.
 ///
 /// A client that keeps only LiteFS' own cookie has no epoch (0) and gets LiteFS' own guarantee.
-pub type Token = Position;
+pub type Token = EpochTxid;
 
 #[cfg(test)]
 mod tests {
@@ -198,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_later_epoch_beats_a_higher_transaction() {
-        let at = |epoch, txid| Position { epoch: Epoch(epoch), txid: Txid(txid) };
+        let at = |epoch, txid| EpochTxid { epoch: Epoch(epoch), txid: Txid(txid) };
         assert!(at(2, 1) > at(1, 9));
     }
 

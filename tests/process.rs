@@ -11,7 +11,7 @@ use litepilot::config::{App, HostPort, Target};
 use litepilot::process::app;
 use litepilot::process::backoff::Backoff;
 use litepilot::process::child::{self, ChildHandle, Phase, Spec};
-use litepilot::process::guard::{Deadline, Guard, Leash};
+use litepilot::process::guard::{Deadline, Guard, SharedDeadline};
 use litepilot::process::health;
 use litepilot::process::hook::{self, HookError};
 use litepilot::process::output::MAX_LINE;
@@ -90,7 +90,7 @@ fn config(command: &[&str]) -> App {
 
 /// As `litepilot run` guards it.
 fn guard() -> Guard {
-    Guard { program: env!("CARGO_BIN_EXE_litepilot").into(), leash: Leash::default() }
+    Guard { program: env!("CARGO_BIN_EXE_litepilot").into(), leash: SharedDeadline::default() }
 }
 
 /// The application as shipped, but for quicker restarts.
@@ -278,7 +278,7 @@ fn the_whole_group_dies_with_our_runtime() {
 
 #[tokio::test]
 async fn past_its_deadline_it_is_killed_and_started_again_once_that_is_permitted() {
-    let leash = Leash::default();
+    let leash = SharedDeadline::default();
     let mut spec = sh("echo run-15; exec sleep 1000");
     spec.launch.guard = Some(Guard { leash: leash.clone(), ..guard() });
     let app = child::start(spec);
@@ -435,7 +435,7 @@ async fn a_hook_that_takes_too_long_is_killed_with_all_it_started() {
 
 #[tokio::test]
 async fn a_hook_is_killed_at_its_deadline() {
-    let leash = Leash::default();
+    let leash = SharedDeadline::default();
     let mut hook = sh("echo hook-17; exec sleep 1000").launch;
     hook.guard = Some(Guard { leash: leash.clone(), ..guard() });
     let run = {

@@ -4,7 +4,8 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 use super::key::OnceKey;
 use crate::files;
@@ -45,7 +46,7 @@ impl Keys {
     ///
     /// When the file can be neither read nor written.
     pub fn add(&self, key: OnceKey) -> io::Result<()> {
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _writing = self.writing.lock();
         let mut keys = self.read()?;
         if keys.contains(&key) {
             return Ok(());

@@ -99,7 +99,7 @@ pub fn choose(situation: &Situation<'_>) -> Verdict {
     }
     let rank = |(node, fitness): &(&NodeId, &Fitness)| {
         let rather = situation.rather_not != Some(*node);
-        (!fitness.empty, fitness.held.position, rather)
+        (!fitness.empty, fitness.held.at, rather)
     };
     let fit = answers.iter().filter(|(_, fitness)| fitness.is_fit()).max_by_key(|a| rank(a));
     let Some(fittest) = fit else {
@@ -128,7 +128,7 @@ impl Fitness {
 }
 
 fn is_fresher(one: &Fitness, other: &Fitness) -> bool {
-    (!one.empty, one.held.position) > (!other.empty, other.held.position)
+    (!one.empty, one.held.at) > (!other.empty, other.held.at)
 }
 
 fn reason((node, fitness): &(&NodeId, &Fitness)) -> (NodeId, String) {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock::Clock;
+use super::lessor::Lessor;
 use super::raft::Raft;
 use super::rpc::{Answer, CallError, Request, Transport};
-use super::steward::Steward;
 use super::table::{Command, Outcome};
 use super::times::Times;
 use crate::acks::Acks;
@@ -75,14 +75,14 @@ impl Common {
     /// Asks whoever leads Raft, this node included, once.
     pub async fn ask_leader(
         &self,
-        steward: &Steward,
+        lessor: &Lessor,
         request: Request,
         limit: Duration,
     ) -> Result<Answer, CallError> {
         let leader = self.raft.leadership().borrow().leader.clone();
         match leader {
             None => Err(CallError::Unreachable("nobody leads Raft".to_owned())),
-            Some(leader) => self.ask(leader, steward, request, limit).await,
+            Some(leader) => self.ask(leader, lessor, request, limit).await,
         }
     }
 
@@ -90,14 +90,14 @@ impl Common {
     pub async fn ask(
         &self,
         node: NodeId,
-        steward: &Steward,
+        lessor: &Lessor,
         request: Request,
         limit: Duration,
     ) -> Result<Answer, CallError> {
         if node != self.own {
             return self.transport.call(node, request, limit).await;
         }
-        let answer = tokio::time::timeout(limit, steward.answer(&self.own, request)).await;
+        let answer = tokio::time::timeout(limit, lessor.answer(&self.own, request)).await;
         answer.map_err(|_| CallError::Lost("no quorum".to_owned()))
     }
 
@@ -108,14 +108,14 @@ impl Common {
     /// Why it was not within `limit`; it still may be.
     pub async fn propose(
         &self,
-        steward: &Steward,
+        lessor: &Lessor,
         command: Command,
         limit: Duration,
     ) -> Result<Outcome, String> {
         let end = self.clock.now().after(limit);
         loop {
             let request = Request::Propose(command.clone());
-            let why = match self.ask_leader(steward, request, self.times.ttl / 2).await {
+            let why = match self.ask_leader(lessor, request, self.times.ttl / 2).await {
                 Ok(Answer::Proposed(outcome)) => return Ok(outcome),
                 Ok(Answer::Refused(why)) => return Err(why),
                 Ok(_) => "the leader has just changed".to_owned(),

@@ -1,18 +1,19 @@
 //! A planned change of primary: new writes are held, those under way are finished, the copy is fenced,
 //! the successor reaches it, and only then the claim passes. Nobody sees an error.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::keeper::Keeper;
-use super::reign::{Order, Reign};
+use super::keep_alive::KeepAlive;
+use super::lessor::Lessor;
 use super::rpc::{Answer, Fitness, Request};
-use super::steward::Steward;
 use super::table::{Command, Holder, Outcome};
+use super::tenure::{Order, Tenure};
 use crate::cluster::{Epoch, NodeId};
-use crate::txid::Stamp;
+use crate::txid::Position;
 
 /// How long the application's own writers may take to end.
 const FENCE: Duration = Duration::from_secs(3);
@@ -37,18 +38,18 @@ struct Yielding {
 
 impl HandOver {
     fn set(&self, yielding: Option<Yielding>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = yielding;
+        *self.0.lock() = yielding;
     }
 
     /// Whether the claim has passed.
     fn is_done(&self) -> bool {
-        let yielding = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let yielding = self.0.lock();
         yielding.as_ref().is_some_and(|yielding| yielding.done)
     }
 
     /// `from` asks for the claim of `epoch`.
     fn take(&self, from: &NodeId, epoch: Epoch) -> bool {
-        let mut yielding = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut yielding = self.0.lock();
         match yielding.as_mut().filter(|y| y.epoch == epoch && y.to == *from) {
             Some(yielding) => {
                 yielding.done = true;
@@ -59,19 +60,19 @@ impl HandOver {
     }
 }
 
-impl Reign {
+impl Tenure {
     /// Carries an order out; says whether the claim has passed. If not, everything is as before.
     pub(super) async fn hand_over(
         &self,
         holder: &Holder,
         order: Order,
-        keeper: &mut Keeper,
-        steward: &Steward,
+        keep_alive: &mut KeepAlive,
+        lessor: &Lessor,
     ) -> bool {
         let Order { to, patience, reply } = order;
         let passing = self.pass(holder, &to, patience);
         let kept = async {
-            keeper.keep().await;
+            keep_alive.keep().await;
             if self.handover.is_done() {
                 // It is over because it has passed.
                 std::future::pending::<()>().await;
@@ -93,7 +94,7 @@ impl Reign {
         if yielded && passed.is_err() {
             // The successor has the claim and not the lease: an ordinary election follows.
             let release = Command::Release { epoch: holder.epoch };
-            drop(self.common.propose(steward, release, self.common.times.ttl).await);
+            drop(self.common.propose(lessor, release, self.common.times.ttl).await);
         }
         if let Err(why) = &passed {
             let text = format!("{holder} was not handed over to {to}: {why}");
@@ -139,13 +140,13 @@ impl Reign {
         &self,
         from: NodeId,
         epoch: Epoch,
-        at: Stamp,
-        steward: &Arc<Steward>,
+        at: Position,
+        lessor: &Arc<Lessor>,
     ) -> Answer {
         let reached = async {
             loop {
                 match self.common.engine.held().await {
-                    Ok(held) if held.stamp == at => return,
+                    Ok(held) if held.position == at => return,
                     _ => self.common.clock.sleep(LOOK).await,
                 }
             }
@@ -162,12 +163,12 @@ impl Reign {
             return Answer::Refused("the primary did not yield".to_owned());
         }
         let hand_over = Command::HandOver(next.clone());
-        match self.common.propose(steward, hand_over, YIELDING).await {
+        match self.common.propose(lessor, hand_over, YIELDING).await {
             Ok(Outcome::Done) => {
                 self.granted(next);
                 Answer::Done
             }
-            Ok(Outcome::Void(why)) | Err(why) => Answer::Refused(why),
+            Ok(Outcome::Rejected(why)) | Err(why) => Answer::Refused(why),
         }
     }
 

@@ -5,9 +5,9 @@
 //!
 //! | module | subject |
 //! | --- | --- |
-//! | [`steward`] | the Raft leader's part: the timers of the lease, and filling it when it is vacant |
+//! | [`lessor`] | the Raft leader's part: the timers of the lease, and filling it when it is vacant |
 //! | [`choice`] | who becomes primary. Pure |
-//! | [`reign`], [`keeper`] | the holder's part: from the grant to the end; renewing |
+//! | [`tenure`], [`keep_alive`] | the holder's part: from the grant to the end; renewing |
 //! | [`handover`] | a planned change of primary |
 //! | [`view`] | what a node knows of the cluster. Pure |
 //! | [`table`], [`times`] | what is agreed upon, without a clock; the lease in time. Pure |
@@ -20,12 +20,12 @@ pub mod choice;
 pub mod clock;
 pub mod common;
 pub mod handover;
-pub mod keeper;
+pub mod keep_alive;
+pub mod lessor;
 pub mod raft;
-pub mod reign;
 pub mod rpc;
-pub mod steward;
 pub mod table;
+pub mod tenure;
 pub mod times;
 pub mod transport;
 pub mod view;
@@ -37,10 +37,10 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use self::common::Common;
-use self::reign::{Order, Own, Reign};
+use self::lessor::Lessor;
 use self::rpc::{Answer, Request, Service};
-use self::steward::Steward;
 use self::table::{Command, Outcome, Table};
+use self::tenure::{Order, Own, Tenure};
 use crate::cluster::{Epoch, NodeId};
 use crate::control::MemberChange;
 use crate::engine::BoxFuture;
@@ -58,27 +58,27 @@ const LEADERS: usize = 5;
 #[derive(Clone)]
 pub struct Election {
     common: Arc<Common>,
-    steward: Arc<Steward>,
-    reign: Arc<Reign>,
+    lessor: Arc<Lessor>,
+    reign: Arc<Tenure>,
 }
 
 impl Election {
     /// Takes part once [`Election::run`] is polled.
     pub fn new(common: Common) -> Self {
         let common = Arc::new(common);
-        let reign = Arc::new(Reign::new(common.clone()));
-        let steward = Arc::new(Steward::new(common.clone(), reign.clone()));
-        Self { common, steward, reign }
+        let reign = Arc::new(Tenure::new(common.clone()));
+        let lessor = Arc::new(Lessor::new(common.clone(), reign.clone()));
+        Self { common, lessor, reign }
     }
 
     /// Takes part until it is dropped.
     pub async fn run(self) {
         let mut parts = JoinSet::new();
-        let steward = self.steward.clone();
-        parts.spawn(async move { steward.run().await });
+        let lessor = self.lessor.clone();
+        parts.spawn(async move { lessor.run().await });
         if !self.common.witness {
-            let Self { reign, steward, .. } = self;
-            parts.spawn(async move { reign.run(steward).await });
+            let Self { reign, lessor, .. } = self;
+            parts.spawn(async move { reign.run(lessor).await });
         }
         parts.join_all().await;
     }
@@ -113,7 +113,7 @@ impl Election {
                 self.common.transport.call(holder.node, Request::Promote(to.clone()), WISH).await
             }
             None if force => {
-                self.common.ask_leader(&self.steward, Request::Force(to.clone()), WISH).await
+                self.common.ask_leader(&self.lessor, Request::Force(to.clone()), WISH).await
             }
             None => {
                 return Err("there is no primary that could hand over: one is being chosen; the \
@@ -143,7 +143,7 @@ impl Election {
         let epoch = own.borrow().epoch;
         self.reign.end_before(Epoch(epoch.0 + 1));
         // An error means that it is over already.
-        let _ = own.wait_for(|own| !own.reigning).await;
+        let _ = own.wait_for(|own| !own.holding).await;
         let mine = |table: &Arc<Table>| {
             table.holder.as_ref().is_some_and(|holder| holder.node == self.common.own)
         };
@@ -185,14 +185,14 @@ impl Election {
     /// Why not.
     pub async fn change_members(&self, change: MemberChange) -> Result<(), String> {
         let request = || Request::Members(change.clone());
-        let mut answer = self.common.ask_leader(&self.steward, request(), MEMBERS).await;
+        let mut answer = self.common.ask_leader(&self.lessor, request(), MEMBERS).await;
         // A leader that is to go passes that on first. Who leads then may be the primary, which passes it
         // back to the same node after a while: so it is asked now, not when the operator tries again.
         for _ in 0..LEADERS {
-            let Ok(Answer::Elsewhere(Some(leader))) = answer else { break };
+            let Ok(Answer::NotLeader(Some(leader))) = answer else { break };
             // It says so once it has heard what was agreed upon before.
             self.common.pause().await;
-            answer = self.common.ask(leader, &self.steward, request(), MEMBERS).await;
+            answer = self.common.ask(leader, &self.lessor, request(), MEMBERS).await;
         }
         granted(answer.map_err(|why| why.to_string())?)
     }
@@ -203,9 +203,9 @@ impl Election {
     ///
     /// Why it was not, or why it came to nothing.
     pub async fn agree(&self, command: Command) -> Result<(), String> {
-        match self.common.propose(&self.steward, command, WISH).await? {
+        match self.common.propose(&self.lessor, command, WISH).await? {
             Outcome::Done => Ok(()),
-            Outcome::Void(why) => Err(why),
+            Outcome::Rejected(why) => Err(why),
         }
     }
 
@@ -216,19 +216,19 @@ impl Election {
         }
         match request {
             Request::Raft(message) => Answer::Raft(self.common.raft.answer(&from, message).await),
-            Request::Prepare { epoch } => self.reign.prepare(epoch).await,
+            Request::Promise { epoch } => self.reign.prepare(epoch).await,
             Request::Fitness => self.reign.show().await,
             Request::Granted(holder) => {
                 self.reign.granted(holder);
                 Answer::Done
             }
             Request::TakeOver { epoch, at } => {
-                self.reign.take_over(from, epoch, at, &self.steward).await
+                self.reign.take_over(from, epoch, at, &self.lessor).await
             }
             Request::Yield { epoch } => self.reign.yield_to(&from, epoch),
             Request::Promote(to) => done(self.hand_over(to, PATIENCE).await),
             Request::Electorate(next) => self.reign.expect(next).await,
-            to_leader => self.steward.answer(&from, to_leader).await,
+            to_leader => self.lessor.answer(&from, to_leader).await,
         }
     }
 }
@@ -247,7 +247,7 @@ fn granted(answer: Answer) -> Result<(), String> {
     match answer {
         Answer::Done => Ok(()),
         Answer::Refused(why) => Err(why),
-        Answer::Elsewhere(_) => Err("the cluster's leader has just changed: try again".to_owned()),
+        Answer::NotLeader(_) => Err("the cluster's leader has just changed: try again".to_owned()),
         _ => Err("the answer makes no sense: do all nodes run the same version?".to_owned()),
     }
 }

@@ -10,7 +10,7 @@ use super::table::{Command, Holder, Outcome, Session};
 use crate::cluster::{Epoch, NodeId};
 use crate::control::MemberChange;
 use crate::engine::BoxFuture;
-use crate::txid::Stamp;
+use crate::txid::Position;
 
 /// A question from one node to another.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -28,7 +28,8 @@ pub enum Request {
     /// To the Raft leader: have this agreed upon.
     Propose(Command),
     /// From the Raft leader to everybody: the lease is vacant, and `epoch` will be granted next.
-    Prepare {
+    #[serde(rename = "prepare")]
+    Promise {
         /// The epoch that will be granted.
         epoch: Epoch,
     },
@@ -39,7 +40,7 @@ pub enum Request {
         /// The reign that ends.
         epoch: Epoch,
         /// What the holder's copy holds.
-        at: Stamp,
+        at: Position,
     },
     /// From the successor to the holder: end your claim of `epoch` now, and say so.
     Yield {
@@ -69,15 +70,17 @@ pub enum Answer {
     /// The lease was renewed.
     Renewed,
     /// The lease is not that session's any more, for good.
-    Gone,
+    #[serde(rename = "gone")]
+    LeaseLost,
     /// The command was agreed upon, and this became of it.
     Proposed(Outcome),
-    /// To [`Request::Prepare`] and [`Request::Fitness`].
+    /// To [`Request::Promise`] and [`Request::Fitness`].
     Fitness(Fitness),
     /// It was done.
     Done,
     /// This node does not lead (or reign); that one may.
-    Elsewhere(Option<NodeId>),
+    #[serde(rename = "elsewhere")]
+    NotLeader(Option<NodeId>),
     /// It cannot be done, and why.
     Refused(String),
 }
@@ -86,7 +89,7 @@ pub enum Answer {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fitness {
     /// What its copy holds.
-    pub held: Stamp,
+    pub held: Position,
     /// Nothing was ever written to its copy.
     pub empty: bool,
     /// It may become primary at all: it holds data and is a candidate.

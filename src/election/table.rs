@@ -1,4 +1,4 @@
-//! The lease table: what the cluster agrees on. Pure, without a clock: time is the steward's.
+//! The lease table: what the cluster agrees on. Pure, without a clock: time is the lessor's.
 //!
 //! Every command carries the epoch that its sender expects, so that a delayed or repeated one does
 //! nothing. Who votes is not in here: that is the membership which Raft itself replicates.
@@ -8,8 +8,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::{Epoch, NodeId, Start};
-use crate::txid::Position;
+use crate::cluster::{Epoch, EpochStart, NodeId};
+use crate::txid::EpochTxid;
 
 /// The starts of so many reigns are kept.
 const STARTS: usize = 64;
@@ -54,11 +54,11 @@ pub struct Table {
     /// The last epoch that was granted.
     pub last_epoch: Epoch,
     /// The reigns that were opened, the newest last.
-    pub starts: VecDeque<Start>,
+    pub starts: VecDeque<EpochStart>,
     /// LiteFS' own cluster ID.
     pub litefs_id: Option<String>,
     /// What was done once, and what the database held then; the newest last.
-    pub once: VecDeque<(String, Position)>,
+    pub once: VecDeque<(String, EpochTxid)>,
     /// The newest generation of each name that was replaced or removed; 0 if it is not listed.
     pub generations: BTreeMap<NodeId, u64>,
 }
@@ -75,7 +75,7 @@ pub enum Command {
     /// Grants the vacant lease in the holder's epoch, which has to be the next.
     Acquire(Holder),
     /// The holder's engine has become primary. Until then it takes no writes.
-    Opened(Start),
+    Opened(EpochStart),
     /// The holder gives up.
     Release {
         /// Its reign.
@@ -103,7 +103,7 @@ pub enum Command {
         /// Its name.
         key: String,
         /// What the primary held then: void in another reign than this.
-        at: Position,
+        at: EpochTxid,
     },
     /// A name's former disk is void; the next node of that name is another one.
     Outdate {
@@ -121,7 +121,8 @@ pub enum Outcome {
     /// The table is now as the command wanted it.
     Done,
     /// It came too late, or twice: nothing was changed.
-    Void(String),
+    #[serde(rename = "void")]
+    Rejected(String),
 }
 
 impl Table {
@@ -129,7 +130,7 @@ impl Table {
     pub fn apply(&mut self, command: Command, term: Term) -> Outcome {
         match self.change(command, term) {
             Ok(()) => Outcome::Done,
-            Err(why) => Outcome::Void(why),
+            Err(why) => Outcome::Rejected(why),
         }
     }
 
@@ -172,7 +173,7 @@ impl Table {
     }
 
     /// Where a reign began; `None` if it was not opened, or long ago.
-    pub fn start_of(&self, epoch: Epoch) -> Option<&Start> {
+    pub fn start_of(&self, epoch: Epoch) -> Option<&EpochStart> {
         self.starts.iter().rev().find(|start| start.epoch == epoch)
     }
 
@@ -183,9 +184,9 @@ impl Table {
 
     /// Whether something was done that is to be done once. What a failover has lost was not done.
     pub fn was_done(&self, key: &str) -> bool {
-        let lost = |at: Position| {
+        let lost = |at: EpochTxid| {
             let next = self.starts.iter().find(|start| start.epoch > at.epoch);
-            next.is_some_and(|start| at > start.held.position)
+            next.is_some_and(|start| at > start.held.at)
         };
         self.once.iter().any(|(done, at)| done == key && !lost(*at))
     }
@@ -204,7 +205,7 @@ impl Table {
         Ok(())
     }
 
-    fn open(&mut self, start: Start) -> Result<(), String> {
+    fn open(&mut self, start: EpochStart) -> Result<(), String> {
         let reigns = self.holder.as_ref().is_some_and(|h| h.epoch == start.epoch);
         match self.start_of(start.epoch) {
             Some(known) if *known == start => Ok(()),
@@ -231,7 +232,7 @@ impl Table {
         }
     }
 
-    fn remember(&mut self, key: String, at: Position) -> Result<(), String> {
+    fn remember(&mut self, key: String, at: EpochTxid) -> Result<(), String> {
         if self.holder.as_ref().is_none_or(|holder| holder.epoch != at.epoch) {
             return void("that reign is over");
         }
@@ -271,7 +272,7 @@ impl fmt::Display for Holder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::txid::{Stamp, Txid};
+    use crate::txid::{Position, Txid};
     use proptest::prelude::*;
 
     fn holder(node: &str, epoch: u64) -> Holder {
@@ -294,7 +295,7 @@ mod tests {
         assert!(is_done(table, Command::Acquire(holder("a", 1))));
         assert!(!is_done(table, Command::Acquire(holder("b", 2))), "it is held");
         assert_eq!(table.primary(), None, "not opened yet");
-        let start = Start { epoch: Epoch(1), held: Stamp::default() };
+        let start = EpochStart { epoch: Epoch(1), held: Position::default() };
         assert!(is_done(table, Command::Opened(start)));
         assert_eq!(table.primary(), Some(&holder("a", 1)));
         assert!(is_done(table, Command::Release { epoch: Epoch(1) }));
@@ -326,8 +327,8 @@ mod tests {
         assert_eq!(table.holder, Some(holder("b", 2)));
     }
 
-    fn at(epoch: u64, txid: u64) -> Position {
-        Position { epoch: Epoch(epoch), txid: Txid(txid) }
+    fn at(epoch: u64, txid: u64) -> EpochTxid {
+        EpochTxid { epoch: Epoch(epoch), txid: Txid(txid) }
     }
 
     #[test]
@@ -352,8 +353,8 @@ mod tests {
         assert!(is_done(table, Command::Acquire(holder("a", 1))));
         assert!(is_done(table, once("kept", at(1, 5))) && is_done(table, once("lost", at(1, 6))));
         assert!(is_done(table, Command::HandOver(holder("b", 2))));
-        let held = Stamp { position: at(1, 5), ..Stamp::default() };
-        assert!(is_done(table, Command::Opened(Start { epoch: Epoch(2), held })));
+        let held = Position { at: at(1, 5), ..Position::default() };
+        assert!(is_done(table, Command::Opened(EpochStart { epoch: Epoch(2), held })));
         assert!(table.was_done("kept") && !table.was_done("lost"));
         assert!(is_done(table, once("lost", at(2, 7))));
         assert!(table.was_done("lost"));
@@ -380,7 +381,8 @@ mod tests {
             any_holder().prop_map(Command::HandOver),
             epoch().prop_map(|epoch| Command::Release { epoch }),
             (epoch(), 0u64..3).prop_map(|(epoch, t)| Command::Expire { epoch, term: Term(t) }),
-            epoch().prop_map(|epoch| Command::Opened(Start { epoch, held: Stamp::default() })),
+            epoch()
+                .prop_map(|epoch| Command::Opened(EpochStart { epoch, held: Position::default() })),
         ]
     }
 

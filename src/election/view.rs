@@ -6,10 +6,10 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::reign::Own;
 use super::table::Table;
+use super::tenure::Own;
 use crate::claim::Claim;
-use crate::cluster::{ClusterView, Epoch, NodeId, Primary, Role, Start};
+use crate::cluster::{ClusterView, Epoch, EpochStart, NodeId, Primary, Role};
 use crate::peer::gossip::{Heard, Peers};
 
 /// What a view is made of.
@@ -84,7 +84,7 @@ fn writers<'a>(known: &Known<'a>) -> impl Iterator<Item = &'a Heard> + use<'a> {
 }
 
 /// Those that were agreed upon. A primary knows of its own before its table does.
-fn starts(known: &Known<'_>, before: Option<&ClusterView>) -> Arc<[Start]> {
+fn starts(known: &Known<'_>, before: Option<&ClusterView>) -> Arc<[EpochStart]> {
     let agreed = &known.table.starts;
     let newest = agreed.back().map(|start| start.epoch).unwrap_or_default();
     let own = known.own.start.as_ref().filter(|start| start.epoch > newest);
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
     use crate::election::table::{Command, Holder, Session, Term};
     use crate::peer::gossip::Report;
-    use crate::txid::Stamp;
+    use crate::txid::Position;
 
     fn node(name: &str) -> NodeId {
         name.parse().unwrap()
@@ -119,7 +119,7 @@ mod tests {
             epoch: Epoch(epoch),
         };
         table.apply(Command::Acquire(holder), Term(1));
-        let start = Start { epoch: Epoch(epoch), held: Stamp::default() };
+        let start = EpochStart { epoch: Epoch(epoch), held: Position::default() };
         table.apply(Command::Opened(start), Term(1));
         table
     }
@@ -131,7 +131,7 @@ mod tests {
     }
 
     fn idle() -> Own {
-        Own { epoch: Epoch(0), claim: Claim::none(), open: false, reigning: false, start: None }
+        Own { epoch: Epoch(0), claim: Claim::none(), open: false, holding: false, start: None }
     }
 
     fn known<'a>(name: &'a NodeId, table: &'a Table, own: &'a Own, peers: &'a Peers) -> Known<'a> {
@@ -172,7 +172,7 @@ mod tests {
             epoch: Epoch(3),
             claim: Claim::unlimited(),
             open: true,
-            reigning: true,
+            holding: true,
             start: None,
         };
         let before = view(&known(&me, &table, &own, &nobody), None, SystemTime::now());
@@ -195,7 +195,7 @@ mod tests {
             epoch: Epoch(3),
             claim: Claim::unlimited(),
             open: true,
-            reigning: true,
+            holding: true,
             start: None,
         };
         let other = heard("a", 3, true);

@@ -1,6 +1,6 @@
 use super::*;
 use crate::embedded::image::Image;
-use crate::txid::Position;
+use crate::txid::EpochTxid;
 use std::path::PathBuf;
 
 pub const MODES: [&str; 2] = ["delete", "wal"];
@@ -43,7 +43,7 @@ impl Pair {
 
     fn ship(&mut self) -> usize {
         let next = image(&self.primary, &self.shipped);
-        let update = next.update(Some(&self.shipped), Position::default());
+        let update = next.update(Some(&self.shipped), EpochTxid::default());
         apply(&self.target, &update).unwrap();
         self.shipped = next;
         assert_eq!(
@@ -185,7 +185,7 @@ fn a_reader_in_a_transaction_keeps_its_view() {
         assert_eq!(count(&reader).unwrap(), 0);
         pair.app.execute("INSERT INTO t (x) VALUES (1)", ()).unwrap();
         let next = image(&pair.primary, &pair.shipped);
-        let update = next.update(Some(&pair.shipped), Position::default());
+        let update = next.update(Some(&pair.shipped), EpochTxid::default());
         let applied = apply(&pair.target, &update);
         // With a rollback journal readers hold it up; with a WAL they do not.
         assert_eq!(applied.is_ok(), mode == "wal");

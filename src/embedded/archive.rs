@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 
-use super::checksum::Stamp;
+use super::checksum::Position;
 use super::image::WRITE_VERSION;
 use super::observe::explain;
 use crate::diverged;
@@ -19,7 +19,7 @@ use crate::diverged;
 /// # Errors
 ///
 /// When it cannot be saved; then it must not be replaced.
-pub fn save(connection: &Connection, have: Stamp, data_dir: &Path) -> io::Result<PathBuf> {
+pub fn save(connection: &Connection, have: Position, data_dir: &Path) -> io::Result<PathBuf> {
     match diverged::place(data_dir, have)? {
         Err(kept) => Ok(kept),
         Ok(place) => {

@@ -6,7 +6,7 @@
 
 use crc::{CRC_64_GO_ISO, Crc, Table};
 
-pub use crate::txid::{Checksum, Stamp};
+pub use crate::txid::{Checksum, Position};
 
 static CRC64: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_GO_ISO);
 

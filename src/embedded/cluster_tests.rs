@@ -84,11 +84,11 @@ impl Node {
         app
     }
 
-    pub(super) async fn now(&self) -> Position {
+    pub(super) async fn now(&self) -> EpochTxid {
         self.engine.read_position().await.unwrap()
     }
 
-    pub(super) async fn reaches(&self, position: Position) {
+    pub(super) async fn reaches(&self, position: EpochTxid) {
         timeout(PATIENCE, self.engine.position().wait(position)).await.unwrap_or_else(|_| {
             panic!(
                 "at {}, not at {position}; {:?}",
@@ -132,7 +132,7 @@ impl Link {
     pub(super) fn telling(
         primary: &Node,
         replica: &Node,
-        on_applied: impl Fn(Stamp) + Send + 'static,
+        on_applied: impl Fn(Position) + Send + 'static,
     ) -> Self {
         let (near, far) = tokio::io::duplex(64 * 1024);
         let (primary, replica) = (primary.engine.clone(), replica.engine.clone());
@@ -387,7 +387,7 @@ async fn a_link_that_falls_silent_is_given_up() {
     let (primary, replica) = (Node::new(REIGN), Node::new(Duty::Replica));
     insert(&primary.app("wal"));
     let (near, mut far) = tokio::io::duplex(1 << 20);
-    let greeting = wire::Message::Hello { version: wire::VERSION, have: Stamp::default() };
+    let greeting = wire::Message::Hello { version: wire::VERSION, have: Position::default() };
     wire::send(&mut far, &greeting).await.unwrap();
     let (silent, _held) = tokio::io::duplex(1 << 20);
     let ended = tokio::join!(primary.engine.serve(near, |_| {}), replica.engine.follow(silent));
@@ -515,7 +515,7 @@ fn helper_applies_forever() {
         let next = image::Image::read(&app, &source, &last).unwrap();
         let base = Some(&last).filter(|last| !last.is_empty());
         writeln!(out, "applying {v}").unwrap();
-        apply::apply(&target, &next.update(base, Position::default())).unwrap();
+        apply::apply(&target, &next.update(base, EpochTxid::default())).unwrap();
         last = next;
     }
 }
@@ -576,7 +576,7 @@ async fn txids_go_on_after_a_promotion() {
     let before = replica.now().await;
     drop(link);
     let held = replica.engine.become_primary(Epoch(2)).await.unwrap();
-    assert_eq!(held.position, before);
+    assert_eq!(held.at, before);
     let after = replica.now().await;
     assert!(after.txid > before.txid && after.txid > Txid(5), "{before} then {after}");
     let error = replica.engine.become_primary(Epoch(1)).await.unwrap_err();

@@ -26,8 +26,8 @@ async fn helper_reigns_until_it_is_killed() {
     let (primary, replica) = (node(&primary), node(&replica));
     primary.engine.become_primary(Epoch(epoch.parse().unwrap())).await.unwrap();
     let app = primary.app(&var("LITEPILOT_MODE").unwrap());
-    let _link = Link::telling(&primary, &replica, |stamp| {
-        say(&format!("applied {} {}", stamp.position.txid, stamp.checksum));
+    let _link = Link::telling(&primary, &replica, |position| {
+        say(&format!("applied {} {}", position.at.txid, position.checksum));
     });
     loop {
         insert(&app);
@@ -97,22 +97,22 @@ async fn killed_at_any_moment() {
             let (primary, replica) = (Node::at(old, Duty::Replica), Node::at(new, Duty::Replica));
             let (was, is) = (primary.held().await, replica.held().await);
             let context = format!("{mode}, epoch {epoch}: {was:?}, {is:?}");
-            assert_eq!(was.stamp.position.epoch, Epoch(epoch), "{context}");
-            assert!(was.stamp.position.txid >= said.given, "{} given; {context}", said.given);
+            assert_eq!(was.position.at.epoch, Epoch(epoch), "{context}");
+            assert!(was.position.at.txid >= said.given, "{} given; {context}", said.given);
             assert!(primary.count() >= said.rows, "{} written; {context}", said.rows);
-            assert!(was.stamp.position >= is.stamp.position, "{context}");
-            assert_eq!(is.stamp.position.epoch, Epoch(epoch), "{context}");
+            assert!(was.position.at >= is.position.at, "{context}");
+            assert_eq!(is.position.at.epoch, Epoch(epoch), "{context}");
             let equal = primary.count() == replica.count();
-            assert_eq!(was.stamp.checksum == is.stamp.checksum, equal, "{context}");
+            assert_eq!(was.position.checksum == is.position.checksum, equal, "{context}");
             if let Some((txid, checksum)) = said.applied {
-                assert!(is.stamp.position.txid >= txid, "{txid} acknowledged; {context}");
-                let same = is.stamp.position.txid == txid;
-                assert!(!same || is.stamp.checksum.to_string() == checksum, "{context}");
+                assert!(is.position.at.txid >= txid, "{txid} acknowledged; {context}");
+                let same = is.position.at.txid == txid;
+                assert!(!same || is.position.checksum.to_string() == checksum, "{context}");
             }
             // Now the replica reigns. What it lacks is saved; what it has is not.
             let (rows, lacks) = (primary.count(), primary.count() > replica.count());
             let before = primary.archived().len();
-            assert_eq!(replica.engine.become_primary(Epoch(epoch + 1)).await.unwrap(), is.stamp);
+            assert_eq!(replica.engine.become_primary(Epoch(epoch + 1)).await.unwrap(), is.position);
             let _link = Link::new(&replica, &primary);
             replica_is_level(&replica, &primary).await;
             let saved = primary.archived();

@@ -113,7 +113,7 @@ async fn behind_it_nothing_is_committed_and_nothing_lost() {
         for round in 0..ROUNDS {
             at_work(&writers).await;
             let began = Instant::now();
-            let stamp = primary.engine.fence(PATIENCE).await.unwrap();
+            let position = primary.engine.fence(PATIENCE).await.unwrap();
             taken.push(began.elapsed());
             let written = count(&primary).await;
             replica_is_level(&primary, &replica).await;
@@ -122,21 +122,25 @@ async fn behind_it_nothing_is_committed_and_nothing_lost() {
                 written,
                 "{mode}, round {round}: in what was shipped"
             );
-            assert_eq!(replica.engine.held().await.unwrap().stamp, stamp, "{mode}: all of it");
+            assert_eq!(
+                replica.engine.held().await.unwrap().position,
+                position,
+                "{mode}: all of it"
+            );
             // Fenced again, it is still the same.
-            assert_eq!(primary.engine.fence(Duration::ZERO).await.unwrap(), stamp);
+            assert_eq!(primary.engine.fence(Duration::ZERO).await.unwrap(), position);
             assert_eq!(count(&primary).await, written, "{mode}, round {round}: since the fence");
             let held = primary.engine.held().await.unwrap();
-            assert_eq!((held.stamp, primary.now().await), (stamp, stamp.position), "{mode}");
+            assert_eq!((held.position, primary.now().await), (position, position.at), "{mode}");
             primary.engine.lift_fence().await.unwrap();
         }
         taken.sort();
         println!("{mode}: fenced within {:?}, at most {:?}", taken[ROUNDS / 2], taken[ROUNDS - 1]);
-        let stamp = primary.engine.fence(PATIENCE).await.unwrap();
+        let position = primary.engine.fence(PATIENCE).await.unwrap();
         drop(link);
         primary.engine.become_replica(None).await.unwrap();
         let held = primary.engine.held().await.unwrap();
-        assert_eq!(held.stamp, stamp, "{mode}: nothing came in between");
+        assert_eq!(held.position, position, "{mode}: nothing came in between");
         let written = count(&primary).await;
         assert_eq!(finish(writers).await, written, "{mode}: nothing was lost");
         assert_eq!(count(&primary).await, written, "{mode}: nothing was written");
@@ -144,10 +148,10 @@ async fn behind_it_nothing_is_committed_and_nothing_lost() {
 }
 
 /// As often as it takes: writers that leave no gap may hold it up.
-async fn let_go(node: &Node, epoch: u64) -> Held {
+async fn promise(node: &Node, epoch: u64) -> Held {
     let asked = async {
         loop {
-            match node.engine.let_go(Epoch(epoch)).await {
+            match node.engine.promise(Epoch(epoch)).await {
                 Ok(held) => return held,
                 Err(error) => assert_eq!(error.kind(), io::ErrorKind::ResourceBusy, "{error}"),
             }
@@ -165,12 +169,12 @@ async fn an_ended_reign_lost_nothing_without_a_fence_before() {
         for epoch in 2..6 {
             let writers: Vec<_> = (0..2).map(|_| Writer::new(&node)).collect();
             at_work(&writers).await;
-            let held = let_go(&node, epoch).await;
+            let held = promise(&node, epoch).await;
             let now = count(&node).await;
             assert_eq!(finish(writers).await, now - before, "{mode}: nothing was lost");
             assert_eq!(count(&node).await, now, "{mode}: nothing was written");
             assert_eq!(node.engine.held().await.unwrap(), held, "{mode}");
-            assert_eq!(node.engine.become_primary(Epoch(epoch)).await.unwrap(), held.stamp);
+            assert_eq!(node.engine.become_primary(Epoch(epoch)).await.unwrap(), held.position);
             before = now;
         }
     }
@@ -188,8 +192,8 @@ async fn writers_that_do_not_end_prevent_it() {
         // Nothing has changed.
         insert(&app);
         insert(&node.connect());
-        let stamp = node.engine.fence(PATIENCE).await.unwrap();
-        assert_eq!(stamp.position, node.now().await);
+        let position = node.engine.fence(PATIENCE).await.unwrap();
+        assert_eq!(position.at, node.now().await);
         let short = Connection::open(node.database()).unwrap();
         let error = short.execute("DELETE FROM t", ()).unwrap_err();
         assert!(error.to_string().contains("locked"), "{mode}: {error}");
@@ -226,7 +230,7 @@ async fn it_stays_when_the_reign_is_confirmed_and_ends_with_it() {
     node.engine.become_primary(Epoch(2)).await.unwrap();
     assert!(!fenced(&app));
     node.engine.fence(PATIENCE).await.unwrap();
-    node.engine.let_go(Epoch(3)).await.unwrap();
+    node.engine.promise(Epoch(3)).await.unwrap();
     assert!(fenced(&app));
     node.engine.become_primary(Epoch(3)).await.unwrap();
     assert!(!fenced(&Connection::open(node.database()).unwrap()));
@@ -238,9 +242,9 @@ async fn it_stays_when_the_reign_is_confirmed_and_ends_with_it() {
 async fn a_database_that_is_not_there_yet_is_fenced_too() {
     for mode in MODES {
         let node = Node::new(REIGN);
-        let stamp = node.engine.fence(PATIENCE).await.unwrap();
+        let position = node.engine.fence(PATIENCE).await.unwrap();
         let held = node.engine.held().await.unwrap();
-        assert_eq!((held.stamp, held.empty), (stamp, true));
+        assert_eq!((held.position, held.empty), (position, true));
         let app = Connection::open(node.database()).unwrap();
         assert!(app.execute_batch("CREATE TABLE t (x)").is_err());
         node.engine.lift_fence().await.unwrap();
@@ -250,10 +254,10 @@ async fn a_database_that_is_not_there_yet_is_fenced_too() {
         assert!(node.now().await.txid > Txid(0));
 
         let node = Node::new(REIGN);
-        let stamp = node.engine.fence(PATIENCE).await.unwrap();
+        let position = node.engine.fence(PATIENCE).await.unwrap();
         node.engine.become_replica(None).await.unwrap();
         let held = node.engine.held().await.unwrap();
-        assert_eq!((held.stamp.checksum, held.empty), (stamp.checksum, true));
+        assert_eq!((held.position.checksum, held.empty), (position.checksum, true));
         let app = node.connect();
         let error = app.execute_batch("CREATE TABLE t (x)").unwrap_err().to_string();
         assert!(error.contains("readonly"), "{error}");
@@ -268,13 +272,13 @@ async fn readers_hold_up_the_end_of_a_reign_in_rollback_mode_only() {
         let reader = node.connect();
         reader.execute_batch("BEGIN; SELECT * FROM t").unwrap();
         // Not the fence.
-        let stamp = node.engine.fence(PATIENCE).await.unwrap();
+        let position = node.engine.fence(PATIENCE).await.unwrap();
         let ended = node.engine.become_replica(None).await;
         assert_eq!(ended.is_ok(), mode == "wal", "{mode}: {ended:?}");
         let app = Connection::open(node.database()).unwrap();
         assert!(app.execute("DELETE FROM t", ()).is_err(), "{mode}: still fenced, or a replica");
         reader.execute_batch("COMMIT").unwrap();
         node.engine.become_replica(None).await.unwrap();
-        assert_eq!(node.engine.held().await.unwrap().stamp, stamp, "{mode}");
+        assert_eq!(node.engine.held().await.unwrap().position, position, "{mode}");
     }
 }

@@ -10,9 +10,9 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
 use tokio::time::sleep;
 
-use super::checksum::Stamp;
+use super::checksum::Position;
 use super::image::{MAX_SIZE, Page, Update};
-use super::reign::Reign;
+use super::tenure::Tenure;
 use super::wire::{self, Frames, HEARTBEAT, Message, VERSION};
 use super::worker::Command;
 use super::{Duty, Embedded, lock};
@@ -38,10 +38,10 @@ where
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "this node is not a replica"));
     }
     // A copy that could not be opened until now is known after this.
-    let have = engine.ask(Command::Held).await?.stamp;
+    let have = engine.ask(Command::Held).await?.position;
     wire::send(&mut io, &Message::Hello { version: VERSION, have }).await?;
     let reign = match frames.next().await? {
-        Message::Reign(reign) => Arc::new(reign),
+        Message::Tenure(reign) => Arc::new(reign),
         Message::Refused(reason) => return Err(refused(engine, reason)),
         _ => return Err(wire::bad("no reign first")),
     };
@@ -58,7 +58,7 @@ where
 
 async fn obey<S>(
     engine: &Embedded,
-    reign: &Arc<Reign>,
+    reign: &Arc<Tenure>,
     frames: &mut Frames<ReadHalf<S>>,
     io: &mut WriteHalf<S>,
 ) -> io::Result<()>
@@ -71,11 +71,11 @@ where
         let heard = Instant::now();
         let applied = match message {
             Message::Alive => continue,
-            Message::Level(stamp) => {
-                engine.ask(|reply| Command::Level(stamp, reign.clone(), reply)).await?
+            Message::Level(position) => {
+                engine.ask(|reply| Command::Level(position, reign.clone(), reply)).await?
             }
-            Message::Update { base, stamp, page_size, count, changed } => {
-                let head = Update { base, stamp, page_size, count, pages: Vec::new() };
+            Message::Update { base, position, page_size, count, changed } => {
+                let head = Update { base, position, page_size, count, pages: Vec::new() };
                 let update = Arc::new(receive(frames, head, changed).await?);
                 while_alive(io, apply(engine, update, reign)).await?
             }
@@ -91,9 +91,9 @@ where
 /// said any more.
 async fn acknowledge<S>(
     engine: &Embedded,
-    reign: &Reign,
+    reign: &Tenure,
     io: &mut WriteHalf<S>,
-    applied: Stamp,
+    applied: Position,
 ) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Send,
@@ -153,7 +153,11 @@ fn split(mut pages: Bytes, page_size: u32, into: &mut Vec<Page>) -> io::Result<(
 }
 
 /// Applies an update, as often as readers make it necessary.
-async fn apply(engine: &Embedded, update: Arc<Update>, reign: &Arc<Reign>) -> io::Result<Stamp> {
+async fn apply(
+    engine: &Embedded,
+    update: Arc<Update>,
+    reign: &Arc<Tenure>,
+) -> io::Result<Position> {
     if !engine.apply_delay.is_zero() {
         sleep(engine.apply_delay).await;
     }

@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::checksum::{Checksum, Stamp, page_sum};
+use super::checksum::{Checksum, Position, page_sum};
 use super::observe::explain;
-use crate::txid::Position;
+use crate::txid::EpochTxid;
 
 /// Larger databases are not shipped, in bytes.
 pub const MAX_SIZE: u64 = 64 * 1024 * 1024;
@@ -39,7 +39,7 @@ pub struct Update {
     /// Of the image that it applies to; `None` if it contains every page.
     pub base: Option<Checksum>,
     /// What a copy is afterwards.
-    pub stamp: Stamp,
+    pub position: Position,
     /// In bytes.
     pub page_size: u32,
     /// How many pages the database has afterwards.
@@ -132,7 +132,7 @@ impl Image {
     }
 
     /// What turns `base` (if given, and of the same page size) into this image.
-    pub fn update(&self, base: Option<&Self>, position: Position) -> Update {
+    pub fn update(&self, base: Option<&Self>, position: EpochTxid) -> Update {
         let base = base.filter(|b| b.page_size == self.page_size);
         let changed = self.pages.iter().enumerate().filter(|(at, page)| {
             let old = base.and_then(|b| b.pages.get(*at));
@@ -140,7 +140,7 @@ impl Image {
         });
         Update {
             base: base.map(Self::checksum),
-            stamp: Stamp { position, checksum: self.checksum() },
+            position: Position { at: position, checksum: self.checksum() },
             page_size: self.page_size,
             count: number(self.pages.len()),
             pages: changed.map(|(at, page)| (number(at + 1), page.clone())).collect(),

@@ -7,7 +7,7 @@
 //! them, keeps the numbers from ever being used twice by [`store`], and makes one [`image`] of each
 //! state for all replicas. As a `replica` it [`apply`]s what it was sent. [`serve`] and [`follow`]
 //! are the two ends of a link; they know nothing of how it was made. [`posfile`] tells applications.
-//! `roles` is where the copy changes hands, with a [`fence`] against writers; by [`reign`]s a copy is
+//! `roles` is where the copy changes hands, with a [`fence`] against writers; by [`tenure`]s a copy is
 //! known that has what a new primary lacks, and the [`archive`] keeps it.
 //!
 //! An application's connection that has read a replica stays read-only: SQLite looks at the mark, but
@@ -38,18 +38,19 @@ mod placeholder;
 pub mod posfile;
 mod primary;
 pub mod record;
-pub mod reign;
 mod replica;
 mod roles;
 pub mod serve;
 pub mod store;
+pub mod tenure;
 pub mod wire;
 mod worker;
 
+use parking_lot::Mutex;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -60,7 +61,7 @@ use self::worker::{Command, Reply, Worker};
 use crate::cluster::{Epoch, NodeId};
 use crate::engine::{BoxFuture, Engine, EngineState, Held};
 use crate::position::PositionCell;
-use crate::txid::{Position, Stamp};
+use crate::txid::{EpochTxid, Position};
 
 /// How many requests may wait for the engine's thread; more than connections are served.
 const QUEUE: usize = 16_384;
@@ -197,7 +198,7 @@ impl Embedded {
     /// # Errors
     ///
     /// Always ends with one.
-    pub async fn serve<S>(&self, stream: S, on_applied: impl Fn(Stamp) + Send) -> io::Result<()>
+    pub async fn serve<S>(&self, stream: S, on_applied: impl Fn(Position) + Send) -> io::Result<()>
     where
         S: AsyncRead + AsyncWrite + Send,
     {
@@ -279,13 +280,13 @@ impl Engine for Embedded {
         &self.shared.position
     }
 
-    fn read_position(&self) -> BoxFuture<'_, io::Result<Position>> {
+    fn read_position(&self) -> BoxFuture<'_, io::Result<EpochTxid>> {
         Box::pin(async move {
             // Nobody but us moves a replica, and the thread may be busy doing so.
             if self.duty() == Duty::Replica {
                 return Ok(self.shared.position.get());
             }
-            self.ask(Command::Position).await
+            self.ask(Command::EpochTxid).await
         })
     }
 
@@ -296,7 +297,7 @@ impl Engine for Embedded {
         lock(&self.shared.level_at).map(|at| at.elapsed())
     }
 
-    fn become_primary(&self, epoch: Epoch) -> BoxFuture<'_, io::Result<Stamp>> {
+    fn become_primary(&self, epoch: Epoch) -> BoxFuture<'_, io::Result<Position>> {
         Box::pin(self.ask(move |reply| Command::BecomePrimary(epoch, reply)))
     }
 
@@ -305,7 +306,7 @@ impl Engine for Embedded {
         Box::pin(self.insist(WRITERS, command))
     }
 
-    fn let_go(&self, epoch: Epoch) -> BoxFuture<'_, io::Result<Held>> {
+    fn promise(&self, epoch: Epoch) -> BoxFuture<'_, io::Result<Held>> {
         Box::pin(async move {
             let held = self.insist(WRITERS, move |reply| Command::LetGo(epoch, reply)).await?;
             // An acknowledgement that was just being sent is over, and no other begins.
@@ -318,7 +319,7 @@ impl Engine for Embedded {
         Box::pin(self.ask(Command::Held))
     }
 
-    fn fence(&self, limit: Duration) -> BoxFuture<'_, io::Result<Stamp>> {
+    fn fence(&self, limit: Duration) -> BoxFuture<'_, io::Result<Position>> {
         Box::pin(self.insist(limit, Command::Fence))
     }
 
@@ -372,8 +373,8 @@ fn stopped() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "the embedded engine has stopped")
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> parking_lot::MutexGuard<'_, T> {
+    mutex.lock()
 }
 
 #[cfg(test)]

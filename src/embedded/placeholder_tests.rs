@@ -19,7 +19,7 @@ fn refuses_writes(node: &Node, app: &Connection) {
     let error = app.query_row("SELECT x FROM t", (), |_| Ok(())).unwrap_err().to_string();
     assert!(error.contains("no such table"), "{error}");
     assert_eq!(node.engine.state().state, "waiting");
-    assert_eq!(node.engine.position().get(), Position::default());
+    assert_eq!(node.engine.position().get(), EpochTxid::default());
 }
 
 fn nothing_was_saved(node: &Node) {
@@ -201,7 +201,7 @@ async fn pages_of_another_size_wait_until_the_application_has_closed_it() {
         for _ in 0..3 {
             let update = primary.engine.ask(Command::Ship).await.unwrap();
             let update = Arc::new(update.image.update(None, update.position));
-            let reign = Arc::new(primary.engine.ask(Command::Reign).await.unwrap());
+            let reign = Arc::new(primary.engine.ask(Command::Tenure).await.unwrap());
             let asked = replica.engine.ask(|reply| Command::Apply(update, reign, reply)).await;
             let error = asked.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::ResourceBusy, "{error}");

@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::checksum::Stamp;
+use super::checksum::Position;
 use crate::cluster::NodeId;
 
 /// statfs' type of FUSE.
@@ -38,8 +38,8 @@ impl PosFiles {
     }
 
     /// Publishes what this copy holds.
-    pub fn set_position(&self, stamp: &Stamp) -> io::Result<()> {
-        replace(&self.pos, &format!("{}/{}\n", stamp.position.txid, stamp.checksum))
+    pub fn set_position(&self, position: &Position) -> io::Result<()> {
+        replace(&self.pos, &format!("{}/{}\n", position.at.txid, position.checksum))
     }
 
     /// Publishes who the primary is, `None` if this node is.
@@ -104,7 +104,7 @@ mod tests {
     fn are_as_litefs_writes_them() {
         let dir = tempfile::tempdir().unwrap();
         let files = PosFiles::new(dir.path(), &dir.path().join("db")).unwrap();
-        files.set_position(&Stamp::default()).unwrap();
+        files.set_position(&Position::default()).unwrap();
         let pos = fs::read_to_string(dir.path().join("db-pos")).unwrap();
         assert_eq!(pos, "0000000000000000/8000000000000000\n");
         assert_eq!(pos.len(), 34);

@@ -6,19 +6,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::apply;
-use super::checksum::Stamp;
+use super::checksum::Position;
 use super::fence::Fence;
 use super::image::{Image, READ_VERSION, WRITE_VERSION, first_page};
 use super::observe::{Observer, explain};
 use super::store::Store;
 use crate::position::PositionCell;
-use crate::txid::{Position, Txid};
+use crate::txid::{EpochTxid, Txid};
 
 /// The primary's copy.
 pub struct Primary {
     path: PathBuf,
     observer: Observer,
-    position: Position,
+    position: EpochTxid,
     /// A change was seen that has no number yet, because reserving one failed.
     unnumbered: bool,
     /// Nothing keeps the application from writing any more.
@@ -34,19 +34,19 @@ pub struct Shipped {
     /// All pages.
     pub image: Arc<Image>,
     /// The image holds at least this.
-    pub position: Position,
+    pub position: EpochTxid,
 }
 
 impl Shipped {
     /// What a copy with this image holds.
-    pub fn stamp(&self) -> Stamp {
-        Stamp { position: self.position, checksum: self.image.checksum() }
+    pub fn position(&self) -> Position {
+        Position { at: self.position, checksum: self.image.checksum() }
     }
 }
 
 impl Primary {
     /// Goes on from `start`, with which this reign begins.
-    pub fn new(path: PathBuf, start: Position) -> Self {
+    pub fn new(path: PathBuf, start: EpochTxid) -> Self {
         Self {
             observer: Observer::new(path.clone()),
             path,
@@ -59,7 +59,7 @@ impl Primary {
     }
 
     /// What was published last.
-    pub fn position(&self) -> Position {
+    pub fn position(&self) -> EpochTxid {
         self.position
     }
 
@@ -130,7 +130,7 @@ impl Primary {
                 None => Image::default(),
             };
             let shipped = Shipped { image: Arc::new(image), position: self.position };
-            store.shipping(shipped.stamp())?;
+            store.shipping(shipped.position())?;
             self.shipped = shipped;
         }
         Ok(self.shipped.clone())

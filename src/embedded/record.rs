@@ -14,7 +14,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::checksum::{Stamp, crc64};
+use super::checksum::{Position, crc64};
 use crate::txid::{Txid, hex16};
 
 /// The file's name in `data_dir`.
@@ -31,16 +31,16 @@ pub enum Known {
         /// The last number that was given out; the copy holds at least that.
         txid: Txid,
         /// What replicas were sent last, in this reign.
-        shipped: Stamp,
+        shipped: Position,
     },
     /// Nobody but us writes it.
     Copied {
         /// What it holds.
-        have: Stamp,
+        have: Position,
         /// Its position is known to be that; otherwise it was only taken for it.
         certain: bool,
         /// What it holds if what was being applied was committed before we ended.
-        next: Stamp,
+        next: Position,
     },
 }
 
@@ -158,15 +158,15 @@ mod tests {
     use super::*;
     use crate::cluster::Epoch;
     use crate::embedded::checksum::Checksum;
-    use crate::txid::Position;
+    use crate::txid::EpochTxid;
     use std::fs;
 
     fn known(txid: u64) -> Known {
-        let position = Position { epoch: Epoch(txid * 1_000_000), txid: Txid(txid) };
-        let stamp = Stamp { position, checksum: Checksum(txid) };
+        let position = EpochTxid { epoch: Epoch(txid * 1_000_000), txid: Txid(txid) };
+        let position = Position { at: position, checksum: Checksum(txid) };
         match txid % 2 {
-            0 => Known::Written { txid: Txid(txid), shipped: stamp },
-            _ => Known::Copied { have: stamp, certain: true, next: stamp },
+            0 => Known::Written { txid: Txid(txid), shipped: position },
+            _ => Known::Copied { have: position, certain: true, next: position },
         }
     }
 

@@ -7,12 +7,12 @@ use rusqlite::Connection;
 
 use super::apply;
 use super::archive;
-use super::checksum::{Checksum, Stamp, page_sum};
+use super::checksum::{Checksum, Position, page_sum};
 use super::image::{Image, Update};
 use super::observe::{FileId, explain, file_at};
 use super::placeholder;
-use super::reign::Reign;
 use super::store::{Found, Store};
+use super::tenure::Tenure;
 
 /// A replica's copy.
 pub struct Replica {
@@ -35,13 +35,13 @@ struct Open {
 impl Replica {
     /// The copy at `path`, which may not exist yet.
     pub fn new(path: PathBuf, data_dir: PathBuf) -> Self {
-        let have = Found { stamp: Stamp::default(), certain: true };
+        let have = Found { position: Position::default(), certain: true };
         Self { path, data_dir, open: None, have, sums: Vec::new(), saved: None }
     }
 
     /// What the copy holds; nothing known is an empty one.
-    pub fn have(&self) -> Stamp {
-        self.have.stamp
+    pub fn have(&self) -> Position {
+        self.have.position
     }
 
     /// Where the last copy was saved that was replaced by another history.
@@ -84,21 +84,26 @@ impl Replica {
         Ok(!empty)
     }
 
-    /// The primary of `reign` is at `stamp`, and this copy equals its.
+    /// The primary of `reign` is at `position`, and this copy equals its.
     ///
     /// # Errors
     ///
     /// When it does not.
-    pub fn level(&mut self, stamp: Stamp, reign: &Reign, store: &mut Store) -> io::Result<()> {
+    pub fn level(
+        &mut self,
+        position: Position,
+        reign: &Tenure,
+        store: &mut Store,
+    ) -> io::Result<()> {
         self.look(store)?;
-        follows(stamp, reign)?;
-        if stamp.checksum != self.have.stamp.checksum {
+        follows(position, reign)?;
+        if position.checksum != self.have.position.checksum {
             return Err(mismatch("says that this copy equals its own, which it does not"));
         }
-        let now = Found { stamp, certain: true };
+        let now = Found { position, certain: true };
         // Nothing to remember of a copy that holds nothing.
         if self.have != now && !self.sums.is_empty() {
-            store.applying(self.have, stamp, reign)?;
+            store.applying(self.have, position, reign)?;
         }
         self.have = now;
         Ok(())
@@ -114,11 +119,11 @@ impl Replica {
     pub fn apply(
         &mut self,
         update: &Update,
-        reign: &Reign,
+        reign: &Tenure,
         store: &mut Store,
-    ) -> io::Result<Stamp> {
+    ) -> io::Result<Position> {
         let exists = self.look(store)?;
-        follows(update.stamp, reign)?;
+        follows(update.position, reign)?;
         let sums = self.sums_after(update)?;
         if exists {
             self.fits(update)?;
@@ -126,25 +131,25 @@ impl Replica {
                 self.save_what_is_lost(reign, store)?;
             }
         }
-        store.applying(self.have, update.stamp, reign)?;
+        store.applying(self.have, update.position, reign)?;
         self.write(update)?;
         self.sums = sums;
-        self.have = Found { stamp: update.stamp, certain: true };
-        Ok(update.stamp)
+        self.have = Found { position: update.position, certain: true };
+        Ok(update.position)
     }
 
-    fn save_what_is_lost(&mut self, reign: &Reign, store: &Store) -> io::Result<()> {
+    fn save_what_is_lost(&mut self, reign: &Tenure, store: &Store) -> io::Result<()> {
         // Two nodes that reigned in the same epoch are of two clusters.
         let certain = self.have.certain && !store.reigned_in(reign.epoch());
-        if !reign.lacks(self.have.stamp, certain) {
+        if !reign.lacks(self.have.position, certain) {
             return Ok(());
         }
         let open = self.open.as_ref().ok_or_else(taken_away)?;
-        let saved = archive::save(&open.connection, self.have.stamp, &self.data_dir)?;
+        let saved = archive::save(&open.connection, self.have.position, &self.data_dir)?;
         if self.saved.as_ref() != Some(&saved) {
             tracing::warn!(
                 saved = %saved.display(),
-                held = %self.have.stamp.position,
+                held = %self.have.position.at,
                 epoch = %reign.epoch(),
                 "this node's database has what the primary's lacks, and is replaced; it was saved"
             );
@@ -156,7 +161,7 @@ impl Replica {
     /// The sums of all pages after `update`, checked against what it promises.
     fn sums_after(&self, update: &Update) -> io::Result<Vec<u64>> {
         let mut sums = match update.base {
-            Some(base) if base != self.have.stamp.checksum => {
+            Some(base) if base != self.have.position.checksum => {
                 return Err(mismatch("sent changes of another state than this copy is in"));
             }
             Some(_) => self.sums.clone(),
@@ -169,7 +174,7 @@ impl Replica {
                 None => return Err(mismatch("sent a page beyond the end of the database")),
             }
         }
-        if Checksum::of(&sums) != update.stamp.checksum {
+        if Checksum::of(&sums) != update.position.checksum {
             return Err(mismatch("sent pages that do not add up to its checksum"));
         }
         Ok(sums)
@@ -232,8 +237,8 @@ fn taken_away() -> io::Error {
 }
 
 /// What a primary ships is of its own reign.
-fn follows(stamp: Stamp, reign: &Reign) -> io::Result<()> {
-    match stamp.position.epoch == reign.epoch() {
+fn follows(position: Position, reign: &Tenure) -> io::Result<()> {
+    match position.at.epoch == reign.epoch() {
         true => Ok(()),
         false => Err(mismatch("sent what is not of its reign")),
     }

@@ -3,7 +3,7 @@
 use std::io;
 use std::mem;
 
-use super::checksum::{Checksum, Stamp};
+use super::checksum::{Checksum, Position};
 use super::image::Image;
 use super::observe::Observer;
 use super::primary::Primary;
@@ -19,26 +19,28 @@ impl Worker {
     pub(super) fn held(&mut self) -> io::Result<Held> {
         if let CopyOf::Replica(replica) = &mut self.copy {
             let exists = replica.look(&mut self.store)?;
-            return Ok(Held { stamp: replica.have(), empty: !exists });
+            return Ok(Held { position: replica.have(), empty: !exists });
         }
         match self.ship() {
-            Ok(shipped) => Ok(Held { stamp: shipped.stamp(), empty: shipped.image.is_empty() }),
+            Ok(shipped) => {
+                Ok(Held { position: shipped.position(), empty: shipped.image.is_empty() })
+            }
             Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
                 let position = self.look()?;
-                let stamp = Stamp { position, checksum: Checksum::UNKNOWN };
-                Ok(Held { stamp, empty: false })
+                let position = Position { at: position, checksum: Checksum::UNKNOWN };
+                Ok(Held { position, empty: false })
             }
             Err(error) => Err(error),
         }
     }
 
     /// Begins to reign in `epoch`, or goes on doing so. Returns what the copy held before.
-    pub(super) fn become_primary(&mut self, epoch: Epoch) -> io::Result<Stamp> {
+    pub(super) fn become_primary(&mut self, epoch: Epoch) -> io::Result<Position> {
         if self.standing().duty == Duty::Primary(epoch) {
             return self.store.began(epoch);
         }
         let held = match self.held() {
-            Ok(held) => Some(held.stamp),
+            Ok(held) => Some(held.position),
             Err(error) if error.kind() == io::ErrorKind::FileTooLarge => None,
             Err(error) => return Err(error),
         };
@@ -71,7 +73,7 @@ impl Worker {
     }
 
     /// Listens to no primary of an epoch before `epoch` any more.
-    pub(super) fn let_go(&mut self, epoch: Epoch) -> io::Result<Held> {
+    pub(super) fn promise(&mut self, epoch: Epoch) -> io::Result<Held> {
         self.store.promise(epoch)?;
         self.publish_standing();
         if matches!(self.standing().duty, Duty::Primary(own) if own < epoch) {
@@ -81,7 +83,7 @@ impl Worker {
     }
 
     /// Keeps everybody from writing, and answers what the copy holds from then on.
-    pub(super) fn fence(&mut self, reply: Reply<Stamp>) {
+    pub(super) fn fence(&mut self, reply: Reply<Position>) {
         let mut raised = false;
         let fenced = self.raise_fence(&mut raised);
         let failed = fenced.is_err();
@@ -91,10 +93,10 @@ impl Worker {
         }
     }
 
-    fn raise_fence(&mut self, raised: &mut bool) -> io::Result<Stamp> {
+    fn raise_fence(&mut self, raised: &mut bool) -> io::Result<Position> {
         let CopyOf::Primary(primary) = &mut self.copy else { return Err(not("the primary")) };
         *raised = primary.fence(&mut self.store, &self.shared.position)?;
-        Ok(self.held()?.stamp)
+        Ok(self.held()?.position)
     }
 
     pub(super) fn lift_fence(&mut self) -> io::Result<()> {
@@ -115,7 +117,7 @@ impl Worker {
         match closed {
             Ok(have) => {
                 self.copy = CopyOf::replica(&self.options);
-                if let Err(error) = self.store.closed(Found { stamp: have, certain: true }) {
+                if let Err(error) = self.store.closed(Found { position: have, certain: true }) {
                     // It is found out again at the next look.
                     tracing::warn!(%error, "the end of this node's reign is not yet on disk");
                 }
@@ -179,12 +181,12 @@ impl CopyOf {
 }
 
 /// What the copy holds that the application may be writing; `None` if that cannot be read now.
-fn read(options: &Options, store: &Store) -> Option<Stamp> {
+fn read(options: &Options, store: &Store) -> Option<Position> {
     let path = options.database();
     let mut observer = Observer::new(path.clone());
     if !observer.look().ok()?.exists {
-        return Some(store.find(Checksum::default()).stamp);
+        return Some(store.find(Checksum::default()).position);
     }
     let image = Image::read(observer.connection()?, &path, &Image::default()).ok()?;
-    Some(store.find(image.checksum()).stamp)
+    Some(store.find(image.checksum()).position)
 }

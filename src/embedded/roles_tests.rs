@@ -2,10 +2,10 @@
 
 use super::cluster_tests::{Link, MODES, Node, PATIENCE, REIGN, insert, replica_is_level, until};
 use super::image::{Image, Update};
-use super::reign::Reign;
+use super::tenure::Tenure;
 use super::wire::{Frames, Message, VERSION};
 use super::*;
-use crate::cluster::Start;
+use crate::cluster::EpochStart;
 use crate::txid::Txid;
 use rusqlite::Connection;
 use std::io::{BufRead, BufReader, Write};
@@ -17,11 +17,11 @@ use tokio::io::{DuplexStream, ReadBuf, ReadHalf, WriteHalf};
 use tokio::task::JoinHandle as Task;
 use tokio::time::timeout;
 
-async fn let_go(node: &Node, epoch: u64) -> Held {
-    node.engine.let_go(Epoch(epoch)).await.unwrap()
+async fn promise(node: &Node, epoch: u64) -> Held {
+    node.engine.promise(Epoch(epoch)).await.unwrap()
 }
 
-async fn reign(node: &Node, epoch: u64) -> Stamp {
+async fn reign(node: &Node, epoch: u64) -> Position {
     node.engine.become_primary(Epoch(epoch)).await.unwrap()
 }
 
@@ -104,8 +104,8 @@ impl Hand {
         let mut hand = Self { frames: Frames::new(read), io, following, epoch: Epoch(epoch) };
         let greeting = hand.frames.next().await.unwrap();
         assert!(matches!(greeting, Message::Hello { version: VERSION, .. }));
-        let starts = vec![Start { epoch: Epoch(epoch), held: Stamp::default() }];
-        hand.say(&Message::Reign(Reign::new(starts).unwrap())).await;
+        let starts = vec![EpochStart { epoch: Epoch(epoch), held: Position::default() }];
+        hand.say(&Message::Tenure(Tenure::new(starts).unwrap())).await;
         hand
     }
 
@@ -116,10 +116,10 @@ impl Hand {
 
     /// Sends all of an image, as the primary's state at `txid`.
     async fn update(&mut self, image: &Image, txid: u64) {
-        let position = Position { epoch: self.epoch, txid: Txid(txid) };
-        let Update { stamp, page_size, count, pages, .. } = image.update(None, position);
+        let position = EpochTxid { epoch: self.epoch, txid: Txid(txid) };
+        let Update { position, page_size, count, pages, .. } = image.update(None, position);
         let changed = u32::try_from(pages.len()).unwrap();
-        self.say(&Message::Update { base: None, stamp, page_size, count, changed }).await;
+        self.say(&Message::Update { base: None, position, page_size, count, changed }).await;
         for (number, page) in pages {
             let mut whole = number.to_be_bytes().to_vec();
             whole.extend_from_slice(&page);
@@ -128,11 +128,11 @@ impl Hand {
     }
 
     /// What it was acknowledged, until the link ended.
-    async fn ended(mut self) -> (Vec<Stamp>, io::Error) {
+    async fn ended(mut self) -> (Vec<Position>, io::Error) {
         let mut acknowledged = Vec::new();
         while let Ok(message) = self.frames.next().await {
-            if let Message::Applied(stamp) = message {
-                acknowledged.push(stamp);
+            if let Message::Applied(position) = message {
+                acknowledged.push(position);
             }
         }
         (acknowledged, timeout(PATIENCE, self.following).await.unwrap().unwrap().unwrap_err())
@@ -163,7 +163,7 @@ async fn a_promise_outlives_everything() {
         assert_eq!(replica.held().await, before);
         let link = Link::new(&primary, &replica);
         for epoch in [2, 2, 1, 2] {
-            assert_eq!(let_go(&replica, epoch).await, before, "{mode}: epoch {epoch}");
+            assert_eq!(promise(&replica, epoch).await, before, "{mode}: epoch {epoch}");
         }
         let error = link.failure().await;
         assert!(error.to_string().contains("let go"), "{error}");
@@ -182,7 +182,7 @@ async fn a_promise_outlives_everything() {
         reign(&primary, 2).await;
         let _link = Link::new(&primary, &replica);
         replica_is_level(&primary, &replica).await;
-        assert_eq!(let_go(&replica, 2).await, primary.held().await);
+        assert_eq!(promise(&replica, 2).await, primary.held().await);
     }
 }
 
@@ -193,18 +193,18 @@ async fn a_primary_lets_go_of_itself() {
         let app = node.app(mode);
         insert(&app);
         let before = node.held().await;
-        assert_eq!(let_go(&node, 1).await, before, "its own epoch is not before itself");
+        assert_eq!(promise(&node, 1).await, before, "its own epoch is not before itself");
         insert(&app);
-        let now = let_go(&node, 2).await;
-        assert!(now.stamp.position > before.stamp.position && now.stamp != before.stamp);
+        let now = promise(&node, 2).await;
+        assert!(now.position.at > before.position.at && now.position != before.position);
         assert!(app.execute("DELETE FROM t", ()).is_err(), "{mode}");
         for _ in 0..2 {
             assert_eq!(node.held().await, now);
-            assert_eq!(let_go(&node, 1).await, now);
+            assert_eq!(promise(&node, 1).await, now);
             assert!(node.engine.become_primary(Epoch(1)).await.is_err());
             node.restart(Duty::Replica);
         }
-        assert_eq!(reign(&node, 2).await, now.stamp);
+        assert_eq!(reign(&node, 2).await, now.position);
         insert(&node.app(mode));
     }
 }
@@ -215,7 +215,7 @@ async fn a_primary_that_a_writer_keeps_from_letting_go_serves_nobody_any_more() 
     let app = primary.connect();
     let link = Link::new(&primary, &replica);
     app.execute_batch("BEGIN IMMEDIATE; INSERT INTO t (x) VALUES (1)").unwrap();
-    let error = primary.engine.let_go(Epoch(2)).await.unwrap_err();
+    let error = primary.engine.promise(Epoch(2)).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ResourceBusy, "{error}");
     link.failure().await;
     app.execute_batch("COMMIT").unwrap();
@@ -223,7 +223,7 @@ async fn a_primary_that_a_writer_keeps_from_letting_go_serves_nobody_any_more() 
     Link::new(&primary, &replica).failure().await;
     assert_eq!(replica.count(), 1);
     assert!(primary.engine.become_primary(Epoch(1)).await.is_err(), "its epoch is over");
-    let_go(&primary, 2).await;
+    promise(&primary, 2).await;
     assert_eq!(primary.count(), 2);
 }
 
@@ -239,17 +239,17 @@ async fn after_a_promise_nothing_is_applied_and_nothing_acknowledged() {
             hand.update(image, txid).await;
         }
         // Somewhere in the middle.
-        let reached = Position { epoch: Epoch(1), txid: Txid(round % 12) };
+        let reached = EpochTxid { epoch: Epoch(1), txid: Txid(round % 12) };
         replica.reaches(reached).await;
-        let then = replica.engine.let_go(Epoch(2)).await.unwrap();
+        let then = replica.engine.promise(Epoch(2)).await.unwrap();
         promise.made.store(true, Ordering::SeqCst);
         let (acknowledged, _) = hand.ended().await;
         assert!(!promise.broken.load(Ordering::SeqCst), "round {round}");
         let last = acknowledged.last().copied().unwrap_or_default();
-        assert!(last.position <= then.stamp.position, "round {round}: {last:?} beyond {then:?}");
-        let at = usize::try_from(then.stamp.position.txid.0).unwrap();
+        assert!(last.at <= then.position.at, "round {round}: {last:?} beyond {then:?}");
+        let at = usize::try_from(then.position.at.txid.0).unwrap();
         match at.checked_sub(1).map(|at| &images[at]) {
-            Some(image) => assert_eq!(image.checksum(), then.stamp.checksum),
+            Some(image) => assert_eq!(image.checksum(), then.position.checksum),
             None => assert!(then.empty),
         }
         assert_eq!(replica.held().await, then, "round {round}");
@@ -265,7 +265,7 @@ async fn what_a_replica_holds_is_told_once_it_is_there() {
         let told = Arc::new(Mutex::new(Vec::new()));
         let telling = {
             let told = told.clone();
-            move |stamp| lock(&told).push(stamp)
+            move |position| lock(&told).push(position)
         };
         let _link = Link::telling(&primary, &replica, telling.clone());
         let app = primary.app(mode);
@@ -273,13 +273,13 @@ async fn what_a_replica_holds_is_told_once_it_is_there() {
             insert(&app);
             let written = primary.now().await;
             until("acknowledged", || {
-                lock(&told).last().is_some_and(|last: &Stamp| last.position >= written)
+                lock(&told).last().is_some_and(|last: &Position| last.at >= written)
             })
             .await;
             assert!(replica.engine.position().get() >= written);
         }
         let last = *lock(&told).last().unwrap();
-        assert_eq!((last, last), (primary.held().await.stamp, replica.held().await.stamp));
+        assert_eq!((last, last), (primary.held().await.position, replica.held().await.position));
         // What is level already is told too, in the terms of the reign.
         reign(&primary, 2).await;
         let now = primary.now().await;
@@ -287,7 +287,7 @@ async fn what_a_replica_holds_is_told_once_it_is_there() {
         let _link = Link::telling(&primary, &replica, telling);
         until("acknowledged", || lock(&told).len() > before).await;
         let first = lock(&told)[before];
-        assert_eq!((first.position, first.checksum), (now, last.checksum), "{mode}");
+        assert_eq!((first.at, first.checksum), (now, last.checksum), "{mode}");
         assert_eq!(now.epoch, Epoch(2));
     }
 }
@@ -296,19 +296,19 @@ async fn what_a_replica_holds_is_told_once_it_is_there() {
 async fn what_a_reign_began_with_is_the_same_whenever_it_is_asked() {
     for mode in MODES {
         let (primary, mut node, _) = cluster(mode).await;
-        let before = node.held().await.stamp;
-        assert_eq!(before, primary.held().await.stamp);
-        assert_eq!(before.position.epoch, Epoch(1));
+        let before = node.held().await.position;
+        assert_eq!(before, primary.held().await.position);
+        assert_eq!(before.at.epoch, Epoch(1));
         for round in 0..4 {
             assert_eq!(reign(&node, 3).await, before, "{mode}, round {round}");
             insert(&node.app(mode));
             let now = node.now().await;
-            assert!(now > before.position && now.epoch == Epoch(3));
+            assert!(now > before.at && now.epoch == Epoch(3));
             assert_eq!(reign(&node, 3).await, before, "{mode}, round {round}");
             node.restart(if round % 2 == 0 { Duty::Replica } else { Duty::Primary(Epoch(3)) });
         }
-        let_go(&node, 4).await;
-        let now = node.held().await.stamp;
+        promise(&node, 4).await;
+        let now = node.held().await.position;
         assert_eq!(reign(&node, 4).await, now);
     }
 }
@@ -332,7 +332,7 @@ async fn what_the_new_primary_lacks_is_saved_before_it_is_replaced() {
             insert(&old.connect());
             match end {
                 End::Demoted => old.engine.become_replica(None).await.unwrap(),
-                End::LetGo => drop(let_go(&old, 2).await),
+                End::LetGo => drop(promise(&old, 2).await),
                 End::Killed => old.restart(Duty::Replica),
             }
             let before = old.held().await;
@@ -343,7 +343,7 @@ async fn what_the_new_primary_lacks_is_saved_before_it_is_replaced() {
             assert_eq!(old.count(), 2, "{mode} {end:?}");
             let [saved] = &old.archived()[..] else { panic!("{mode} {end:?}: not saved") };
             assert_eq!(rows(saved), 3, "{mode} {end:?}");
-            assert!(saved.to_string_lossy().contains(&before.stamp.checksum.to_string()));
+            assert!(saved.to_string_lossy().contains(&before.position.checksum.to_string()));
             assert_eq!(old.engine.diverged().borrow().as_ref(), Some(saved));
             assert!(new.archived().is_empty());
         }
@@ -362,7 +362,7 @@ async fn a_copy_that_is_behind_or_level_is_not_saved() {
                     false => first.engine.become_replica(None).await.unwrap(),
                 }
                 let began = reign(&second, epoch).await;
-                assert_eq!(began, first.held().await.stamp, "{mode}: level");
+                assert_eq!(began, first.held().await.position, "{mode}: level");
                 let _link = Link::new(&second, &first);
                 replica_is_level(&second, &first).await;
                 insert(&second.app(mode));
@@ -370,7 +370,7 @@ async fn a_copy_that_is_behind_or_level_is_not_saved() {
                 assert_eq!(first.count(), rows);
                 std::mem::swap(&mut first, &mut second);
             }
-            assert_eq!(third.held().await.stamp.position.epoch, Epoch(1));
+            assert_eq!(third.held().await.position.at.epoch, Epoch(1));
             let _link = Link::new(&first, &third);
             replica_is_level(&first, &third).await;
             assert_eq!(third.count(), 3, "{mode}");
@@ -409,7 +409,7 @@ async fn a_copy_is_of_a_new_reign_once_its_content_is_found_there() {
         let _link = Link::new(&new, &behind);
         replica_is_level(&new, &behind).await;
         let now = behind.held().await;
-        assert_eq!((now, now.stamp.position.epoch), (new.held().await, Epoch(2)));
+        assert_eq!((now, now.position.at.epoch), (new.held().await, Epoch(2)));
         behind.restart(Duty::Replica);
         assert_eq!(behind.held().await, now, "{mode}");
     }
@@ -423,10 +423,10 @@ async fn saved_copies_are_kept_once_and_not_without_end() {
         insert(&app);
         let saved = {
             let connection = old.connect();
-            let stamp = old.held().await.stamp;
+            let position = old.held().await.position;
             let data = old.data();
-            let saved = archive::save(&connection, stamp, &data).unwrap();
-            assert_eq!(archive::save(&connection, stamp, &data).unwrap(), saved, "once");
+            let saved = archive::save(&connection, position, &data).unwrap();
+            assert_eq!(archive::save(&connection, position, &data).unwrap(), saved, "once");
             saved
         };
         assert_eq!(rows(&saved), round + 1);
@@ -516,7 +516,7 @@ async fn acknowledgements() {
             stream.set_nodelay(true).unwrap();
         }
         let serving = tokio::spawn(async move {
-            engine.serve(near, move |stamp| told.advance(stamp.position)).await
+            engine.serve(near, move |position| told.advance(position.at)).await
         });
         let engine = replica.engine.clone();
         let following = tokio::spawn(async move { engine.follow(far).await });

@@ -7,19 +7,19 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
 use tokio::time::timeout;
 
 use super::Embedded;
-use super::checksum::Stamp;
+use super::checksum::Position;
 use super::image::Update;
 use super::primary::Shipped;
 use super::wire::{self, CHUNK, Frames, HEARTBEAT, Message, VERSION};
 use super::worker::Command;
 use crate::cluster::Epoch;
-use crate::txid::{Position, Txid};
+use crate::txid::{EpochTxid, Txid};
 
 struct Link<S> {
     frames: Frames<ReadHalf<S>>,
     io: WriteHalf<S>,
     /// What the replica holds.
-    have: Stamp,
+    have: Position,
     /// What it was sent by us.
     sent: Option<Shipped>,
 }
@@ -34,7 +34,7 @@ struct Link<S> {
 pub async fn serve<S>(
     engine: &Embedded,
     stream: S,
-    on_applied: impl Fn(Stamp) + Send,
+    on_applied: impl Fn(Position) + Send,
 ) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Send,
@@ -49,14 +49,14 @@ where
         let ours = format!("this node speaks version {VERSION} of replication, not {version}");
         return link.refuse(ours).await;
     }
-    let Ok(reign) = engine.ask(Command::Reign).await else {
+    let Ok(reign) = engine.ask(Command::Tenure).await else {
         return link.refuse("this node is not the primary".to_owned()).await;
     };
     let epoch = reign.epoch();
-    if have.position.epoch > epoch {
+    if have.at.epoch > epoch {
         return link.refuse(format!("this node still reigns in epoch {epoch}")).await;
     }
-    wire::send(&mut link.io, &Message::Reign(reign)).await?;
+    wire::send(&mut link.io, &Message::Tenure(reign)).await?;
     let mut standing = engine.shared.standing.subscribe();
     tokio::select! {
         biased;
@@ -72,25 +72,29 @@ impl<S: AsyncRead + AsyncWrite + Send> Link<S> {
         &mut self,
         engine: &Embedded,
         epoch: Epoch,
-        on_applied: impl Fn(Stamp) + Send,
+        on_applied: impl Fn(Position) + Send,
     ) -> io::Result<()> {
         loop {
             let known = engine.shared.position.get();
             let at = match self.bring_level(engine, epoch).await? {
                 Some(holds) => {
                     on_applied(holds);
-                    holds.position
+                    holds.at
                 }
                 None => known,
             };
             // A look at least with each heartbeat.
-            let news = Position { txid: Txid(at.txid.0 + 1), ..at };
+            let news = EpochTxid { txid: Txid(at.txid.0 + 1), ..at };
             let _ = timeout(HEARTBEAT, engine.shared.position.wait(news)).await;
         }
     }
 
     /// Sends what the replica lacks. Returns what it then holds, `None` if nothing can be sent now.
-    async fn bring_level(&mut self, engine: &Embedded, epoch: Epoch) -> io::Result<Option<Stamp>> {
+    async fn bring_level(
+        &mut self,
+        engine: &Embedded,
+        epoch: Epoch,
+    ) -> io::Result<Option<Position>> {
         let shipped = match engine.ask(Command::Ship).await {
             Ok(shipped) => shipped,
             Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
@@ -103,12 +107,12 @@ impl<S: AsyncRead + AsyncWrite + Send> Link<S> {
                 return Ok(None);
             }
         };
-        let stamp = shipped.stamp();
-        if stamp.position.epoch != epoch {
+        let position = shipped.position();
+        if position.at.epoch != epoch {
             return Err(over(epoch));
         }
-        if stamp.checksum == self.have.checksum {
-            wire::send(&mut self.io, &Message::Level(stamp)).await?;
+        if position.checksum == self.have.checksum {
+            wire::send(&mut self.io, &Message::Level(position)).await?;
         } else if shipped.image.is_empty() {
             // A primary without a database never wipes a replica that has one.
             wire::send(&mut self.io, &Message::Alive).await?;
@@ -116,22 +120,22 @@ impl<S: AsyncRead + AsyncWrite + Send> Link<S> {
         } else {
             // What the replica brought along is known by its checksum only.
             let base =
-                self.sent.as_ref().filter(|sent| sent.stamp().checksum == self.have.checksum);
-            let update = shipped.image.update(base.map(|base| &*base.image), stamp.position);
+                self.sent.as_ref().filter(|sent| sent.position().checksum == self.have.checksum);
+            let update = shipped.image.update(base.map(|base| &*base.image), position.at);
             self.send_update(&update).await?;
         }
         self.have = self.applied().await?;
-        if self.have != stamp {
+        if self.have != position {
             return Err(wire::bad("that it applied something else"));
         }
         self.sent = Some(shipped);
-        Ok(Some(stamp))
+        Ok(Some(position))
     }
 
     async fn send_update(&mut self, update: &Update) -> io::Result<()> {
-        let Update { base, stamp, page_size, count, .. } = *update;
+        let Update { base, position, page_size, count, .. } = *update;
         let changed = u32::try_from(update.pages.len()).unwrap_or(u32::MAX);
-        let head = Message::Update { base, stamp, page_size, count, changed };
+        let head = Message::Update { base, position, page_size, count, changed };
         wire::send(&mut self.io, &head).await?;
         let mut chunk = BytesMut::new();
         for (number, page) in &update.pages {
@@ -147,11 +151,11 @@ impl<S: AsyncRead + AsyncWrite + Send> Link<S> {
         wire::send(&mut self.io, &Message::Pages(chunk.freeze())).await
     }
 
-    async fn applied(&mut self) -> io::Result<Stamp> {
+    async fn applied(&mut self) -> io::Result<Position> {
         loop {
             match self.frames.next().await? {
                 Message::Alive => {}
-                Message::Applied(stamp) => return Ok(stamp),
+                Message::Applied(position) => return Ok(position),
                 _ => return Err(wire::bad("a message that a replica does not send")),
             }
         }

@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use super::checksum::{Checksum, Stamp};
+use super::checksum::{Checksum, Position};
 use super::record::{self, Known, Record, sealed, unsealed};
-use super::reign::{Reign, continued};
-use crate::cluster::{Epoch, Start};
+use super::tenure::{Tenure, continued};
+use crate::cluster::{Epoch, EpochStart};
 use crate::files;
-use crate::txid::{Position, Txid};
+use crate::txid::{EpochTxid, Txid};
 
 /// The file's name in `data_dir`.
 pub const FILE: &str = "embedded.state";
@@ -55,7 +55,7 @@ struct Saved {
     /// This node's last reign.
     reign: Option<Own>,
     /// Where the reigns of the history began that the copy follows, the oldest first.
-    starts: Vec<Start>,
+    starts: Vec<EpochStart>,
 }
 
 /// A reign of this node.
@@ -64,14 +64,14 @@ struct Saved {
 struct Own {
     epoch: Epoch,
     /// What the copy held when it began.
-    held: Stamp,
+    held: Position,
 }
 
 /// What a copy with some content holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found {
     /// The checksum is the content's.
-    pub stamp: Stamp,
+    pub position: Position,
     /// The position is known to be that of this content; otherwise it is the most that it can be
     /// taken for.
     pub certain: bool,
@@ -127,13 +127,17 @@ impl Store {
     /// # Errors
     ///
     /// When the epoch is over, or a file cannot be written; then it was not begun.
-    pub fn begin(&mut self, epoch: Epoch, held: Option<Stamp>) -> io::Result<(Stamp, Position)> {
+    pub fn begin(
+        &mut self,
+        epoch: Epoch,
+        held: Option<Position>,
+    ) -> io::Result<(Position, EpochTxid)> {
         self.is_not_over(epoch)?;
         let newest = self.newest();
         let begun = self.saved.reign.filter(|own| own.epoch == epoch);
         // In a new epoch every number is new. In the same one, what was given out last is unknown.
-        let next = held.filter(|_| epoch > newest.epoch).map_or(newest.txid, |h| h.position.txid);
-        let unread = Stamp { position: newest, checksum: Checksum::UNKNOWN };
+        let next = held.filter(|_| epoch > newest.epoch).map_or(newest.txid, |h| h.at.txid);
+        let unread = Position { at: newest, checksum: Checksum::UNKNOWN };
         let held = begun.map_or(held.unwrap_or(unread), |own| own.held);
         let starts = match begun {
             Some(_) => self.saved.starts.clone(),
@@ -142,10 +146,10 @@ impl Store {
         let reserved = if epoch > newest.epoch { next } else { self.saved.reserved.max(next) };
         let reign = Some(Own { epoch, held });
         self.save(Saved { epoch, reserved, reign, starts, ..self.saved.clone() })?;
-        let position = Position { epoch, txid: next };
+        let position = EpochTxid { epoch, txid: next };
         // Resumed, the copy may be another by now.
         let checksum = if begun.is_some() { Checksum::UNKNOWN } else { held.checksum };
-        let shipped = Stamp { position, checksum };
+        let shipped = Position { at: position, checksum };
         self.note(Known::Written { txid: next, shipped }, true)?;
         Ok((held, position))
     }
@@ -155,7 +159,7 @@ impl Store {
     /// # Errors
     ///
     /// When the epoch is over, or there was no such reign.
-    pub fn began(&self, epoch: Epoch) -> io::Result<Stamp> {
+    pub fn began(&self, epoch: Epoch) -> io::Result<Position> {
         self.is_not_over(epoch)?;
         let begun = self.saved.reign.filter(|own| own.epoch == epoch).map(|own| own.held);
         begun.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no such reign"))
@@ -171,9 +175,9 @@ impl Store {
     }
 
     /// The reign that this node began last, with those before it.
-    pub fn reign(&self) -> Option<Reign> {
+    pub fn reign(&self) -> Option<Tenure> {
         let own = self.saved.reign?;
-        Reign::new(self.saved.starts.clone()).filter(|reign| reign.epoch() == own.epoch)
+        Tenure::new(self.saved.starts.clone()).filter(|reign| reign.epoch() == own.epoch)
     }
 
     /// Whether this node itself reigned in `epoch`.
@@ -193,8 +197,8 @@ impl Store {
         }
         let shipped = match self.record.known() {
             Some(Known::Written { shipped, .. }) => shipped,
-            _ => Stamp {
-                position: Position { epoch: self.saved.epoch, txid },
+            _ => Position {
+                at: EpochTxid { epoch: self.saved.epoch, txid },
                 checksum: Checksum::UNKNOWN,
             },
         };
@@ -206,8 +210,8 @@ impl Store {
     /// # Errors
     ///
     /// When the file cannot be written; then it must not be sent.
-    pub fn shipping(&mut self, stamp: Stamp) -> io::Result<()> {
-        self.note(Known::Written { txid: stamp.position.txid, shipped: stamp }, false)
+    pub fn shipping(&mut self, position: Position) -> io::Result<()> {
+        self.note(Known::Written { txid: position.at.txid, shipped: position }, false)
     }
 
     /// What the copy holds whose pages have this checksum, and that nobody can write. What this node
@@ -231,37 +235,37 @@ impl Store {
             Some(Known::Copied { have, next, .. })
                 if known && next.checksum == checksum && next != have =>
             {
-                Found { stamp: next, certain: true }
+                Found { position: next, certain: true }
             }
             Some(Known::Copied { have, certain, .. }) if known && have.checksum == checksum => {
-                Found { stamp: have, certain }
+                Found { position: have, certain }
             }
             Some(Known::Written { txid, shipped }) if known && shipped.checksum == checksum => {
-                let position = Position { txid, ..shipped.position };
-                Found { stamp: Stamp { position, checksum }, certain: true }
+                let position = EpochTxid { txid, ..shipped.at };
+                Found { position: Position { at: position, checksum }, certain: true }
             }
             other => {
                 let position = self.most(other);
-                Found { stamp: Stamp { position, checksum }, certain: false }
+                Found { position: Position { at: position, checksum }, certain: false }
             }
         }
     }
 
     /// The most that a copy can be taken for whose content is not known.
-    fn most(&self, known: Option<Known>) -> Position {
+    fn most(&self, known: Option<Known>) -> EpochTxid {
         match known {
             Some(Known::Written { txid, shipped }) => {
                 // Nobody else has the last transaction, and its number is this content's; or something
                 // was committed that got no number any more.
-                let unnumbered = u64::from(shipped.position.txid == txid);
-                Position { txid: Txid(txid.0.saturating_add(unnumbered)), ..shipped.position }
+                let unnumbered = u64::from(shipped.at.txid == txid);
+                EpochTxid { txid: Txid(txid.0.saturating_add(unnumbered)), ..shipped.at }
             }
             // The application has written it since, and the machine crashed.
             known if self.reign().is_some_and(|reign| reign.epoch() > copied(known).epoch) => {
-                Position { epoch: self.saved.epoch, txid: self.saved.reserved }
+                EpochTxid { epoch: self.saved.epoch, txid: self.saved.reserved }
             }
             // Somebody has put another there.
-            _ => Position::default(),
+            _ => EpochTxid::default(),
         }
     }
 
@@ -271,7 +275,7 @@ impl Store {
     ///
     /// When the file cannot be written; then it will be found out again.
     pub fn closed(&mut self, found: Found) -> io::Result<()> {
-        let Found { stamp: have, certain } = found;
+        let Found { position: have, certain } = found;
         self.note(Known::Copied { have, certain, next: have }, true)
     }
 
@@ -281,12 +285,12 @@ impl Store {
     /// # Errors
     ///
     /// When a file cannot be written; then it must not become that.
-    pub fn applying(&mut self, have: Found, next: Stamp, reign: &Reign) -> io::Result<()> {
+    pub fn applying(&mut self, have: Found, next: Position, reign: &Tenure) -> io::Result<()> {
         // Once in a reign.
         let promised = self.saved.promised.max(reign.epoch());
         let starts = reign.starts().to_vec();
         self.save(Saved { promised, starts, ..self.saved.clone() })?;
-        let Found { stamp: have, certain } = have;
+        let Found { position: have, certain } = have;
         self.note(Known::Copied { have, certain, next }, true)
     }
 
@@ -295,12 +299,12 @@ impl Store {
     }
 
     /// Beyond any transaction that this node gave out or applied.
-    pub fn newest(&self) -> Position {
+    pub fn newest(&self) -> EpochTxid {
         let known = match self.record.known() {
-            Some(Known::Written { txid, shipped }) => Position { txid, ..shipped.position },
+            Some(Known::Written { txid, shipped }) => EpochTxid { txid, ..shipped.at },
             known => copied(known),
         };
-        Position {
+        EpochTxid {
             epoch: self.saved.epoch.max(known.epoch),
             txid: self.saved.reserved.max(known.txid),
         }
@@ -318,13 +322,13 @@ impl Store {
 }
 
 /// The newest that a copy may hold that was one.
-fn copied(known: Option<Known>) -> Position {
+fn copied(known: Option<Known>) -> EpochTxid {
     match known {
-        Some(Known::Copied { have, next, .. }) => Position {
-            epoch: have.position.epoch.max(next.position.epoch),
-            txid: have.position.txid.max(next.position.txid),
+        Some(Known::Copied { have, next, .. }) => EpochTxid {
+            epoch: have.at.epoch.max(next.at.epoch),
+            txid: have.at.txid.max(next.at.txid),
         },
-        _ => Position::default(),
+        _ => EpochTxid::default(),
     }
 }
 

@@ -65,20 +65,20 @@ fn damaged_and_foreign_files_are_refused_and_kept() {
 #[test]
 fn a_copy_is_recognized_before_and_after_an_update() {
     let dir = tempfile::tempdir().unwrap();
-    let stamp = |txid, sum| Stamp {
-        position: Position { epoch: Epoch(2), txid: Txid(txid) },
+    let position = |txid, sum| Position {
+        at: EpochTxid { epoch: Epoch(2), txid: Txid(txid) },
         checksum: Checksum(sum),
     };
-    let (old, new) = (stamp(7, 70), stamp(9, 90));
-    let reign = Reign::new(vec![Start { epoch: Epoch(2), held: stamp(1, 10) }]).unwrap();
+    let (old, new) = (position(7, 70), position(9, 90));
+    let reign = Tenure::new(vec![EpochStart { epoch: Epoch(2), held: position(1, 10) }]).unwrap();
     open(dir.path()).unwrap().applying(sure(old), new, &reign).unwrap();
     let store = open(dir.path()).unwrap();
     for known in [old, new] {
         assert_eq!(store.find(known.checksum), sure(known));
     }
-    let unknown = Stamp { position: Position::default(), checksum: Checksum(1) };
-    assert_eq!(store.find(Checksum(1)), Found { stamp: unknown, certain: false });
-    assert_eq!(store.newest(), new.position);
+    let unknown = Position { at: EpochTxid::default(), checksum: Checksum(1) };
+    assert_eq!(store.find(Checksum(1)), Found { position: unknown, certain: false });
+    assert_eq!(store.newest(), new.at);
 }
 
 #[test]
@@ -89,13 +89,13 @@ fn two_at_once_are_refused() {
     assert!(second.to_string().contains("data_dir"), "{second}");
 }
 
-fn sure(stamp: Stamp) -> Found {
-    Found { stamp, certain: true }
+fn sure(position: Position) -> Found {
+    Found { position, certain: true }
 }
 
-fn stamp(epoch: u64, txid: u64, sum: u64) -> Stamp {
-    let position = Position { epoch: Epoch(epoch), txid: Txid(txid) };
-    Stamp { position, checksum: Checksum(1 << 63 | sum) }
+fn position(epoch: u64, txid: u64, sum: u64) -> Position {
+    let position = EpochTxid { epoch: Epoch(epoch), txid: Txid(txid) };
+    Position { at: position, checksum: Checksum(1 << 63 | sum) }
 }
 
 #[test]
@@ -116,21 +116,21 @@ fn a_promise_is_kept_and_never_taken_back() {
 #[test]
 fn what_a_reign_began_with_stays_what_it_was() {
     let dir = tempfile::tempdir().unwrap();
-    let reign = Reign::new(vec![Start { epoch: Epoch(2), held: stamp(1, 5, 5) }]).unwrap();
-    let held = stamp(2, 9, 9);
+    let reign = Tenure::new(vec![EpochStart { epoch: Epoch(2), held: position(1, 5, 5) }]).unwrap();
+    let held = position(2, 9, 9);
     open(dir.path()).unwrap().applying(sure(held), held, &reign).unwrap();
-    let mut given = Position::default();
+    let mut given = EpochTxid::default();
     for round in 0..4 {
         let mut store = open(dir.path()).unwrap();
         // Whatever it holds by now.
-        let now = stamp(2, 9 + round, 9 + round);
+        let now = position(2, 9 + round, 9 + round);
         let (began, start) = store.begin(Epoch(3), Some(now)).unwrap();
         assert_eq!((began, store.began(Epoch(3)).unwrap()), (held, held));
         assert!(round == 0 && start.txid == Txid(9) || start > given, "{start} after {given}");
-        given = Position { txid: Txid(start.txid.0 + 1), ..start };
+        given = EpochTxid { txid: Txid(start.txid.0 + 1), ..start };
         store.reserve(given.txid).unwrap();
         let starts = store.reign().unwrap().starts().to_vec();
-        assert_eq!(starts, [reign.starts()[0], Start { epoch: Epoch(3), held }]);
+        assert_eq!(starts, [reign.starts()[0], EpochStart { epoch: Epoch(3), held }]);
     }
 }
 
@@ -146,7 +146,7 @@ enum Step {
     /// The process is killed. Whether the machine crashes, too: what was not flushed is lost.
     Crash(bool),
     /// It becomes primary again, in the same epoch or (`true`) in the next.
-    Reign(bool),
+    Tenure(bool),
 }
 
 proptest! {
@@ -157,14 +157,14 @@ proptest! {
             4 => Just(Step::Number),
             3 => Just(Step::Ship),
             2 => any::<bool>().prop_map(Step::Crash),
-            1 => any::<bool>().prop_map(Step::Reign),
+            1 => any::<bool>().prop_map(Step::Tenure),
         ], 1..40),
     ) {
         let dir = tempfile::tempdir().unwrap();
         let mut store = open(dir.path()).unwrap();
         let (mut epoch, mut content) = (Epoch(1), 1_u64);
         // The present number, and the content that it was given to; none of the replica's.
-        let mut at = Some(store.begin(epoch, Some(Stamp::default())).unwrap().1);
+        let mut at = Some(store.begin(epoch, Some(Position::default())).unwrap().1);
         let (mut given, mut shipped) = (at.unwrap(), None);
         let (mut numbered, mut highest) = (content, given);
         let path = dir.path().join(record::FILE);
@@ -182,9 +182,9 @@ proptest! {
                 },
                 Step::Ship => if let Some(position) = at && given == position {
                     // A commit in between is in the image.
-                    let stamp = Stamp { position, checksum: Checksum(1 << 63 | content) };
-                    store.shipping(stamp).unwrap();
-                    shipped = Some(stamp);
+                    let position = Position { at: position, checksum: Checksum(1 << 63 | content) };
+                    store.shipping(position).unwrap();
+                    shipped = Some(position);
                 },
                 Step::Crash(machine) => {
                     drop(store);
@@ -194,8 +194,8 @@ proptest! {
                     store = open(dir.path()).unwrap();
                     let checksum = Checksum(1 << 63 | content);
                     let found = store.identify(checksum).unwrap();
-                    let position = found.stamp.position;
-                    prop_assert_eq!(found.stamp.checksum, checksum);
+                    let position = found.position.at;
+                    prop_assert_eq!(found.position.checksum, checksum);
                     prop_assert!(machine || position >= given, "{:?}: {} was given out", found, given);
                     if let Some(shipped) = shipped && found.certain && !machine {
                         prop_assert_eq!(shipped.checksum, checksum, "nobody else can know it");
@@ -207,9 +207,9 @@ proptest! {
                     (given, highest) = (position, highest.max(position));
                     at = None;
                 }
-                Step::Reign(later) if at.is_none() => {
+                Step::Tenure(later) if at.is_none() => {
                     epoch.0 += u64::from(later);
-                    let held = store.find(Checksum(1 << 63 | content)).stamp;
+                    let held = store.find(Checksum(1 << 63 | content)).position;
                     let (began, start) = store.begin(epoch, Some(held)).unwrap();
                     prop_assert!(!later || began == held);
                     prop_assert!(later || start >= highest);

@@ -11,10 +11,10 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::checksum::{Checksum, Stamp, crc64};
-use super::reign::{MAX_STARTS, Reign};
-use crate::cluster::{Epoch, Start};
-use crate::txid::{Position, Txid};
+use super::checksum::{Checksum, Position, crc64};
+use super::tenure::{MAX_STARTS, Tenure};
+use crate::cluster::{Epoch, EpochStart};
+use crate::txid::{EpochTxid, Txid};
 
 /// The version of this protocol.
 pub const VERSION: u8 = 2;
@@ -39,18 +39,18 @@ pub enum Message {
         /// [`VERSION`].
         version: u8,
         /// What its copy holds.
-        have: Stamp,
+        have: Position,
     },
     /// The primary's first: its reign, and where that began.
-    Reign(Reign),
+    Tenure(Tenure),
     /// The primary is here now; if that is the replica's checksum, then so is the replica.
-    Level(Stamp),
+    Level(Position),
     /// An update begins; as many pages follow in [`Message::Pages`].
     Update {
         /// What it applies to; `None` if it contains every page.
         base: Option<Checksum>,
         /// What the copy is afterwards.
-        stamp: Stamp,
+        position: Position,
         /// In bytes.
         page_size: u32,
         /// Pages of the database afterwards.
@@ -61,7 +61,7 @@ pub enum Message {
     /// Pages: each its number (4 bytes, big-endian) and its bytes.
     Pages(Bytes),
     /// The replica's copy holds this.
-    Applied(Stamp),
+    Applied(Position),
     /// Still here.
     Alive,
     /// The primary will not ship, and why.
@@ -128,22 +128,22 @@ fn encode(message: &Message) -> BytesMut {
             body.put_u8(*version);
             put_stamp(&mut body, have);
         }
-        Message::Reign(reign) => {
+        Message::Tenure(reign) => {
             body.put_u8(b'E');
             for start in reign.starts() {
                 body.put_u64(start.epoch.0);
                 put_stamp(&mut body, &start.held);
             }
         }
-        Message::Level(stamp) => {
+        Message::Level(position) => {
             body.put_u8(b'L');
-            put_stamp(&mut body, stamp);
+            put_stamp(&mut body, position);
         }
-        Message::Update { base, stamp, page_size, count, changed } => {
+        Message::Update { base, position, page_size, count, changed } => {
             body.put_u8(b'U');
             // No checksum is 0.
             body.put_u64(base.map_or(0, |checksum| checksum.0));
-            put_stamp(&mut body, stamp);
+            put_stamp(&mut body, position);
             body.put_u32(*page_size);
             body.put_u32(*count);
             body.put_u32(*changed);
@@ -152,9 +152,9 @@ fn encode(message: &Message) -> BytesMut {
             body.put_u8(b'P');
             body.put_slice(pages);
         }
-        Message::Applied(stamp) => {
+        Message::Applied(position) => {
             body.put_u8(b'A');
-            put_stamp(&mut body, stamp);
+            put_stamp(&mut body, position);
         }
         Message::Alive => body.put_u8(b'.'),
         Message::Refused(reason) => {
@@ -205,12 +205,12 @@ fn decode(mut body: Bytes) -> io::Result<Message> {
     }
     Ok(match kind {
         b'H' => Message::Hello { version: body.get_u8(), have: get_stamp(&mut body) },
-        b'E' => Message::Reign(get_reign(body)?),
+        b'E' => Message::Tenure(get_reign(body)?),
         b'L' => Message::Level(get_stamp(&mut body)),
         b'A' => Message::Applied(get_stamp(&mut body)),
         b'U' => Message::Update {
             base: Some(Checksum(body.get_u64())).filter(|base| base.0 != 0),
-            stamp: get_stamp(&mut body),
+            position: get_stamp(&mut body),
             page_size: body.get_u32(),
             count: body.get_u32(),
             changed: body.get_u32(),
@@ -221,23 +221,23 @@ fn decode(mut body: Bytes) -> io::Result<Message> {
     })
 }
 
-fn put_stamp(to: &mut BytesMut, stamp: &Stamp) {
-    to.put_u64(stamp.position.epoch.0);
-    to.put_u64(stamp.position.txid.0);
-    to.put_u64(stamp.checksum.0);
+fn put_stamp(to: &mut BytesMut, position: &Position) {
+    to.put_u64(position.at.epoch.0);
+    to.put_u64(position.at.txid.0);
+    to.put_u64(position.checksum.0);
 }
 
-fn get_stamp(from: &mut Bytes) -> Stamp {
-    let position = Position { epoch: Epoch(from.get_u64()), txid: Txid(from.get_u64()) };
-    Stamp { position, checksum: Checksum(from.get_u64()) }
+fn get_stamp(from: &mut Bytes) -> Position {
+    let position = EpochTxid { epoch: Epoch(from.get_u64()), txid: Txid(from.get_u64()) };
+    Position { at: position, checksum: Checksum(from.get_u64()) }
 }
 
-fn get_reign(mut from: Bytes) -> io::Result<Reign> {
+fn get_reign(mut from: Bytes) -> io::Result<Tenure> {
     let mut starts = Vec::new();
     while from.remaining() >= START {
-        starts.push(Start { epoch: Epoch(from.get_u64()), held: get_stamp(&mut from) });
+        starts.push(EpochStart { epoch: Epoch(from.get_u64()), held: get_stamp(&mut from) });
     }
-    Reign::new(starts).ok_or_else(|| bad("a reign without a beginning"))
+    Tenure::new(starts).ok_or_else(|| bad("a reign without a beginning"))
 }
 
 /// What the other side sent is not this protocol.
@@ -251,18 +251,19 @@ mod tests {
     use proptest::prelude::*;
 
     fn samples() -> Vec<Message> {
-        let position = Position { epoch: Epoch(3), txid: Txid(77) };
-        let stamp = Stamp { position, checksum: Checksum(1 << 63 | 5) };
-        let start = |epoch| Start { epoch: Epoch(epoch), held: stamp };
-        let update = |base| Message::Update { base, stamp, page_size: 4096, count: 9, changed: 2 };
+        let position = EpochTxid { epoch: Epoch(3), txid: Txid(77) };
+        let position = Position { at: position, checksum: Checksum(1 << 63 | 5) };
+        let start = |epoch| EpochStart { epoch: Epoch(epoch), held: position };
+        let update =
+            |base| Message::Update { base, position, page_size: 4096, count: 9, changed: 2 };
         vec![
-            Message::Hello { version: VERSION, have: stamp },
-            Message::Reign(Reign::new(vec![start(2), start(7)]).unwrap()),
-            Message::Level(stamp),
+            Message::Hello { version: VERSION, have: position },
+            Message::Tenure(Tenure::new(vec![start(2), start(7)]).unwrap()),
+            Message::Level(position),
             update(None),
             update(Some(Checksum(1 << 63))),
             Message::Pages(Bytes::from_static(b"pages")),
-            Message::Applied(Stamp::default()),
+            Message::Applied(Position::default()),
             Message::Alive,
             Message::Refused("too large".to_owned()),
         ]

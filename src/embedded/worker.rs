@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::checksum::{Checksum, Stamp};
+use super::checksum::{Checksum, Position};
 use super::image::Update;
 use super::posfile::PosFiles;
 use super::primary::{Primary, Shipped};
-use super::reign::Reign;
 use super::replica::Replica;
 use super::store::Store;
+use super::tenure::Tenure;
 use super::{Duty, Options, Shared, State};
 use crate::cluster::{Epoch, NodeId};
 use crate::engine::Held;
-use crate::txid::Position;
+use crate::txid::EpochTxid;
 
 /// How often the database is looked at while nobody asks, for commits made past the proxy.
 const IDLE_LOOK: Duration = Duration::from_millis(100);
@@ -28,27 +28,27 @@ pub type Reply<T> = oneshot::Sender<io::Result<T>>;
 /// What others ask of the thread.
 pub enum Command {
     /// The position now.
-    Position(Reply<Position>),
+    EpochTxid(Reply<EpochTxid>),
     /// What the copy holds now.
     Held(Reply<Held>),
     /// On the primary: its reign.
-    Reign(Reply<Reign>),
+    Tenure(Reply<Tenure>),
     /// On the primary: the database now, for replicas.
     Ship(Reply<Shipped>),
     /// On a replica: whether the primary of this reign may be followed.
-    Follow(Arc<Reign>, Reply<()>),
+    Follow(Arc<Tenure>, Reply<()>),
     /// On a replica: apply what the primary of this reign sent.
-    Apply(Arc<Update>, Arc<Reign>, Reply<Stamp>),
+    Apply(Arc<Update>, Arc<Tenure>, Reply<Position>),
     /// On a replica: this copy equals that of the primary of this reign, which is there.
-    Level(Stamp, Arc<Reign>, Reply<Stamp>),
+    Level(Position, Arc<Tenure>, Reply<Position>),
     /// Become the primary, in this epoch. Answers what the copy held before.
-    BecomePrimary(Epoch, Reply<Stamp>),
+    BecomePrimary(Epoch, Reply<Position>),
     /// Become a replica; the name is the primary's, for applications.
     BecomeReplica(Option<NodeId>, Reply<()>),
     /// Let go of every primary of an epoch before this.
     LetGo(Epoch, Reply<Held>),
     /// On the primary: keep everybody from writing.
-    Fence(Reply<Stamp>),
+    Fence(Reply<Position>),
     /// Let them write again.
     LiftFence(Reply<()>),
 }
@@ -60,7 +60,7 @@ pub struct Worker {
     pub(super) files: Option<PosFiles>,
     pub(super) copy: CopyOf,
     /// What `<db>-pos` says.
-    published: Option<Stamp>,
+    published: Option<Position>,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -106,7 +106,7 @@ impl Worker {
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             // One look serves everybody who asked before it began.
-            while let Some(Command::Position(reply)) = next {
+            while let Some(Command::EpochTxid(reply)) = next {
                 asked.push(reply);
                 next = queue.try_recv().ok();
             }
@@ -117,7 +117,7 @@ impl Worker {
         }
     }
 
-    fn answer(&mut self, asked: &mut Vec<Reply<Position>>) {
+    fn answer(&mut self, asked: &mut Vec<Reply<EpochTxid>>) {
         if asked.is_empty() {
             return;
         }
@@ -133,20 +133,22 @@ impl Worker {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Position(reply) => self.answer(&mut vec![reply]),
+            Command::EpochTxid(reply) => self.answer(&mut vec![reply]),
             Command::Held(reply) => drop(reply.send(self.held())),
-            Command::Reign(reply) => drop(reply.send(self.reign())),
+            Command::Tenure(reply) => drop(reply.send(self.reign())),
             Command::Ship(reply) => drop(reply.send(self.ship())),
             Command::Follow(reign, reply) => drop(reply.send(self.follows(&reign).map(drop))),
             Command::Apply(update, reign, reply) => {
                 drop(reply.send(self.apply(&update, &reign)));
             }
-            Command::Level(stamp, reign, reply) => drop(reply.send(self.level(stamp, &reign))),
+            Command::Level(position, reign, reply) => {
+                drop(reply.send(self.level(position, &reign)))
+            }
             Command::BecomePrimary(epoch, reply) => drop(reply.send(self.become_primary(epoch))),
             Command::BecomeReplica(primary, reply) => {
                 drop(reply.send(self.become_replica(primary.as_ref())));
             }
-            Command::LetGo(epoch, reply) => drop(reply.send(self.let_go(epoch))),
+            Command::LetGo(epoch, reply) => drop(reply.send(self.promise(epoch))),
             Command::Fence(reply) => self.fence(reply),
             Command::LiftFence(reply) => drop(reply.send(self.lift_fence())),
         }
@@ -162,13 +164,13 @@ impl Worker {
     }
 
     /// Looks at the database and publishes what it found.
-    pub(super) fn look(&mut self) -> io::Result<Position> {
+    pub(super) fn look(&mut self) -> io::Result<EpochTxid> {
         let found = match &mut self.copy {
             CopyOf::Primary(primary) => primary
                 .look(&mut self.store, &self.shared.position)
                 .map(|exists| (exists, primary.position())),
             CopyOf::Replica(replica) => {
-                replica.look(&mut self.store).map(|exists| (exists, replica.have().position))
+                replica.look(&mut self.store).map(|exists| (exists, replica.have().at))
             }
         };
         if let CopyOf::Replica(replica) = &self.copy {
@@ -191,7 +193,7 @@ impl Worker {
         match &shipped {
             Ok(shipped) => {
                 self.shared.set_refusal(None);
-                self.publish(shipped.stamp());
+                self.publish(shipped.position());
             }
             Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
                 self.shared.set_refusal(Some(error.to_string()));
@@ -202,13 +204,13 @@ impl Worker {
         shipped
     }
 
-    fn reign(&self) -> io::Result<Reign> {
+    fn reign(&self) -> io::Result<Tenure> {
         let reign = self.store.reign().filter(|_| matches!(self.copy, CopyOf::Primary(_)));
         reign.ok_or_else(|| not("the primary"))
     }
 
     /// This node's copy, if the primary of `reign` may have a say in it.
-    fn follows(&mut self, reign: &Reign) -> io::Result<(&mut Replica, &mut Store)> {
+    fn follows(&mut self, reign: &Tenure) -> io::Result<(&mut Replica, &mut Store)> {
         let floor = self.store.floor();
         if reign.epoch() < floor {
             return Err(io::Error::new(
@@ -225,7 +227,7 @@ impl Worker {
         }
     }
 
-    fn apply(&mut self, update: &Update, reign: &Reign) -> io::Result<Stamp> {
+    fn apply(&mut self, update: &Update, reign: &Tenure) -> io::Result<Position> {
         let (replica, store) = self.follows(reign)?;
         let applied = replica.apply(update, reign, store);
         if let Some(saved) = replica.saved().map(Into::into) {
@@ -242,35 +244,35 @@ impl Worker {
         Ok(have)
     }
 
-    fn level(&mut self, stamp: Stamp, reign: &Reign) -> io::Result<Stamp> {
+    fn level(&mut self, position: Position, reign: &Tenure) -> io::Result<Position> {
         let (replica, store) = self.follows(reign)?;
-        replica.level(stamp, reign, store)?;
+        replica.level(position, reign, store)?;
         self.shared.set_refusal(None);
-        self.copy_holds(stamp);
-        Ok(stamp)
+        self.copy_holds(position);
+        Ok(position)
     }
 
     /// Publishes what a replica's copy holds.
-    fn copy_holds(&mut self, have: Stamp) {
+    fn copy_holds(&mut self, have: Position) {
         // What it holds may be of a later epoch than before.
         self.publish_standing();
         let cell = &self.shared.position;
-        match have.position < cell.get() {
-            true => cell.reset(have.position),
-            false => cell.advance(have.position),
+        match have.at < cell.get() {
+            true => cell.reset(have.at),
+            false => cell.advance(have.at),
         }
         self.publish(have);
     }
 
-    fn publish(&mut self, stamp: Stamp) {
+    fn publish(&mut self, position: Position) {
         // LiteFS has no such file for a database that does not exist.
-        let nothing = stamp.position == Position::default();
-        if nothing || stamp.checksum == Checksum::default() || self.published == Some(stamp) {
+        let nothing = position.at == EpochTxid::default();
+        if nothing || position.checksum == Checksum::default() || self.published == Some(position) {
             return;
         }
         let Some(files) = &self.files else { return };
-        match files.set_position(&stamp) {
-            Ok(()) => self.published = Some(stamp),
+        match files.set_position(&position) {
+            Ok(()) => self.published = Some(position),
             Err(error) => tracing::warn!(%error, "the position cannot be published"),
         }
     }

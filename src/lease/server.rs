@@ -3,9 +3,10 @@
 //! Whoever could reach it could release our lease. LiteFS sends the password of the URL that it was
 //! given as the header `X-Consul-Token`.
 
+use parking_lot::Mutex;
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -150,12 +151,12 @@ impl LeaseServer {
         other.is_none() && given.is_some_and(|token| self.secret.is(token.as_bytes()))
     }
 
-    fn terms(&self) -> std::sync::MutexGuard<'_, Terms> {
-        self.terms.lock().unwrap_or_else(PoisonError::into_inner)
+    fn terms(&self) -> parking_lot::MutexGuard<'_, Terms> {
+        self.terms.lock()
     }
 
     fn log_stranger(&self, method: &Method, uri: &Uri, what: &str) {
-        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut logged = self.logged.lock();
         if logged.is_none_or(|at| at.elapsed() >= LOG_EVERY) {
             *logged = Some(Instant::now());
             let path = crate::yaml::shorten(uri.path());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::claim::Claim;
-use crate::cluster::{Epoch, NodeId, Start};
+use crate::cluster::{Epoch, EpochStart, NodeId};
 use crate::engine::BoxFuture;
 
 /// A connection to another node's LiteFS.
@@ -28,7 +28,7 @@ pub trait Cluster: Send + Sync + 'static {
 
     /// Where the last reigns began, as agreed upon, the newest last. Without an election: where the
     /// primary's present one did.
-    fn starts(&self) -> Arc<[Start]>;
+    fn starts(&self) -> Arc<[EpochStart]>;
 
     /// LiteFS' cluster ID, as far as this node has heard.
     fn litefs_id(&self) -> Option<String>;
@@ -67,7 +67,7 @@ pub(super) mod tests {
             false
         }
 
-        fn starts(&self) -> Arc<[Start]> {
+        fn starts(&self) -> Arc<[EpochStart]> {
             Arc::default()
         }
 

@@ -1,14 +1,15 @@
 //! [`Engine`] over LiteFS: what the election and the data plane know of it.
 //!
 //! The election decides, this carries out. LiteFS cannot be told to be something: it asks for the lease
-//! again and again, and is something once it got the answer that the [`Desk`] has for it. So every
-//! change of role is made in the same way: change what the desk says, and wait until LiteFS' events say
+//! again and again, and is something once it got the answer that the [`LeaseState`] has for it. So every
+//! change of role is made in the same way: change what the lease_state says, and wait until LiteFS' events say
 //! that it is so.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
@@ -18,10 +19,10 @@ use tokio::time::timeout;
 
 use super::api::{Api, Info};
 use super::cluster::Cluster;
-use super::desk::Desk;
 use super::events;
 use super::fence::Fence;
 use super::follow::Following;
+use super::lease_state::LeaseState;
 use super::position::{LitefsPosition, Positions};
 use super::store::Store;
 use super::supervise::{self, Spec, Supervisor};
@@ -31,7 +32,7 @@ use crate::engine::{BoxFuture, Engine, EngineState, Held};
 use crate::lease::server::LeaseServer;
 use crate::position::PositionCell;
 use crate::secret::Secret;
-use crate::txid::{Position, Stamp};
+use crate::txid::{EpochTxid, Position};
 
 /// To read a position.
 pub(super) const READING: Duration = Duration::from_secs(1);
@@ -74,7 +75,7 @@ pub struct Litefs {
     pub(super) ttl: Duration,
     pub(super) api: Api,
     pub(super) cluster: Arc<dyn Cluster>,
-    pub(super) desk: Arc<Desk>,
+    pub(super) lease_state: Arc<LeaseState>,
     pub(super) watch: Arc<Watch>,
     pub(super) positions: Positions,
     pub(super) position: Arc<PositionCell>,
@@ -87,7 +88,7 @@ pub struct Litefs {
     info: Mutex<Info>,
     level: Mutex<Level>,
     /// How far this copy is, as far as known: what is told others.
-    pub(super) told: watch::Sender<Position>,
+    pub(super) told: watch::Sender<EpochTxid>,
     /// Held for reading while an acknowledgement is sent.
     pub(super) acknowledging: RwLock<()>,
     supervisor: Option<Supervisor>,
@@ -99,7 +100,7 @@ struct Level {
     /// When it last knew that it held all that the primary held.
     at: Option<Instant>,
     /// What the primary held then, and this copy does not yet.
-    awaited: Option<(Position, Instant)>,
+    awaited: Option<(EpochTxid, Instant)>,
 }
 
 /// What this node's copy is for.
@@ -125,8 +126,8 @@ impl Litefs {
         lease: TcpListener,
     ) -> io::Result<(Arc<Self>, JoinSet<()>)> {
         let name = database_name(&options)?;
-        let desk = Arc::new(Desk::new(options.node, cluster.clone()));
-        let server = LeaseServer::new(desk.clone(), options.secret);
+        let lease_state = Arc::new(LeaseState::new(options.node, cluster.clone()));
+        let server = LeaseServer::new(lease_state.clone(), options.secret);
         let mut tasks = JoinSet::new();
         let positions = Positions::start(&options.mount, &options.db, options.fuse)?;
         let litefs = Arc::new(Self {
@@ -150,7 +151,7 @@ impl Litefs {
             ttl: options.ttl,
             supervisor: options.supervise.map(supervise::start),
             cluster,
-            desk,
+            lease_state,
         });
         tasks.spawn(server.serve(lease));
         let (api, watching) = (litefs.api, litefs.watch.clone());
@@ -180,7 +181,7 @@ impl Litefs {
     }
 
     /// The primary held this at `heard`: once our copy does, too, it was level then.
-    pub fn primary_is_at(&self, position: Position, heard: Instant) {
+    pub fn primary_is_at(&self, position: EpochTxid, heard: Instant) {
         lock(&self.level).awaited.get_or_insert((position, heard));
         self.note_level();
     }
@@ -193,13 +194,13 @@ impl Litefs {
     }
 
     /// This copy is that far.
-    pub(super) fn publish(&self, label: Position) {
+    pub(super) fn publish(&self, label: EpochTxid) {
         self.position.advance(label);
         self.tell_others();
     }
 
     /// This copy is that far, and was perhaps further in another history.
-    pub(super) fn publish_anew(&self, label: Position) {
+    pub(super) fn publish_anew(&self, label: EpochTxid) {
         self.position.reset(label);
         self.tell_others();
     }
@@ -300,7 +301,7 @@ impl Litefs {
         // What it is by now: it may have become primary since.
         let is_primary = self.watch.seen().borrow().is_primary();
         if matches!(self.duty(), Duty::Primary(_)) && !is_primary {
-            self.desk.not_primary();
+            self.lease_state.not_primary();
         }
         if !now.live {
             return;
@@ -330,10 +331,10 @@ impl Litefs {
     }
 
     /// The position of a copy with this content.
-    pub(super) fn label(&self, content: LitefsPosition) -> Position {
+    pub(super) fn label(&self, content: LitefsPosition) -> EpochTxid {
         match self.duty() {
-            Duty::Primary(epoch) => Position { epoch, txid: content.txid },
-            Duty::Replica => self.store().stamp(content).position,
+            Duty::Primary(epoch) => EpochTxid { epoch, txid: content.txid },
+            Duty::Replica => self.store().position(content).at,
         }
     }
 
@@ -343,7 +344,7 @@ impl Litefs {
         let mut overdue = 0;
         loop {
             tokio::time::sleep(tick).await;
-            let silent = self.desk.silent_for().is_some_and(|time| time > patience);
+            let silent = self.lease_state.silent_for().is_some_and(|time| time > patience);
             // Twice, so that what waited while we did not run is heard first.
             overdue = if silent { overdue + 1 } else { 0 };
             if overdue == 2 {
@@ -375,13 +376,13 @@ impl Engine for Litefs {
         &self.position
     }
 
-    fn read_position(&self) -> BoxFuture<'_, io::Result<Position>> {
+    fn read_position(&self) -> BoxFuture<'_, io::Result<EpochTxid>> {
         Box::pin(async move {
             let duty = self.duty();
             let content = self.content().await?;
             let label = self.label(content);
             if let Duty::Primary(epoch) = duty {
-                let reigns = self.duty() == duty && self.desk.reigns() == Some(epoch);
+                let reigns = self.duty() == duty && self.lease_state.reigns() == Some(epoch);
                 if !reigns || !self.watch.seen().borrow().is_primary() {
                     let why = "LiteFS is the primary no more";
                     return Err(io::Error::new(io::ErrorKind::NotConnected, why));
@@ -399,7 +400,7 @@ impl Engine for Litefs {
         }
     }
 
-    fn become_primary(&self, epoch: Epoch) -> BoxFuture<'_, io::Result<Stamp>> {
+    fn become_primary(&self, epoch: Epoch) -> BoxFuture<'_, io::Result<Position>> {
         Box::pin(self.reign(epoch))
     }
 
@@ -417,25 +418,25 @@ impl Engine for Litefs {
         })
     }
 
-    fn let_go(&self, epoch: Epoch) -> BoxFuture<'_, io::Result<Held>> {
-        Box::pin(self.let_go_before(epoch))
+    fn promise(&self, epoch: Epoch) -> BoxFuture<'_, io::Result<Held>> {
+        Box::pin(self.promise_before(epoch))
     }
 
     fn held(&self) -> BoxFuture<'_, io::Result<Held>> {
         Box::pin(async move {
             let content = self.content().await?;
-            let stamp = Stamp { position: self.label(content), checksum: content.checksum };
-            Ok(Held { stamp, empty: content.txid.0 == 0 })
+            let position = Position { at: self.label(content), checksum: content.checksum };
+            Ok(Held { position, empty: content.txid.0 == 0 })
         })
     }
 
-    fn fence(&self, limit: Duration) -> BoxFuture<'_, io::Result<Stamp>> {
+    fn fence(&self, limit: Duration) -> BoxFuture<'_, io::Result<Position>> {
         Box::pin(self.raise_fence(limit))
     }
 
     fn lift_fence(&self) -> BoxFuture<'_, io::Result<()>> {
         Box::pin(async move {
-            self.desk.not_yielding();
+            self.lease_state.not_yielding();
             match self.fence.lock().await.take() {
                 Some(fence) => fence.lift().await,
                 None => Ok(()),
@@ -477,7 +478,7 @@ impl Engine for Litefs {
                 "LiteFS is of another cluster, {own}, this one is {id}: give it an empty litefs.data"
             )),
             _ if seen.is_primary() || seen.follows().is_some() => None,
-            _ if self.desk.has_asked_within(ASKING) => None,
+            _ if self.lease_state.has_asked_within(ASKING) => None,
             _ => Some("LiteFS does not ask for its lease".to_owned()),
         }
     }
@@ -501,5 +502,5 @@ impl Engine for Litefs {
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }

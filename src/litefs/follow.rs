@@ -8,11 +8,11 @@ use super::history;
 use super::position::LitefsPosition;
 use super::tunnel::Tunnel;
 use super::watch::Seen;
-use crate::cluster::{Epoch, NodeId, Start};
+use crate::cluster::{Epoch, EpochStart, NodeId};
 use crate::diverged;
 use crate::engine::Held;
 use crate::lease::PrimaryInfo;
-use crate::txid::Stamp;
+use crate::txid::Position;
 
 /// How long LiteFS may take to let go of a primary: what it is applying has to be applied, and an open
 /// read transaction holds that up.
@@ -22,7 +22,7 @@ const LETTING_GO: Duration = Duration::from_secs(2);
 pub(super) struct Following {
     primary: NodeId,
     /// Where its reign began, if that is known.
-    start: Option<Start>,
+    start: Option<EpochStart>,
     /// What the copy held that the primary's history lacks: it is overwritten.
     diverged: Option<LitefsPosition>,
     _tunnel: Tunnel,
@@ -35,9 +35,9 @@ impl Following {
     fn reaches(&self, seen: &Seen, content: LitefsPosition) -> Option<Epoch> {
         let start = self.start?;
         let held = start.held;
-        let equal = held.position.txid == content.txid && held.checksum == content.checksum;
+        let equal = held.at.txid == content.txid && held.checksum == content.checksum;
         let connected = seen.follows() == Some(self.primary.as_str());
-        let beyond = content.txid > held.position.txid && self.diverged != Some(content);
+        let beyond = content.txid > held.at.txid && self.diverged != Some(content);
         (equal || connected && beyond).then_some(start.epoch)
     }
 }
@@ -59,7 +59,7 @@ impl Litefs {
         self.follow_nobody();
         let content = self.content().await?;
         self.store().close(content)?;
-        let have = self.store().stamp(content);
+        let have = self.store().position(content);
         let diverges = match (self.cluster.elects(), start) {
             (true, _) => history::diverges(have, &starts),
             (false, Some(start)) => history::exceeds(have, start),
@@ -76,7 +76,7 @@ impl Litefs {
         let diverged = diverges.then_some(content);
         let following = Following { primary, start, diverged, _tunnel: tunnel };
         *lock(&self.following) = Some(following);
-        self.desk.follow(Some(info));
+        self.lease_state.follow(Some(info));
         let seen = self.watch.seen().borrow().clone();
         self.adopt(&seen, content);
         self.publish(self.label(content));
@@ -85,7 +85,7 @@ impl Litefs {
 
     /// Tells LiteFS that there is no primary, and cuts it off.
     pub(super) fn follow_nobody(&self) {
-        self.desk.follow(None);
+        self.lease_state.follow(None);
         *lock(&self.following) = None;
     }
 
@@ -96,14 +96,14 @@ impl Litefs {
         }
         let reached = lock(&self.following).as_ref().and_then(|f| f.reaches(seen, content));
         let Some(epoch) = reached else { return };
-        if self.store().stamp(content).position.epoch < epoch
+        if self.store().position(content).at.epoch < epoch
             && let Err(why) = self.store().adopt(epoch)
         {
             tracing::error!(%why, "this copy cannot be said to be of its primary's history");
         }
     }
 
-    async fn keep_diverged(&self, have: Stamp) -> io::Result<()> {
+    async fn keep_diverged(&self, have: Position) -> io::Result<()> {
         let place = match diverged::place(&self.data_dir, have)? {
             Ok(place) => place,
             Err(_kept_before) => return Ok(()),
@@ -114,13 +114,13 @@ impl Litefs {
         tracing::error!(
             "this copy has transactions that the cluster's history lacks, up to {}: they were lost when \
              another node became primary. It is kept as {} and replaced",
-            have.position,
+            have.at,
             kept.display()
         );
         Ok(())
     }
 
-    pub(super) async fn let_go_before(&self, epoch: Epoch) -> io::Result<Held> {
+    pub(super) async fn promise_before(&self, epoch: Epoch) -> io::Result<Held> {
         let _turn = self.turn.lock().await;
         self.store().promise(epoch)?;
         let newer = matches!(self.duty(), Duty::Primary(own) if own >= epoch)
@@ -137,8 +137,8 @@ impl Litefs {
         // An acknowledgement that was just being sent is over, and no other begins.
         drop(self.acknowledging.write().await);
         let content = self.content().await?;
-        let stamp = Stamp { position: self.label(content), checksum: content.checksum };
-        Ok(Held { stamp, empty: content.txid.0 == 0 })
+        let position = Position { at: self.label(content), checksum: content.checksum };
+        Ok(Held { position, empty: content.txid.0 == 0 })
     }
 }
 

@@ -19,8 +19,8 @@ use tokio::io::{
 use tokio::time::timeout;
 
 use super::engine::{Duty, Litefs};
-use crate::cluster::{Epoch, Start};
-use crate::txid::Position;
+use crate::cluster::{Epoch, EpochStart};
+use crate::txid::EpochTxid;
 
 /// Whoever has nothing to say says it again this often.
 const HEARTBEAT: Duration = Duration::from_millis(500);
@@ -37,13 +37,13 @@ const MAX_LINE: u64 = 32 * 1024;
 #[derive(Debug, Serialize, Deserialize)]
 struct Hello {
     /// Where the last reigns began, its own last.
-    starts: Vec<Start>,
+    starts: Vec<EpochStart>,
 }
 
 /// What is said from then on: how far a copy is.
 #[derive(Debug, Serialize, Deserialize)]
 struct At {
-    at: Position,
+    at: EpochTxid,
 }
 
 struct Lines<S>(BufReader<ReadHalf<S>>);
@@ -85,7 +85,7 @@ impl<S: AsyncRead + AsyncWrite> Link<S> {
     /// # Errors
     ///
     /// When the other end does not say.
-    pub async fn open(stream: S) -> io::Result<(Self, Arc<[Start]>)> {
+    pub async fn open(stream: S) -> io::Result<(Self, Arc<[EpochStart]>)> {
         let (from, to) = tokio::io::split(stream);
         let mut lines = Lines(BufReader::new(from));
         let Hello { starts } = timeout(GREETING, lines.next()).await??;
@@ -134,7 +134,7 @@ impl Litefs {
     pub async fn tell<S: AsyncRead + AsyncWrite>(
         &self,
         stream: S,
-        applied: impl Fn(Position),
+        applied: impl Fn(EpochTxid),
     ) -> io::Result<()> {
         let (from, mut to) = tokio::io::split(stream);
         let mut lines = Lines(BufReader::new(from));

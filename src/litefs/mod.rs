@@ -6,8 +6,8 @@
 //!
 //! | module | subject |
 //! | --- | --- |
-//! | [`engine`], [`reign`], [`follow`] | [`crate::engine::Engine`] over the parts below: its roles and how they change |
-//! | [`desk`], [`cluster`] | what its lease says; the cluster behind that |
+//! | [`engine`], [`tenure`], [`follow`] | [`crate::engine::Engine`] over the parts below: its roles and how they change |
+//! | [`lease_state`], [`cluster`] | what its lease says; the cluster behind that |
 //! | [`store`], [`history`] | what is remembered across restarts; whether a copy has something of its own |
 //! | [`watch`], [`events`], [`position`], [`api`] | what it is seen to be; what it tells, and answers |
 //! | [`fence`], [`hold`] | keeping writers out while it changes its role |
@@ -18,22 +18,22 @@
 
 pub mod api;
 pub mod cluster;
-pub mod desk;
 pub mod engine;
 pub mod events;
 pub mod fence;
 mod follow;
 pub mod history;
 pub mod hold;
+pub mod lease_state;
 pub mod link;
 pub mod mount;
 pub mod output;
 pub mod position;
 pub mod preflight;
-mod reign;
 pub mod render;
 pub mod store;
 pub mod supervise;
+mod tenure;
 pub mod tunnel;
 pub mod version;
 pub mod watch;

@@ -1,6 +1,7 @@
 //! LiteFS' output in our log: with its level, and without the secret of the lease's URL.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -22,11 +23,11 @@ pub struct LastError(Arc<Mutex<Option<String>>>);
 impl LastError {
     /// Takes it.
     pub fn take(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.0.lock().take()
     }
 
     fn note(&self, line: &str) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(line.to_owned());
+        *self.0.lock() = Some(line.to_owned());
     }
 }
 

@@ -11,7 +11,7 @@ use super::position::LitefsPosition;
 use crate::cluster::Epoch;
 use crate::embedded::record::{self, sealed, unsealed};
 use crate::files;
-use crate::txid::{Position, Stamp};
+use crate::txid::{EpochTxid, Position};
 
 /// The file's name in `data_dir`.
 pub const FILE: &str = "litefs.state";
@@ -36,16 +36,16 @@ struct Saved {
     /// No primary of an epoch before this is listened to.
     promised: Epoch,
     /// This node's last reign, until another's history is followed.
-    reign: Option<Reign>,
+    reign: Option<Tenure>,
 }
 
 /// A reign of this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Reign {
+struct Tenure {
     epoch: Epoch,
     /// What the copy held when it began, in terms of the history before.
-    held: Stamp,
+    held: Position,
 }
 
 impl Store {
@@ -95,7 +95,7 @@ impl Store {
     /// # Errors
     ///
     /// When the epoch is over, or it cannot be written; then it was not begun.
-    pub fn begin(&mut self, epoch: Epoch, content: LitefsPosition) -> io::Result<Stamp> {
+    pub fn begin(&mut self, epoch: Epoch, content: LitefsPosition) -> io::Result<Position> {
         if epoch < self.floor() {
             let what =
                 format!("epoch {} is known: this node cannot reign in {epoch}", self.floor());
@@ -104,8 +104,8 @@ impl Store {
         if let Some(reign) = self.saved.reign.filter(|reign| reign.epoch == epoch) {
             return Ok(reign.held);
         }
-        let held = self.stamp(content);
-        self.save(Saved { reign: Some(Reign { epoch, held }), ..self.saved.clone() })?;
+        let held = self.position(content);
+        self.save(Saved { reign: Some(Tenure { epoch, held }), ..self.saved.clone() })?;
         Ok(held)
     }
 
@@ -125,20 +125,20 @@ impl Store {
     ///
     /// When it cannot be written.
     pub fn close(&mut self, content: LitefsPosition) -> io::Result<()> {
-        let epoch = self.stamp(content).position.epoch;
+        let epoch = self.position(content).at.epoch;
         self.save(Saved { epoch, reign: None, ..self.saved.clone() })
     }
 
     /// What a copy with this content holds. One on which this node reigned without ever writing it is
     /// still of the history before: whether that reign was opened is for others to know.
-    pub fn stamp(&self, content: LitefsPosition) -> Stamp {
+    pub fn position(&self, content: LitefsPosition) -> Position {
         let epoch = match self.saved.reign {
-            Some(Reign { held, .. }) if is_same(held, content) => held.position.epoch,
-            Some(Reign { epoch, .. }) => epoch,
+            Some(Tenure { held, .. }) if is_same(held, content) => held.at.epoch,
+            Some(Tenure { epoch, .. }) => epoch,
             None => self.saved.epoch,
         };
-        let position = Position { epoch, txid: content.txid };
-        Stamp { position, checksum: content.checksum }
+        let position = EpochTxid { epoch, txid: content.txid };
+        Position { at: position, checksum: content.checksum }
     }
 
     fn save(&mut self, saved: Saved) -> io::Result<()> {
@@ -155,8 +155,8 @@ impl Store {
 const REMEDY: &str = "it is kept as it is. Give this node an empty data_dir and an empty litefs.data, \
                       and it gets a new copy from the primary";
 
-fn is_same(held: Stamp, content: LitefsPosition) -> bool {
-    held.position.txid == content.txid && held.checksum == content.checksum
+fn is_same(held: Position, content: LitefsPosition) -> bool {
+    held.at.txid == content.txid && held.checksum == content.checksum
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
@@ -190,7 +190,7 @@ mod tests {
     }
 
     fn epoch(store: &Store, txid: u64) -> u64 {
-        store.stamp(content(txid)).position.epoch.0
+        store.position(content(txid)).at.epoch.0
     }
 
     #[test]
@@ -200,7 +200,7 @@ mod tests {
         assert_eq!(epoch(&store, 5), 0);
         store.promise(Epoch(3)).unwrap();
         let held = store.begin(Epoch(3), content(5)).unwrap();
-        assert_eq!((held.position.epoch, held.position.txid), (Epoch(0), Txid(5)));
+        assert_eq!((held.at.epoch, held.at.txid), (Epoch(0), Txid(5)));
         let mut store = open(dir.path());
         assert_eq!(store.begin(Epoch(3), content(9)).unwrap(), held, "the same reign");
         assert!(store.begin(Epoch(2), content(9)).is_err());

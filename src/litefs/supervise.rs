@@ -4,8 +4,9 @@
 //! One task owns it; others hold a [`Supervisor`]. Unlike an application it is prepared for before each
 //! start ([`preflight`]), has ended well by exit code 99, and leaves a dead mount when it is killed.
 
+use parking_lot::Mutex;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -89,8 +90,9 @@ pub fn start(spec: Spec) -> Supervisor {
     let (kill, kills) = watch::channel(0);
     let (mount, mounted) = watch::channel(false);
     let last_error = LastError::default();
-    let keeper = Keeper { spec, publish, mount, orders, kills, last_error, backoff: BACKOFF };
-    tokio::spawn(keeper.run());
+    let keep_alive =
+        KeepAlive { spec, publish, mount, orders, kills, last_error, backoff: BACKOFF };
+    tokio::spawn(keep_alive.run());
     Supervisor { state, order, kill, mounted }
 }
 
@@ -120,7 +122,7 @@ impl Supervisor {
     }
 }
 
-struct Keeper {
+struct KeepAlive {
     spec: Spec,
     publish: watch::Sender<State>,
     mount: watch::Sender<bool>,
@@ -130,7 +132,7 @@ struct Keeper {
     backoff: Backoff,
 }
 
-impl Keeper {
+impl KeepAlive {
     async fn run(mut self) {
         let version = tokio::select! {
             version = check_version(&self.spec) => version,
@@ -320,7 +322,7 @@ async fn check_version(spec: &Spec) -> Result<(), String> {
     let printed = Arc::new(Mutex::new(String::new()));
     let to = printed.clone();
     let print = move |_: &str, _: &str, line: &str| {
-        let mut text = to.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut text = to.lock();
         if text.is_empty() {
             line.clone_into(&mut text);
         }
@@ -329,7 +331,7 @@ async fn check_version(spec: &Spec) -> Result<(), String> {
     launch.command = vec![launch.command[0].clone(), "version".to_owned()];
     (launch.log, launch.guard) = (print.into(), None);
     hook::run(&launch, VERSION).await.map_err(|why| why.to_string())?;
-    let printed = printed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let printed = printed.lock().clone();
     match version::judge(&printed) {
         Verdict::Good => tracing::info!("LiteFS: {printed}"),
         Verdict::Unknown(why) => tracing::warn!("LiteFS: {why}"),

@@ -103,7 +103,7 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
 mod tests {
     use super::*;
     use crate::claim::Claim;
-    use crate::cluster::{Epoch, Start};
+    use crate::cluster::{Epoch, EpochStart};
     use crate::engine::BoxFuture;
     use crate::litefs::cluster::Stream;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -120,7 +120,7 @@ mod tests {
             true
         }
 
-        fn starts(&self) -> Arc<[Start]> {
+        fn starts(&self) -> Arc<[EpochStart]> {
             Arc::default()
         }
 

@@ -1,10 +1,11 @@
 //! What LiteFS' engine asks of the cluster: of the election, or of a primary that is always the same.
 
+use parking_lot::Mutex;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use crate::claim::Claim;
-use crate::cluster::{Epoch, NodeId, Start};
+use crate::cluster::{Epoch, EpochStart, NodeId};
 use crate::config::{self, Config};
 use crate::election::Election;
 use crate::election::table::Command;
@@ -19,7 +20,7 @@ pub struct Around {
     /// There while it runs, if there is one.
     election: Mutex<Option<Election>>,
     /// As the primary has told; it knows before the table here does.
-    starts: Mutex<Arc<[Start]>>,
+    starts: Mutex<Arc<[EpochStart]>>,
     /// LiteFS' cluster ID, where nobody agrees upon it: each LiteFS keeps its own on disk.
     id: Mutex<Option<String>>,
 }
@@ -38,28 +39,28 @@ impl Around {
 
     /// The election runs.
     pub fn join(&self, election: Election) {
-        *self.election.lock().unwrap_or_else(PoisonError::into_inner) = Some(election);
+        *self.election.lock() = Some(election);
     }
 
     /// The node stops: the election holds the engine, which holds this.
     pub fn leave(&self) {
-        self.election.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.election.lock().take();
     }
 
     fn election(&self) -> Option<Election> {
-        self.election.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.election.lock().clone()
     }
 
     /// A primary has told where the reigns began, its own last.
-    pub fn heard(&self, starts: Arc<[Start]>) {
-        let mut known = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn heard(&self, starts: Arc<[EpochStart]>) {
+        let mut known = self.starts.lock();
         if newest(&starts) >= newest(&known) {
             *known = starts;
         }
     }
 }
 
-fn newest(starts: &[Start]) -> Epoch {
+fn newest(starts: &[EpochStart]) -> Epoch {
     starts.last().map(|start| start.epoch).unwrap_or_default()
 }
 
@@ -79,10 +80,11 @@ impl Cluster for Around {
         self.elects
     }
 
-    fn starts(&self) -> Arc<[Start]> {
-        let told = self.starts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    fn starts(&self) -> Arc<[EpochStart]> {
+        let told = self.starts.lock().clone();
         let Some(election) = self.election() else { return told };
-        let mut agreed: Vec<Start> = election.table().borrow().starts.iter().copied().collect();
+        let mut agreed: Vec<EpochStart> =
+            election.table().borrow().starts.iter().copied().collect();
         // A primary knows of its own before its table does.
         let own = election.own().borrow().start;
         agreed.extend(own.filter(|start| start.epoch > newest(&agreed)));
@@ -92,7 +94,7 @@ impl Cluster for Around {
     fn litefs_id(&self) -> Option<String> {
         match self.election() {
             Some(election) => election.table().borrow().litefs_id.clone(),
-            None => self.id.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            None => self.id.lock().clone(),
         }
     }
 
@@ -102,7 +104,7 @@ impl Cluster for Around {
                 Some(election) => election.agree(Command::SetLitefsId { id }).await,
                 None if self.elects => Err("the election does not run yet".to_owned()),
                 None => {
-                    *self.id.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
+                    *self.id.lock() = Some(id);
                     Ok(())
                 }
             }

@@ -28,13 +28,13 @@ use crate::election::view::{self, Known};
 use crate::election::{Election, PATIENCE};
 use crate::engine::{BoxFuture, Engine};
 use crate::peer::gossip::Peers;
-use crate::peer::seldom::Seldom;
 use crate::peer::{self, Credentials, Dialer};
-use crate::process::guard::{Deadline, Leash};
+use crate::process::guard::{Deadline, SharedDeadline};
 use crate::process::health::AppHealth;
 use crate::proxy::PeerDoor;
 use crate::proxy::writes::Writes;
 use crate::telemetry::events::Events;
+use crate::telemetry::log_throttle::LogThrottle;
 use crate::telemetry::metrics::Metrics;
 
 /// How often the view is made anew when nothing is known to have changed: contact is lost without a
@@ -65,7 +65,7 @@ pub struct Surroundings {
     /// `on_promote` and the like.
     pub hooks: Hooks,
     /// Of the guards.
-    pub leash: Leash,
+    pub leash: SharedDeadline,
 }
 
 impl Ground for Surroundings {
@@ -267,7 +267,7 @@ impl Part {
 
     /// Hands over, if this node is the primary and another can be; and has another voter lead Raft.
     pub async fn resign(&self, patience: Duration) {
-        if self.election.own().borrow().reigning
+        if self.election.own().borrow().holding
             && let Err(why) = self.election.resign(patience).await
         {
             tracing::warn!(%why, "this primary stops without a successor");
@@ -316,7 +316,7 @@ async fn follow(
     kept: Kept,
     dialer: Arc<Dialer>,
 ) {
-    let log = Seldom::new();
+    let log = LogThrottle::new();
     loop {
         let now = source.borrow_and_update().clone();
         let follows = async {
@@ -341,7 +341,7 @@ async fn watch_engine(election: Election, engine: Arc<dyn Engine>) {
         let epoch = engine.lost().await;
         election.is_over(epoch);
         // An error means that the election is gone.
-        if own.wait_for(|own| own.epoch > epoch || !own.reigning).await.is_err() {
+        if own.wait_for(|own| own.epoch > epoch || !own.holding).await.is_err() {
             return;
         }
         // The engine is told to be a replica's as the last thing of a reign.
@@ -403,7 +403,7 @@ impl Publisher {
         }
     }
 
-    fn publish(&mut self, table: &Table, own: &crate::election::reign::Own) {
+    fn publish(&mut self, table: &Table, own: &crate::election::tenure::Own) {
         let peers = self.heard.borrow_and_update().clone();
         let known = Known {
             node: &self.node,
@@ -415,7 +415,7 @@ impl Publisher {
         };
         let before = self.view.borrow().clone();
         let now = view::view(&known, Some(&before), SystemTime::now());
-        let source = view::source(&known).filter(|_| !own.reigning);
+        let source = view::source(&known).filter(|_| !own.holding);
         if let Some(epoch) = view::split_brain(&known).filter(|epoch| self.split != Some(*epoch)) {
             self.split = Some(epoch);
             self.metrics.node().split_brain.inc();

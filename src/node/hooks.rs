@@ -14,7 +14,7 @@ use crate::cluster::{ClusterView, Epoch, NodeId};
 use crate::config::{Config, Election};
 use crate::engine::BoxFuture;
 use crate::process::app;
-use crate::process::guard::{Guard, Leash};
+use crate::process::guard::{Guard, SharedDeadline};
 use crate::process::hook;
 use crate::process::spawn::Launch;
 use crate::telemetry::events::Events;
@@ -121,7 +121,7 @@ impl Hooks {
         };
         let later = |hook| Arc::new(Later { hook, state: watch::Sender::default() });
         // The others run when a claim has ended or is about to, and must not die with it.
-        let leash = Leash::default();
+        let leash = SharedDeadline::default();
         let for_life = guard.clone().map(|guard| Guard { leash, ..guard });
         let elected = config.cluster.election == Election::Raft;
         let on_promote = if elected { ON_PROMOTE_IF_ELECTED } else { ON_PROMOTE };

@@ -1,10 +1,11 @@
 //! This node's copy of the database, and how it is replicated: by the embedded engine, or by LiteFS.
 
+use parking_lot::Mutex;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -14,7 +15,7 @@ use tokio::time::sleep;
 use super::around::Around;
 use super::peers::Protocol;
 use crate::acks::Acks;
-use crate::cluster::{Epoch, NodeId, Start};
+use crate::cluster::{Epoch, EpochStart, NodeId};
 use crate::config::{Config, EngineKind};
 use crate::election::Election;
 use crate::embedded::{self, Duty, Embedded};
@@ -24,11 +25,11 @@ use crate::litefs::engine::{Litefs, Options};
 use crate::litefs::link::Link;
 use crate::litefs::supervise::Spec;
 use crate::litefs::{render, tunnel};
-use crate::peer::seldom::Seldom;
 use crate::peer::{self, Dialer, Limits, Stream};
 use crate::process::guard::{Guard, THIS_PROGRAM};
 use crate::secret::Secret;
-use crate::txid::{Position, Stamp};
+use crate::telemetry::log_throttle::LogThrottle;
+use crate::txid::{EpochTxid, Position};
 
 /// A replica needs one connection; the others are those it gave up.
 const LINKS: Limits = Limits { per_peer: 4, total: 256 };
@@ -139,7 +140,7 @@ impl Kept {
                     let (embedded, acks) = (embedded.clone(), acks.clone());
                     tokio::spawn(async move {
                         let replica = incoming.node;
-                        let applied = |stamp: Stamp| acks.heard(&replica, stamp.position);
+                        let applied = |position: Position| acks.heard(&replica, position.at);
                         if let Err(why) = embedded.serve(incoming.stream, applied).await {
                             tracing::debug!(%replica, %why, "a replica is no longer served");
                         }
@@ -153,7 +154,7 @@ impl Kept {
                     let (litefs, acks) = (litefs.clone(), acks.clone());
                     tokio::spawn(async move {
                         let replica = incoming.node;
-                        let applied = |at: Position| acks.heard(&replica, at);
+                        let applied = |at: EpochTxid| acks.heard(&replica, at);
                         if let Err(why) = litefs.tell(incoming.stream, applied).await {
                             tracing::debug!(%replica, %why, "a replica is no longer heard");
                         }
@@ -177,7 +178,7 @@ impl Kept {
         dialer: &Dialer,
         primary: &NodeId,
         epoch: Epoch,
-        log: &Seldom<String>,
+        log: &LogThrottle<String>,
     ) {
         let followed = match self {
             Self::Embedded(embedded) => follow_embedded(embedded, dialer, primary).await,
@@ -227,7 +228,7 @@ impl Kept {
         let epoch = epoch.max(Epoch(kept.reigned.load(Ordering::Relaxed)));
         let held = kept.litefs.become_primary(epoch).await?;
         kept.reigned.store(epoch.0, Ordering::Relaxed);
-        kept.around.heard([Start { epoch, held }].into());
+        kept.around.heard([EpochStart { epoch, held }].into());
         Ok(())
     }
 
@@ -239,7 +240,7 @@ impl Kept {
                 kept.around.leave();
                 kept.litefs.stop().await;
                 let mut tasks = {
-                    let mut tasks = kept.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut tasks = kept.tasks.lock();
                     std::mem::take(&mut *tasks)
                 };
                 tasks.shutdown().await;

@@ -25,13 +25,13 @@ use crate::embedded::Duty;
 use crate::engine::Engine;
 use crate::process::app;
 use crate::process::child::{self, ChildHandle};
-use crate::process::guard::{Guard, Leash};
+use crate::process::guard::{Guard, SharedDeadline};
 use crate::process::health;
 use crate::proxy::DataPlane;
 use crate::proxy::acceptor::{BACKLOG, Slots};
 use crate::proxy::ack::Acknowledging;
 use crate::proxy::hold::Holds;
-use crate::proxy::suspects::Suspects;
+use crate::proxy::misclassified_reads::MisclassifiedReads;
 use crate::proxy::worker::Shared;
 use crate::proxy::writes::Writes;
 use crate::rules::RuleSet;
@@ -42,13 +42,13 @@ use crate::yaml::Problem;
 
 mod around;
 mod certificates;
-mod chronicle;
 mod edge;
 mod elected;
+mod event_recorder;
 mod hooks;
 mod kept;
-mod nothing;
-mod part;
+mod membership;
+mod null_engine;
 mod peers;
 mod primary_file;
 pub mod refusals;
@@ -56,13 +56,13 @@ mod status;
 mod steering;
 
 use certificates::{Certificates, watch_expiry};
-use chronicle::Chronicle;
 use edge::EdgeCertificates;
 use elected::{Means, Surroundings};
+use event_recorder::EventRecorder;
 use hooks::Hooks;
 use kept::Kept;
-use nothing::Nothing;
-use part::Beginning;
+use membership::Beginning;
+use null_engine::NullEngine;
 
 /// The epoch of a node on its own: its reign never ends.
 const SINGLE_EPOCH: Epoch = Epoch(1);
@@ -346,7 +346,7 @@ impl Control {
         let view = beginning.view();
         let role = view.borrow().role;
         // Without an election nobody can take this node's place: it may write for as long as it lives.
-        let leash = Leash::default();
+        let leash = SharedDeadline::default();
         let guard = tuning.guard.map(|program| Guard { program, leash: leash.clone() });
         let kept = match proxy {
             Some(_) => Some(Kept::start(
@@ -368,7 +368,7 @@ impl Control {
         };
         let engine: Arc<dyn Engine> = match &kept {
             Some(kept) => kept.engine(),
-            None => Arc::new(Nothing::default()),
+            None => Arc::new(NullEngine::default()),
         };
 
         let (checker, health) = health::channel();
@@ -385,7 +385,7 @@ impl Control {
             let epoch = beginning.epoch().unwrap_or(SINGLE_EPOCH);
             acks.begin(epoch, vec![peers::electorate(&config)]);
         }
-        let suspects = Arc::new(Suspects::new(events.clone()));
+        let suspects = Arc::new(MisclassifiedReads::new(events.clone()));
         let shared = Arc::new(Shared {
             config: config.proxy.clone(),
             node: config.node.as_str().into(),
@@ -431,14 +431,14 @@ impl Control {
         let mut tasks = JoinSet::new();
         if data.is_some() {
             tasks.spawn(check);
-            let chronicle = Chronicle {
+            let event_recorder = EventRecorder {
                 events: events.clone(),
                 metrics: metrics.clone(),
                 app: status.app.clone(),
                 health: health.clone(),
                 engine: engine.clone(),
             };
-            tasks.spawn(chronicle.run());
+            tasks.spawn(event_recorder.run());
         }
         tasks.spawn(hooks.clone().run());
         if config.data_dir != config.litefs.mount {
@@ -527,7 +527,7 @@ impl Running {
             None => None,
         };
         if let Some(elected) = &self.elected {
-            // Nothing writes any more: others need not wait until the lease expires.
+            // NullEngine writes any more: others need not wait until the lease expires.
             deadline.phase("lease", elected.abdicate()).await;
         }
         // `on_demote`, if this node was the primary.

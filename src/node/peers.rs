@@ -18,11 +18,11 @@ use crate::config::Config;
 use crate::engine::Engine;
 use crate::fixed::{Fixed, Setup};
 use crate::peer::gossip::{self, Gossip, Peers, Report};
-use crate::peer::seldom::Seldom;
 use crate::peer::{self, Credentials, Dialer, Limits, Listener, Times};
 use crate::process::health::AppHealth;
 use crate::proxy::PeerDoor;
-use crate::txid::{Position, Txid};
+use crate::telemetry::log_throttle::LogThrottle;
+use crate::txid::{EpochTxid, Txid};
 
 /// Connections that carry forwarded requests.
 const HTTP_LIMITS: Limits = Limits { per_peer: 2048, total: 8192 };
@@ -193,7 +193,7 @@ impl Beginning {
         let protocols = data_protocols(&kept, &acks, door);
         let mut tasks = peering.open(config, members, protocols, told).await?;
         tasks.spawn(fixed.run());
-        let reign = Reign { acks, electorate: electorate(config), epoch };
+        let reign = Tenure { acks, electorate: electorate(config), epoch };
         tasks.spawn(follow(view, kept.clone(), dialer, reign));
         if epoch != Epoch(0) {
             tasks.spawn(async move {
@@ -234,8 +234,8 @@ pub async fn reign_for_good(
 async fn tell(report: watch::Sender<Report>, told: Told, mut draining: watch::Receiver<bool>) {
     let Told { view, engine, health } = told;
     let position = engine.position().clone();
-    let moves = |from: Position| {
-        let next = Position { txid: Txid(from.txid.0.saturating_add(1)), ..from };
+    let moves = |from: EpochTxid| {
+        let next = EpochTxid { txid: Txid(from.txid.0.saturating_add(1)), ..from };
         let position = &position;
         async move {
             sleep(REPORT_MOVES_EVERY).await;
@@ -290,13 +290,13 @@ pub fn electorate(config: &Config) -> Electorate {
 }
 
 /// This node's reign, as those who acknowledge its writes know it.
-struct Reign {
+struct Tenure {
     acks: Arc<Acks>,
     electorate: Electorate,
     epoch: Epoch,
 }
 
-impl Reign {
+impl Tenure {
     /// Before the engine gives its first image in `epoch`, so that no acknowledgement is missed.
     fn begin(&mut self, epoch: Epoch) {
         if epoch != self.epoch {
@@ -311,9 +311,9 @@ async fn follow(
     mut view: watch::Receiver<ClusterView>,
     kept: Kept,
     dialer: Arc<Dialer>,
-    mut reign: Reign,
+    mut reign: Tenure,
 ) {
-    let log = Seldom::new();
+    let log = LogThrottle::new();
     loop {
         let now = view.borrow_and_update().clone();
         let follows = async {

@@ -12,7 +12,7 @@ use crate::engine::Engine;
 use crate::peer::gossip::{Peers, Report};
 use crate::process::child::{ChildHandle, ChildState};
 use crate::process::health::AppHealth;
-use crate::proxy::suspects::Suspects;
+use crate::proxy::misclassified_reads::MisclassifiedReads;
 use crate::status::{AppStatus, Member, PrimaryStatus, RaftStatus, Status, StatusSource, VERSION};
 
 /// Every member, and what it is until it says so itself.
@@ -37,7 +37,7 @@ pub struct Parts {
     /// The application's process, if it is ours.
     pub app: Option<watch::Receiver<ChildState>>,
     /// Reads that seem to have written.
-    pub suspects: Arc<Suspects>,
+    pub suspects: Arc<MisclassifiedReads>,
 }
 
 impl Parts {

@@ -1,10 +1,11 @@
 //! The listening end: greets, checks who it is, and hands the connection to the protocol's handler.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -16,10 +17,10 @@ use tracing::{debug, warn};
 
 use super::greeting::{self, Hello, Refusal};
 use super::secure::{Accepted, Credentials};
-use super::seldom::Seldom;
 use super::{Stream, Times};
 use crate::cluster::NodeId;
 use crate::net;
+use crate::telemetry::log_throttle::LogThrottle;
 
 /// Connections that may be in their greeting at once; one more is closed without a word. A handshake
 /// of TLS takes this thread some 0.3 ms: a crowd of strangers keeps it from everything else, such as
@@ -76,7 +77,7 @@ struct Desk {
     credentials: Option<Arc<Credentials>>,
     times: Times,
     protocols: HashMap<&'static str, Arc<Protocol>>,
-    log: Seldom<(std::net::IpAddr, Refusal)>,
+    log: LogThrottle<(std::net::IpAddr, Refusal)>,
 }
 
 struct Protocol {
@@ -98,7 +99,7 @@ impl Listener {
         times: Times,
     ) -> io::Result<Self> {
         let socket = TcpListener::bind(at).await?;
-        let (protocols, log) = (HashMap::new(), Seldom::new());
+        let (protocols, log) = (HashMap::new(), LogThrottle::new());
         let desk = Desk { own, members, credentials: None, times, protocols, log };
         Ok(Self { socket, desk })
     }
@@ -128,7 +129,7 @@ impl Listener {
         let desk = Arc::new(self.desk);
         let places = Arc::new(Semaphore::new(MAX_GREETINGS));
         let mut greetings = JoinSet::new();
-        let log = Seldom::new();
+        let log = LogThrottle::new();
         loop {
             // Nothing here waits for a peer: each is greeted in a task of its own.
             tokio::select! {
@@ -350,7 +351,7 @@ impl fmt::Debug for Slot {
 }
 
 impl Protocol {
-    fn open(&self) -> std::sync::MutexGuard<'_, HashMap<NodeId, usize>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    fn open(&self) -> parking_lot::MutexGuard<'_, HashMap<NodeId, usize>> {
+        self.open.lock()
     }
 }

@@ -17,7 +17,6 @@ pub mod gossip;
 mod greeting;
 pub mod listener;
 mod secure;
-pub(crate) mod seldom;
 mod stream;
 
 #[cfg(test)]

@@ -6,8 +6,9 @@
 //! means: a host name proves nothing here. Nothing is resumed, so that each connection is checked
 //! against the certificates that are in force.
 
+use parking_lot::RwLock;
 use std::io;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor};
@@ -70,12 +71,12 @@ impl Credentials {
     /// As [`Credentials::new`]; the old ones then stay.
     pub fn replace(&self, identity: &Identity) -> Result<(), Error> {
         let configs = Arc::new(Configs::new(identity)?);
-        *self.configs.write().unwrap_or_else(PoisonError::into_inner) = configs;
+        *self.configs.write() = configs;
         Ok(())
     }
 
     fn configs(&self) -> Arc<Configs> {
-        self.configs.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.configs.read().clone()
     }
 
     /// The listening end's part, for one of these protocols. The caller bounds the time; rustls bounds

@@ -10,7 +10,7 @@ use super::problem::{Kind, Problem};
 use crate::acks::Acks;
 use crate::config::Ack;
 use crate::telemetry::metrics::NodeMetrics;
-use crate::txid::Position;
+use crate::txid::EpochTxid;
 
 /// `cluster.ack`, and who tells what the replicas hold.
 pub struct Acknowledging {
@@ -34,7 +34,7 @@ impl Acknowledging {
     pub async fn wait(
         &self,
         level: Ack,
-        position: Position,
+        position: EpochTxid,
         metrics: &NodeMetrics,
     ) -> Result<Option<HeaderValue>, Problem> {
         let began = Instant::now();
@@ -71,7 +71,7 @@ mod tests {
     use crate::telemetry::metrics::Metrics;
     use crate::txid::Txid;
 
-    const WRITE: Position = Position { epoch: Epoch(2), txid: Txid(7) };
+    const WRITE: EpochTxid = EpochTxid { epoch: Epoch(2), txid: Txid(7) };
 
     fn node(name: &str) -> NodeId {
         name.parse().unwrap()

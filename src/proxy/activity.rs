@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::noted::Clock;
+use super::observed_io::Clock;
 
 /// No moment.
 const UNKNOWN: u64 = u64::MAX;

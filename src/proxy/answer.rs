@@ -12,12 +12,12 @@ use tokio::time::Instant;
 
 use super::access::Logged;
 use super::body::Answer;
+use super::claim_watch;
 use super::client::Client;
 use super::exchange::{Call, ClientResponse, Exchange};
 use super::forward;
 use super::headers;
 use super::problem::{Kind, Problem};
-use super::reign;
 use super::route::{self, Route};
 use super::token;
 use super::tunnel::{self, Tied};
@@ -26,7 +26,7 @@ use crate::cluster::{ClusterView, Epoch};
 use crate::config::{Access, Ack, Consistency};
 use crate::rules::Class;
 use crate::telemetry::metrics::{ReadWait, Replay, WorkerMetrics};
-use crate::txid::{Position, Token};
+use crate::txid::{EpochTxid, Token};
 
 const FLY_REPLAY: HeaderName = HeaderName::from_static("fly-replay");
 const LITEPILOT_REPLAY: HeaderName = HeaderName::from_static("litepilot-replay");
@@ -170,14 +170,14 @@ impl Outcome<'_> {
     }
 
     /// Waits for the acknowledgements that were asked for, and says what came of it.
-    async fn wait_for_acks(&self, position: Position) -> Result<Option<HeaderValue>, Problem> {
+    async fn wait_for_acks(&self, position: EpochTxid) -> Result<Option<HeaderValue>, Problem> {
         if self.call.ack == Ack::Primary {
             return Ok(None);
         }
         let shared = &self.exchange.worker.shared;
         let heard = tokio::select! {
             heard = shared.ack.wait(self.call.ack, position, shared.metrics.node()) => heard,
-            () = reign::over(shared.view.clone(), self.view) => return Err(deposed()),
+            () = claim_watch::over(shared.view.clone(), self.view) => return Err(deposed()),
         };
         // Time has passed, and the claim may have with it.
         if self.still_reigns() { heard } else { Err(deposed()) }
@@ -199,7 +199,7 @@ impl Outcome<'_> {
 
     /// Whether a failover lost what the client's token stands for, and a copy at `position` follows
     /// a reign that began without it. Until it does so, the loss is not this node's to tell.
-    fn is_lost(&self, position: Position) -> bool {
+    fn is_lost(&self, position: EpochTxid) -> bool {
         self.call.ask.token.is_some_and(|token| {
             position.epoch > token.epoch && self.exchange.worker.seen().view.lost(token)
         })

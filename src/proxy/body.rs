@@ -15,19 +15,19 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::alarm::Alarm;
+use super::lazy_timer::LazyTimer;
 use super::upstream;
 
 /// Gives each wait for the next piece of a body a limit of its own.
 struct PieceTimer {
     limit: Duration,
-    alarm: Alarm,
+    alarm: LazyTimer,
     waiting_since: Option<Instant>,
 }
 
 impl PieceTimer {
     fn new(limit: Duration) -> Self {
-        Self { limit, alarm: Alarm::default(), waiting_since: None }
+        Self { limit, alarm: LazyTimer::default(), waiting_since: None }
     }
 
     fn arrived(&mut self) {

@@ -20,14 +20,14 @@ use tokio::time::{Instant, timeout};
 
 use super::acceptor::Slot;
 use super::activity::{Activity, Limits, Phase};
-use super::alarm::Alarm;
 use super::client_io::ClientIo;
 use super::exchange::{self, Served};
 use super::headers::{ClientHeaders, Found, Trust};
+use super::lazy_timer::LazyTimer;
 use super::problem::{Kind, Problem};
 use super::receive;
 use super::secure;
-use super::upstream::Lines;
+use super::upstream::RawHeaders;
 use super::worker::Worker;
 use crate::config;
 use crate::peer;
@@ -92,7 +92,7 @@ impl Client {
     }
 
     /// Says who the client is, beside what is left of its own words in a request.
-    pub fn describe(&self, request: &mut HeaderMap, found: Found, lines: &mut Lines) {
+    pub fn describe(&self, request: &mut HeaderMap, found: Found, lines: &mut RawHeaders) {
         if let Some(headers) = &self.headers {
             headers.describe(request, found, lines);
         }
@@ -212,7 +212,7 @@ where
     S::ResBody: Body + 'static,
     <S::ResBody as Body>::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let mut alarm = Alarm::default();
+    let mut alarm = LazyTimer::default();
     let mut finishing = false;
     let mut presence = None;
     poll_fn(|cx| {

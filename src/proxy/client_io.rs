@@ -10,12 +10,12 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::activity::Activity;
-use super::noted::Noted;
+use super::observed_io::ObservedIo;
 use super::problem::{Kind, Problem};
 
 /// Wraps a client's socket.
 pub struct ClientIo<T> {
-    inner: Noted<T, Arc<Activity>>,
+    inner: ObservedIo<T, Arc<Activity>>,
     node: Arc<str>,
     /// Our answer, being written in the place of hyper's.
     refusal: Option<Bytes>,
@@ -24,7 +24,7 @@ pub struct ClientIo<T> {
 impl<T> ClientIo<T> {
     /// `node` is named in answers.
     pub fn new(inner: T, activity: Arc<Activity>, node: Arc<str>) -> Self {
-        Self { inner: Noted { socket: inner, clock: activity }, node, refusal: None }
+        Self { inner: ObservedIo { socket: inner, clock: activity }, node, refusal: None }
     }
 
     /// The socket.

@@ -11,11 +11,11 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout_at};
 
 use super::answer::{Outcome, ReplayRequest};
+use super::claim_watch;
 use super::exchange::{Call, ClientResponse, Exchange};
 use super::forward::{FLY_REPLAY_SRC, Forwarded, Refusal};
 use super::hold::Place;
 use super::problem::{Kind, Problem};
-use super::reign;
 use super::route::{self, Decision, Route};
 use super::upstream::{Body, Failure, Request, Sending};
 use super::worker::Seen;
@@ -51,15 +51,15 @@ impl Delivery<'_> {
         let seen = self.exchange.worker.seen();
         let takes_writes = seen.view.takes_writes();
         match self.decide(&seen.view, takes_writes) {
-            Decision::Here => return self.here(request, &seen, takes_writes).await,
+            Decision::Local => return self.here(request, &seen, takes_writes).await,
             Decision::ToPrimary => {
                 if let Some(primary) = &seen.view.primary {
                     return Box::pin(self.at_primary(request, &seen.view, primary)).await;
                 }
             }
-            Decision::HereAfter(token) => Box::pin(self.wait_for_token(token)).await,
-            Decision::HereOnceRenewed => Box::pin(self.wait_for_renewal(&seen.view)).await?,
-            Decision::Hold => Box::pin(self.hold_for_primary(&seen.view)).await?,
+            Decision::LocalAfterPosition(token) => Box::pin(self.wait_for_token(token)).await,
+            Decision::LocalAfterRenewal => Box::pin(self.wait_for_renewal(&seen.view)).await?,
+            Decision::WaitForPrimary => Box::pin(self.hold_for_primary(&seen.view)).await?,
         }
         Ok(Attempt::Again)
     }
@@ -68,10 +68,12 @@ impl Delivery<'_> {
         let position = self.exchange.worker.shared.engine.position().get();
         let decision = route::decide(&self.call.ask, view, takes_writes, position);
         match decision {
-            Decision::HereAfter(_) if self.call.insist => route::to_primary(view),
-            Decision::HereOnceRenewed if self.call.sure => Decision::Here,
+            Decision::LocalAfterPosition(_) if self.call.local_exhausted => route::to_primary(view),
+            Decision::LocalAfterRenewal if self.call.claim_confirmed => Decision::Local,
             // Its application is down; the primary's is better than none.
-            Decision::Here if self.call.insist && self.is_elsewhere(view) => Decision::ToPrimary,
+            Decision::Local if self.call.local_exhausted && self.is_elsewhere(view) => {
+                Decision::ToPrimary
+            }
             decision => decision,
         }
     }
@@ -122,7 +124,7 @@ impl Delivery<'_> {
             }
             Err(Failure::Unreached(why)) if exchange.class != Class::Passthrough => {
                 drop(under_way);
-                self.call.insist = true;
+                self.call.local_exhausted = true;
                 if !self.is_elsewhere(&seen.view) {
                     Box::pin(self.hold_for_app(&why, &seen.view)).await?;
                 }
@@ -166,7 +168,7 @@ impl Delivery<'_> {
         let answered = tokio::select! {
             biased;
             answered = origin.send(request, sending) => answered,
-            () = reign::superseded(views, primary.epoch) => return unanswered(request, sending),
+            () = claim_watch::superseded(views, primary.epoch) => return unanswered(request, sending),
         };
         match answered {
             Ok(response) => self.peer_answered(response, request, view).await,
@@ -234,7 +236,7 @@ impl Delivery<'_> {
 
     /// Waits here until this node has reached the client's token, or `read_wait` has passed.
     async fn wait_for_token(&mut self, token: Token) {
-        self.call.insist = true;
+        self.call.local_exhausted = true;
         let worker = &self.exchange.worker;
         let outcome = match worker.shared.holds.take(Class::Read) {
             None => ReadWait::Full,
@@ -254,8 +256,8 @@ impl Delivery<'_> {
     async fn wait_for_renewal(&mut self, view: &ClusterView) -> Result<(), Problem> {
         let _place = self.take_place()?;
         let _held = self.exchange.count_held();
-        let renewed = timeout_at(self.call.give_up, reign::renewed(&view.claim)).await;
-        self.call.sure = renewed.map_err(|_| no_quorum())?;
+        let renewed = timeout_at(self.call.give_up, claim_watch::renewed(&view.claim)).await;
+        self.call.claim_confirmed = renewed.map_err(|_| no_quorum())?;
         Ok(())
     }
 

@@ -22,13 +22,13 @@ use super::client::Client;
 use super::delivery::{Attempt, Delivery, FIRST_PAUSE};
 use super::headers;
 use super::health;
+use super::misclassified_reads::Watch;
 use super::problem::{Kind, Problem};
 use super::request::{self, Upgrade};
 use super::route::{Ask, Route};
-use super::suspects::Watch;
 use super::token::{self, Carried};
 use super::trace;
-use super::upstream::{Failure, Lines, Request, Sending};
+use super::upstream::{Failure, RawHeaders, Request, Sending};
 use super::worker::Worker;
 use super::writes::UnderWay;
 use crate::cluster::ClusterView;
@@ -77,9 +77,9 @@ pub struct Call {
     pub(super) read_wait: Duration,
     pub(super) give_up: Instant,
     /// This node had its time to reach the token, or its application is down.
-    pub(super) insist: bool,
+    pub(super) local_exhausted: bool,
     /// This node was known to be the primary after the request had come.
-    pub(super) sure: bool,
+    pub(super) claim_confirmed: bool,
 }
 
 /// What hyper is given: every request gets an answer.
@@ -146,7 +146,7 @@ impl Exchange {
         let speaks_to_us = headers::speak_to_us(&head.headers);
         let hops = if speaks_to_us { hops(&head.headers)? } else { 0 };
         let (mut call, carried) = self.call(head, upgrade, speaks_to_us)?;
-        let mut lines = Lines::with_capacity(LINES);
+        let mut lines = RawHeaders::with_capacity(LINES);
         lines.add(&headers::HOPS, &next_hop(hops));
         let request = self.outgoing(head, &mut call, carried, lines);
         Ok(Begun::Accepted(request, call))
@@ -189,7 +189,7 @@ impl Exchange {
         head: &mut Parts,
         call: &mut Call,
         carried: Carried,
-        mut lines: Lines,
+        mut lines: RawHeaders,
     ) -> Box<Request> {
         let mut fields = mem::take(&mut head.headers);
         let found = headers::clean(&mut fields, self.client.trust());
@@ -239,8 +239,8 @@ impl Exchange {
             method: head.method.clone(),
             read_wait: verdict.read_wait.unwrap_or(config.read_wait),
             give_up: self.started + verdict.write_hold.unwrap_or(config.write_hold),
-            insist: false,
-            sure: false,
+            local_exhausted: false,
+            claim_confirmed: false,
         };
         Ok((Box::new(call), carried))
     }

@@ -10,11 +10,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use super::token;
-use super::upstream::Lines;
+use super::upstream::RawHeaders;
 use crate::cluster::{ClusterView, Epoch};
 use crate::config::{Ack, Consistency};
 use crate::rules::Class;
-use crate::txid::{Position, Token, Txid};
+use crate::txid::{EpochTxid, Token, Txid};
 
 /// Carries a [`Forwarded`], from the entry to the primary.
 pub const FORWARDED: HeaderName = HeaderName::from_static("litepilot-forwarded");
@@ -45,8 +45,8 @@ pub struct Forwarded {
 
 impl Forwarded {
     /// As a field of a request.
-    pub fn to_lines(&self) -> Rc<Lines> {
-        let mut lines = Lines::default();
+    pub fn to_lines(&self) -> Rc<RawHeaders> {
+        let mut lines = RawHeaders::default();
         if let Some(value) = self.value() {
             lines.add(&FORWARDED, &value);
         }
@@ -125,7 +125,7 @@ pub fn accept(
 pub fn token_of(headers: &HeaderMap) -> Option<Token> {
     let txid = Txid::from_hex(headers.get(token::TXID_HEADER)?.as_bytes()).ok()?;
     let epoch = headers.get(token::EPOCH_HEADER)?.to_str().ok()?.parse().ok()?;
-    Some(Position { epoch: Epoch(epoch), txid })
+    Some(EpochTxid { epoch: Epoch(epoch), txid })
 }
 
 #[cfg(test)]
@@ -137,7 +137,7 @@ mod tests {
             epoch: Epoch(epoch),
             class: Class::Write,
             consistency: Consistency::Monotonic,
-            token: Some(Position { epoch: Epoch(2), txid: Txid(7) }),
+            token: Some(EpochTxid { epoch: Epoch(2), txid: Txid(7) }),
             malformed: false,
             ack: Ack::Majority,
         }

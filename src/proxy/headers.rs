@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use http::header::{CONNECTION, HOST, HeaderName, TE};
 use http::{HeaderMap, HeaderValue};
 
-use super::upstream::Lines;
+use super::upstream::RawHeaders;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -253,7 +253,7 @@ impl ClientHeaders {
 
     /// Says what the application is to believe of the client, beside what is left of its own words
     /// in a cleaned request.
-    pub fn describe(&self, request: &mut HeaderMap, found: Found, lines: &mut Lines) {
+    pub fn describe(&self, request: &mut HeaderMap, found: Found, lines: &mut RawHeaders) {
         let host = request.get(HOST);
         if host.is_none() {
             lines.add(&HOST, &self.host);
@@ -331,7 +331,7 @@ mod tests {
     /// What an application sees of a request with these fields.
     fn seen(trust: Trust, fields: &[(&str, &str)]) -> HeaderMap {
         let mut fields = headers(fields);
-        let mut lines = Lines::default();
+        let mut lines = RawHeaders::default();
         let found = clean(&mut fields, trust);
         if trust != Trust::Peer {
             client(trust).describe(&mut fields, found, &mut lines);

@@ -21,12 +21,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
-use super::alarm::Alarm;
 use super::answer::Finish;
 use super::body::Answer;
 use super::client::{self, Client};
 use super::exchange::{self, Exchange};
-use super::noted::Noted;
+use super::lazy_timer::LazyTimer;
+use super::observed_io::ObservedIo;
 use super::problem::{Kind, Problem};
 use super::streams::{Paced, Spawner, Streams};
 use super::worker::Worker;
@@ -58,10 +58,10 @@ where
 {
     let client = Rc::new(client);
     let streams = Streams::new(client::limits(&worker.shared.config));
-    let io = TokioIo::new(Noted { socket: stream, clock: streams.clone() });
+    let io = TokioIo::new(ObservedIo { socket: stream, clock: streams.clone() });
     let service = service_fn(|request| answer(worker.clone(), client.clone(), request));
     let mut connection = pin!(builder(&streams).serve_connection(io, service));
-    let mut alarm = Alarm::default();
+    let mut alarm = LazyTimer::default();
     let mut leaving: Option<Instant> = None;
     let mut presence = None;
     poll_fn(|cx| {

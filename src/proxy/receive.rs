@@ -9,14 +9,14 @@ use hyper::upgrade::OnUpgrade;
 
 use super::answer::{Outcome, ReplayRequest};
 use super::body::Outgoing;
+use super::claim_watch;
 use super::client::Client;
 use super::exchange::{Call, ClientResponse, Exchange, Served};
 use super::forward::{self, Forwarded, Refusal};
 use super::problem::{Kind, Problem};
-use super::reign;
 use super::route::{self, Ask, Route};
 use super::token::Carried;
-use super::upstream::{Failure, Lines, Sending};
+use super::upstream::{Failure, RawHeaders, Sending};
 use super::worker::Worker;
 use crate::rules::Class;
 
@@ -55,7 +55,9 @@ impl Exchange {
         self.route = Route::Local;
         let mut call = self.call_of(forwarded, head.extensions.remove::<OnUpgrade>());
         call.method = head.method.clone();
-        if route::is_doubtful(&call.ask, &seen.view) && !reign::renewed(&seen.view.claim).await {
+        if route::is_doubtful(&call.ask, &seen.view)
+            && !claim_watch::renewed(&seen.view.claim).await
+        {
             return Err(Stop::Refused(Refusal::NotPrimary));
         }
         let body = if head.headers.contains_key(EXPECT) {
@@ -68,7 +70,8 @@ impl Exchange {
         if is_write && under_way.is_none() {
             return Err(Stop::Refused(Refusal::NotPrimary));
         }
-        let mut request = self.outgoing(&mut head, &mut call, Carried::default(), Lines::default());
+        let mut request =
+            self.outgoing(&mut head, &mut call, Carried::default(), RawHeaders::default());
         request.set_body(body);
         request.tell(seen.told.clone());
         self.watch(&mut call, &request, takes_writes);
@@ -108,8 +111,8 @@ impl Exchange {
             method: http::Method::GET,
             read_wait: self.worker.shared.config.read_wait,
             give_up: self.started,
-            insist: false,
-            sure: false,
+            local_exhausted: false,
+            claim_confirmed: false,
         }
     }
 }

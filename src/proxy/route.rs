@@ -3,7 +3,7 @@
 use crate::cluster::{ClusterView, Epoch};
 use crate::config::Consistency;
 use crate::rules::Class;
-use crate::txid::{Position, Token, Txid};
+use crate::txid::{EpochTxid, Token, Txid};
 
 /// Where the answer came from, as `Litepilot-Route` and the metrics name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -60,32 +60,32 @@ pub struct Ask {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// To this node's application.
-    Here,
+    Local,
     /// Likewise, once this node has reached the token; after `read_wait` to the primary.
-    HereAfter(Token),
+    LocalAfterPosition(Token),
     /// Likewise, once this primary's claim has been renewed.
-    HereOnceRenewed,
+    LocalAfterRenewal,
     /// To the primary's application.
     ToPrimary,
     /// Nowhere until there is a primary.
-    Hold,
+    WaitForPrimary,
 }
 
 /// Decides from the class of a request, the view of the cluster, whether this node takes writes at this
 /// moment, and its position.
-pub fn decide(ask: &Ask, view: &ClusterView, takes_writes: bool, position: Position) -> Decision {
+pub fn decide(ask: &Ask, view: &ClusterView, takes_writes: bool, position: EpochTxid) -> Decision {
     match ask.class {
-        Class::Passthrough => Decision::Here,
-        _ if takes_writes && is_doubtful(ask, view) => Decision::HereOnceRenewed,
-        _ if takes_writes => Decision::Here,
+        Class::Passthrough => Decision::Local,
+        _ if takes_writes && is_doubtful(ask, view) => Decision::LocalAfterRenewal,
+        _ if takes_writes => Decision::Local,
         Class::Write => to_primary(view),
         Class::Read => match needed(ask, view, position) {
             None => to_primary(view),
-            Some(needed) if needed <= position => Decision::Here,
+            Some(needed) if needed <= position => Decision::Local,
             Some(needed) => {
                 let near = needed.txid.0 <= position.txid.0.saturating_add(FAR_AHEAD);
                 if near || view.primary.is_none() {
-                    Decision::HereAfter(needed)
+                    Decision::LocalAfterPosition(needed)
                 } else {
                     to_primary(view)
                 }
@@ -107,10 +107,10 @@ pub fn is_doubtful(ask: &Ask, view: &ClusterView) -> bool {
 ///
 /// With a token a copy has to follow the newest reign too: what it holds of an older one may be what
 /// the next began without.
-pub fn needed(ask: &Ask, view: &ClusterView, position: Position) -> Option<Position> {
+pub fn needed(ask: &Ask, view: &ClusterView, position: EpochTxid) -> Option<EpochTxid> {
     match (ask.consistency, ask.token) {
         (Consistency::Strong, _) => None,
-        (Consistency::Eventual, _) | (_, None) => Some(Position::default()),
+        (Consistency::Eventual, _) | (_, None) => Some(EpochTxid::default()),
         (_, Some(token)) if token.epoch == Epoch(0) => Some(with_epoch(token, position)),
         // What this copy's reign began without has to be told, and is not known here yet.
         (_, Some(token))
@@ -118,7 +118,9 @@ pub fn needed(ask: &Ask, view: &ClusterView, position: Position) -> Option<Posit
         {
             None
         }
-        (_, Some(token)) => Some(token.max(Position { epoch: view.newest_epoch(), txid: Txid(0) })),
+        (_, Some(token)) => {
+            Some(token.max(EpochTxid { epoch: view.newest_epoch(), txid: Txid(0) }))
+        }
     }
 }
 
@@ -127,12 +129,12 @@ pub fn to_primary(view: &ClusterView) -> Decision {
     match &view.primary {
         Some(primary) if primary.node != view.node => Decision::ToPrimary,
         // Either there is none, or we are it and may not take writes yet.
-        _ => Decision::Hold,
+        _ => Decision::WaitForPrimary,
     }
 }
 
 /// A client that keeps only LiteFS' own cookie means this node's epoch.
-pub fn with_epoch(mut token: Token, position: Position) -> Token {
+pub fn with_epoch(mut token: Token, position: EpochTxid) -> Token {
     if token.epoch == Epoch(0) {
         token.epoch = position.epoch;
     }
@@ -143,8 +145,8 @@ pub fn with_epoch(mut token: Token, position: Position) -> Token {
 mod tests {
     use super::*;
     use crate::claim::Claim;
-    use crate::cluster::{NodeId, Primary, Role, Start};
-    use crate::txid::Stamp;
+    use crate::cluster::{EpochStart, NodeId, Primary, Role};
+    use crate::txid::Position;
     use std::time::SystemTime;
 
     fn node(name: &str) -> NodeId {
@@ -168,15 +170,15 @@ mod tests {
         }
     }
 
-    fn at(epoch: u64, txid: u64) -> Position {
-        Position { epoch: Epoch(epoch), txid: Txid(txid) }
+    fn at(epoch: u64, txid: u64) -> EpochTxid {
+        EpochTxid { epoch: Epoch(epoch), txid: Txid(txid) }
     }
 
     fn ask(class: Class, consistency: Consistency, token: Option<Token>) -> Ask {
         Ask { class, consistency, token }
     }
 
-    const HERE: Position = Position { epoch: Epoch(3), txid: Txid(100) };
+    const HERE: EpochTxid = EpochTxid { epoch: Epoch(3), txid: Txid(100) };
 
     #[test]
     fn a_primary_serves_everything_itself_and_never_waits() {
@@ -186,7 +188,7 @@ mod tests {
                 [Consistency::Eventual, Consistency::ReadYourWrites, Consistency::Strong]
             {
                 let ask = ask(class, consistency, Some(at(9, 9)));
-                assert_eq!(decide(&ask, &view, true, HERE), Decision::Here);
+                assert_eq!(decide(&ask, &view, true, HERE), Decision::Local);
             }
         }
     }
@@ -199,12 +201,12 @@ mod tests {
             decide(&ask(class, Consistency::ReadYourWrites, Some(token)), &view, true, HERE)
         };
         for class in [Class::Read, Class::Write] {
-            assert_eq!(decide(class, at(4, 1)), Decision::HereOnceRenewed);
-            assert_eq!(decide(class, at(3, 999)), Decision::Here);
+            assert_eq!(decide(class, at(4, 1)), Decision::LocalAfterRenewal);
+            assert_eq!(decide(class, at(3, 999)), Decision::Local);
         }
-        assert_eq!(decide(Class::Passthrough, at(4, 1)), Decision::Here);
+        assert_eq!(decide(Class::Passthrough, at(4, 1)), Decision::Local);
         let eventual = ask(Class::Read, Consistency::Eventual, Some(at(4, 1)));
-        assert_eq!(super::decide(&eventual, &view, true, HERE), Decision::Here);
+        assert_eq!(super::decide(&eventual, &view, true, HERE), Decision::Local);
     }
 
     #[test]
@@ -212,8 +214,8 @@ mod tests {
         let write = ask(Class::Write, Consistency::Eventual, None);
         let decide = |primary| decide(&write, &replica(primary), false, HERE);
         assert_eq!(decide(Some("other")), Decision::ToPrimary);
-        assert_eq!(decide(None), Decision::Hold);
-        assert_eq!(decide(Some("me")), Decision::Hold, "not writable yet");
+        assert_eq!(decide(None), Decision::WaitForPrimary);
+        assert_eq!(decide(Some("me")), Decision::WaitForPrimary, "not writable yet");
     }
 
     #[test]
@@ -222,12 +224,15 @@ mod tests {
         let view = ClusterView::single(node("me"), Epoch(3));
         let lapsed =
             |class, consistency, token| decide(&ask(class, consistency, token), &view, false, HERE);
-        assert_eq!(lapsed(Class::Write, Eventual, None), Decision::Hold);
-        assert_eq!(lapsed(Class::Read, Strong, Some(at(3, 1))), Decision::Hold);
-        assert_eq!(lapsed(Class::Read, Monotonic, Some(at(3, 10_101))), Decision::Hold);
+        assert_eq!(lapsed(Class::Write, Eventual, None), Decision::WaitForPrimary);
+        assert_eq!(lapsed(Class::Read, Strong, Some(at(3, 1))), Decision::WaitForPrimary);
+        assert_eq!(lapsed(Class::Read, Monotonic, Some(at(3, 10_101))), Decision::WaitForPrimary);
         let ahead = at(3, 101);
-        assert_eq!(lapsed(Class::Read, Monotonic, Some(ahead)), Decision::HereAfter(ahead));
-        assert_eq!(lapsed(Class::Read, ReadYourWrites, None), Decision::Here);
+        assert_eq!(
+            lapsed(Class::Read, Monotonic, Some(ahead)),
+            Decision::LocalAfterPosition(ahead)
+        );
+        assert_eq!(lapsed(Class::Read, ReadYourWrites, None), Decision::Local);
     }
 
     #[test]
@@ -236,7 +241,7 @@ mod tests {
         for view in [
             replica(Some("other")),
             ClusterView {
-                starts: [Start { epoch: Epoch(3), held: Stamp::default() }].into(),
+                starts: [EpochStart { epoch: Epoch(3), held: Position::default() }].into(),
                 ..replica(None)
             },
         ] {
@@ -244,16 +249,16 @@ mod tests {
                 let ask = ask(Class::Read, Consistency::ReadYourWrites, token);
                 decide(&ask, &view, false, behind)
             };
-            assert_eq!(read(Some(at(2, 1))), Decision::HereAfter(at(3, 0)));
-            assert_eq!(read(Some(at(3, 2))), Decision::HereAfter(at(3, 2)));
-            assert_eq!(read(Some(at(0, 1))), Decision::Here, "LiteFS' own cookie");
-            assert_eq!(read(None), Decision::Here);
+            assert_eq!(read(Some(at(2, 1))), Decision::LocalAfterPosition(at(3, 0)));
+            assert_eq!(read(Some(at(3, 2))), Decision::LocalAfterPosition(at(3, 2)));
+            assert_eq!(read(Some(at(0, 1))), Decision::Local, "LiteFS' own cookie");
+            assert_eq!(read(None), Decision::Local);
         }
     }
 
     #[test]
     fn a_copy_whose_reign_is_known_by_word_of_mouth_only_serves_no_older_tokens() {
-        let start = Start { epoch: Epoch(3), held: Stamp::default() };
+        let start = EpochStart { epoch: Epoch(3), held: Position::default() };
         let (told, nobody) = (replica(Some("other")), replica(None));
         let agreed = ClusterView { starts: [start].into(), ..replica(None) };
         let read = |token, view: &ClusterView| {
@@ -261,33 +266,36 @@ mod tests {
             decide(&ask, view, false, at(3, 10))
         };
         assert_eq!(read(at(2, 5), &told), Decision::ToPrimary);
-        assert_eq!(read(at(2, 5), &nobody), Decision::Hold);
-        assert_eq!(read(at(3, 5), &told), Decision::Here);
-        assert_eq!(read(at(2, 5), &agreed), Decision::Here);
+        assert_eq!(read(at(2, 5), &nobody), Decision::WaitForPrimary);
+        assert_eq!(read(at(3, 5), &told), Decision::Local);
+        assert_eq!(read(at(2, 5), &agreed), Decision::Local);
     }
 
     #[test]
     fn a_read_goes_by_its_token() {
         use Consistency::*;
-        let start = Start { epoch: Epoch(3), held: Stamp::default() };
+        let start = EpochStart { epoch: Epoch(3), held: Position::default() };
         let other = ClusterView { starts: [start].into(), ..replica(Some("other")) };
         let read =
             |consistency, token| decide(&ask(Class::Read, consistency, token), &other, false, HERE);
-        assert_eq!(read(ReadYourWrites, None), Decision::Here);
-        assert_eq!(read(ReadYourWrites, Some(at(3, 100))), Decision::Here);
-        assert_eq!(read(ReadYourWrites, Some(at(2, 999))), Decision::Here, "of an earlier epoch");
-        assert_eq!(read(Monotonic, Some(at(3, 101))), Decision::HereAfter(at(3, 101)));
-        assert_eq!(read(ReadYourWrites, Some(at(4, 1))), Decision::HereAfter(at(4, 1)));
+        assert_eq!(read(ReadYourWrites, None), Decision::Local);
+        assert_eq!(read(ReadYourWrites, Some(at(3, 100))), Decision::Local);
+        assert_eq!(read(ReadYourWrites, Some(at(2, 999))), Decision::Local, "of an earlier epoch");
+        assert_eq!(read(Monotonic, Some(at(3, 101))), Decision::LocalAfterPosition(at(3, 101)));
+        assert_eq!(read(ReadYourWrites, Some(at(4, 1))), Decision::LocalAfterPosition(at(4, 1)));
         assert_eq!(read(ReadYourWrites, Some(at(3, 10_101))), Decision::ToPrimary);
-        assert_eq!(read(Eventual, Some(at(3, 101))), Decision::Here);
+        assert_eq!(read(Eventual, Some(at(3, 101))), Decision::Local);
         assert_eq!(read(Strong, None), Decision::ToPrimary);
-        assert_eq!(read(ReadYourWrites, Some(at(0, 99))), Decision::Here, "LiteFS' own cookie");
-        assert_eq!(read(ReadYourWrites, Some(at(0, 101))), Decision::HereAfter(at(3, 101)));
+        assert_eq!(read(ReadYourWrites, Some(at(0, 99))), Decision::Local, "LiteFS' own cookie");
+        assert_eq!(
+            read(ReadYourWrites, Some(at(0, 101))),
+            Decision::LocalAfterPosition(at(3, 101))
+        );
     }
 
     #[test]
     fn passthrough_goes_here_whatever_happens() {
         let ask = ask(Class::Passthrough, Consistency::Strong, Some(at(9, 9)));
-        assert_eq!(decide(&ask, &replica(None), false, HERE), Decision::Here);
+        assert_eq!(decide(&ask, &replica(None), false, HERE), Decision::Local);
     }
 }

@@ -13,8 +13,8 @@ use hyper::rt::Executor;
 use tokio::time::Instant;
 
 use super::activity::Limits;
-use super::alarm::Alarm;
-use super::noted::Clock;
+use super::lazy_timer::LazyTimer;
+use super::observed_io::Clock;
 
 /// Bytes of a response that are handed over at once: as much as a client has to take within
 /// `body_timeout`, and as much as waits in memory for it.
@@ -156,7 +156,7 @@ impl<F: Future<Output = ()> + 'static> Executor<F> for Spawner {
         let limit = self.0.limits.piece;
         tokio::task::spawn_local(STREAM.scope(open.pace.clone(), async move {
             let mut stream = pin!(stream);
-            let mut alarm = Alarm::default();
+            let mut alarm = LazyTimer::default();
             poll_fn(|cx| {
                 if stream.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(());

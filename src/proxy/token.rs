@@ -6,10 +6,10 @@ use http::header::{CACHE_CONTROL, COOKIE, HeaderName, SET_COOKIE};
 use http::{HeaderMap, HeaderValue};
 use memchr::memchr_iter;
 
-use super::upstream::Lines;
+use super::upstream::RawHeaders;
 use crate::cluster::Epoch;
 use crate::config;
-use crate::txid::{Position, Token, Txid};
+use crate::txid::{EpochTxid, Token, Txid};
 
 /// LiteFS' own cookie name.
 const TXID_COOKIE: &[u8] = b"__txid";
@@ -61,7 +61,7 @@ impl Carried {
         let epoch = epoch.map_or(Some(0), decimal);
         match (Txid::from_hex(txid), epoch) {
             (Ok(txid), Some(epoch)) => {
-                self.token = self.token.max(Some(Position { epoch: Epoch(epoch), txid }));
+                self.token = self.token.max(Some(EpochTxid { epoch: Epoch(epoch), txid }));
             }
             _ => self.malformed = true,
         }
@@ -70,7 +70,7 @@ impl Carried {
     /// Takes the cookies off a request that holds a token, and adds those that the application may
     /// see; they stay byte for byte. Tokens in headers go with [the others of
     /// ours](super::headers::clean).
-    pub fn strip(&self, headers: &mut HeaderMap, lines: &mut Lines) {
+    pub fn strip(&self, headers: &mut HeaderMap, lines: &mut RawHeaders) {
         if !self.in_cookie {
             return;
         }
@@ -198,13 +198,13 @@ mod tests {
 
     /// What is left of the cookies that are taken off.
     fn left(found: Carried, headers: &mut HeaderMap) -> String {
-        let mut lines = Lines::default();
+        let mut lines = RawHeaders::default();
         found.strip(headers, &mut lines);
         String::from_utf8(lines.as_bytes().to_vec()).unwrap()
     }
 
     fn at(epoch: u64, txid: u64) -> Option<Token> {
-        Some(Position { epoch: Epoch(epoch), txid: Txid(txid) })
+        Some(EpochTxid { epoch: Epoch(epoch), txid: Txid(txid) })
     }
 
     #[test]

@@ -7,8 +7,8 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::copy_bidirectional;
 
+use super::claim_watch;
 use super::client::Client;
-use super::reign;
 use super::upstream::Tunnel;
 use super::worker::Worker;
 use crate::cluster::Epoch;
@@ -44,8 +44,8 @@ pub fn spawn(
         let over = async {
             match tied {
                 Tied::Freely => std::future::pending().await,
-                Tied::ToClaim(epoch) => reign::closed(views, epoch).await,
-                Tied::ToReign(epoch) => reign::superseded(views, epoch).await,
+                Tied::ToClaim(epoch) => claim_watch::closed(views, epoch).await,
+                Tied::ToReign(epoch) => claim_watch::superseded(views, epoch).await,
             }
         };
         tokio::select! {

@@ -19,10 +19,10 @@ use super::acceptor::Slots;
 use super::ack::Acknowledging;
 use super::headers;
 use super::hold::Holds;
-use super::suspects::{self, Suspects};
+use super::misclassified_reads::{self, MisclassifiedReads};
 use super::token;
 use super::trace;
-use super::upstream::{Dial, Limits, Lines, Origin, PrimaryDial};
+use super::upstream::{Dial, Limits, Origin, PrimaryDial, RawHeaders};
 use super::writes::Writes;
 use crate::cluster::{ClusterView, NodeId};
 use crate::config;
@@ -66,7 +66,7 @@ pub struct Shared {
     /// What clients are shown, if they speak TLS.
     pub tls: Option<watch::Receiver<Arc<ServerConfig>>>,
     /// Reads that seem to have written.
-    pub suspects: Arc<Suspects>,
+    pub suspects: Arc<MisclassifiedReads>,
     /// Set once, when the node begins to stop.
     pub draining: watch::Receiver<bool>,
 }
@@ -105,7 +105,7 @@ pub struct Seen {
     /// The view.
     pub view: ClusterView,
     /// That, in fields of a request.
-    pub told: Rc<Lines>,
+    pub told: Rc<RawHeaders>,
 }
 
 impl Worker {
@@ -118,7 +118,7 @@ impl Worker {
             peers: RefCell::default(),
             cookies: token::Setter::new(&config.cookie),
             numbers: trace::Numbers::default(),
-            looks: Cell::new(suspects::LOOKS),
+            looks: Cell::new(misclassified_reads::LOOKS),
             node: name_header(&shared.node),
             rules: Latest::new(shared.rules.clone(), Arc::clone),
             tls: shared.tls.clone().map(|tls| Latest::new(tls, Arc::clone)),
@@ -192,7 +192,7 @@ impl Worker {
                 let stops = timeout(EVERY, draining.wait_for(|draining| *draining)).await;
                 self.draining.set(stops.is_ok());
             }
-            self.looks.set(suspects::LOOKS);
+            self.looks.set(misclassified_reads::LOOKS);
             self.app.sweep();
             self.peers.borrow().values().for_each(|peer| peer.sweep());
             let impatient = self.is_draining() || full.load(Relaxed);
@@ -227,7 +227,7 @@ impl Drop for Presence {
 
 impl Seen {
     fn new(view: &ClusterView) -> Rc<Self> {
-        let mut told = Lines::default();
+        let mut told = RawHeaders::default();
         told.add(&headers::ROLE, &HeaderValue::from_static(view.role.as_str()));
         if let Some(primary) = &view.primary {
             told.add(&headers::PRIMARY, &name_header(primary.node.as_str()));

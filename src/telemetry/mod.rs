@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod events;
 pub mod log;
+pub mod log_throttle;
 pub mod metrics;
 pub mod ring;
 

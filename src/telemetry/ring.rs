@@ -1,7 +1,8 @@
 //! The latest of something, bounded, and a live feed of what follows.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use tokio::sync::broadcast;
 
@@ -42,6 +43,6 @@ impl<T: Clone> Ring<T> {
     }
 
     fn kept(&self) -> MutexGuard<'_, VecDeque<T>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock()
     }
 }

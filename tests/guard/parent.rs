@@ -10,7 +10,7 @@ use std::time::Duration;
 use litepilot::claim::BootTime;
 use litepilot::process::backoff::Backoff;
 use litepilot::process::child::{self, Spec};
-use litepilot::process::guard::{Deadline, Guard, Leash};
+use litepilot::process::guard::{Deadline, Guard, SharedDeadline};
 use litepilot::process::spawn::Launch;
 use rusqlite::Connection;
 use rustix::process::Signal;
@@ -55,7 +55,7 @@ fn helper_is_primary() {
     tracing_subscriber::fmt().with_ansi(false).with_writer(std::io::stderr).init();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let leash = Leash::default();
+        let leash = SharedDeadline::default();
         renew(&leash, &dir);
         let _app = child::start(app(&dir, &leash));
         while !leash.deadline().is_past() {
@@ -70,7 +70,7 @@ fn helper_is_primary() {
     });
 }
 
-fn renew(leash: &Leash, dir: &Path) {
+fn renew(leash: &SharedDeadline, dir: &Path) {
     let deadline = BootTime::now().after(CLAIM);
     // First to the file: no guard knows a later one than it.
     let file = dir.join("deadlines");
@@ -79,7 +79,7 @@ fn renew(leash: &Leash, dir: &Path) {
     assert!(leash.set(Deadline::At(deadline)));
 }
 
-fn app(dir: &Path, leash: &Leash) -> Spec {
+fn app(dir: &Path, leash: &SharedDeadline) -> Spec {
     let command = ["python3", "-c", WRITER, dir.to_str().unwrap()];
     let launch = Launch {
         name: "app",

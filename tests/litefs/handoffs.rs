@@ -91,8 +91,8 @@ async fn stop(writers: Vec<Writer>) -> (Vec<i64>, usize) {
 
 /// Something was committed since, so that the writer is at work.
 async fn progress(nodes: &Nodes, i: usize) {
-    let before = nodes.nodes[i].held().await.stamp.position;
-    let later = async || nodes.nodes[i].held().await.stamp.position.txid.0 > before.txid.0 + 5;
+    let before = nodes.nodes[i].held().await.position.at;
+    let later = async || nodes.nodes[i].held().await.position.at.txid.0 > before.txid.0 + 5;
     until("a write", later).await;
 }
 
@@ -101,7 +101,7 @@ async fn hand_over(nodes: &mut Nodes, from: usize, to: usize) -> Duration {
     let began = Instant::now();
     let at = nodes.nodes[from].litefs.fence(LONG).await.unwrap();
     timeout(LONG, async {
-        while !nodes.nodes[to].litefs.held().await.is_ok_and(|held| held.stamp == at) {
+        while !nodes.nodes[to].litefs.held().await.is_ok_and(|held| held.position == at) {
             sleep(Duration::from_millis(2)).await;
         }
     })
@@ -256,9 +256,9 @@ async fn a_reader_on_the_successor_holds_its_takeover_up_until_it_ends() {
     nodes.nodes[0].open().unwrap().execute("INSERT INTO t VALUES (2)", []).unwrap();
     // It may be applying that, and then cannot let go.
     let epoch = nodes.next();
-    let _ = nodes.nodes[1].litefs.let_go(epoch).await;
+    let _ = nodes.nodes[1].litefs.promise(epoch).await;
     reader.execute_batch("COMMIT").unwrap();
-    let free = async || nodes.nodes[1].litefs.let_go(epoch).await.is_ok();
+    let free = async || nodes.nodes[1].litefs.promise(epoch).await.is_ok();
     until("it lets go", free).await;
     nodes.reign(1, &[]).await;
     assert_eq!(nodes.nodes[1].rows().unwrap()[0], 1);

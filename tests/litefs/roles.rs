@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use litepilot::cluster::Epoch;
 use litepilot::engine::Engine;
-use litepilot::txid::{Position, Txid};
+use litepilot::txid::{EpochTxid, Txid};
 
 use tokio::time::timeout;
 
@@ -80,7 +80,7 @@ async fn a_claim_that_ends_ends_the_reign() {
 async fn a_promise_outlives_a_restart() {
     let mut nodes = Nodes::start(&["node-1"]).await;
     nodes.next();
-    nodes.nodes[0].litefs.let_go(Epoch(5)).await.unwrap();
+    nodes.nodes[0].litefs.promise(Epoch(5)).await.unwrap();
     let agreed = nodes.agreed.clone();
     let dir = nodes.nodes.pop().unwrap().stop().await;
     nodes.nodes.push(super::support::Node::start_in(dir, "node-1", &agreed).await);
@@ -152,12 +152,12 @@ async fn a_fence_keeps_writers_out_until_it_is_lifted() {
         let writer = node.open().unwrap();
         writer.busy_timeout(Duration::ZERO).unwrap();
         assert!(writer.execute("INSERT INTO t VALUES (NULL)", []).is_err(), "{mode}");
-        assert_eq!(node.held().await.stamp, at);
+        assert_eq!(node.held().await.position, at);
         node.litefs.lift_fence().await.unwrap();
         writer.busy_timeout(LONG).unwrap();
         writer.execute("INSERT INTO t VALUES (NULL)", []).unwrap();
         drop(writer);
-        until("the write", async || node.held().await.stamp.position > at.position).await;
+        until("the write", async || node.held().await.position.at > at.at).await;
         nodes.stop().await;
     }
 }
@@ -176,7 +176,7 @@ async fn an_empty_replica_gets_everything() {
     assert_eq!(nodes.nodes[1].rows().unwrap().len(), 10);
     until("it is fit", async || nodes.nodes[1].litefs.unfit().is_none()).await;
     let position = nodes.nodes[0].litefs.read_position().await.unwrap();
-    assert!(position >= Position { epoch: Epoch(1), txid: Txid(11) });
+    assert!(position >= EpochTxid { epoch: Epoch(1), txid: Txid(11) });
     nodes.nodes[1].litefs.primary_is_at(position, std::time::Instant::now());
     assert!(nodes.nodes[1].litefs.lag().is_some_and(|lag| lag < LONG));
     nodes.stop().await;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use litepilot::claim::{BootTime, Claim};
-use litepilot::cluster::{Epoch, NodeId, Start};
+use litepilot::cluster::{Epoch, EpochStart, NodeId};
 use litepilot::config::Config;
 use litepilot::engine::{BoxFuture, Engine, Held};
 use litepilot::litefs::cluster::{Cluster, Stream};
@@ -16,7 +16,7 @@ use litepilot::litefs::engine::{Litefs, Options};
 use litepilot::litefs::supervise::Spec;
 use litepilot::litefs::{mount, render};
 use litepilot::secret::Secret;
-use litepilot::txid::Stamp;
+use litepilot::txid::Position;
 use rusqlite::Connection;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -56,7 +56,7 @@ pub async fn until<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut()
 /// What the nodes agree upon.
 #[derive(Default)]
 pub struct Agreed {
-    starts: Mutex<Vec<Start>>,
+    starts: Mutex<Vec<EpochStart>>,
     litefs_id: Mutex<Option<String>>,
     members: Mutex<Vec<(NodeId, SocketAddr)>>,
 }
@@ -79,7 +79,7 @@ impl Cluster for Member {
         true
     }
 
-    fn starts(&self) -> Arc<[Start]> {
+    fn starts(&self) -> Arc<[EpochStart]> {
         self.agreed.starts.lock().unwrap().clone().into()
     }
 
@@ -292,11 +292,11 @@ impl Nodes {
     }
 
     /// As after an election: everybody lets go, and this node becomes primary.
-    pub async fn elect(&mut self, i: usize, others: &[usize]) -> (Epoch, Stamp) {
+    pub async fn elect(&mut self, i: usize, others: &[usize]) -> (Epoch, Position) {
         let epoch = self.next();
         for j in others.iter().copied().chain([i]) {
             timeout(LONG, async {
-                while self.nodes[j].litefs.let_go(epoch).await.is_err() {
+                while self.nodes[j].litefs.promise(epoch).await.is_err() {
                     sleep(Duration::from_millis(10)).await;
                 }
             })
@@ -309,8 +309,8 @@ impl Nodes {
         (epoch, held)
     }
 
-    pub fn open(&self, epoch: Epoch, held: Stamp) {
-        self.agreed.starts.lock().unwrap().push(Start { epoch, held });
+    pub fn open(&self, epoch: Epoch, held: Position) {
+        self.agreed.starts.lock().unwrap().push(EpochStart { epoch, held });
     }
 
     pub async fn follow(&self, i: usize, primary: usize) {
@@ -335,13 +335,13 @@ impl Nodes {
 
     /// The table that tests write.
     pub async fn create(&self, i: usize, mode: &str) {
-        let before = self.nodes[i].held().await.stamp;
+        let before = self.nodes[i].held().await.position;
         let connection = self.nodes[i].open().unwrap();
         connection.pragma_update(None, "journal_mode", mode).unwrap();
         connection.execute_batch("CREATE TABLE t (x INTEGER PRIMARY KEY)").unwrap();
         drop(connection);
         self.settle(i).await;
-        assert_ne!(self.nodes[i].held().await.stamp, before);
+        assert_ne!(self.nodes[i].held().await.position, before);
     }
 
     /// A stand-in sees a commit a little after it was made: waits for that.

@@ -7,11 +7,11 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use litepilot::cluster::{Epoch, NodeId, Start};
-use litepilot::embedded::reign::{Reign, continued};
+use litepilot::cluster::{Epoch, EpochStart, NodeId};
+use litepilot::embedded::tenure::{Tenure, continued};
 use litepilot::engine::{BoxFuture, Engine, EngineState, Held};
 use litepilot::position::PositionCell;
-use litepilot::txid::{Checksum, Position, Stamp, Txid};
+use litepilot::txid::{Checksum, EpochTxid, Position, Txid};
 use tokio::time::sleep;
 
 use super::truth::{Truth, show};
@@ -44,8 +44,8 @@ impl Entry {
 /// What a primary sends.
 #[derive(Clone)]
 pub struct Shipped {
-    pub starts: Vec<Start>,
-    pub stamp: Stamp,
+    pub starts: Vec<EpochStart>,
+    pub position: Position,
     pub head: Option<Arc<Entry>>,
 }
 
@@ -60,11 +60,11 @@ pub struct Copy {
 #[derive(Default)]
 pub struct State {
     pub head: Option<Arc<Entry>>,
-    pub position: Position,
+    pub position: EpochTxid,
     promised: Epoch,
-    starts: Vec<Start>,
+    starts: Vec<EpochStart>,
     /// What the copy held when the reign began that it is the primary's of.
-    reign: Option<(Epoch, Stamp)>,
+    reign: Option<(Epoch, Position)>,
     /// Applications may write, if nothing keeps them from it.
     pub primary: Option<Epoch>,
     fenced: bool,
@@ -73,13 +73,13 @@ pub struct State {
 }
 
 impl State {
-    pub fn stamp(&self) -> Stamp {
+    pub fn position(&self) -> Position {
         let checksum = self.head.as_ref().map_or(Checksum::default(), |head| head.checksum);
-        Stamp { position: self.position, checksum }
+        Position { at: self.position, checksum }
     }
 
     fn held(&self) -> Held {
-        Held { stamp: self.stamp(), empty: self.head.is_none() }
+        Held { position: self.position(), empty: self.head.is_none() }
     }
 
     fn floor(&self) -> Epoch {
@@ -108,7 +108,7 @@ impl Copy {
     }
 
     /// The application writes, if it can. Returns the position.
-    pub fn commit(&self, id: u64, by: &str) -> Option<Position> {
+    pub fn commit(&self, id: u64, by: &str) -> Option<EpochTxid> {
         let mut state = self.state();
         if state.primary.is_none() || state.fenced {
             return None;
@@ -126,15 +126,15 @@ impl Copy {
         let state = self.state();
         state.primary?;
         let (starts, head) = (state.starts.clone(), state.head.clone());
-        Some(Shipped { starts, stamp: state.stamp(), head })
+        Some(Shipped { starts, position: state.position(), head })
     }
 
     /// As a primary: whether a replica that says so holds a part of this reign's history.
-    pub fn knows(&self, stamp: Stamp) -> bool {
+    pub fn knows(&self, position: Position) -> bool {
         let state = self.state();
-        let known = || Entry::chain(&state.head).any(|entry| entry.checksum == stamp.checksum);
-        state.primary == Some(stamp.position.epoch)
-            && (stamp.checksum == Checksum::default() || known())
+        let known = || Entry::chain(&state.head).any(|entry| entry.checksum == position.checksum);
+        state.primary == Some(position.at.epoch)
+            && (position.checksum == Checksum::default() || known())
     }
 
     /// As a replica: whether what the primary of `epoch` sends may still be acknowledged.
@@ -145,10 +145,10 @@ impl Copy {
 
     /// As a replica: takes over what the primary holds, and keeps what that replaces. Returns what may
     /// be acknowledged.
-    pub fn apply(&self, shipped: &Shipped) -> Option<Stamp> {
-        let reign = Reign::new(shipped.starts.clone())?;
+    pub fn apply(&self, shipped: &Shipped) -> Option<Position> {
+        let reign = Tenure::new(shipped.starts.clone())?;
         let mut state = self.state();
-        let stale = reign.epoch() < state.floor() || shipped.stamp.position.epoch != reign.epoch();
+        let stale = reign.epoch() < state.floor() || shipped.position.at.epoch != reign.epoch();
         if state.primary.is_some() || stale {
             return None;
         }
@@ -156,22 +156,22 @@ impl Copy {
         if shipped.head.is_none() && state.head.is_some() {
             return None;
         }
-        let level = shipped.stamp.checksum == state.stamp().checksum;
+        let level = shipped.position.checksum == state.position().checksum;
         if !level && state.head.is_some() {
             self.replace(&mut state, &reign, shipped);
         }
         state.head = shipped.head.clone();
-        state.position = shipped.stamp.position;
+        state.position = shipped.position.at;
         state.starts = shipped.starts.clone();
-        Some(shipped.stamp)
+        Some(shipped.position)
     }
 
-    fn replace(&self, state: &mut State, reign: &Reign, shipped: &Shipped) {
+    fn replace(&self, state: &mut State, reign: &Tenure, shipped: &Shipped) {
         let old = state.head.clone();
         let kept: std::collections::BTreeSet<u64> = Entry::ids(&shipped.head).collect();
         let lost: Vec<u64> = Entry::ids(&old).filter(|id| !kept.contains(id)).collect();
         let mut truth = self.truth.see();
-        if reign.lacks(state.stamp(), true) {
+        if reign.lacks(state.position(), true) {
             let text = format!("archives {}, which epoch {} lacks", show(&old), reign.epoch());
             truth.note(self.own.as_str(), &text);
             truth.count("copies archived");
@@ -199,7 +199,7 @@ impl Model {
     }
 
     /// Publishes how far the copy is.
-    pub fn look(&self) -> Position {
+    pub fn look(&self) -> EpochTxid {
         let position = self.copy.state().position;
         self.cell.advance(position);
         position
@@ -219,11 +219,11 @@ impl Engine for Model {
         &self.cell
     }
 
-    fn read_position(&self) -> BoxFuture<'_, io::Result<Position>> {
+    fn read_position(&self) -> BoxFuture<'_, io::Result<EpochTxid>> {
         Box::pin(async { Ok(self.look()) })
     }
 
-    fn become_primary(&self, epoch: Epoch) -> BoxFuture<'_, io::Result<Stamp>> {
+    fn become_primary(&self, epoch: Epoch) -> BoxFuture<'_, io::Result<Position>> {
         Box::pin(async move {
             self.pause().await;
             let mut state = self.copy.state();
@@ -236,7 +236,7 @@ impl Engine for Model {
                 }
                 _ => {}
             }
-            let held = state.stamp();
+            let held = state.position();
             self.truth.see().begins(&self.copy.own, epoch, &state.head);
             state.starts = continued(&state.starts, epoch, held);
             state.reign = Some((epoch, held));
@@ -259,7 +259,7 @@ impl Engine for Model {
         })
     }
 
-    fn let_go(&self, epoch: Epoch) -> BoxFuture<'_, io::Result<Held>> {
+    fn promise(&self, epoch: Epoch) -> BoxFuture<'_, io::Result<Held>> {
         Box::pin(async move {
             {
                 let mut state = self.copy.state();
@@ -277,7 +277,7 @@ impl Engine for Model {
         Box::pin(async { Ok(self.copy.state().held()) })
     }
 
-    fn fence(&self, limit: Duration) -> BoxFuture<'_, io::Result<Stamp>> {
+    fn fence(&self, limit: Duration) -> BoxFuture<'_, io::Result<Position>> {
         Box::pin(async move {
             tokio::time::timeout(limit, self.pause()).await?;
             let mut state = self.copy.state();
@@ -285,7 +285,7 @@ impl Engine for Model {
                 return Err(Self::not("the primary's"));
             }
             state.fenced = true;
-            Ok(state.stamp())
+            Ok(state.position())
         })
     }
 
@@ -309,8 +309,8 @@ impl Engine for Nothing {
         &self.0
     }
 
-    fn read_position(&self) -> BoxFuture<'_, io::Result<Position>> {
-        Box::pin(async { Ok(Position { epoch: Epoch(0), txid: Txid(0) }) })
+    fn read_position(&self) -> BoxFuture<'_, io::Result<EpochTxid>> {
+        Box::pin(async { Ok(EpochTxid { epoch: Epoch(0), txid: Txid(0) }) })
     }
 
     fn state(&self) -> EngineState {

@@ -13,15 +13,15 @@ use litepilot::election::Election;
 use litepilot::election::clock::Clock;
 use litepilot::election::common::{Common, Ground};
 use litepilot::election::raft::{Member, Raft, Setup, Store};
-use litepilot::election::reign::Own;
 use litepilot::election::rpc::Service;
 use litepilot::election::table::Table;
+use litepilot::election::tenure::Own;
 use litepilot::election::times::Times;
 use litepilot::election::view::{self, Known};
 use litepilot::engine::{BoxFuture, Engine};
 use litepilot::peer::gossip::{Heard, Peers, Report};
 use litepilot::position::PositionCell;
-use litepilot::txid::{Position, Txid};
+use litepilot::txid::{EpochTxid, Txid};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use tokio::runtime::{self, Runtime};
@@ -336,16 +336,16 @@ fn take(around: &Arc<Around>, election: &Election, from: NodeId, load: Load) {
 async fn serve(
     around: &Around,
     from: &NodeId,
-    have: litepilot::txid::Stamp,
-    holds: Option<litepilot::txid::Stamp>,
+    have: litepilot::txid::Position,
+    holds: Option<litepilot::txid::Position>,
 ) -> Option<super::engine::Shipped> {
     let model = around.model.as_ref()?;
     if let Some(holds) = holds.filter(|holds| model.copy.knows(*holds)) {
-        around.acks.heard(from, holds.position);
+        around.acks.heard(from, holds.at);
     }
     let at = model.look();
-    if model.copy.ship()?.stamp == have {
-        let news = Position { txid: Txid(at.txid.0 + 1), ..at };
+    if model.copy.ship()?.position == have {
+        let news = EpochTxid { txid: Txid(at.txid.0 + 1), ..at };
         drop(timeout(PULL / 2, model.position().wait(news)).await);
         model.look();
     }
@@ -369,7 +369,7 @@ async fn publish(around: Arc<Around>, election: Election, raft: Raft) {
             };
             let before = around.view.borrow().clone();
             let now = view::view(&known, Some(&before), SystemTime::UNIX_EPOCH);
-            let source = view::source(&known).filter(|_| !own.reigning);
+            let source = view::source(&known).filter(|_| !own.holding);
             around.source.send_if_modified(|known| {
                 let modified = *known != source;
                 *known = source;
@@ -447,7 +447,7 @@ async fn follow(around: Arc<Around>) {
 async fn pull(around: &Around, model: &Model, primary: &NodeId) {
     let mut holds = None;
     loop {
-        let have = model.copy.state().stamp();
+        let have = model.copy.state().position();
         let ask = Ask::Pull { have, holds };
         let Ok(Said::Shipped(Some(shipped))) =
             around.post.ask(primary.clone(), ask, PULL * 3).await
@@ -461,7 +461,7 @@ async fn pull(around: &Around, model: &Model, primary: &NodeId) {
         }
         // What was let go of meanwhile is neither applied nor acknowledged.
         holds = model.copy.apply(&shipped);
-        holds = holds.filter(|stamp| model.copy.follows(stamp.position.epoch));
+        holds = holds.filter(|position| model.copy.follows(position.at.epoch));
         if holds.is_none() {
             sleep(PULL / 2).await;
         }

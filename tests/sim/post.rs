@@ -8,7 +8,7 @@ use litepilot::cluster::NodeId;
 use litepilot::election::rpc::{Answer, CallError, Request, Transport};
 use litepilot::engine::BoxFuture;
 use litepilot::peer::gossip::Report;
-use litepilot::txid::Stamp;
+use litepilot::txid::Position;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -20,8 +20,8 @@ pub enum Ask {
     Election(Box<Request>),
     /// Of a replica: what is new? It holds `holds`, and acknowledges it.
     Pull {
-        have: Stamp,
-        holds: Option<Stamp>,
+        have: Position,
+        holds: Option<Position>,
     },
 }
 
@@ -50,7 +50,7 @@ impl Load {
             Self::Ask(_, Ask::Pull { have, holds }) => format!("pull {have:?} {holds:?}"),
             Self::Said(_, Ok(Said::Election(answer))) => format!("said {answer:?}"),
             Self::Said(_, Ok(Said::Shipped(shipped))) => {
-                format!("shipped {:?}", shipped.as_ref().map(|shipped| shipped.stamp))
+                format!("shipped {:?}", shipped.as_ref().map(|shipped| shipped.position))
             }
             Self::Said(_, Err(why)) => format!("said {why:?}"),
             Self::Gossip(sequence, _) => format!("gossip {sequence}"),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use litepilot::cluster::{Epoch, NodeId};
 use litepilot::election::table::Table;
-use litepilot::txid::Position;
+use litepilot::txid::EpochTxid;
 
 use super::engine::Entry;
 
@@ -26,7 +26,7 @@ pub struct Seen {
     /// Writes that were acknowledged as held by a majority.
     pub majority: Vec<u64>,
     /// The newest acknowledged writes.
-    pub tokens: VecDeque<(u64, Position)>,
+    pub tokens: VecDeque<(u64, EpochTxid)>,
     /// A fresher node is waited for: nothing that a majority holds is lost.
     pub strict: bool,
     /// Whose machine stood still and did not know it: it may believe too long in its claims to these
@@ -132,7 +132,7 @@ impl Seen {
     }
 
     /// An engine has committed.
-    pub fn committed(&mut self, who: &str, id: u64, at: Position, by: &str) {
+    pub fn committed(&mut self, who: &str, id: u64, at: EpochTxid, by: &str) {
         self.count("commits");
         self.note(who, &format!("{by} commits w{id} at {at}"));
         let newest = self.newest();
@@ -142,7 +142,7 @@ impl Seen {
     }
 
     /// A client was answered.
-    pub fn acknowledged(&mut self, who: &str, id: u64, at: Position, majority: bool) {
+    pub fn acknowledged(&mut self, who: &str, id: u64, at: EpochTxid, majority: bool) {
         self.count(if majority { "writes acknowledged by a majority" } else { "writes answered" });
         let level = if majority { "majority" } else { "primary" };
         self.note(who, &format!("answers w{id} at {at} ({level})"));

@@ -270,9 +270,9 @@ impl World {
 
     fn is_level(&self) -> bool {
         let copies = self.slots.iter().filter(|slot| !slot.place.witness && !slot.out);
-        let mut stamps = copies.map(|slot| slot.place.copy.state().stamp());
+        let mut stamps = copies.map(|slot| slot.place.copy.state().position());
         let first = stamps.next();
-        self.primary().is_some() && stamps.all(|stamp| Some(stamp) == first)
+        self.primary().is_some() && stamps.all(|position| Some(position) == first)
     }
 
     fn start(&mut self, i: usize) {
@@ -434,7 +434,7 @@ impl World {
             token: Some(token),
         };
         let writes = view.writable && view.claim.is_valid_at(slot.place.clock(self.now));
-        if route::decide(&ask, &view, writes, position) != route::Decision::Here {
+        if route::decide(&ask, &view, writes, position) != route::Decision::Local {
             return;
         }
         truth.count("reads with a token");

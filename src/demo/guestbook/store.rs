@@ -4,7 +4,8 @@
 //! read-only after a promotion, and a file that is replaced is found.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, TransactionBehavior};
@@ -87,7 +88,7 @@ impl Store {
     ///
     /// When it cannot be written.
     pub fn add(&self, text: &str, node: &str) -> Result<Entry, StoreError> {
-        let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.writing.lock();
         let create = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
         let mut connection = self.open(create)?;
         // So that readers and a writer need not wait for each other. It fails while another has

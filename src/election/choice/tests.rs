@@ -3,16 +3,16 @@ use proptest::prelude::*;
 use super::super::table::Session;
 use super::*;
 use crate::cluster::Epoch;
-use crate::txid::{Checksum, Position, Stamp, Txid};
+use crate::txid::{Checksum, EpochTxid, Position, Txid};
 
 fn node(name: &str) -> NodeId {
     name.parse().unwrap()
 }
 
 fn fitness(epoch: u64, txid: u64) -> Fitness {
-    let position = Position { epoch: Epoch(epoch), txid: Txid(txid) };
+    let position = EpochTxid { epoch: Epoch(epoch), txid: Txid(txid) };
     Fitness {
-        held: Stamp { position, checksum: Checksum(epoch * 1000 + txid) },
+        held: Position { at: position, checksum: Checksum(epoch * 1000 + txid) },
         empty: txid == 0,
         candidate: true,
         unfit: None,
@@ -155,7 +155,7 @@ proptest! {
             .collect();
         let strict = Situation { patience: None, ..situation(&electorate, &answers) };
         if let Verdict::Elect(winner) = choose(&strict) {
-            let position = answers[&winner].held.position;
+            let position = answers[&winner].held.at;
             prop_assert!((position.epoch.0, position.txid.0) >= safe);
             prop_assert!(answers[&winner].unfit.is_none());
         }

@@ -4,8 +4,9 @@
 //! leader that would complete it: whom another member's newer log names may connect too, until
 //! this node has applied as much.
 
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use tokio::sync::watch;
 
@@ -40,7 +41,7 @@ impl Peers {
     /// Takes note of what another node says. [`Peers::renew`] has it count.
     pub fn hear(&self, greeting: &Greeting) {
         let Some(as_of) = greeting.as_of.filter(|_| greeting.begun) else { return };
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.told.lock();
         if told.as_ref().is_none_or(|told| told.as_of < as_of) {
             *told = Some(Told { as_of, members: greeting.members.clone() });
         }
@@ -49,7 +50,7 @@ impl Peers {
     /// Reckons anew with what this node's log says, of which it has applied that much.
     pub fn renew(&self, own: &Members, applied: Option<LogId>) {
         let mut peers = by_name(own);
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.told.lock();
         told.take_if(|told| Some(told.as_of) <= applied);
         for member in told.iter().flat_map(|told| &told.members) {
             peers.insert(member.name.clone(), member.clone());

@@ -1,8 +1,9 @@
 //! What the parts of one node's Raft have in common.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -19,7 +20,7 @@ use super::{Leadership, Listed, Member, Members, Setup};
 use crate::cluster::NodeId;
 use crate::election::rpc::{Answer, CallError, Request, Transport};
 use crate::election::table::Table;
-use crate::peer::seldom::Seldom;
+use crate::telemetry::log_throttle::LogThrottle;
 
 pub struct Shared {
     pub setup: Setup,
@@ -40,7 +41,7 @@ pub struct Shared {
     pub disk_failed: Notify,
     /// One membership change at a time.
     pub changing: tokio::sync::Mutex<()>,
-    log: Seldom<(NodeId, String)>,
+    log: LogThrottle<(NodeId, String)>,
 }
 
 /// Why a question has no answer.
@@ -72,7 +73,7 @@ impl Shared {
             recording: tokio::sync::Mutex::new(()),
             disk_failed: Notify::new(),
             changing: tokio::sync::Mutex::new(()),
-            log: Seldom::new(),
+            log: LogThrottle::new(),
         }
     }
 
@@ -217,7 +218,7 @@ impl Shared {
     }
 
     fn last_heard(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+        self.heard.lock()
     }
 
     /// Logs, once in a while, what an operator has to mend.

@@ -74,7 +74,7 @@ impl Timers {
             removed_leader_step_down: StepDownPolicy::After(millis(self.heartbeat) * 2),
             // A node that was cut off must not depose a leader by coming back.
             enable_pre_vote: Some(true),
-            // A leader that restarts has forgotten which epochs it has condemned: it needs a new
+            // A leader that restarts has forgotten which epochs it has revoked: it needs a new
             // term, in which everything it proposed before is applied before anything is renewed.
             enable_leader_restore: Some(false),
             ..Config::default()

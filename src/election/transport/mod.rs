@@ -13,8 +13,9 @@ mod tests;
 
 pub use server::handler;
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::rpc::{Answer, CallError, Request, Transport};
@@ -50,7 +51,7 @@ impl Transport for PeerTransport {
         request: Request,
         limit: Duration,
     ) -> BoxFuture<'static, Result<Answer, CallError>> {
-        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut links = self.links.lock();
         let link = links
             .entry(to)
             .or_insert_with_key(|to| Arc::new(Link::new(self.dialer.clone(), to.clone())));

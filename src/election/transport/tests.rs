@@ -83,7 +83,7 @@ impl Pair {
     }
 
     fn slow(&self) -> BoxFuture<'static, Result<Answer, CallError>> {
-        self.transport.call(id("b"), Request::Prepare { epoch: Epoch(1) }, GENEROUS)
+        self.transport.call(id("b"), Request::Promise { epoch: Epoch(1) }, GENEROUS)
     }
 
     async fn works(&self) {

@@ -22,9 +22,9 @@ use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use super::backoff::Backoff;
-use super::seldom::Seldom;
 use super::{DialError, Dialer, GOSSIP, Handler, Incoming, Limits, Stream};
 use crate::cluster::NodeId;
+use crate::telemetry::log_throttle::LogThrottle;
 use table::Table;
 
 /// A peer that was not heard for this long is not reachable.
@@ -112,7 +112,7 @@ impl Gossip {
 impl Shared {
     /// Keeps a connection to `peer`, at a pace of its own: this is how its return is found out.
     async fn keep_dialing(self: Arc<Self>, dialer: Arc<Dialer>, peer: NodeId) {
-        let log = Seldom::new();
+        let log = LogThrottle::new();
         let mut backoff = Backoff::default();
         loop {
             let began = Instant::now();

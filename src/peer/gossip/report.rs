@@ -5,7 +5,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::{Epoch, NodeId, Role};
-use crate::txid::Position;
+use crate::txid::EpochTxid;
 
 /// What a node says about itself. Fields that it does not know are ignored and missing ones get
 /// defaults, so that nodes of different versions understand each other.
@@ -23,7 +23,7 @@ pub struct Report {
     pub epoch: Epoch,
     /// How far its copy is.
     #[serde(default)]
-    pub position: Position,
+    pub position: EpochTxid,
     /// How far its copy is behind the primary's, in milliseconds; `None`: it does not know.
     #[serde(default)]
     pub lag_ms: Option<u64>,
@@ -52,7 +52,7 @@ impl Report {
             role,
             writable: false,
             epoch: Epoch::default(),
-            position: Position::default(),
+            position: EpochTxid::default(),
             lag_ms: None,
             app_up: false,
             engine: String::new(),
@@ -107,7 +107,7 @@ mod tests {
         let mut report = Report::new("node-1".parse().unwrap(), Role::Primary);
         report.writable = true;
         report.epoch = Epoch(u64::MAX);
-        report.position = Position { epoch: Epoch(3), txid: Txid(0xff) };
+        report.position = EpochTxid { epoch: Epoch(3), txid: Txid(0xff) };
         report.lag_ms = Some(12);
         let line = Line { boot: u64::MAX, sequence: 1, report };
         let bytes = line.encode().unwrap();
@@ -120,7 +120,7 @@ mod tests {
         let text = br#"{"boot":1,"sequence":2,"node":"a","role":"replica","mood":["good"]}"#;
         let line = Line::decode(text).unwrap();
         assert_eq!(line.report.role, Role::Replica);
-        assert_eq!(line.report.position, Position::default());
+        assert_eq!(line.report.position, EpochTxid::default());
     }
 
     #[test]

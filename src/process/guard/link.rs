@@ -11,7 +11,7 @@ use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use super::Leash;
+use super::SharedDeadline;
 use super::wire::{Lines, QUEUE, Report, receive};
 use crate::process::running::End;
 
@@ -33,7 +33,7 @@ pub struct Link {
 impl Link {
     /// Starts a guard, with the deadline as it is. `command` is that of [`super::Guard::command`];
     /// its standard input becomes our socket.
-    pub fn new(mut command: Command, leash: &Leash) -> io::Result<Link> {
+    pub fn new(mut command: Command, leash: &SharedDeadline) -> io::Result<Link> {
         let (ours, theirs) = StdStream::pair()?;
         ours.set_nonblocking(true)?;
         set_socket_send_buffer_size(&ours, QUEUE)?;

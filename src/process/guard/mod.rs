@@ -52,14 +52,14 @@ use super::user::Identity;
 
 pub mod deadline;
 pub mod exec;
-pub mod leash;
 pub mod link;
 pub mod program;
+pub mod shared_deadline;
 mod timer;
 pub mod wire;
 
 pub use deadline::Deadline;
-pub use leash::Leash;
+pub use shared_deadline::SharedDeadline;
 
 /// This very program: also when its file has been replaced by another version, which may speak
 /// otherwise.
@@ -71,7 +71,7 @@ pub struct Guard {
     /// The `litepilot` that guards, e.g. [`THIS_PROGRAM`].
     pub program: PathBuf,
     /// Until when.
-    pub leash: Leash,
+    pub leash: SharedDeadline,
 }
 
 impl Guard {

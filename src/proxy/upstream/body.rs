@@ -54,7 +54,7 @@ impl Continuing {
     }
 
     /// Has it go on to its end by itself.
-    fn let_go(mut self) {
+    fn promise(mut self) {
         self.0 = None;
     }
 }
@@ -86,7 +86,7 @@ impl Body {
                     origin.pool.give(connection);
                 }
                 if let Some(upload) = upload {
-                    upload.let_go();
+                    upload.promise();
                 }
                 return Self(State::Whole(rest.slice(..length as usize)));
             }
@@ -113,7 +113,7 @@ impl Body {
             return;
         };
         if let Some(upload) = coming.upload {
-            upload.let_go();
+            upload.promise();
         } else if coming.keep && coming.came.is_empty() {
             coming.origin.pool.give(coming.connection);
         }

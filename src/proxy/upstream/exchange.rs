@@ -18,20 +18,20 @@ use super::response::{self, Head, MAX_HEAD, Start};
 use super::upload::{Stopped, Upload};
 use super::wire::{Buffers, Wire};
 use super::{Failure, Origin};
-use crate::proxy::alarm::Alarm;
 use crate::proxy::body::{Progress, ReadError};
+use crate::proxy::lazy_timer::LazyTimer;
 
 /// A connection on which no exchange is under way; dropping it closes it.
 pub struct Connection {
     /// The socket.
     pub wire: Wire,
-    alarm: Alarm,
+    alarm: LazyTimer,
 }
 
 impl Connection {
     /// A new one.
     pub fn new(wire: Wire) -> Self {
-        Self { wire, alarm: Alarm::default() }
+        Self { wire, alarm: LazyTimer::default() }
     }
 
     /// Ready once it cannot be used: the origin has closed it, or has said something unasked.
@@ -211,7 +211,7 @@ impl<'a> Exchange<'a> {
 /// it, and a client that sends before it reads must not block for ever. Ends when nothing moves for
 /// as long as `limit`.
 fn proceed(mut upload: Upload, wire: Wire, limit: Duration) -> Continuing {
-    let mut alarm = Alarm::default();
+    let mut alarm = LazyTimer::default();
     let mut deadline = Instant::now() + limit;
     Continuing::new(tokio::task::spawn_local(async move {
         let sent = poll_fn(|cx| {

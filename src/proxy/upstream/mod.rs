@@ -40,7 +40,7 @@ use pool::Pool;
 use wire::{Buffers, Wire};
 
 pub use body::Body;
-pub use request::{Lines, Request};
+pub use request::{RawHeaders, Request};
 pub use tunnel::Tunnel;
 
 /// A way to an origin.

@@ -16,8 +16,8 @@ pub struct Request {
     method: Method,
     target: Uri,
     fields: HeaderMap,
-    added: Lines,
-    told: Rc<Lines>,
+    added: RawHeaders,
+    told: Rc<RawHeaders>,
     body: Outgoing,
     says_length: bool,
 }
@@ -29,7 +29,7 @@ impl Request {
         method: Method,
         target: Uri,
         fields: HeaderMap,
-        added: Lines,
+        added: RawHeaders,
         says_length: bool,
     ) -> Self {
         let (told, body) = (Rc::default(), Outgoing::Empty);
@@ -42,7 +42,7 @@ impl Request {
     }
 
     /// Tells the receiver something that the next one may have to be told otherwise.
-    pub fn tell(&mut self, told: Rc<Lines>) {
+    pub fn tell(&mut self, told: Rc<RawHeaders>) {
         self.told = told;
     }
 
@@ -102,9 +102,9 @@ impl Request {
 /// Fields in their form on the wire. The types of what is added see to it that nothing in them ends a
 /// line early.
 #[derive(Clone, Debug, Default)]
-pub struct Lines(Vec<u8>);
+pub struct RawHeaders(Vec<u8>);
 
-impl Lines {
+impl RawHeaders {
     /// Room for about as many bytes.
     pub fn with_capacity(bytes: usize) -> Self {
         Self(Vec::with_capacity(bytes))

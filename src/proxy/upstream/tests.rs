@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::exchange::Connection;
 use super::wire::Wire;
-use super::{Body, Dial, Failure, Limits, Lines, Origin, Request};
+use super::{Body, Dial, Failure, Limits, Origin, RawHeaders, Request};
 use crate::proxy::body::Outgoing;
 
 const LIMITS: Limits = Limits {
@@ -31,7 +31,7 @@ fn origin() -> Rc<Origin> {
 }
 
 fn request(method: Method, body: Outgoing) -> Request {
-    let mut lines = Lines::default();
+    let mut lines = RawHeaders::default();
     lines.add(&HeaderName::from_static("x-added"), &HeaderValue::from_static("1"));
     let mut fields = HeaderMap::new();
     fields.insert(http::header::HOST, HeaderValue::from_static("shop"));
@@ -101,7 +101,7 @@ async fn sent(request: &Request, length: usize) -> String {
 #[test]
 fn a_head_has_the_fields_that_came_those_that_were_added_and_those_that_are_told() {
     let mut request = request(Method::POST, Outgoing::Whole(Some("abc".into()), None));
-    let mut told = Lines::default();
+    let mut told = RawHeaders::default();
     told.add(&HeaderName::from_static("x-told"), &HeaderValue::from_static("1"));
     request.tell(Rc::new(told));
     let expected = "POST /a?b HTTP/1.1\r\nhost: shop\r\nx-added: 1\r\nx-told: 1\r\n\

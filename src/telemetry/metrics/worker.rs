@@ -3,9 +3,10 @@
 //! Only its own worker writes them, so no cache line travels between cores on a request's path;
 //! they are summed when somebody scrapes.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -175,7 +176,7 @@ impl WorkerMetrics {
     }
 
     fn suspected_writes(&self) -> MutexGuard<'_, BTreeMap<String, u64>> {
-        self.suspected_writes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.suspected_writes.lock()
     }
 }
 

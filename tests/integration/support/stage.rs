@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use litepilot::acks::{Acks, Electorate};
 use litepilot::claim::Claim;
-use litepilot::cluster::{ClusterView, Epoch, NodeId, Primary, Role, Start};
+use litepilot::cluster::{ClusterView, Epoch, EpochStart, NodeId, Primary, Role};
 use litepilot::config::{self, Ack, Config, HostPort};
 use litepilot::engine::{BoxFuture, Engine, EngineState};
 use litepilot::peer::{self, Dialer, Limits, Listener, Times};
@@ -19,13 +19,13 @@ use litepilot::proxy::DataPlane;
 use litepilot::proxy::acceptor::Slots;
 use litepilot::proxy::ack::Acknowledging;
 use litepilot::proxy::hold::Holds;
-use litepilot::proxy::suspects::Suspects;
+use litepilot::proxy::misclassified_reads::MisclassifiedReads;
 use litepilot::proxy::worker::Shared;
 use litepilot::proxy::writes::Writes;
 use litepilot::rules::{Class, RuleSet};
 use litepilot::status::{AppStatus, Status};
 use litepilot::telemetry::metrics::Metrics;
-use litepilot::txid::{Position, Stamp, Txid};
+use litepilot::txid::{EpochTxid, Position, Txid};
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -40,8 +40,8 @@ pub const NAMES: [&str; 2] = ["n1", "n2"];
 /// What will not pass during a test.
 const EVER: Duration = Duration::from_secs(3600);
 
-pub fn at(epoch: u64, txid: u64) -> Position {
-    Position { epoch: Epoch(epoch), txid: Txid(txid) }
+pub fn at(epoch: u64, txid: u64) -> EpochTxid {
+    EpochTxid { epoch: Epoch(epoch), txid: Txid(txid) }
 }
 
 /// The fields by which a client tells what it last saw.
@@ -72,7 +72,7 @@ pub struct Plane {
     pub acks: Arc<Acks>,
     pub writes: Arc<Writes>,
     pub metrics: Arc<Metrics>,
-    pub suspects: Arc<Suspects>,
+    pub suspects: Arc<MisclassifiedReads>,
     name: NodeId,
     address: SocketAddr,
     data_plane: Option<DataPlane>,
@@ -87,7 +87,7 @@ pub struct Database {
 
 impl Database {
     /// From now on it is there.
-    pub fn is_at(&self, position: Position) {
+    pub fn is_at(&self, position: EpochTxid) {
         self.position.reset(position);
     }
 
@@ -102,7 +102,7 @@ impl Engine for Database {
         &self.position
     }
 
-    fn read_position(&self) -> BoxFuture<'_, io::Result<Position>> {
+    fn read_position(&self) -> BoxFuture<'_, io::Result<EpochTxid>> {
         let unreadable = self.unreadable.load(SeqCst);
         let position =
             if unreadable { Err(io::Error::other("gone")) } else { Ok(self.position.get()) };
@@ -227,7 +227,7 @@ impl Stage {
             (Arc::<Acks>::default(), Arc::default(), Metrics::new(WORKERS));
         let (rules, draining) =
             (Arc::new(RuleSet::load(&config.rules).unwrap()), watch::Sender::new(false));
-        let suspects = Arc::new(Suspects::new(Arc::default()));
+        let suspects = Arc::new(MisclassifiedReads::new(Arc::default()));
         let shared = Shared {
             node: NAMES[node].into(),
             access_log: Default::default(),
@@ -295,9 +295,9 @@ impl Pair {
     }
 
     /// Both know where that reign began.
-    pub fn began(&self, epoch: u64, held: Position) {
+    pub fn began(&self, epoch: u64, held: EpochTxid) {
         let start =
-            Start { epoch: Epoch(epoch), held: Stamp { position: held, ..Stamp::default() } };
+            EpochStart { epoch: Epoch(epoch), held: Position { at: held, ..Position::default() } };
         for node in &self.nodes {
             node.view.send_modify(|view| {
                 view.starts = view.starts.iter().copied().chain([start]).collect();
@@ -326,7 +326,7 @@ impl Plane {
     }
 
     /// The other node holds that.
-    pub fn hears(&self, position: Position) {
+    pub fn hears(&self, position: EpochTxid) {
         let other = NAMES.iter().find(|name| **name != self.name.as_str()).unwrap();
         self.acks.heard(&other.parse().unwrap(), position);
     }
@@ -373,7 +373,7 @@ impl Plane {
             writable: false,
             primary: None,
             quorum: true,
-            position: Position::default(),
+            position: EpochTxid::default(),
             lag_ms: None,
             litefs: self.database.state().into(),
             app: AppStatus { state: true.into(), pid: None, restarts: 0 },

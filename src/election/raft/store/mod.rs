@@ -18,11 +18,12 @@ mod tests;
 
 pub use log::LogStore;
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use openraft::storage::IOFlushed;
 use redb::StorageBackend;
@@ -110,7 +111,7 @@ impl Store {
     }
 
     pub(super) fn memory(&self) -> MutexGuard<'_, Contents> {
-        self.0.memory.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.memory.lock()
     }
 
     pub(super) fn identity(&self) -> Option<Identity> {

@@ -2,7 +2,8 @@
 //! renewal; or whoever asks, where the disk is memory and time is simulated.
 
 use std::io;
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 use std::thread;
 
 use tokio::sync::{mpsc, oneshot};
@@ -89,7 +90,7 @@ impl Writer {
         match self {
             // The thread ends with us, or by a panic: then a job's end says so.
             Self::Thread(jobs) => drop(jobs.send(job).await),
-            Self::Inline(work) => work.lock().unwrap_or_else(PoisonError::into_inner).run(job),
+            Self::Inline(work) => work.lock().run(job),
         }
     }
 }

@@ -104,7 +104,7 @@ async fn an_expiry_that_another_leader_proposed_is_void() {
     let (_, leader) = cluster.leader().await;
     let Leadership { term: Term(term), .. } = *leader.leadership().borrow();
     let expire = |term| Command::Expire { epoch: Epoch(1), term: Term(term) };
-    assert!(matches!(cluster.propose(expire(term - 1)).await, Outcome::Void(_)));
+    assert!(matches!(cluster.propose(expire(term - 1)).await, Outcome::Rejected(_)));
     assert!(leader.confirm().await.unwrap().holder.is_some());
     let now = cluster.leader().await.1.leadership().borrow().term;
     assert_eq!(cluster.propose(expire(now.0)).await, Outcome::Done);

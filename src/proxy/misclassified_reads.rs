@@ -6,10 +6,11 @@
 //! the first to end after the commit is blamed. To know costs a look at the database: each worker
 //! allows itself a number of them, and no answer waits for one.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::{Method, Uri};
@@ -19,7 +20,7 @@ use crate::rules::{RuleSet, path};
 use crate::status::SuspectedWrite;
 use crate::telemetry::clock::rfc3339;
 use crate::telemetry::events::Events;
-use crate::txid::Position;
+use crate::txid::EpochTxid;
 
 /// Requests told apart; applications have few that do so, and clients think of many paths.
 const MOST: usize = 32;
@@ -33,7 +34,7 @@ const SPECIAL: &[char] = &['*', '?', '[', ']', '{', '}', '\\', '!', ','];
 const ELSEWHERE: &str = "another node's rules";
 
 /// What was suspected so far, on all workers.
-pub struct Suspects {
+pub struct MisclassifiedReads {
     events: Arc<Events>,
     seen: Mutex<Seen>,
 }
@@ -41,7 +42,7 @@ pub struct Suspects {
 #[derive(Default)]
 struct Seen {
     /// The advance for which a request was blamed last.
-    blamed: Position,
+    blamed: EpochTxid,
     /// By request, as the rule that would mend it has it.
     requests: BTreeMap<(String, String), Suspect>,
 }
@@ -54,7 +55,7 @@ struct Suspect {
 
 /// A read at the application, and what was there before it.
 pub struct Watch {
-    before: Position,
+    before: EpochTxid,
     /// Writes begun until then; none was under way.
     begun: u64,
     method: Method,
@@ -104,14 +105,14 @@ impl Watch {
     }
 }
 
-impl Suspects {
+impl MisclassifiedReads {
     /// Nobody yet. The first of each request is an event.
     pub fn new(events: Arc<Events>) -> Self {
         Self { events, seen: Mutex::default() }
     }
 
     /// Blames a request for the advance to that position, unless another one was.
-    fn blame(&self, after: Position, method: &Method, path: &str, rule: &str) -> bool {
+    fn blame(&self, after: EpochTxid, method: &Method, path: &str, rule: &str) -> bool {
         let mut seen = self.seen();
         if seen.blamed >= after {
             return false;
@@ -152,7 +153,7 @@ impl Suspects {
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        self.seen.lock()
     }
 }
 
@@ -209,8 +210,8 @@ mod tests {
     use crate::txid::Txid;
     use http::HeaderMap;
 
-    fn at(txid: u64) -> Position {
-        Position { epoch: Epoch(1), txid: Txid(txid) }
+    fn at(txid: u64) -> EpochTxid {
+        EpochTxid { epoch: Epoch(1), txid: Txid(txid) }
     }
 
     #[test]
@@ -256,7 +257,7 @@ mod tests {
     #[test]
     fn one_request_is_blamed_for_one_advance() {
         let events = Arc::new(Events::default());
-        let suspects = Suspects::new(events.clone());
+        let suspects = MisclassifiedReads::new(events.clone());
         assert!(suspects.blame(at(6), &Method::GET, "/clear", "default.yml:26"));
         assert!(!suspects.blame(at(6), &Method::GET, "/slow", "default.yml:26"));
         assert!(suspects.blame(at(8), &Method::HEAD, "/clear", "own.yml:3"));
@@ -273,7 +274,7 @@ mod tests {
 
     #[test]
     fn clients_cannot_make_it_grow() {
-        let suspects = Suspects::new(Arc::default());
+        let suspects = MisclassifiedReads::new(Arc::default());
         for i in 1..1000 {
             assert!(suspects.blame(at(i), &Method::GET, &format!("/x{i}"), "default.yml:26"));
         }

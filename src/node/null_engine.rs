@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use crate::engine::{BoxFuture, Engine, EngineState};
 use crate::position::PositionCell;
-use crate::txid::Position;
+use crate::txid::EpochTxid;
 
 /// Keeps nothing.
 #[derive(Default)]
-pub struct Nothing(Arc<PositionCell>);
+pub struct NullEngine(Arc<PositionCell>);
 
-impl Engine for Nothing {
+impl Engine for NullEngine {
     fn position(&self) -> &Arc<PositionCell> {
         &self.0
     }
 
-    fn read_position(&self) -> BoxFuture<'_, io::Result<Position>> {
+    fn read_position(&self) -> BoxFuture<'_, io::Result<EpochTxid>> {
         Box::pin(async { Err(io::Error::new(io::ErrorKind::Unsupported, "a witness has no data")) })
     }
 

@@ -11,9 +11,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Goes off at a deadline that may be another one at each look.
 #[derive(Default)]
-pub struct Alarm(Option<Pin<Box<Sleep>>>);
+pub struct LazyTimer(Option<Pin<Box<Sleep>>>);
 
-impl Alarm {
+impl LazyTimer {
     /// Ready once `deadline` has passed.
     pub fn poll_passed(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
         let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
@@ -38,7 +38,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn goes_off_at_the_latest_deadline_asked_for() {
-        let mut alarm = Alarm::default();
+        let mut alarm = LazyTimer::default();
         let start = Instant::now();
         let at = |s| start + Duration::from_secs(s);
         for deadline in [at(5), at(9), at(7), at(8)] {

@@ -4,24 +4,24 @@
 //! beginnings, kept and handed on with the copy, tell whether another copy is an older state of the
 //! same history or has something of its own (`Beginning a reign` in `election.md`).
 
-use super::checksum::{Checksum, Stamp};
-use crate::cluster::{Epoch, Start};
+use super::checksum::{Checksum, Position};
+use crate::cluster::{Epoch, EpochStart};
 
 /// So many beginnings are kept.
 pub const MAX_STARTS: usize = 64;
 
 /// A reign, and those before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reign {
+pub struct Tenure {
     /// Where the reigns of this history began, the oldest first; its own is the last.
-    starts: Vec<Start>,
+    starts: Vec<EpochStart>,
     epoch: Epoch,
 }
 
-impl Reign {
+impl Tenure {
     /// The reign that began last. `None` if there is none, there are too many, or they are out of
     /// order.
-    pub fn new(starts: Vec<Start>) -> Option<Self> {
+    pub fn new(starts: Vec<EpochStart>) -> Option<Self> {
         let epoch = starts.last()?.epoch;
         let sound = starts.len() <= MAX_STARTS && starts.is_sorted_by(|a, b| a.epoch < b.epoch);
         sound.then_some(Self { starts, epoch })
@@ -33,13 +33,13 @@ impl Reign {
     }
 
     /// Where the reigns of this history began.
-    pub fn starts(&self) -> &[Start] {
+    pub fn starts(&self) -> &[EpochStart] {
         &self.starts
     }
 
     /// Whether a copy may have something that this history lacks. `certain`: its position is known to
     /// be that of its content. In doubt it has.
-    pub fn lacks(&self, have: Stamp, certain: bool) -> bool {
+    pub fn lacks(&self, have: Position, certain: bool) -> bool {
         let known = have.checksum != Checksum::UNKNOWN;
         if known && self.starts.iter().any(|start| start.held.checksum == have.checksum) {
             return false;
@@ -48,27 +48,27 @@ impl Reign {
             return true;
         }
         // Where this history left the one that the copy followed.
-        match self.starts.iter().find(|start| start.epoch > have.position.epoch) {
+        match self.starts.iter().find(|start| start.epoch > have.at.epoch) {
             None => false,
             Some(next) => {
-                let start = next.held.position;
+                let start = next.held.at;
                 // Of an epoch before: too long ago to tell.
-                have.position >= start || have.position.epoch != start.epoch
+                have.at >= start || have.at.epoch != start.epoch
             }
         }
     }
 }
 
 /// The beginnings of a history that goes on in `epoch` with a copy that holds `held`.
-pub fn continued(starts: &[Start], epoch: Epoch, held: Stamp) -> Vec<Start> {
+pub fn continued(starts: &[EpochStart], epoch: Epoch, held: Position) -> Vec<EpochStart> {
     // Those of later epochs were only heard of: the copy never got there.
-    let reached = |start: &&Start| start.epoch <= held.position.epoch && start.epoch < epoch;
+    let reached = |start: &&EpochStart| start.epoch <= held.at.epoch && start.epoch < epoch;
     let mut starts: Vec<_> = starts.iter().filter(reached).copied().collect();
-    starts.push(Start { epoch, held });
+    starts.push(EpochStart { epoch, held });
     let old = starts.len().saturating_sub(MAX_STARTS);
     starts.split_off(old)
 }
 
 #[cfg(test)]
-#[path = "reign_tests.rs"]
+#[path = "tenure_tests.rs"]
 mod tests;

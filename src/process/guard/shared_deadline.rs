@@ -1,6 +1,7 @@
 //! The deadline that several guards share.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::{Arc, Weak};
 
 use tokio::net::UnixStream;
 use tokio::sync::watch;
@@ -11,7 +12,7 @@ use super::wire::{deadline_line, tell};
 /// A deadline, and the guards that are told of it. Clones are the same one. At first there is no
 /// deadline.
 #[derive(Clone, Debug, Default)]
-pub struct Leash(Arc<Shared>);
+pub struct SharedDeadline(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -20,7 +21,7 @@ struct Shared {
     guards: Mutex<Vec<Weak<UnixStream>>>,
 }
 
-impl Leash {
+impl SharedDeadline {
     /// Sets the deadline, and tells every guard before it returns: if we are stopped right after,
     /// it holds. A program that starts later begins with it. Never blocks.
     ///
@@ -58,7 +59,7 @@ impl Leash {
 
     /// Also orders what is told: what is set last is told last.
     fn guards(&self) -> MutexGuard<'_, Vec<Weak<UnixStream>>> {
-        self.0.guards.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.guards.lock()
     }
 }
 
@@ -79,7 +80,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_guard_is_told_what_holds_and_what_follows() {
-        let leash = Leash::default();
+        let leash = SharedDeadline::default();
         let [(ours_1, guard_1), (ours_2, guard_2)] = [(); 2].map(|()| UnixStream::pair().unwrap());
         let ours = [ours_1, ours_2].map(Arc::new);
         leash.hold(&ours[0]);
@@ -98,7 +99,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_has_passed_permits_nothing() {
-        let leash = Leash::default();
+        let leash = SharedDeadline::default();
         leash.permits().await;
         leash.set(Deadline::At(BootTime::now()));
         let mut permitted = Box::pin(leash.permits());

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 use std::time::{Duration, Instant};
 
 /// How long a key is silent after it spoke.
@@ -12,7 +13,7 @@ const PAUSE: Duration = Duration::from_secs(60);
 const MAX_KEYS: usize = 1024;
 
 /// Remembers, for each key, when it last spoke.
-pub struct Seldom<K> {
+pub struct LogThrottle<K> {
     spoke: Mutex<HashMap<K, Spoke>>,
 }
 
@@ -22,7 +23,7 @@ struct Spoke {
     held_back: u64,
 }
 
-impl<K: Hash + Eq> Seldom<K> {
+impl<K: Hash + Eq> LogThrottle<K> {
     /// Nobody spoke yet.
     pub fn new() -> Self {
         Self { spoke: Mutex::new(HashMap::new()) }
@@ -30,7 +31,7 @@ impl<K: Hash + Eq> Seldom<K> {
 
     /// Whether `key` may speak now; if so, how often it was held back since it last did.
     pub fn may_speak(&self, key: K, now: Instant) -> Option<u64> {
-        let mut spoke = self.spoke.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spoke = self.spoke.lock();
         let silent = |s: &Spoke| now.saturating_duration_since(s.at) < PAUSE;
         if let Some(known) = spoke.get_mut(&key) {
             if silent(known) {
@@ -58,7 +59,7 @@ mod tests {
 
     #[test]
     fn each_key_speaks_once_a_minute() {
-        let seldom = Seldom::new();
+        let seldom = LogThrottle::new();
         let start = Instant::now();
         assert_eq!(seldom.may_speak("a", start), Some(0));
         assert_eq!(seldom.may_speak("b", start), Some(0));
@@ -70,7 +71,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_keys_is_bounded() {
-        let seldom = Seldom::new();
+        let seldom = LogThrottle::new();
         let now = Instant::now();
         let spoke = (0..5000).filter(|key| seldom.may_speak(*key, now).is_some()).count();
         assert_eq!(spoke, MAX_KEYS);

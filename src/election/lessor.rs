@@ -2,12 +2,13 @@
 //!
 //! The table has no clock, so somebody has to hold the timers: whoever leads Raft, for as long as its
 //! term lasts. A new term knows nothing of the renewals that the last one accepted and begins with a
-//! full ttl. Once the end of an epoch was proposed that epoch is *condemned*: nothing renews it any
+//! full ttl. Once the end of an epoch was proposed that epoch is *revoked*: nothing renews it any
 //! more. Otherwise a renewal that is confirmed while the expiry is on its way would make two claims.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
@@ -17,27 +18,27 @@ use super::choice::{self, Situation, Verdict, Why};
 use super::clock::until;
 use super::common::Common;
 use super::raft::{ChangeError, Leadership};
-use super::reign::Reign;
 use super::rpc::{Answer, Fitness, Request};
 use super::table::{Command, Holder, Outcome, Session, Table, Term};
+use super::tenure::Tenure;
 use crate::claim::BootTime;
 use crate::cluster::{Epoch, NodeId};
 use crate::control::MemberChange;
 use crate::engine::BoxFuture;
-use crate::peer::seldom::Seldom;
+use crate::telemetry::log_throttle::LogThrottle;
 
 /// An answer to `Prepare` says for so long whether a node is fit; what it holds it says for good.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// The timers of one node, in use while it leads Raft.
-pub struct Steward {
+pub struct Lessor {
     common: Arc<Common>,
-    reign: Arc<Reign>,
+    reign: Arc<Tenure>,
     timers: Mutex<Timers>,
     /// Whom the operator wants, in the epoch that is vacant.
     forced: watch::Sender<Option<(Epoch, NodeId)>>,
     /// Without a quorum the same fails many times a second.
-    log: Seldom<&'static str>,
+    log: LogThrottle<&'static str>,
 }
 
 /// How long it may take until a majority of the new members holds everything.
@@ -48,7 +49,7 @@ pub(super) const EVERYTHING: Duration = Duration::from_secs(20);
 struct Timers {
     term: Term,
     /// Neither this epoch nor an earlier one is renewed.
-    condemned: Epoch,
+    revoked: Epoch,
     /// When the lease of that epoch expires.
     expiry: Option<(Epoch, BootTime)>,
 }
@@ -56,11 +57,11 @@ struct Timers {
 /// The answers to `Prepare`, with the time of each.
 type Answers = BTreeMap<NodeId, (Fitness, BootTime)>;
 
-impl Steward {
+impl Lessor {
     /// `reign` is this node's own part: it is asked like the others, but not over the network.
-    pub fn new(common: Arc<Common>, reign: Arc<Reign>) -> Self {
+    pub fn new(common: Arc<Common>, reign: Arc<Tenure>) -> Self {
         let forced = watch::Sender::new(None);
-        Self { common, reign, timers: Mutex::default(), forced, log: Seldom::new() }
+        Self { common, reign, timers: Mutex::default(), forced, log: LogThrottle::new() }
     }
 
     /// Does the work of a Raft leader whenever this node is one.
@@ -102,16 +103,16 @@ impl Steward {
     async fn renew(&self, from: &NodeId, epoch: Epoch, session: &Session) -> Answer {
         let leadership = self.common.raft.leadership().borrow().clone();
         if !leadership.ours {
-            return Answer::Elsewhere(leadership.leader);
+            return Answer::NotLeader(leadership.leader);
         }
-        let Ok(table) = self.common.raft.confirm().await else { return Answer::Elsewhere(None) };
+        let Ok(table) = self.common.raft.confirm().await else { return Answer::NotLeader(None) };
         let now = self.common.clock.now();
         let Some(mut timers) = self.timers_of(leadership.term) else {
-            return Answer::Elsewhere(None);
+            return Answer::NotLeader(None);
         };
         let holds = table.holds(epoch, session).is_some_and(|holder| holder.node == *from);
-        if !holds || epoch <= timers.condemned {
-            return Answer::Gone;
+        if !holds || epoch <= timers.revoked {
+            return Answer::LeaseLost;
         }
         timers.expiry = Some((epoch, now.after(self.common.times.ttl)));
         Answer::Renewed
@@ -121,7 +122,7 @@ impl Steward {
     async fn propose(&self, command: Command) -> Answer {
         let leadership = self.common.raft.leadership().borrow().clone();
         if !leadership.ours {
-            return Answer::Elsewhere(leadership.leader);
+            return Answer::NotLeader(leadership.leader);
         }
         let ends = match &command {
             Command::Release { epoch } => Some(*epoch),
@@ -134,13 +135,13 @@ impl Steward {
         };
         if let Some(epoch) = ends {
             match self.timers_of(leadership.term) {
-                Some(mut timers) => timers.condemn(epoch),
-                None => return Answer::Elsewhere(None),
+                Some(mut timers) => timers.revoke(epoch),
+                None => return Answer::NotLeader(None),
             }
         }
         match self.common.raft.propose(command).await {
             Ok(outcome) => Answer::Proposed(outcome),
-            Err(_) => Answer::Elsewhere(self.common.raft.leadership().borrow().leader.clone()),
+            Err(_) => Answer::NotLeader(self.common.raft.leadership().borrow().leader.clone()),
         }
     }
 
@@ -148,7 +149,7 @@ impl Steward {
     async fn force(&self, node: NodeId) -> Answer {
         let leadership = self.common.raft.leadership().borrow().clone();
         if !leadership.ours {
-            return Answer::Elsewhere(leadership.leader);
+            return Answer::NotLeader(leadership.leader);
         }
         let mut tables = self.common.raft.table();
         let table = tables.borrow_and_update().clone();
@@ -161,7 +162,7 @@ impl Steward {
         match chosen.map(|table| table.holder.clone()) {
             Ok(Some(holder)) if holder.node == node => Answer::Done,
             Ok(_) => Answer::Refused("another node was faster".to_owned()),
-            Err(_) => Answer::Elsewhere(None),
+            Err(_) => Answer::NotLeader(None),
         }
     }
 
@@ -181,7 +182,7 @@ impl Steward {
         }
         match changed {
             Ok(()) => Answer::Done,
-            Err(ChangeError::NotLeader(leader)) => Answer::Elsewhere(leader),
+            Err(ChangeError::NotLeader(leader)) => Answer::NotLeader(leader),
             Err(ChangeError::Refused(why)) => Answer::Refused(why),
         }
     }
@@ -226,7 +227,7 @@ impl Steward {
             _ = tables.changed() => return,
             () = until(&*self.common.clock, expiry) => {}
         }
-        let Some(first) = self.condemn_if_lapsed(term, holder.epoch) else { return };
+        let Some(first) = self.revoke_if_lapsed(term, holder.epoch) else { return };
         if first {
             let ttl = self.common.times.ttl;
             let why = format!("{holder} was not heard for {ttl:?}: its lease ends");
@@ -295,7 +296,7 @@ impl Steward {
                 electorate: &electorate,
                 answers: &current,
                 first: table.last_epoch == Epoch(0),
-                had_data: table.starts.iter().any(|s| s.held.position.txid.0 > 0),
+                had_data: table.starts.iter().any(|s| s.held.at.txid.0 > 0),
                 held_up: held_up.map(|since| now.since(since)).unwrap_or_default(),
                 patience: (!self.common.strict).then_some(self.common.times.hold_up),
                 forced: wanted.as_ref(),
@@ -323,7 +324,7 @@ impl Steward {
         let holder = fitness.holder(node.clone(), epoch);
         match self.common.raft.propose(Command::Acquire(holder.clone())).await {
             Ok(Outcome::Done) => {
-                let held = fitness.held.position;
+                let held = fitness.held.at;
                 self.common.ground.event("elected", format!("{holder}; it holds {held}"));
                 if *node == self.common.own {
                     return self.reign.granted(holder);
@@ -334,7 +335,7 @@ impl Steward {
                     self.common.transport.call(node.clone(), Request::Granted(holder), limit);
                 drop(told.await);
             }
-            Ok(Outcome::Void(why)) => tracing::info!(%node, why, "was not granted the lease"),
+            Ok(Outcome::Rejected(why)) => tracing::info!(%node, why, "was not granted the lease"),
             Err(why) => self.try_again("cannot grant the lease; trying again", &why).await,
         }
     }
@@ -352,7 +353,7 @@ impl Steward {
                 let answer = match node == common.own {
                     true => Ok(reign.prepare(epoch).await),
                     false => {
-                        let request = Request::Prepare { epoch };
+                        let request = Request::Promise { epoch };
                         common.transport.call(node.clone(), request, common.times.hold_up).await
                     }
                 };
@@ -368,7 +369,7 @@ impl Steward {
 
     /// The timers, begun anew if `term` is new; `None` if a later one has begun.
     fn timers_of(&self, term: Term) -> Option<MutexGuard<'_, Timers>> {
-        let mut timers = self.timers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut timers = self.timers.lock();
         if term > timers.term {
             *timers = Timers { term, ..Timers::default() };
         }
@@ -379,7 +380,7 @@ impl Steward {
     fn expiry(&self, term: Term, epoch: Epoch) -> Option<BootTime> {
         let full = self.common.clock.now().after(self.common.times.ttl);
         let mut timers = self.timers_of(term)?;
-        if timers.condemned >= epoch {
+        if timers.revoked >= epoch {
             return Some(BootTime(0));
         }
         let known = timers.expiry.filter(|(of, _)| *of == epoch).map(|(_, at)| at);
@@ -389,15 +390,15 @@ impl Steward {
 
     /// If the lease of `epoch` is at its end, also if it was renewed until this moment: whether that
     /// is news.
-    fn condemn_if_lapsed(&self, term: Term, epoch: Epoch) -> Option<bool> {
+    fn revoke_if_lapsed(&self, term: Term, epoch: Epoch) -> Option<bool> {
         let now = self.common.clock.now();
         let mut timers = self.timers_of(term)?;
-        if timers.condemned >= epoch {
+        if timers.revoked >= epoch {
             return Some(false);
         }
         let lapsed = timers.expiry.is_some_and(|(of, at)| of == epoch && at <= now);
         lapsed.then(|| {
-            timers.condemn(epoch);
+            timers.revoke(epoch);
             true
         })
     }
@@ -426,8 +427,8 @@ impl Waiting {
 }
 
 impl Timers {
-    fn condemn(&mut self, epoch: Epoch) {
-        self.condemned = self.condemned.max(epoch);
+    fn revoke(&mut self, epoch: Epoch) {
+        self.revoked = self.revoked.max(epoch);
     }
 }
 

@@ -20,7 +20,7 @@ const LOOK: Duration = Duration::from_secs(1);
 const SELDOM: Duration = Duration::from_secs(60);
 
 /// Who watches.
-pub struct Chronicle {
+pub struct EventRecorder {
     /// Where it is told.
     pub events: Arc<Events>,
     /// What is counted.
@@ -33,7 +33,7 @@ pub struct Chronicle {
     pub engine: Arc<dyn Engine>,
 }
 
-impl Chronicle {
+impl EventRecorder {
     /// Watches for ever.
     pub async fn run(mut self) {
         let mut look = interval(LOOK);

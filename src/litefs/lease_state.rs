@@ -5,7 +5,8 @@
 //! demoted, even for a moment, may have lost what it had told SQLite was committed, so it does not get
 //! the lease again in the same epoch. A refused renewal is never followed by a successful one.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -21,7 +22,7 @@ use crate::secret::random_hex;
 const OF: char = '~';
 
 /// What LiteFS is told. Shared between the lease's server and the engine.
-pub struct Desk {
+pub struct LeaseState {
     node: NodeId,
     cluster: Arc<dyn Cluster>,
     state: Mutex<State>,
@@ -67,7 +68,7 @@ impl Grant {
     }
 }
 
-impl Desk {
+impl LeaseState {
     /// LiteFS is told that there is no primary.
     pub fn new(node: NodeId, cluster: Arc<dyn Cluster>) -> Self {
         let given_back = watch::Sender::new(Epoch(0));
@@ -159,11 +160,11 @@ impl Desk {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 
-impl LeaseSource for Desk {
+impl LeaseSource for LeaseState {
     fn cluster_id(&self) -> Option<String> {
         self.cluster.litefs_id()
     }
@@ -236,8 +237,8 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(3600);
 
-    fn desk() -> Desk {
-        Desk::new("node-1".parse().unwrap(), Arc::new(Alone::default()))
+    fn lease_state() -> LeaseState {
+        LeaseState::new("node-1".parse().unwrap(), Arc::new(Alone::default()))
     }
 
     fn other() -> PrimaryInfo {
@@ -249,102 +250,109 @@ mod tests {
 
     #[test]
     fn only_a_grant_makes_it_primary() {
-        let desk = desk();
-        assert!(!desk.has_asked_within(LONG));
-        let early = desk.create();
-        assert!(!desk.acquire(&early) && !desk.renew(&early));
-        assert!(desk.has_asked_within(LONG));
-        desk.not_primary();
-        assert!(!desk.has_asked_within(LONG));
-        desk.primary();
-        assert!(desk.has_asked_within(LONG), "it would follow somebody, so it follows nobody yet");
-        desk.grant(Epoch(1), Claim::unlimited(), false);
-        let session = desk.create();
+        let lease_state = lease_state();
+        assert!(!lease_state.has_asked_within(LONG));
+        let early = lease_state.create();
+        assert!(!lease_state.acquire(&early) && !lease_state.renew(&early));
+        assert!(lease_state.has_asked_within(LONG));
+        lease_state.not_primary();
+        assert!(!lease_state.has_asked_within(LONG));
+        lease_state.primary();
+        assert!(
+            lease_state.has_asked_within(LONG),
+            "it would follow somebody, so it follows nobody yet"
+        );
+        lease_state.grant(Epoch(1), Claim::unlimited(), false);
+        let session = lease_state.create();
         assert_ne!(session, early);
-        assert!(!desk.renew(&session), "it has not acquired yet");
-        assert!(desk.acquire(&session) && desk.renew(&session));
-        assert!(!desk.acquire(&desk.create()), "there is one primary");
-        assert!(desk.silent_for().is_some());
+        assert!(!lease_state.renew(&session), "it has not acquired yet");
+        assert!(lease_state.acquire(&session) && lease_state.renew(&session));
+        assert!(!lease_state.acquire(&lease_state.create()), "there is one primary");
+        assert!(lease_state.silent_for().is_some());
     }
 
     #[test]
     fn a_claim_that_is_over_is_over_for_good() {
-        let desk = desk();
+        let lease_state = lease_state();
         let claim = Claim::until(BootTime::now().after(LONG));
-        desk.grant(Epoch(1), claim.clone(), false);
-        let session = desk.create();
-        assert!(desk.acquire(&session) && desk.renew(&session));
+        lease_state.grant(Epoch(1), claim.clone(), false);
+        let session = lease_state.create();
+        assert!(lease_state.acquire(&session) && lease_state.renew(&session));
         claim.end();
-        assert!(!desk.renew(&session));
-        assert_eq!(*desk.given_back().borrow(), Epoch(1));
-        desk.grant(Epoch(2), Claim::unlimited(), false);
-        assert!(!desk.renew(&session), "of another epoch");
-        assert!(desk.acquire(&desk.create()));
+        assert!(!lease_state.renew(&session));
+        assert_eq!(*lease_state.given_back().borrow(), Epoch(1));
+        lease_state.grant(Epoch(2), Claim::unlimited(), false);
+        assert!(!lease_state.renew(&session), "of another epoch");
+        assert!(lease_state.acquire(&lease_state.create()));
     }
 
     #[test]
     fn a_litefs_that_gave_up_does_not_get_the_same_reign_again() {
         for dies in [false, true] {
-            let desk = desk();
-            desk.grant(Epoch(3), Claim::unlimited(), false);
-            let session = desk.create();
-            assert!(desk.acquire(&session));
+            let lease_state = lease_state();
+            lease_state.grant(Epoch(3), Claim::unlimited(), false);
+            let session = lease_state.create();
+            assert!(lease_state.acquire(&session));
             if dies {
-                desk.not_primary();
+                lease_state.not_primary();
             } else {
-                assert!(desk.release(&session));
+                assert!(lease_state.release(&session));
             }
-            assert!(!desk.release(&session) && !desk.renew(&session));
-            assert!(!desk.acquire(&desk.create()) && !desk.acquire(&session));
-            assert_eq!(*desk.given_back().borrow(), Epoch(3));
-            assert_eq!(desk.silent_for(), None);
+            assert!(!lease_state.release(&session) && !lease_state.renew(&session));
+            assert!(!lease_state.acquire(&lease_state.create()) && !lease_state.acquire(&session));
+            assert_eq!(*lease_state.given_back().borrow(), Epoch(3));
+            assert_eq!(lease_state.silent_for(), None);
         }
     }
 
     #[test]
     fn a_session_of_another_node_is_honored_only_where_it_was_granted() {
-        let desk = desk();
+        let lease_state = lease_state();
         let handed = Session("node-2~7.abc".to_owned());
-        assert!(!desk.renew(&handed), "nobody has handed over");
-        desk.grant(Epoch(2), Claim::unlimited(), false);
-        assert!(!desk.renew(&handed), "nobody is to hand over");
-        desk.grant(Epoch(3), Claim::unlimited(), true);
-        assert!(desk.renew(&handed) && desk.acquire(&handed) && desk.renew(&handed));
-        assert!(!desk.renew(&Session("node-3~1.abc".to_owned())));
-        let own = desk.create();
-        desk.grant(Epoch(4), Claim::unlimited(), true);
-        assert!(desk.renew(&own), "it may come back to where it was made");
-        desk.grant(Epoch(5), Claim::unlimited(), true);
-        desk.not_handed();
-        assert!(!desk.renew(&handed) && desk.acquire(&desk.create()));
+        assert!(!lease_state.renew(&handed), "nobody has handed over");
+        lease_state.grant(Epoch(2), Claim::unlimited(), false);
+        assert!(!lease_state.renew(&handed), "nobody is to hand over");
+        lease_state.grant(Epoch(3), Claim::unlimited(), true);
+        assert!(
+            lease_state.renew(&handed)
+                && lease_state.acquire(&handed)
+                && lease_state.renew(&handed)
+        );
+        assert!(!lease_state.renew(&Session("node-3~1.abc".to_owned())));
+        let own = lease_state.create();
+        lease_state.grant(Epoch(4), Claim::unlimited(), true);
+        assert!(lease_state.renew(&own), "it may come back to where it was made");
+        lease_state.grant(Epoch(5), Claim::unlimited(), true);
+        lease_state.not_handed();
+        assert!(!lease_state.renew(&handed) && lease_state.acquire(&lease_state.create()));
     }
 
     #[test]
     fn a_fenced_primary_stays_until_it_has_handed_over() {
-        let desk = desk();
+        let lease_state = lease_state();
         let claim = Claim::until(BootTime::now().after(LONG));
-        desk.grant(Epoch(1), claim.clone(), false);
-        let session = desk.create();
-        assert!(desk.acquire(&session));
-        desk.yielding(LONG);
+        lease_state.grant(Epoch(1), claim.clone(), false);
+        let session = lease_state.create();
+        assert!(lease_state.acquire(&session));
+        lease_state.yielding(LONG);
         claim.end();
-        assert!(desk.renew(&session));
-        desk.not_yielding();
-        assert!(!desk.renew(&session));
-        desk.yielding(LONG);
-        assert!(!desk.renew(&session), "refused once is refused for good");
+        assert!(lease_state.renew(&session));
+        lease_state.not_yielding();
+        assert!(!lease_state.renew(&session));
+        lease_state.yielding(LONG);
+        assert!(!lease_state.renew(&session), "refused once is refused for good");
     }
 
     #[test]
     fn it_is_never_told_to_follow_itself() {
-        let desk = desk();
-        desk.follow(Some(other()));
-        assert_eq!(desk.primary(), Some(other()));
-        desk.grant(Epoch(1), Claim::unlimited(), false);
-        assert_eq!(desk.primary(), None);
-        desk.revoke();
-        assert_eq!(desk.primary(), Some(other()));
-        desk.follow(None);
-        assert_eq!(desk.primary(), None);
+        let lease_state = lease_state();
+        lease_state.follow(Some(other()));
+        assert_eq!(lease_state.primary(), Some(other()));
+        lease_state.grant(Epoch(1), Claim::unlimited(), false);
+        assert_eq!(lease_state.primary(), None);
+        lease_state.revoke();
+        assert_eq!(lease_state.primary(), Some(other()));
+        lease_state.follow(None);
+        assert_eq!(lease_state.primary(), None);
     }
 }

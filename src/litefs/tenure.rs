@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::engine::{Duty, Litefs, READING};
 use super::fence::Fence;
 use crate::cluster::Epoch;
-use crate::txid::{Position, Stamp};
+use crate::txid::{EpochTxid, Position};
 
 /// How long LiteFS may take to become primary. An open read transaction holds it up: 8 s were seen.
 const TAKING_OVER: Duration = Duration::from_secs(10);
@@ -20,13 +20,13 @@ const YIELDING: Duration = Duration::from_secs(1);
 const UNREACHED: Duration = Duration::from_millis(1500);
 
 impl Litefs {
-    pub(super) async fn reign(&self, epoch: Epoch) -> io::Result<Stamp> {
+    pub(super) async fn reign(&self, epoch: Epoch) -> io::Result<Position> {
         let _turn = self.turn.lock().await;
         let content = self.content().await?;
-        if self.duty() == Duty::Primary(epoch) && self.desk.reigns() == Some(epoch) {
+        if self.duty() == Duty::Primary(epoch) && self.lease_state.reigns() == Some(epoch) {
             return self.store().begin(epoch, content);
         }
-        if self.cluster.elects() && *self.desk.given_back().borrow() >= epoch {
+        if self.cluster.elects() && *self.lease_state.given_back().borrow() >= epoch {
             let why =
                 format!("LiteFS has ended its reign in epoch {epoch}: it does not get it again");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
@@ -41,7 +41,7 @@ impl Litefs {
         let grant = Grant::new(self, epoch, from.is_some());
         if from.is_some() {
             self.take_over_from_litefs().await;
-            self.desk.not_handed();
+            self.lease_state.not_handed();
             self.follow_nobody();
         }
         let late = |_| io::Error::new(io::ErrorKind::TimedOut, "LiteFS did not become primary");
@@ -52,7 +52,7 @@ impl Litefs {
         }
         grant.keep();
         self.set_duty(Duty::Primary(epoch));
-        self.publish_anew(Position { epoch, txid: held.position.txid });
+        self.publish_anew(EpochTxid { epoch, txid: held.at.txid });
         Ok(held)
     }
 
@@ -74,7 +74,7 @@ impl Litefs {
     pub(super) async fn step_down(&self) -> io::Result<()> {
         let Duty::Primary(_) = self.duty() else {
             // A grant that was never taken, or a LiteFS that took it too late.
-            self.desk.revoke();
+            self.lease_state.revoke();
             return self.until_not_primary().await;
         };
         let raised = self.fence.lock().await.take();
@@ -86,7 +86,7 @@ impl Litefs {
             }
             None => self.last_fence().await,
         };
-        self.desk.revoke();
+        self.lease_state.revoke();
         self.until_not_primary().await?;
         if let Some(fence) = fence {
             // If it hangs, that was LiteFS' end.
@@ -138,7 +138,7 @@ impl Litefs {
         self.ttl / 10
     }
 
-    pub(super) async fn raise_fence(&self, limit: Duration) -> io::Result<Stamp> {
+    pub(super) async fn raise_fence(&self, limit: Duration) -> io::Result<Position> {
         let mut held = self.fence.lock().await;
         if held.is_none() {
             *held = Some(self.new_fence(limit).await?);
@@ -150,8 +150,8 @@ impl Litefs {
                 return Err(error);
             }
         };
-        self.desk.yielding(YIELDING);
-        Ok(Stamp { position: self.label(content), checksum: content.checksum })
+        self.lease_state.yielding(YIELDING);
+        Ok(Position { at: self.label(content), checksum: content.checksum })
     }
 }
 
@@ -160,7 +160,7 @@ struct Grant<'a>(Option<&'a Litefs>);
 
 impl<'a> Grant<'a> {
     fn new(litefs: &'a Litefs, epoch: Epoch, handed: bool) -> Self {
-        litefs.desk.grant(epoch, litefs.cluster.claim(epoch), handed);
+        litefs.lease_state.grant(epoch, litefs.cluster.claim(epoch), handed);
         Self(Some(litefs))
     }
 
@@ -172,7 +172,7 @@ impl<'a> Grant<'a> {
 impl Drop for Grant<'_> {
     fn drop(&mut self) {
         if let Some(litefs) = self.0 {
-            litefs.desk.revoke();
+            litefs.lease_state.revoke();
         }
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::common::Common;
+use super::lessor::Lessor;
 use super::rpc::{Answer, CallError, Request};
-use super::steward::Steward;
 use super::table::Holder;
 use crate::claim::{BootTime, Claim};
 
@@ -24,9 +24,9 @@ pub enum Over {
 }
 
 /// Renews one lease.
-pub struct Keeper {
+pub struct KeepAlive {
     common: Arc<Common>,
-    steward: Arc<Steward>,
+    lessor: Arc<Lessor>,
     holder: Holder,
     claim: Claim,
     /// Each gives the time at which it was sent.
@@ -36,11 +36,11 @@ pub struct Keeper {
     renewed: Option<BootTime>,
 }
 
-impl Keeper {
+impl KeepAlive {
     /// For a lease that was just granted. There is no claim before the first renewal has succeeded.
-    pub fn new(common: Arc<Common>, steward: Arc<Steward>, holder: Holder) -> Self {
+    pub fn new(common: Arc<Common>, lessor: Arc<Lessor>, holder: Holder) -> Self {
         let (claim, attempts) = (Claim::none(), JoinSet::new());
-        Self { common, steward, holder, claim, attempts, last_sent: None, renewed: None }
+        Self { common, lessor, holder, claim, attempts, last_sent: None, renewed: None }
     }
 
     /// Waits for the first renewal.
@@ -102,11 +102,11 @@ impl Keeper {
 
     fn send(&mut self, now: BootTime) {
         self.last_sent = Some(now);
-        let (common, steward) = (self.common.clone(), self.steward.clone());
+        let (common, lessor) = (self.common.clone(), self.lessor.clone());
         let (epoch, session) = (self.holder.epoch, self.holder.session.clone());
         self.attempts.spawn(async move {
             let request = Request::Renew { epoch, session };
-            (now, common.ask_leader(&steward, request, common.times.claim).await)
+            (now, common.ask_leader(&lessor, request, common.times.claim).await)
         });
     }
 
@@ -132,7 +132,7 @@ impl Keeper {
                 tracing::debug!(epoch, at = now.0, until = end.0, "the claim is valid");
                 None
             }
-            Ok(Answer::Gone) => Some(Over::Gone),
+            Ok(Answer::LeaseLost) => Some(Over::Gone),
             // Nobody leads, or the one that did is gone.
             Ok(_) | Err(_) => {
                 common.clock.sleep(Duration::from_millis(5)).await;

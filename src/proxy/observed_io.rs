@@ -20,14 +20,14 @@ pub trait Clock {
 }
 
 /// The socket with what points to its clock.
-pub struct Noted<T, C> {
+pub struct ObservedIo<T, C> {
     /// What passes here directly is not told.
     pub socket: T,
     /// Who is told.
     pub clock: C,
 }
 
-impl<T, C> AsyncRead for Noted<T, C>
+impl<T, C> AsyncRead for ObservedIo<T, C>
 where
     T: AsyncRead + Unpin,
     C: Deref<Target: Clock> + Unpin,
@@ -46,7 +46,7 @@ where
     }
 }
 
-impl<T, C> AsyncWrite for Noted<T, C>
+impl<T, C> AsyncWrite for ObservedIo<T, C>
 where
     T: AsyncWrite + Unpin,
     C: Deref<Target: Clock> + Unpin,

@@ -1,6 +1,6 @@
 use super::*;
 use crate::embedded::checksum::page_sum;
-use crate::txid::{Position, Txid};
+use crate::txid::{EpochTxid, Txid};
 use proptest::prelude::*;
 
 /// A node in a model of a cluster: what it holds, in full.
@@ -8,22 +8,22 @@ use proptest::prelude::*;
 struct Node {
     /// Every transaction that made its copy what it is.
     history: Vec<u64>,
-    have: Position,
-    starts: Vec<Start>,
+    have: EpochTxid,
+    starts: Vec<EpochStart>,
     /// It believes that it is the primary.
     reigns: bool,
 }
 
 impl Node {
-    fn stamp(&self) -> Stamp {
+    fn position(&self) -> Position {
         // As of a database, each transaction a page: bare CRCs of such short texts do meet.
         let page = |(number, id): (u32, &u64)| page_sum(number, &id.to_be_bytes());
         let sums: Vec<_> = (1..).zip(&self.history).map(page).collect();
-        Stamp { position: self.have, checksum: Checksum::of(&sums) }
+        Position { at: self.have, checksum: Checksum::of(&sums) }
     }
 
     fn elect(&mut self, epoch: Epoch) {
-        self.starts = continued(&self.starts, epoch, self.stamp());
+        self.starts = continued(&self.starts, epoch, self.position());
         self.have.epoch = epoch;
         self.reigns = true;
     }
@@ -75,13 +75,13 @@ proptest! {
                     let new = nodes[primary].clone();
                     let old = &nodes[node];
                     let contained = new.history.starts_with(&old.history);
-                    let reign = Reign::new(new.starts.clone()).unwrap();
-                    let lacks = reign.lacks(old.stamp(), true);
-                    prop_assert!(contained || lacks, "lost: {:?} for {:?}", old.stamp(), reign);
-                    prop_assert!(contained || reign.lacks(old.stamp(), false));
+                    let reign = Tenure::new(new.starts.clone()).unwrap();
+                    let lacks = reign.lacks(old.position(), true);
+                    prop_assert!(contained || lacks, "lost: {:?} for {:?}", old.position(), reign);
+                    prop_assert!(contained || reign.lacks(old.position(), false));
                     // A copy of a reign that this history went through, and that is merely behind.
                     let passed = old.starts.iter().all(|start| new.starts.contains(start));
-                    prop_assert!(!(contained && lacks && passed), "{:?} for {:?}", old.stamp(), reign);
+                    prop_assert!(!(contained && lacks && passed), "{:?} for {:?}", old.position(), reign);
                     nodes[node].follow(&new);
                 }
                 _ => {}
@@ -90,43 +90,43 @@ proptest! {
     }
 }
 
-fn stamp(epoch: u64, txid: u64, sum: u64) -> Stamp {
-    let position = Position { epoch: Epoch(epoch), txid: Txid(txid) };
-    Stamp { position, checksum: Checksum(sum) }
+fn position(epoch: u64, txid: u64, sum: u64) -> Position {
+    let position = EpochTxid { epoch: Epoch(epoch), txid: Txid(txid) };
+    Position { at: position, checksum: Checksum(sum) }
 }
 
-fn start(epoch: u64, held: Stamp) -> Start {
-    Start { epoch: Epoch(epoch), held }
+fn start(epoch: u64, held: Position) -> EpochStart {
+    EpochStart { epoch: Epoch(epoch), held }
 }
 
 #[test]
 fn a_copy_is_lacking_where_the_histories_part() {
-    let reign = Reign::new(vec![
-        start(1, Stamp::default()),
-        start(2, stamp(1, 7, 70)),
-        start(4, stamp(2, 9, 90)),
+    let reign = Tenure::new(vec![
+        start(1, Position::default()),
+        start(2, position(1, 7, 70)),
+        start(4, position(2, 9, 90)),
     ])
     .unwrap();
     for (have, lacks) in [
-        (stamp(1, 6, 60), false),
-        (stamp(1, 7, 70), false),
-        (stamp(1, 7, 71), true),
-        (stamp(1, 8, 80), true),
-        (stamp(2, 9, 90), false),
-        (stamp(2, 9, 91), true),
-        (stamp(2, 10, 100), true),
+        (position(1, 6, 60), false),
+        (position(1, 7, 70), false),
+        (position(1, 7, 71), true),
+        (position(1, 8, 80), true),
+        (position(2, 9, 90), false),
+        (position(2, 9, 91), true),
+        (position(2, 10, 100), true),
         // A reign that this history did not go through, but nothing was written in it.
-        (stamp(3, 10, 90), false),
-        (stamp(3, 10, 100), true),
+        (position(3, 10, 90), false),
+        (position(3, 10, 100), true),
         // Of this very reign.
-        (stamp(4, 1, 1), false),
-        (stamp(4, 99, 1), false),
+        (position(4, 1, 1), false),
+        (position(4, 99, 1), false),
     ] {
         assert_eq!(reign.lacks(have, true), lacks, "{have:?}");
     }
-    assert!(reign.lacks(stamp(1, 6, 60), false), "perhaps it is something else");
-    assert!(!reign.lacks(stamp(0, 0, 70), false), "of unknown origin, but known content");
-    let unread = Stamp { checksum: Checksum::UNKNOWN, ..stamp(0, 0, 0) };
+    assert!(reign.lacks(position(1, 6, 60), false), "perhaps it is something else");
+    assert!(!reign.lacks(position(0, 0, 70), false), "of unknown origin, but known content");
+    let unread = Position { checksum: Checksum::UNKNOWN, ..position(0, 0, 0) };
     assert!(reign.lacks(unread, true) && reign.lacks(unread, false));
 }
 
@@ -134,28 +134,29 @@ fn a_copy_is_lacking_where_the_histories_part() {
 fn what_is_too_long_ago_to_tell_may_be_lacking() {
     let mut starts = Vec::new();
     for epoch in 1..=100 {
-        starts = continued(&starts, Epoch(epoch), stamp(epoch - 1, epoch, epoch));
+        starts = continued(&starts, Epoch(epoch), position(epoch - 1, epoch, epoch));
     }
     assert_eq!((starts.len(), starts[0].epoch), (MAX_STARTS, Epoch(37)));
-    let reign = Reign::new(starts).unwrap();
-    assert!(reign.lacks(stamp(5, 1, 1000), true));
-    assert!(!reign.lacks(stamp(36, 1, 1000), true));
+    let reign = Tenure::new(starts).unwrap();
+    assert!(reign.lacks(position(5, 1, 1000), true));
+    assert!(!reign.lacks(position(36, 1, 1000), true));
 }
 
 #[test]
 fn a_history_goes_on_from_what_its_copy_reached() {
-    let heard = [start(1, stamp(0, 0, 1)), start(2, stamp(1, 5, 5)), start(3, stamp(2, 6, 6))];
+    let heard =
+        [start(1, position(0, 0, 1)), start(2, position(1, 5, 5)), start(3, position(2, 6, 6))];
     // It was told of epochs 2 and 3, and ended before anything of theirs was applied.
-    let held = stamp(1, 4, 4);
+    let held = position(1, 4, 4);
     assert_eq!(continued(&heard, Epoch(4), held), [heard[0], start(4, held)]);
     assert_eq!(continued(&heard, Epoch(2), held), [heard[0], start(2, held)]);
 }
 
 #[test]
 fn nonsense_is_no_reign() {
-    let held = Stamp::default();
-    assert_eq!(Reign::new(Vec::new()), None);
-    assert_eq!(Reign::new(vec![start(2, held), start(1, held)]), None);
-    assert_eq!(Reign::new(vec![start(2, held), start(2, held)]), None);
-    assert_eq!(Reign::new((0..65).map(|epoch| start(epoch, held)).collect()), None);
+    let held = Position::default();
+    assert_eq!(Tenure::new(Vec::new()), None);
+    assert_eq!(Tenure::new(vec![start(2, held), start(1, held)]), None);
+    assert_eq!(Tenure::new(vec![start(2, held), start(2, held)]), None);
+    assert_eq!(Tenure::new((0..65).map(|epoch| start(epoch, held)).collect()), None);
 }

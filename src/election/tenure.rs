@@ -4,23 +4,24 @@
 //! table. Whatever ends the reign, the claim ends first, then the engine is fenced, and only then is
 //! the lease given back: nothing commits in an epoch once the next one is granted.
 
+use parking_lot::Mutex;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::common::Common;
 use super::handover::HandOver;
-use super::keeper::{Keeper, Over};
+use super::keep_alive::{KeepAlive, Over};
+use super::lessor::{EVERYTHING, Lessor};
 use super::rpc::{Answer, Fitness, Request};
-use super::steward::{EVERYTHING, Steward};
 use super::table::{Command, Holder, Outcome, Session, Table};
 use crate::acks::Electorate;
 use crate::claim::{BootTime, Claim};
-use crate::cluster::{Epoch, NodeId, Start};
-use crate::txid::Stamp;
+use crate::cluster::{Epoch, EpochStart, NodeId};
+use crate::txid::Position;
 
 /// Orders that may wait.
 const ORDERS: usize = 16;
@@ -37,9 +38,9 @@ pub struct Own {
     /// Nothing but the end of the claim keeps it from taking writes.
     pub open: bool,
     /// From the grant until the engine is a replica's again: nobody else tells it whom to follow.
-    pub reigning: bool,
+    pub holding: bool,
     /// Where that reign began, once it is agreed upon.
-    pub start: Option<Start>,
+    pub start: Option<EpochStart>,
 }
 
 /// A wish to hand the lease over.
@@ -53,7 +54,7 @@ pub struct Order {
 }
 
 /// This node's reigns.
-pub struct Reign {
+pub struct Tenure {
     pub(super) common: Arc<Common>,
     own: watch::Sender<Own>,
     /// For the next grant.
@@ -79,17 +80,12 @@ enum End {
     Failed(String),
 }
 
-impl Reign {
-    /// Nothing happens before [`Reign::run`].
+impl Tenure {
+    /// Nothing happens before [`Tenure::run`].
     pub fn new(common: Arc<Common>) -> Self {
         let (orders, incoming) = mpsc::channel(ORDERS);
-        let own = Own {
-            epoch: Epoch(0),
-            claim: Claim::none(),
-            open: false,
-            reigning: false,
-            start: None,
-        };
+        let own =
+            Own { epoch: Epoch(0), claim: Claim::none(), open: false, holding: false, start: None };
         Self {
             common,
             own: watch::Sender::new(own),
@@ -110,7 +106,7 @@ impl Reign {
 
     /// This node's life, for the next grant.
     pub fn session(&self) -> Session {
-        self.session.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.session.lock().clone()
     }
 
     /// Where wishes to hand over are taken.
@@ -141,8 +137,8 @@ impl Reign {
         if !self.common.raft.votes() {
             return Answer::Refused("this disk has no vote".to_owned());
         }
-        match self.common.engine.let_go(epoch).await {
-            Ok(held) => Answer::Fitness(self.fitness(held.stamp, held.empty)),
+        match self.common.engine.promise(epoch).await {
+            Ok(held) => Answer::Fitness(self.fitness(held.position, held.empty)),
             Err(why) => Answer::Refused(why.to_string()),
         }
     }
@@ -153,14 +149,14 @@ impl Reign {
             return Answer::Refused("a witness holds no data".to_owned());
         }
         match self.common.engine.held().await {
-            Ok(held) => Answer::Fitness(self.fitness(held.stamp, held.empty)),
+            Ok(held) => Answer::Fitness(self.fitness(held.position, held.empty)),
             Err(why) => Answer::Refused(why.to_string()),
         }
     }
 
-    fn fitness(&self, held: Stamp, empty: bool) -> Fitness {
+    fn fitness(&self, held: Position, empty: bool) -> Fitness {
         let now = self.common.clock.now();
-        let failed = self.unfit_until.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let failed = self.unfit_until.lock().clone();
         let failed = failed.filter(|(until, _)| now < *until).map(|(_, why)| why);
         Fitness {
             held,
@@ -188,7 +184,7 @@ impl Reign {
                 && fitness.candidate
                 && fitness.unfit.is_none()
             {
-                fit.push((fitness.held.position, node));
+                fit.push((fitness.held.at, node));
             }
         }
         fit.sort_by(|(a, _), (b, _)| b.cmp(a));
@@ -217,8 +213,8 @@ impl Reign {
     }
 
     /// Reigns whenever this node holds the lease.
-    pub async fn run(&self, steward: Arc<Steward>) {
-        let taken = self.incoming.lock().unwrap_or_else(PoisonError::into_inner).take();
+    pub async fn run(&self, lessor: Arc<Lessor>) {
+        let taken = self.incoming.lock().take();
         let Some(mut orders) = taken else { return };
         let mut last = Epoch(0);
         loop {
@@ -234,19 +230,19 @@ impl Reign {
             // A grant to the old session that is still on its way would be of no use.
             let session = self.begin_session();
             if holder.session == session && *self.ended.borrow() < holder.epoch {
-                let end = self.reign(&holder, &steward, &mut orders).await;
-                self.step_down(&holder, &steward, end).await;
+                let end = self.reign(&holder, &lessor, &mut orders).await;
+                self.step_down(&holder, &lessor, end).await;
             } else {
                 // Of a former life: this one knows nothing of it, and its engine follows nobody yet.
                 tracing::info!(%holder, "this node holds a lease that it knows nothing of");
-                self.release(holder.epoch, &steward).await;
+                self.release(holder.epoch, &lessor).await;
             }
         }
     }
 
     /// Begins a new life, and returns the old one.
     fn begin_session(&self) -> Session {
-        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut session = self.session.lock();
         std::mem::replace(&mut *session, new_session())
     }
 
@@ -274,26 +270,26 @@ impl Reign {
     async fn reign(
         &self,
         holder: &Holder,
-        steward: &Arc<Steward>,
+        lessor: &Arc<Lessor>,
         orders: &mut mpsc::Receiver<Order>,
     ) -> End {
-        self.own.send_modify(|own| own.reigning = true);
-        let mut keeper = Keeper::new(self.common.clone(), steward.clone(), holder.clone());
+        self.own.send_modify(|own| own.holding = true);
+        let mut keep_alive = KeepAlive::new(self.common.clone(), lessor.clone(), holder.clone());
         let claim = tokio::select! {
             biased;
             () = self.superseded(holder) => return End::Superseded,
-            claim = keeper.begin() => match claim {
+            claim = keep_alive.begin() => match claim {
                 Ok(claim) => claim,
                 Err(over) => return End::Over(over),
             },
         };
         let epoch = holder.epoch;
-        self.own.send_replace(Own { epoch, claim, open: false, reigning: true, start: None });
+        self.own.send_replace(Own { epoch, claim, open: false, holding: true, start: None });
         let opened = tokio::select! {
             biased;
             () = self.superseded(holder) => return End::Superseded,
-            over = keeper.keep() => return End::Over(over),
-            opened = self.open(holder, steward) => opened,
+            over = keep_alive.keep() => return End::Over(over),
+            opened = self.open(holder, lessor) => opened,
         };
         if let Err(end) = opened {
             return end;
@@ -304,17 +300,17 @@ impl Reign {
             let order = tokio::select! {
                 biased;
                 () = self.superseded(holder) => return End::Superseded,
-                over = keeper.keep() => return End::Over(over),
+                over = keep_alive.keep() => return End::Over(over),
                 Some(order) = orders.recv() => order,
             };
-            if self.hand_over(holder, order, &mut keeper, steward).await {
+            if self.hand_over(holder, order, &mut keep_alive, lessor).await {
                 return End::Superseded;
             }
         }
     }
 
     /// From the claim to open writes.
-    async fn open(&self, holder: &Holder, steward: &Steward) -> Result<(), End> {
+    async fn open(&self, holder: &Holder, lessor: &Lessor) -> Result<(), End> {
         let epoch = holder.epoch;
         let held = loop {
             match self.common.engine.become_primary(epoch).await {
@@ -328,23 +324,22 @@ impl Reign {
                 }
             }
         };
-        let start = Start { epoch, held };
+        let start = EpochStart { epoch, held };
         let agreed = loop {
             let open = Command::Opened(start);
-            match self.common.propose(steward, open, self.common.times.ttl).await {
+            match self.common.propose(lessor, open, self.common.times.ttl).await {
                 Ok(outcome) => break outcome,
                 Err(why) => tracing::warn!(%epoch, %why, "cannot open the reign; trying again"),
             }
         };
-        if let Outcome::Void(why) = agreed {
+        if let Outcome::Rejected(why) = agreed {
             return Err(End::Failed(why));
         }
         self.own.send_modify(|own| own.start = Some(start));
         if !self.common.ground.promoted(epoch).await {
             let (until, why) =
                 (self.common.clock.now().after(AFTER_A_FAILURE), "app.on_promote failed");
-            *self.unfit_until.lock().unwrap_or_else(PoisonError::into_inner) =
-                Some((until, why.to_owned()));
+            *self.unfit_until.lock() = Some((until, why.to_owned()));
             return Err(End::Failed(why.to_owned()));
         }
         self.common.acks.begin(epoch, self.electorates());
@@ -396,7 +391,7 @@ impl Reign {
     }
 
     /// Ends a reign, in this order: claim, engine, guard, lease.
-    async fn step_down(&self, holder: &Holder, steward: &Steward, end: End) {
+    async fn step_down(&self, holder: &Holder, lessor: &Lessor, end: End) {
         self.end_claim();
         self.own.send_modify(|own| own.open = false);
         let why = match end {
@@ -411,14 +406,14 @@ impl Reign {
             tracing::error!(%why, "the engine cannot be fenced; trying again");
             self.common.pause().await;
         }
-        self.own.send_modify(|own| own.reigning = false);
+        self.own.send_modify(|own| own.holding = false);
         self.common.ground.deadline(None);
         self.common.ground.demoted(holder.epoch);
-        self.release(holder.epoch, steward).await;
+        self.release(holder.epoch, lessor).await;
     }
 
     /// Gives a lease back, unless it is gone already.
-    async fn release(&self, epoch: Epoch, steward: &Steward) {
+    async fn release(&self, epoch: Epoch, lessor: &Lessor) {
         let mut tables = self.common.raft.table();
         let gone = |table: &Arc<Table>| {
             table.last_epoch > epoch || table.last_epoch == epoch && table.holder.is_none()
@@ -426,7 +421,7 @@ impl Reign {
         let giving_back = async {
             loop {
                 let release = Command::Release { epoch };
-                match self.common.propose(steward, release, self.common.times.ttl).await {
+                match self.common.propose(lessor, release, self.common.times.ttl).await {
                     Ok(_) => return,
                     Err(why) => tracing::debug!(%epoch, %why, "cannot give the lease back yet"),
                 }
