@@ -62,7 +62,7 @@ impl Acks {
     }
 
     /// From now on a majority of each of these is needed.
-    pub fn require(&self, electorates: Vec<Electorate>) {
+    pub(crate) fn require(&self, electorates: Vec<Electorate>) {
         let mut state = self.lock();
         state.electorates = electorates;
         let held = state.majority();
@@ -81,7 +81,7 @@ impl Acks {
     }
 
     /// Returns once at least one replica holds `position`.
-    pub async fn one(&self, position: EpochTxid) {
+    pub(crate) async fn one(&self, position: EpochTxid) {
         self.one.wait(position).await;
     }
 

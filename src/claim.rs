@@ -71,7 +71,7 @@ impl Claim {
     }
 
     /// Whether it is valid at this moment.
-    pub fn is_valid(&self) -> bool {
+    pub(crate) fn is_valid(&self) -> bool {
         match self.0.end.load(Ordering::Acquire) {
             UNLIMITED => true,
             OVER => false,
@@ -97,13 +97,13 @@ impl Claim {
     }
 
     /// Takes note that it was extended because of a renewal that was asked for at `asked`.
-    pub fn renewed(&self, asked: BootTime) {
+    pub(crate) fn renewed(&self, asked: BootTime) {
         self.0.asked.fetch_max(asked.0, Ordering::AcqRel);
     }
 
     /// Whether it is valid, and was renewed because that was asked for after `moment`: then no other
     /// node had a claim at `moment`, even if the clock here has stood still.
-    pub fn is_renewed_since(&self, moment: BootTime) -> bool {
+    pub(crate) fn is_renewed_since(&self, moment: BootTime) -> bool {
         let unlimited = self.deadline().is_none();
         unlimited || (self.0.asked.load(Ordering::Acquire) > moment.0 && self.is_valid())
     }

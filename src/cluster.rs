@@ -107,7 +107,7 @@ pub enum Role {
 
 impl Role {
     /// The name used in headers and in JSON.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Primary => "primary",
             Self::Replica => "replica",
@@ -184,7 +184,7 @@ impl ClusterView {
     /// Whether this node may acknowledge, at this moment, what it took under this view; `now` is the
     /// present one. Only the claim and later reigns count: who is about to hand over takes no more
     /// writes, and still answers those that it took. Looks at the clock.
-    pub fn still_acknowledges(&self, now: &Self) -> bool {
+    pub(crate) fn still_acknowledges(&self, now: &Self) -> bool {
         self.claim.is_valid() && now.newest_epoch() <= self.epoch()
     }
 
@@ -211,7 +211,7 @@ impl ClusterView {
 
     /// Whether this node knows what a copy that follows the reign of `epoch` lacks. Others may have told
     /// it of a reign before what was agreed upon has come here.
-    pub fn knows_losses_until(&self, epoch: Epoch) -> bool {
+    pub(crate) fn knows_losses_until(&self, epoch: Epoch) -> bool {
         let known = self.starts.last().map(|start| start.epoch).unwrap_or_default();
         !self.elected || epoch <= known
     }

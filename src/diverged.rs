@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::txid::{Checksum, Position};
 
 /// The directory's name in `data_dir`.
-pub const DIR: &str = "diverged";
+pub(crate) const DIR: &str = "diverged";
 /// So many copies are kept, the newest.
 const KEPT: usize = 3;
 /// While it is being written.
@@ -16,10 +16,10 @@ const PARTIAL: &str = "partial";
 
 /// Where a copy is to be kept.
 #[derive(Debug)]
-pub struct Place {
+pub(crate) struct Place {
     dir: PathBuf,
     /// Written here first.
-    pub partial: PathBuf,
+    pub(crate) partial: PathBuf,
     whole: PathBuf,
 }
 
@@ -29,7 +29,7 @@ pub struct Place {
 /// # Errors
 ///
 /// When there can be none; then the copy must not be replaced.
-pub fn place(data_dir: &Path, have: Position) -> io::Result<Result<Place, PathBuf>> {
+pub(crate) fn place(data_dir: &Path, have: Position) -> io::Result<Result<Place, PathBuf>> {
     let dir = data_dir.join(DIR);
     fs::create_dir_all(&dir).map_err(|e| at(&dir, e))?;
     let content = format!("-{}.sqlite3", have.checksum);
@@ -57,7 +57,7 @@ impl Place {
     /// # Errors
     ///
     /// When it cannot be kept; then the copy must not be replaced.
-    pub fn keep(self) -> io::Result<PathBuf> {
+    pub(crate) fn keep(self) -> io::Result<PathBuf> {
         let Self { dir, partial, whole } = self;
         fs::rename(&partial, &whole)
             .and_then(|()| File::open(&dir)?.sync_all())

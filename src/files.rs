@@ -11,7 +11,7 @@ use std::path::Path;
 /// # Errors
 ///
 /// When it cannot be written; the old one then stays.
-pub fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     replace_with_mode(path, contents, 0o666)
 }
 
@@ -20,7 +20,7 @@ pub fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
 /// # Errors
 ///
 /// As [`replace`].
-pub fn replace_private(path: &Path, contents: &[u8]) -> io::Result<()> {
+pub(crate) fn replace_private(path: &Path, contents: &[u8]) -> io::Result<()> {
     replace_with_mode(path, contents, 0o600)
 }
 

@@ -1,7 +1,7 @@
 //! Text in HTML.
 
 /// The text, safe between tags and in quoted attributes.
-pub fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")

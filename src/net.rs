@@ -27,7 +27,7 @@ const PROBES: u32 = 3;
 
 /// A `host:port` that is dialed again and again.
 #[derive(Debug)]
-pub struct Remote {
+pub(crate) struct Remote {
     at: HostPort,
     literal: Option<IpAddr>,
     last_good: Mutex<Option<SocketAddr>>,
@@ -53,13 +53,13 @@ pub enum DialError {
 
 impl Remote {
     /// Nothing is resolved yet.
-    pub fn new(at: HostPort) -> Self {
+    pub(crate) fn new(at: HostPort) -> Self {
         let literal = at.host.parse().ok();
         Self { at, literal, last_good: Mutex::new(None) }
     }
 
     /// What is dialed.
-    pub fn at(&self) -> &HostPort {
+    pub(crate) fn at(&self) -> &HostPort {
         &self.at
     }
 
@@ -68,7 +68,7 @@ impl Remote {
     /// # Errors
     ///
     /// The last address' failure; `Refused` only if every address refused.
-    pub async fn dial(&self, limit: Duration) -> Result<TcpStream, DialError> {
+    pub(crate) async fn dial(&self, limit: Duration) -> Result<TcpStream, DialError> {
         match self.literal {
             Some(ip) => self.connect(&[SocketAddr::new(ip, self.at.port)], limit).await,
             None => self.dial_resolved(lookup(&self.at), limit).await,
@@ -159,7 +159,7 @@ async fn lookup(at: &HostPort) -> io::Result<Vec<SocketAddr>> {
 /// # Errors
 ///
 /// When the socket refuses a setting.
-pub fn tune(stream: &TcpStream, unacknowledged: Duration) -> io::Result<()> {
+pub(crate) fn tune(stream: &TcpStream, unacknowledged: Duration) -> io::Result<()> {
     let socket = SockRef::from(stream);
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(

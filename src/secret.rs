@@ -19,7 +19,7 @@ pub struct Secret(String);
 
 impl Secret {
     /// Whether this is it. The time that takes does not depend on where a wrong one differs.
-    pub fn is(&self, given: &[u8]) -> bool {
+    pub(crate) fn is(&self, given: &[u8]) -> bool {
         let own = self.0.as_bytes();
         let differing =
             given.iter().zip(own).fold(0, |differing, (a, b)| black_box(differing | (a ^ b)));
@@ -27,7 +27,7 @@ impl Secret {
     }
 
     /// The text, for whoever has to know it.
-    pub fn reveal(&self) -> &str {
+    pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
 
@@ -37,7 +37,7 @@ impl Secret {
     ///
     /// When the file cannot be read or made, is empty, or can be read by others. The text says what to
     /// do about it and never contains the secret.
-    pub fn load_or_create(path: &Path) -> io::Result<Self> {
+    pub(crate) fn load_or_create(path: &Path) -> io::Result<Self> {
         match Self::load(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Self::create(path).map_err(|error| at(path, &error))
@@ -51,7 +51,7 @@ impl Secret {
     /// # Errors
     ///
     /// As for [`Secret::load_or_create`].
-    pub fn load(path: &Path) -> io::Result<Self> {
+    pub(crate) fn load(path: &Path) -> io::Result<Self> {
         let file = File::open(path).map_err(|error| at(path, &error))?;
         let mode = file.metadata().map_err(|error| at(path, &error))?.mode() & 0o777;
         if mode & 0o077 != 0 {
@@ -105,7 +105,7 @@ impl fmt::Debug for Secret {
 /// # Errors
 ///
 /// When the system has none to give.
-pub fn random_hex<const N: usize>() -> io::Result<String> {
+pub(crate) fn random_hex<const N: usize>() -> io::Result<String> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())

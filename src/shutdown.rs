@@ -17,20 +17,20 @@ pub enum Urgency {
 }
 
 /// The time that all phases have together.
-pub struct Deadline {
+pub(crate) struct Deadline {
     at: Instant,
     urgency: watch::Receiver<Urgency>,
 }
 
 impl Deadline {
     /// Begins now.
-    pub fn new(limit: Duration, urgency: watch::Receiver<Urgency>) -> Self {
+    pub(crate) fn new(limit: Duration, urgency: watch::Receiver<Urgency>) -> Self {
         Self { at: Instant::now() + limit, urgency }
     }
 
     /// Runs one phase; returns whether it was completed. It is cut short by the deadline, or when
     /// stopping becomes urgent.
-    pub async fn phase(&self, name: &str, work: impl Future<Output = ()>) -> bool {
+    pub(crate) async fn phase(&self, name: &str, work: impl Future<Output = ()>) -> bool {
         tracing::info!("stopping: {name}");
         let mut urgency = self.urgency.clone();
         tokio::select! {

@@ -17,7 +17,7 @@ use crate::txid::EpochTxid;
 pub type StatusSource = Arc<dyn Fn() -> Status + Send + Sync>;
 
 /// This program's version.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// A node at one moment, as `/status` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,11 +59,11 @@ pub struct SuspectedWrite {
     /// Method and path; `*` stands for what differs.
     pub request: String,
     /// The rule that called the last one a read, as `file:line`.
-    pub rule: String,
+    pub(crate) rule: String,
     /// How many there were since the start.
     pub count: u64,
     /// When the last one was (RFC 3339, UTC).
-    pub last: String,
+    pub(crate) last: String,
     /// An item of `rules:` that calls them writes.
     pub mend: String,
 }
@@ -72,33 +72,33 @@ pub struct SuspectedWrite {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PrimaryStatus {
     /// Its name.
-    pub node: NodeId,
+    pub(crate) node: NodeId,
     /// The epoch of its reign.
-    pub epoch: Epoch,
+    pub(crate) epoch: Epoch,
     /// When this node first heard of that reign (RFC 3339, UTC).
-    pub since: String,
+    pub(crate) since: String,
 }
 
 /// How Raft stands, as far as this node knows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RaftStatus {
     /// The leader; `None` while this node knows of none.
-    pub leader: Option<NodeId>,
+    pub(crate) leader: Option<NodeId>,
     /// Its term.
-    pub term: u64,
+    pub(crate) term: u64,
 }
 
 /// The engine, in a form that can be read back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineStatus {
     /// `litefs`, `external` or `embedded`.
-    pub engine: String,
+    pub(crate) engine: String,
     /// `running`, `waiting` (no database yet), `failed: …` or `not replicated: …`.
-    pub state: String,
+    pub(crate) state: String,
     /// The process, if the engine is one of ours.
-    pub pid: Option<u32>,
+    pub(crate) pid: Option<u32>,
     /// How often it was restarted.
-    pub restarts: u64,
+    pub(crate) restarts: u64,
 }
 
 /// The application.
@@ -128,13 +128,13 @@ pub struct Member {
     /// Its name.
     pub node: NodeId,
     /// What it does.
-    pub role: Role,
+    pub(crate) role: Role,
     /// This node hears from it; always true of itself.
-    pub reachable: bool,
+    pub(crate) reachable: bool,
     /// How far its copy was when last heard of; `None` if never, and of witnesses.
-    pub position: Option<EpochTxid>,
+    pub(crate) position: Option<EpochTxid>,
     /// How far that is behind the primary's, in milliseconds, if that can be known.
-    pub lag_ms: Option<u64>,
+    pub(crate) lag_ms: Option<u64>,
 }
 
 impl From<&Primary> for PrimaryStatus {
@@ -162,19 +162,19 @@ impl From<bool> for AppState {
 
 impl Status {
     /// How far behind this copy is, if that can be known.
-    pub fn lag(&self) -> Option<Duration> {
+    pub(crate) fn lag(&self) -> Option<Duration> {
         self.lag_ms.map(Duration::from_millis)
     }
 
     /// The engine works, with or without a database so far.
-    pub fn engine_works(&self) -> bool {
+    pub(crate) fn engine_works(&self) -> bool {
         !self.litefs.state.starts_with("failed")
     }
 }
 
 /// The state of a node on its own, for tests here and in the modules that read it.
 #[cfg(test)]
-pub fn example() -> Status {
+pub(crate) fn example() -> Status {
     let node: NodeId = "node-1".parse().unwrap();
     let position = EpochTxid { epoch: Epoch(3), txid: crate::txid::Txid(0x2a) };
     let primary = Primary { node: node.clone(), epoch: Epoch(3), since: std::time::UNIX_EPOCH };

@@ -20,18 +20,18 @@ pub struct BadTxid;
 
 impl Txid {
     /// The 16 hex digits, without allocating.
-    pub fn to_hex(self) -> [u8; 16] {
+    pub(crate) fn to_hex(self) -> [u8; 16] {
         hex16(self.0)
     }
 
     /// Reads exactly 16 lower-case hex digits, as LiteFS does; anything else is malformed.
-    pub fn from_hex(text: &[u8]) -> Result<Self, BadTxid> {
+    pub(crate) fn from_hex(text: &[u8]) -> Result<Self, BadTxid> {
         parse_hex16(text).map(Self)
     }
 }
 
 /// 16 lower-case hex digits.
-pub fn hex16(value: u64) -> [u8; 16] {
+pub(crate) fn hex16(value: u64) -> [u8; 16] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut out = [0; 16];
     for (i, digit) in out.iter_mut().enumerate() {
@@ -41,7 +41,7 @@ pub fn hex16(value: u64) -> [u8; 16] {
 }
 
 /// The reverse of [`hex16`].
-pub fn parse_hex16(text: &[u8]) -> Result<u64, BadTxid> {
+pub(crate) fn parse_hex16(text: &[u8]) -> Result<u64, BadTxid> {
     if text.len() != 16 {
         return Err(BadTxid);
     }
@@ -130,7 +130,7 @@ pub struct Position {
 
 impl Checksum {
     /// Of a database that was not read. No database has it.
-    pub const UNKNOWN: Self = Self(0);
+    pub(crate) const UNKNOWN: Self = Self(0);
 
     /// The checksum of a database whose pages have these sums.
     pub fn of(page_sums: &[u64]) -> Self {
@@ -175,7 +175,7 @@ impl TryFrom<String> for Checksum {
 /// What a client last saw: it is never served a copy older than this.
 ///
 /// A client that keeps only LiteFS' own cookie has no epoch (0) and gets LiteFS' own guarantee.
-pub type Token = EpochTxid;
+pub(crate) type Token = EpochTxid;
 
 #[cfg(test)]
 mod tests {

@@ -19,7 +19,7 @@ const MAX_BODY: usize = 4 * 1024;
 /// # Errors
 ///
 /// When it is too large, does not come within `limit`, or breaks off.
-pub async fn read<B>(body: B, limit: Duration) -> Result<Bytes, Failure>
+pub(crate) async fn read<B>(body: B, limit: Duration) -> Result<Bytes, Failure>
 where
     B: Body<Data: Buf, Error: Into<Box<dyn Error + Send + Sync>>>,
 {

@@ -18,13 +18,13 @@ const KIND: &str = "control";
 
 /// What `GET /members` and `POST /members` answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Members {
+pub(crate) struct Members {
     /// Every member, sorted by name.
-    pub members: Vec<MemberStatus>,
+    pub(crate) members: Vec<MemberStatus>,
 }
 
 /// Has changes made, one at a time.
-pub struct Changes {
+pub(crate) struct Changes {
     control: Arc<dyn Control>,
     events: Arc<Events>,
     place: Arc<Semaphore>,
@@ -34,12 +34,12 @@ pub struct Changes {
 
 impl Changes {
     /// Made by `control`, each within `limit`, and recorded.
-    pub fn new(control: Arc<dyn Control>, events: Arc<Events>, limit: Duration) -> Self {
+    pub(crate) fn new(control: Arc<dyn Control>, events: Arc<Events>, limit: Duration) -> Self {
         Self { control, events, place: Arc::new(Semaphore::new(1)), limit }
     }
 
     /// The members now.
-    pub fn members(&self) -> Members {
+    pub(crate) fn members(&self) -> Members {
         Members { members: self.control.members() }
     }
 
@@ -48,7 +48,7 @@ impl Changes {
     /// # Errors
     ///
     /// Why the node is not the primary now.
-    pub async fn promote(&self, query: Option<&str>) -> Result<Promoted, Failure> {
+    pub(crate) async fn promote(&self, query: Option<&str>) -> Result<Promoted, Failure> {
         let Promotion { node, force } = promotion(query.unwrap_or_default())?;
         let name = node.as_ref().map_or("this node", NodeId::as_str);
         let what = format!("promote {name}{}", if force { ", by force" } else { "" });
@@ -61,7 +61,7 @@ impl Changes {
     /// # Errors
     ///
     /// Why the membership was not changed.
-    pub async fn change_members(&self, body: &[u8]) -> Result<Members, Failure> {
+    pub(crate) async fn change_members(&self, body: &[u8]) -> Result<Members, Failure> {
         let change = member_change(body)?;
         let what = match &change {
             MemberChange::Add { node, address } => format!("add member {node} at {address}"),
@@ -78,7 +78,7 @@ impl Changes {
     /// # Errors
     ///
     /// Why the ID was not reset.
-    pub async fn reset_litefs_id(&self) -> Result<Members, Failure> {
+    pub(crate) async fn reset_litefs_id(&self) -> Result<Members, Failure> {
         let control = self.control.clone();
         let what = "reset LiteFS' cluster ID".to_owned();
         self.make(what, async move { control.reset_litefs_id().await }).await?;

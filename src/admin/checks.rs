@@ -10,10 +10,10 @@ use crate::cluster::Role;
 use crate::status::{AppState, Status};
 
 /// `Ok` or why not.
-pub type Check = Result<(), String>;
+pub(crate) type Check = Result<(), String>;
 
 /// This node can serve, reads at least.
-pub fn ready(status: &Status, max_lag: Duration) -> Check {
+pub(crate) fn ready(status: &Status, max_lag: Duration) -> Check {
     if status.role == Role::Witness {
         return Err("this node is a witness: it votes and serves nothing".into());
     }
@@ -30,7 +30,7 @@ pub fn ready(status: &Status, max_lag: Duration) -> Check {
 }
 
 /// This node is the primary and its claim is valid.
-pub fn primary(status: &Status) -> Check {
+pub(crate) fn primary(status: &Status) -> Check {
     match status.role {
         Role::Primary if status.writable => Ok(()),
         Role::Primary => Err("this node is the primary, but may not take writes now".into()),
@@ -39,7 +39,7 @@ pub fn primary(status: &Status) -> Check {
 }
 
 /// This node is a replica that can serve, and no further behind than `lag`, if that is given.
-pub fn replica(status: &Status, max_lag: Duration, lag: Option<Duration>) -> Check {
+pub(crate) fn replica(status: &Status, max_lag: Duration, lag: Option<Duration>) -> Check {
     if status.role != Role::Replica {
         return Err(format!("this node is a {}", status.role.as_str()));
     }

@@ -27,7 +27,7 @@ enum Name {
 }
 
 /// Why a request is refused, and with which status.
-pub type Refusal = (StatusCode, String);
+pub(crate) type Refusal = (StatusCode, String);
 
 impl Hosts {
     /// From `admin.hosts`: names or addresses, with or without a port. An entry that is neither can
@@ -42,7 +42,7 @@ impl Hosts {
     ///
     /// 421 for a host not expected, 400 for none or several (RFC 9112, section 3.2). HTTP/1.0 needs
     /// none: HAProxy's plain checks send none, and no browser does so.
-    pub fn check(
+    pub(crate) fn check(
         &self,
         version: Version,
         uri: &Uri,

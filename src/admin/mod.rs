@@ -7,10 +7,10 @@
 //! streams and bytes is bounded.
 
 mod body;
-pub mod change;
+pub(crate) mod change;
 mod checks;
 mod host;
-pub mod on_primary;
+pub(crate) mod on_primary;
 mod page;
 mod reply;
 mod routes;
@@ -18,7 +18,7 @@ mod server;
 mod stream;
 #[cfg(test)]
 mod tests;
-pub mod token;
+pub(crate) mod token;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -40,14 +40,14 @@ const READY: usize = 4;
 const KIND: &str = "on-primary";
 
 /// The outcome that is to be remembered.
-pub const DONE: &str = "done";
+pub(crate) const DONE: &str = "done";
 /// The outcome that is not.
-pub const FAILED: &str = "failed";
+pub(crate) const FAILED: &str = "failed";
 
 /// What the client is told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]
-pub enum Notice {
+pub(crate) enum Notice {
     /// There is no primary yet, or none that takes writes.
     NoPrimary,
     /// It is for this node to do, after others.
@@ -78,7 +78,7 @@ pub enum Notice {
 
 /// Gives turns.
 #[derive(Clone)]
-pub struct OnPrimary {
+pub(crate) struct OnPrimary {
     view: watch::Receiver<ClusterView>,
     control: Arc<dyn Control>,
     events: Arc<Events>,
@@ -107,7 +107,7 @@ enum Outcome {
 
 impl OnPrimary {
     /// Where `view` says; until `stopping`.
-    pub fn new(
+    pub(crate) fn new(
         view: watch::Receiver<ClusterView>,
         control: Arc<dyn Control>,
         events: Arc<Events>,
@@ -122,7 +122,7 @@ impl OnPrimary {
     /// # Errors
     ///
     /// When the query is not understood, or too many wait.
-    pub fn open<B>(&self, query: Option<&str>, body: B) -> Result<Reply, Failure>
+    pub(crate) fn open<B>(&self, query: Option<&str>, body: B) -> Result<Reply, Failure>
     where
         B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
     {

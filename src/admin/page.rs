@@ -17,7 +17,7 @@ const NONCE: &str = "{{nonce}}";
 const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 
 /// The page, which may run its own script, and talk to this port only.
-pub fn render(node: &NodeId) -> Reply {
+pub(crate) fn render(node: &NodeId) -> Reply {
     let Ok(nonce) = random_hex::<16>() else {
         let detail = "the system has no random bytes";
         return reply::problem(node, StatusCode::INTERNAL_SERVER_ERROR, "internal", detail);

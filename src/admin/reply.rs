@@ -13,35 +13,35 @@ use crate::cluster::NodeId;
 use crate::control::ControlError;
 
 /// An answer's body: a piece of text or a stream.
-pub type Body = BoxBody<Bytes, Infallible>;
+pub(crate) type Body = BoxBody<Bytes, Infallible>;
 
 /// An answer.
-pub type Reply = Response<Body>;
+pub(crate) type Reply = Response<Body>;
 
 /// Why a request is not done. Answered as a [`problem`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// Its status.
-    pub status: StatusCode,
+    pub(crate) status: StatusCode,
     /// Ends its type.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// For people: why, and what to do.
-    pub detail: String,
+    pub(crate) detail: String,
 }
 
 impl Failure {
     /// A failure of that status and name.
-    pub fn new(status: StatusCode, name: &'static str, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(status: StatusCode, name: &'static str, detail: impl Into<String>) -> Self {
         Self { status, name, detail: detail.into() }
     }
 
     /// The request cannot be understood.
-    pub fn bad_request(detail: impl Into<String>) -> Self {
+    pub(crate) fn bad_request(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad-request", detail)
     }
 
     /// As an answer of this node's.
-    pub fn reply(&self, node: &NodeId) -> Reply {
+    pub(crate) fn reply(&self, node: &NodeId) -> Reply {
         problem(node, self.status, self.name, &self.detail)
     }
 }
@@ -67,17 +67,21 @@ impl From<ControlError> for Failure {
 }
 
 /// Plain text.
-pub fn text(text: impl Into<Bytes>) -> Reply {
+pub(crate) fn text(text: impl Into<Bytes>) -> Reply {
     full(StatusCode::OK, "text/plain; charset=utf-8", text)
 }
 
 /// A whole body of that content type.
-pub fn full(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Reply {
+pub(crate) fn full(
+    status: StatusCode,
+    content_type: &'static str,
+    body: impl Into<Bytes>,
+) -> Reply {
     with_body(status, content_type, Full::new(body.into()).boxed())
 }
 
 /// A value as JSON, for programs and for people who read it.
-pub fn json(node: &NodeId, value: &impl Serialize) -> Reply {
+pub(crate) fn json(node: &NodeId, value: &impl Serialize) -> Reply {
     match serde_json::to_string_pretty(value) {
         Ok(json) => full(StatusCode::OK, "application/json", json + "\n"),
         Err(error) => {
@@ -87,7 +91,7 @@ pub fn json(node: &NodeId, value: &impl Serialize) -> Reply {
 }
 
 /// Any body of that content type. Nothing on this port may be cached or taken for another type.
-pub fn with_body(status: StatusCode, content_type: &'static str, body: Body) -> Reply {
+pub(crate) fn with_body(status: StatusCode, content_type: &'static str, body: Body) -> Reply {
     let mut reply = Response::new(body);
     *reply.status_mut() = status;
     let headers = reply.headers_mut();
@@ -98,7 +102,7 @@ pub fn with_body(status: StatusCode, content_type: &'static str, body: Body) -> 
 }
 
 /// An error as `application/problem+json` (RFC 9457). `name` ends its type.
-pub fn problem(node: &NodeId, status: StatusCode, name: &str, detail: &str) -> Reply {
+pub(crate) fn problem(node: &NodeId, status: StatusCode, name: &str, detail: &str) -> Reply {
     let problem = serde_json::json!({
         "type": format!("urn:litepilot:problem:{name}"),
         "title": status.canonical_reason().unwrap_or("Error"),

@@ -82,7 +82,7 @@ impl Endpoint {
 }
 
 /// Answers a request that came to the address `local`.
-pub async fn answer<B>(server: &Server, request: Request<B>, local: IpAddr) -> Reply
+pub(crate) async fn answer<B>(server: &Server, request: Request<B>, local: IpAddr) -> Reply
 where
     B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {

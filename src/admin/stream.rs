@@ -21,7 +21,7 @@ use crate::telemetry::events::{Event, Events};
 use crate::telemetry::metrics::traffic::Traffic;
 
 /// The content type of a stream of events.
-pub const CONTENT_TYPE: &str = "text/event-stream";
+pub(crate) const CONTENT_TYPE: &str = "text/event-stream";
 
 /// A comment is sent this often, so that proxies between do not think the stream dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -29,7 +29,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const READY: usize = 16;
 
 /// Opens streams while there are free places.
-pub struct Streams {
+pub(crate) struct Streams {
     places: Arc<Semaphore>,
     /// A client that takes nothing for this long is dropped.
     patience: Duration,
@@ -37,24 +37,24 @@ pub struct Streams {
 }
 
 /// What a page shows that is open all the time, beside the events.
-pub struct Live {
+pub(crate) struct Live {
     /// The state of the cluster.
-    pub status: StatusSource,
+    pub(crate) status: StatusSource,
     /// When to look at it at once.
-    pub view: watch::Receiver<ClusterView>,
+    pub(crate) view: watch::Receiver<ClusterView>,
     /// What requests met.
-    pub traffic: Arc<Traffic>,
+    pub(crate) traffic: Arc<Traffic>,
 }
 
 impl Streams {
     /// At most so many at once; all end when `stopping` turns true.
-    pub fn new(at_most: usize, patience: Duration, stopping: watch::Receiver<bool>) -> Self {
+    pub(crate) fn new(at_most: usize, patience: Duration, stopping: watch::Receiver<bool>) -> Self {
         Self { places: Arc::new(Semaphore::new(at_most)), patience, stopping }
     }
 
     /// A stream of the latest events and all that follow, and of what is `live`; `None` if there is
     /// no free place.
-    pub fn open(&self, events: &Events, live: Option<Live>) -> Option<Body> {
+    pub(crate) fn open(&self, events: &Events, live: Option<Live>) -> Option<Body> {
         let place = self.places.clone().try_acquire_owned().ok()?;
         let (sender, messages) = mpsc::channel(READY);
         let client = Client { sender, patience: self.patience };
@@ -151,14 +151,14 @@ fn next_event(next: Result<Arc<Event>, RecvError>) -> Option<String> {
 }
 
 /// The body. It holds the place, which is free again as soon as the connection is gone.
-pub struct Stream {
+pub(crate) struct Stream {
     messages: mpsc::Receiver<Bytes>,
     _place: OwnedSemaphorePermit,
 }
 
 impl Stream {
     /// Sends these messages until their sender is dropped.
-    pub fn new(messages: mpsc::Receiver<Bytes>, place: OwnedSemaphorePermit) -> Self {
+    pub(crate) fn new(messages: mpsc::Receiver<Bytes>, place: OwnedSemaphorePermit) -> Self {
         Self { messages, _place: place }
     }
 }

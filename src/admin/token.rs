@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::secret::Secret;
 
 /// Its file in `data_dir`.
-pub const FILE: &str = "admin.token";
+pub(crate) const FILE: &str = "admin.token";
 
 /// The secret. Never shown: its `Debug` form says nothing.
 #[derive(Clone, Debug)]
@@ -19,7 +19,7 @@ pub struct Token(Secret);
 impl Token {
     /// Whether these headers carry exactly one `Authorization: Bearer` with this token. The time
     /// that takes does not depend on where a wrong token differs.
-    pub fn allows(&self, headers: &HeaderMap) -> bool {
+    pub(crate) fn allows(&self, headers: &HeaderMap) -> bool {
         let mut sent = headers.get_all(AUTHORIZATION).iter();
         let (Some(value), None) = (sent.next(), sent.next()) else { return false };
         let Some((scheme, token)) = value.as_bytes().split_at_checked("Bearer ".len()) else {
@@ -29,7 +29,7 @@ impl Token {
     }
 
     /// What [`Token::allows`] wants, to be sent as `Authorization`.
-    pub fn bearer(&self) -> HeaderValue {
+    pub(crate) fn bearer(&self) -> HeaderValue {
         // A token has visible ASCII only, which every header takes.
         let value = HeaderValue::try_from(format!("Bearer {}", self.0.reveal()));
         let mut value = value.unwrap_or(HeaderValue::from_static(""));
@@ -52,7 +52,7 @@ impl FromStr for Token {
 /// # Errors
 ///
 /// As for [`Secret::load_or_create`].
-pub fn load_or_create(config: &Config) -> io::Result<Token> {
+pub(crate) fn load_or_create(config: &Config) -> io::Result<Token> {
     match &config.admin.token {
         Some(token) => token.parse().map_err(|why| {
             io::Error::new(io::ErrorKind::InvalidData, format!("admin.token: {why}"))
@@ -66,7 +66,7 @@ pub fn load_or_create(config: &Config) -> io::Result<Token> {
 /// # Errors
 ///
 /// As for [`Secret::load`].
-pub fn load(path: &Path) -> io::Result<Token> {
+pub(crate) fn load(path: &Path) -> io::Result<Token> {
     Secret::load(path).map(Token)
 }
 

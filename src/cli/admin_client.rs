@@ -32,7 +32,7 @@ const MAX_ANSWER: usize = 4 * 1024 * 1024;
 
 /// A node's admin port.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Node {
+pub(crate) struct Node {
     /// `host:port`, as it is dialed and as `Host` says it.
     authority: String,
     token: TokenAt,
@@ -48,21 +48,21 @@ enum TokenAt {
 
 /// Why a node did not do what it was asked for.
 #[derive(Debug)]
-pub struct AskError {
+pub(crate) struct AskError {
     /// For people.
-    pub message: String,
+    pub(crate) message: String,
     /// It may be otherwise in a moment: a node that is starting is like that.
-    pub passing: bool,
+    pub(crate) passing: bool,
 }
 
 impl AskError {
     /// It will not be otherwise.
-    pub fn lasting(message: String) -> Self {
+    pub(crate) fn lasting(message: String) -> Self {
         Self { message, passing: false }
     }
 
     /// It may be otherwise in a moment.
-    pub fn passing(message: String) -> Self {
+    pub(crate) fn passing(message: String) -> Self {
         Self { message, passing: true }
     }
 }
@@ -108,7 +108,7 @@ impl Node {
     /// # Errors
     ///
     /// When the node cannot be reached, or answers something else.
-    pub async fn status(&self) -> Result<Status, AskError> {
+    pub(crate) async fn status(&self) -> Result<Status, AskError> {
         self.read(&self.status_json().await?)
     }
 
@@ -117,7 +117,7 @@ impl Node {
     /// # Errors
     ///
     /// When the node cannot be reached, or answers with an error.
-    pub async fn status_json(&self) -> Result<String, AskError> {
+    pub(crate) async fn status_json(&self) -> Result<String, AskError> {
         self.get("/status").await
     }
 
@@ -126,7 +126,7 @@ impl Node {
     /// # Errors
     ///
     /// When the node cannot be reached, or answers with an error.
-    pub async fn get(&self, path: &str) -> Result<String, AskError> {
+    pub(crate) async fn get(&self, path: &str) -> Result<String, AskError> {
         self.exchange(Request::get(path), String::new(), PATIENCE).await
     }
 
@@ -135,7 +135,7 @@ impl Node {
     /// # Errors
     ///
     /// When there is no token, the node cannot be reached, or answers with an error.
-    pub async fn post(
+    pub(crate) async fn post(
         &self,
         target: &str,
         body: String,
@@ -151,7 +151,7 @@ impl Node {
     /// # Errors
     ///
     /// As for [`Node::post`].
-    pub async fn converse<B>(
+    pub(crate) async fn converse<B>(
         &self,
         target: &str,
         body: B,
@@ -177,7 +177,7 @@ impl Node {
     /// # Errors
     ///
     /// When it is something else.
-    pub fn read<'a, T: serde::Deserialize<'a>>(&self, json: &'a str) -> Result<T, AskError> {
+    pub(crate) fn read<'a, T: serde::Deserialize<'a>>(&self, json: &'a str) -> Result<T, AskError> {
         serde_json::from_str(json).map_err(|error| {
             let at = &self.authority;
             AskError::lasting(format!(
@@ -328,7 +328,7 @@ fn detail(body: &str) -> String {
 }
 
 /// As [`run`], for a command that needs the node's token.
-pub fn run_as_operator(
+pub(crate) fn run_as_operator(
     args: &AdminArgs,
     command: impl AsyncFnOnce(&Node) -> Result<ExitCode, String>,
 ) -> ExitCode {
@@ -340,7 +340,7 @@ pub fn run_as_operator(
 }
 
 /// Runs a command that asks a node; what goes wrong with that is printed.
-pub fn run(
+pub(crate) fn run(
     args: &AdminArgs,
     command: impl AsyncFnOnce(&Node) -> Result<ExitCode, String>,
 ) -> ExitCode {

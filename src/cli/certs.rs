@@ -26,7 +26,7 @@ const PUBLIC: u32 = 0o644;
 
 /// The arguments of `litepilot certs`.
 #[derive(Args)]
-pub struct CertsArgs {
+pub(crate) struct CertsArgs {
     #[command(subcommand)]
     command: Command,
 }
@@ -51,7 +51,7 @@ enum Command {
 }
 
 /// Runs it.
-pub fn main(args: &CertsArgs) -> ExitCode {
+pub(crate) fn main(args: &CertsArgs) -> ExitCode {
     let done = match &args.command {
         Command::Init { dir } => init(dir),
         Command::Issue { dir, node, hosts } => issue(dir, node, hosts),

@@ -23,13 +23,13 @@ const EXTERNAL: &str = "run LiteFS with what `litepilot render-litefs` prints: i
 
 /// The arguments of `litepilot check`.
 #[derive(Args)]
-pub struct CheckArgs {
+pub(crate) struct CheckArgs {
     #[command(flatten)]
     config: super::ConfigArgs,
 }
 
 /// Runs it. The problems are the product, so they go to standard output.
-pub fn main(args: CheckArgs) -> ExitCode {
+pub(crate) fn main(args: CheckArgs) -> ExitCode {
     match check(args.config.config.as_deref()) {
         Ok(Fine { file, notes }) => {
             let mut out = io::stdout();

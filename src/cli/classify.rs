@@ -12,7 +12,7 @@ use crate::yaml::Problem;
 
 /// The arguments of `litepilot classify`.
 #[derive(Args)]
-pub struct ClassifyArgs {
+pub(crate) struct ClassifyArgs {
     /// The request's method, e.g. GET; case-sensitive, as in HTTP
     #[arg(value_parser = method)]
     method: Method,
@@ -27,7 +27,7 @@ pub struct ClassifyArgs {
 }
 
 /// Prints the class, the rule that gave it and what else that rule sets, two spaces between them.
-pub fn main(args: ClassifyArgs) -> ExitCode {
+pub(crate) fn main(args: ClassifyArgs) -> ExitCode {
     let rules = match load(&args.config) {
         Ok(rules) => rules,
         Err(problems) => return super::refuse(&problems, &mut io::stderr()),

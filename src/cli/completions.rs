@@ -8,13 +8,13 @@ use clap_complete::Shell;
 
 /// The arguments of `litepilot completions`.
 #[derive(Args)]
-pub struct CompletionsArgs {
+pub(crate) struct CompletionsArgs {
     /// The shell that is to complete
     shell: Shell,
 }
 
 /// Prints the script. It is made in memory, since clap's own writing panics where nobody reads it.
-pub fn main(args: &CompletionsArgs) -> ExitCode {
+pub(crate) fn main(args: &CompletionsArgs) -> ExitCode {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut super::Cli::command(), "litepilot", &mut script);
     match io::stdout().write_all(&script) {

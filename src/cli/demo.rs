@@ -23,7 +23,7 @@ const NODES: u16 = 3;
 
 /// The arguments of `litepilot demo`.
 #[derive(Args)]
-pub struct DemoArgs {
+pub(crate) struct DemoArgs {
     /// How many nodes [default: 3, or one for each --target]
     #[arg(long, value_parser = up_to(MOST_NODES))]
     nodes: Option<u16>,
@@ -64,7 +64,7 @@ enum EngineArg {
 
 /// The arguments of `litepilot demo-app`.
 #[derive(Args)]
-pub struct DemoAppArgs {
+pub(crate) struct DemoAppArgs {
     /// The Unix socket to serve at
     #[arg(long)]
     socket: PathBuf,
@@ -83,7 +83,7 @@ fn directory(text: &str) -> Result<PathBuf, String> {
 }
 
 /// Runs it, until it is told to stop.
-pub fn main(args: DemoArgs) -> ExitCode {
+pub(crate) fn main(args: DemoArgs) -> ExitCode {
     let apps = match args.apps() {
         Ok(apps) => apps,
         Err(why) => {
@@ -98,7 +98,7 @@ pub fn main(args: DemoArgs) -> ExitCode {
 }
 
 /// Runs the guestbook.
-pub fn app(args: &DemoAppArgs) -> ExitCode {
+pub(crate) fn app(args: &DemoAppArgs) -> ExitCode {
     done(|| guestbook::run(&args.socket, &args.db).map_err(|why| why.to_string()))
 }
 

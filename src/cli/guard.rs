@@ -9,14 +9,14 @@ use crate::process::user::Identity;
 
 /// The arguments of `litepilot guard`.
 #[derive(Args)]
-pub struct GuardArgs {
+pub(crate) struct GuardArgs {
     #[command(flatten)]
     program: ProgramArgs,
 }
 
 /// The arguments of `litepilot guarded`.
 #[derive(Args)]
-pub struct GuardedArgs {
+pub(crate) struct GuardedArgs {
     /// The guard, with which it dies
     #[arg(long, value_name = "PID")]
     by: u32,
@@ -35,11 +35,11 @@ struct ProgramArgs {
 }
 
 /// Runs the guard.
-pub fn main(args: &GuardArgs) -> ExitCode {
+pub(crate) fn main(args: &GuardArgs) -> ExitCode {
     program::main(args.program.identity.as_ref(), &args.program.command)
 }
 
 /// Becomes the program.
-pub fn become_program(args: &GuardedArgs) -> ExitCode {
+pub(crate) fn become_program(args: &GuardedArgs) -> ExitCode {
     exec::become_program(args.by, args.program.identity.as_ref(), &args.program.command)
 }

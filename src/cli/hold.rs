@@ -10,7 +10,7 @@ use crate::litefs::hold;
 
 /// The arguments of `litepilot hold`.
 #[derive(Args)]
-pub struct HoldArgs {
+pub(crate) struct HoldArgs {
     /// How long to wait for writers
     #[arg(value_name = "MILLISECONDS")]
     limit: u64,
@@ -19,6 +19,6 @@ pub struct HoldArgs {
 }
 
 /// Holds the lock until standard input ends.
-pub fn main(args: &HoldArgs) -> ExitCode {
+pub(crate) fn main(args: &HoldArgs) -> ExitCode {
     hold::main(&args.database, Duration::from_millis(args.limit))
 }

@@ -12,7 +12,7 @@ use crate::yaml::{self, Place, Problem};
 
 /// The arguments of `litepilot import`.
 #[derive(Args)]
-pub struct ImportArgs {
+pub(crate) struct ImportArgs {
     /// LiteFS' configuration
     #[arg(value_name = "LITEFS.YML")]
     file: PathBuf,
@@ -22,7 +22,7 @@ pub struct ImportArgs {
 }
 
 /// Runs it.
-pub fn main(args: &ImportArgs) -> ExitCode {
+pub(crate) fn main(args: &ImportArgs) -> ExitCode {
     let imported = match read(args) {
         Ok(imported) => imported,
         Err(problems) => return super::refuse(&problems, &mut io::stderr()),

@@ -26,7 +26,7 @@ good (`litepilot status` says \"LiteFS has no cluster ID\"), and then with --yes
 /// The arguments of `litepilot members`.
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true)]
-pub struct MembersArgs {
+pub(crate) struct MembersArgs {
     #[command(flatten)]
     node: AdminArgs,
     #[command(subcommand)]
@@ -75,7 +75,7 @@ enum Action {
 }
 
 /// Runs it.
-pub fn main(args: MembersArgs) -> ExitCode {
+pub(crate) fn main(args: MembersArgs) -> ExitCode {
     if let Some(Action::ResetLitefsId { node, yes }) = args.action {
         return reset_litefs_id(&node, yes);
     }

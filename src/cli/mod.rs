@@ -27,9 +27,9 @@ mod run;
 mod status;
 
 /// Exit code for wrong usage, clap's own.
-pub const EXIT_USAGE: u8 = 2;
+pub(crate) const EXIT_USAGE: u8 = 2;
 /// Exit code for a bad configuration: `EX_CONFIG` of `sysexits.h`.
-pub const EXIT_CONFIG: u8 = 78;
+pub(crate) const EXIT_CONFIG: u8 = 78;
 
 /// A reverse proxy that turns copies of a SQLite web application into one highly available service.
 #[derive(Parser)]
@@ -83,10 +83,10 @@ enum Command {
 
 /// Where the configuration is.
 #[derive(Args, Clone, Debug, Default)]
-pub struct ConfigArgs {
+pub(crate) struct ConfigArgs {
     /// The configuration [default: ./litepilot.yml, then /etc/litepilot.yml]
     #[arg(short, long = "config", value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
 }
 
 impl ConfigArgs {
@@ -95,14 +95,14 @@ impl ConfigArgs {
     /// # Errors
     ///
     /// The exit code for a bad configuration.
-    pub fn load(&self) -> Result<Config, ExitCode> {
+    pub(crate) fn load(&self) -> Result<Config, ExitCode> {
         config::load(self.config.as_deref())
             .map_err(|problems| refuse(&problems, &mut io::stderr()))
     }
 }
 
 /// Prints problems, one per line, and gives the exit code for them.
-pub fn refuse(problems: &[Problem], to: &mut dyn Write) -> ExitCode {
+pub(crate) fn refuse(problems: &[Problem], to: &mut dyn Write) -> ExitCode {
     for problem in problems {
         // Nobody is left to tell if this fails; the exit code says it.
         let _ = writeln!(to, "{problem}");
@@ -122,16 +122,16 @@ fn print(text: &str) -> Result<ExitCode, String> {
 
 /// How to reach a running node.
 #[derive(Args, Clone, Debug, Default)]
-pub struct AdminArgs {
+pub(crate) struct AdminArgs {
     #[command(flatten)]
     /// Address and token are found there.
-    pub config: ConfigArgs,
+    pub(crate) config: ConfigArgs,
     /// The node's admin URL, e.g. http://127.0.0.1:9180, instead of a configuration
     #[arg(long, value_name = "URL", conflicts_with = "config")]
-    pub admin: Option<admin_client::Node>,
+    pub(crate) admin: Option<admin_client::Node>,
     /// The file that holds its token
     #[arg(long, value_name = "FILE", requires = "admin")]
-    pub token_file: Option<PathBuf>,
+    pub(crate) token_file: Option<PathBuf>,
 }
 
 /// Parses the arguments, runs the command, and says how it went: 0 fine, 1 failed, 2 wrong usage,

@@ -14,7 +14,7 @@ const PAUSE: Duration = Duration::from_millis(250);
 
 /// The arguments of `litepilot primary`.
 #[derive(Args)]
-pub struct PrimaryArgs {
+pub(crate) struct PrimaryArgs {
     #[command(flatten)]
     node: super::AdminArgs,
     /// How long to wait for there to be a primary, e.g. 30s
@@ -23,7 +23,7 @@ pub struct PrimaryArgs {
 }
 
 /// Runs it.
-pub fn main(args: PrimaryArgs) -> ExitCode {
+pub(crate) fn main(args: PrimaryArgs) -> ExitCode {
     admin_client::run(&args.node, async |node| {
         let deadline = Instant::now() + args.wait;
         loop {

@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(70);
 
 /// The arguments of `litepilot promote`.
 #[derive(Args)]
-pub struct PromoteArgs {
+pub(crate) struct PromoteArgs {
     #[command(flatten)]
     node: super::AdminArgs,
     /// The node that is to be primary [default: the one that is asked]
@@ -26,7 +26,7 @@ pub struct PromoteArgs {
 }
 
 /// Runs it.
-pub fn main(args: PromoteArgs) -> ExitCode {
+pub(crate) fn main(args: PromoteArgs) -> ExitCode {
     let to = args.to.as_ref().map(|node| format!("node={node}"));
     let force = args.force.then(|| "force=true".to_owned());
     let query: Vec<_> = to.into_iter().chain(force).collect();

@@ -12,13 +12,13 @@ use crate::secret::Secret;
 
 /// The arguments of `litepilot render-litefs`.
 #[derive(Args)]
-pub struct RenderArgs {
+pub(crate) struct RenderArgs {
     #[command(flatten)]
     config: super::ConfigArgs,
 }
 
 /// Runs it. The secret is made if no node has run yet, so that what is printed stays valid.
-pub fn main(args: &RenderArgs) -> ExitCode {
+pub(crate) fn main(args: &RenderArgs) -> ExitCode {
     let config = match args.config.load() {
         Ok(config) => config,
         Err(code) => return code,

@@ -17,7 +17,7 @@ use crate::telemetry::log;
 
 /// The arguments of `litepilot run`.
 #[derive(Args)]
-pub struct RunArgs {
+pub(crate) struct RunArgs {
     #[command(flatten)]
     config: super::ConfigArgs,
     /// The application, instead of app.command
@@ -29,7 +29,7 @@ pub struct RunArgs {
 }
 
 /// Runs it.
-pub fn main(args: RunArgs) -> ExitCode {
+pub(crate) fn main(args: RunArgs) -> ExitCode {
     if let Some(code) = init::run_if_pid1() {
         return code;
     }

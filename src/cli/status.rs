@@ -10,7 +10,7 @@ use crate::status::{AppState, Member, Status};
 
 /// The arguments of `litepilot status`.
 #[derive(Args)]
-pub struct StatusArgs {
+pub(crate) struct StatusArgs {
     #[command(flatten)]
     node: super::AdminArgs,
     /// Print what GET /status answers
@@ -22,7 +22,7 @@ pub struct StatusArgs {
 }
 
 /// Runs it.
-pub fn main(args: StatusArgs) -> ExitCode {
+pub(crate) fn main(args: StatusArgs) -> ExitCode {
     admin_client::run(&args.node, async |node| {
         let text = if args.json {
             node.status_json().await?
@@ -92,7 +92,7 @@ fn process(state: &str, pid: Option<u32>, restarts: u64) -> String {
 }
 
 /// Columns as wide as their widest cell.
-pub fn columns<const N: usize>(rows: &[[String; N]]) -> String {
+pub(crate) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);
     let mut text = String::new();

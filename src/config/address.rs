@@ -34,7 +34,7 @@ pub struct HostPort {
 
 impl HostPort {
     /// Whether this can only be the machine itself. Names other than `localhost` may be anywhere.
-    pub fn is_loopback(&self) -> bool {
+    pub(crate) fn is_loopback(&self) -> bool {
         match self.host.parse::<IpAddr>() {
             Ok(address) => address.to_canonical().is_loopback(),
             Err(_) => self.host.eq_ignore_ascii_case("localhost"),
@@ -98,7 +98,7 @@ impl fmt::Display for Target {
 
 /// An address to listen on: `:8080` (all of IPv4), `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080`.
 /// Port 0 lets the system choose.
-pub fn listen(node: &Node) -> Result<SocketAddr, String> {
+pub(crate) fn listen(node: &Node) -> Result<SocketAddr, String> {
     let (host, port) = split(node)?;
     let address = match host {
         "" => Ok(Ipv4Addr::UNSPECIFIED.into()),
@@ -115,14 +115,14 @@ pub fn listen(node: &Node) -> Result<SocketAddr, String> {
 }
 
 /// As [`listen`], but with a port that others can know beforehand.
-pub fn listen_fixed(node: &Node) -> Result<SocketAddr, String> {
+pub(crate) fn listen_fixed(node: &Node) -> Result<SocketAddr, String> {
     let address = listen(node)?;
     not_zero(address.port())?;
     Ok(address)
 }
 
 /// An address to dial: `host:port`, `10.0.0.1:80`, `[::1]:80`.
-pub fn dial(node: &Node) -> Result<HostPort, String> {
+pub(crate) fn dial(node: &Node) -> Result<HostPort, String> {
     let (host, port) = split(node)?;
     not_zero(port)?;
     if !is_host(host) {
@@ -132,7 +132,7 @@ pub fn dial(node: &Node) -> Result<HostPort, String> {
 }
 
 /// Where the application listens: as [`dial`], `:8000` (this machine) or `unix:/path`.
-pub fn target(node: &Node) -> Result<Target, String> {
+pub(crate) fn target(node: &Node) -> Result<Target, String> {
     let text = node.word().unwrap_or_default();
     if let Some(path) = text.strip_prefix("unix:") {
         return match path.len() {
@@ -159,7 +159,7 @@ pub fn target(node: &Node) -> Result<Target, String> {
 }
 
 /// A host name or address, for instance of a `Host` header, without a port.
-pub fn host(node: &Node) -> Result<String, String> {
+pub(crate) fn host(node: &Node) -> Result<String, String> {
     let host = value::word(node)?;
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host);
     if is_host(bare) {

@@ -13,7 +13,7 @@ const HOSTS: [&str; 2] = ["localhost", "127.0.0.1"];
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admin {
     /// Where the admin port listens. Port 0 lets the system choose (for tests).
-    pub listen: SocketAddr,
+    pub(crate) listen: SocketAddr,
     /// Accepted `Host` names, besides the listen address.
     pub hosts: Vec<String>,
     /// For anything that changes state; `None`: `data_dir/admin.token`.

@@ -33,7 +33,7 @@ pub struct Cluster {
     /// Every node with its address, this one included, sorted by name.
     pub peers: Vec<(NodeId, HostPort)>,
     /// Peers that vote but hold no data.
-    pub witnesses: Vec<NodeId>,
+    pub(crate) witnesses: Vec<NodeId>,
     /// May this node become primary.
     pub candidate: bool,
     /// Certificates between nodes; without them they speak plain TCP.
@@ -45,7 +45,7 @@ pub struct Cluster {
     /// Who must hold a write before its client is answered.
     pub ack: Ack,
     /// How long that may take.
-    pub ack_timeout: Duration,
+    pub(crate) ack_timeout: Duration,
 }
 
 /// How the primary is found.
@@ -74,7 +74,7 @@ pub enum Ack {
 
 impl Ack {
     /// The name in configurations, rules and answers.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Primary => "primary",
             Self::One => "one",

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::{Config, EngineKind, Target};
 
 /// Each conflict: the key to change, and what is wrong with it.
-pub fn find(config: &Config) -> Vec<(&'static str, String)> {
+pub(crate) fn find(config: &Config) -> Vec<(&'static str, String)> {
     let mut conflicts = shared_ports(config);
     conflicts.extend(loops(config));
     conflicts.extend(shared_directories(config));

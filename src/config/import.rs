@@ -8,18 +8,18 @@ use super::litefs_yml::{Exec, Flag, General, LitefsYml, Setting, Time};
 
 /// What came of an import.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Imported {
+pub(crate) struct Imported {
     /// The `litepilot.yml`.
-    pub config: String,
+    pub(crate) config: String,
     /// The file of rules that it names, if there are any: `passthrough` and `always-forward`.
-    pub rules: Option<String>,
+    pub(crate) rules: Option<String>,
 }
 
 /// The name of the file of rules, beside the configuration.
-pub const RULES: &str = "litefs-rules.yml";
+pub(crate) const RULES: &str = "litefs-rules.yml";
 
 /// Translates a `litefs.yml`.
-pub fn import(litefs: &LitefsYml, variables: &Variables) -> Imported {
+pub(crate) fn import(litefs: &LitefsYml, variables: &Variables) -> Imported {
     let mut out = Out { text: String::new(), dropped: Vec::new(), variables };
     let rules = rules(litefs, variables);
     out.line(

@@ -32,11 +32,11 @@ pub struct Litefs {
     /// LiteFS' HTTP port.
     pub http: SocketAddr,
     /// Where LiteFS gets its lease.
-    pub lease_listen: SocketAddr,
+    pub(crate) lease_listen: SocketAddr,
     /// How long LiteFS keeps transactions.
-    pub retention: Duration,
+    pub(crate) retention: Duration,
     /// FUSE's `allow_other`.
-    pub allow_other: bool,
+    pub(crate) allow_other: bool,
     /// Merged into the rendered `litefs.yml`.
     pub extra: General,
 }

@@ -33,16 +33,16 @@ pub enum LogFormat {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Access {
     /// Those that pass through.
-    pub passthrough: bool,
+    pub(crate) passthrough: bool,
     /// Reads.
-    pub read: bool,
+    pub(crate) read: bool,
     /// Writes.
-    pub write: bool,
+    pub(crate) write: bool,
 }
 
 impl Access {
     /// Every request.
-    pub const ALL: Self = Self { passthrough: true, read: true, write: true };
+    pub(crate) const ALL: Self = Self { passthrough: true, read: true, write: true };
 
     /// Whether any request is logged.
     pub fn any(self) -> bool {
@@ -50,7 +50,7 @@ impl Access {
     }
 
     /// Whether requests of that class are.
-    pub fn has(self, class: Class) -> bool {
+    pub(crate) fn has(self, class: Class) -> bool {
         match class {
             Class::Passthrough => self.passthrough,
             Class::Read => self.read,

@@ -21,7 +21,7 @@ mod app;
 mod cluster;
 mod conflicts;
 mod cookie;
-pub mod import;
+pub(crate) mod import;
 mod litefs;
 pub mod litefs_yml;
 mod log;
@@ -30,19 +30,19 @@ mod reader;
 mod suggest;
 mod tls;
 mod trusted;
-pub mod value;
+pub(crate) mod value;
 
 pub use address::{HostPort, Target};
-pub use admin::Admin;
+pub(crate) use admin::Admin;
 pub use app::App;
 pub use cluster::{Ack, Cluster, Election, ack};
 pub use cookie::{Cookie, SameSite, Secure};
 pub use litefs::{EngineKind, Litefs};
 pub use log::{Access, Log, LogFormat};
 pub use proxy::{Consistency, Proxy, consistency};
-pub use suggest::closest;
+pub(crate) use suggest::closest;
 pub use tls::{CertKey, EdgeTls, PeerTls};
-pub use trusted::Trusted;
+pub(crate) use trusted::Trusted;
 
 /// Where a configuration is looked for, in this order.
 const PLACES: [&str; 2] = ["./litepilot.yml", "/etc/litepilot.yml"];
@@ -76,9 +76,9 @@ pub struct Config {
 
 /// A configuration file: a tree, not yet checked.
 #[derive(Debug)]
-pub struct Source {
+pub(crate) struct Source {
     /// The file as the user named it.
-    pub file: String,
+    pub(crate) file: String,
     root: Node,
 }
 
@@ -88,12 +88,12 @@ pub struct Source {
 /// # Errors
 ///
 /// Every problem found, in the order of the file.
-pub fn load(path: Option<&Path>) -> Result<Config, Vec<Problem>> {
+pub(crate) fn load(path: Option<&Path>) -> Result<Config, Vec<Problem>> {
     Source::open(path)?.check(&environment)
 }
 
 /// A variable of the environment; one that is not UTF-8 counts as not set.
-pub fn environment(name: &str) -> Option<String> {
+pub(crate) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
@@ -103,7 +103,7 @@ impl Source {
     /// # Errors
     ///
     /// When there is none, or it cannot be read or parsed.
-    pub fn open(path: Option<&Path>) -> Result<Self, Vec<Problem>> {
+    pub(crate) fn open(path: Option<&Path>) -> Result<Self, Vec<Problem>> {
         let path = match path {
             Some(path) => path,
             None => find().ok_or_else(|| {
@@ -127,7 +127,7 @@ impl Source {
     /// # Errors
     ///
     /// When it is not YAML within bounds.
-    pub fn parse(
+    pub(crate) fn parse(
         file: &str,
         text: &[u8],
         env: &dyn Fn(&str) -> Option<String>,
@@ -140,7 +140,10 @@ impl Source {
     /// # Errors
     ///
     /// Every problem found, in the order of the file.
-    pub fn check(&self, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Vec<Problem>> {
+    pub(crate) fn check(
+        &self,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Config, Vec<Problem>> {
         let reader = Reader::new(&self.file);
         let config = reader.root(&self.root, |root| read(root, env));
         let mut problems = reader.into_problems();
@@ -155,7 +158,7 @@ impl Source {
     }
 
     /// Where the value of a key like `proxy.tls.cert` stands, or as much of it as is there.
-    pub fn place(&self, key: &str) -> Place {
+    pub(crate) fn place(&self, key: &str) -> Place {
         let mut node = &self.root;
         for name in key.split('.') {
             let Value::Map(entries) = &node.value else { break };
@@ -168,7 +171,7 @@ impl Source {
 
 impl Config {
     /// Whether this node votes but holds no data and runs no proxy.
-    pub fn is_witness(&self) -> bool {
+    pub(crate) fn is_witness(&self) -> bool {
         self.cluster.witnesses.contains(&self.node)
     }
 
@@ -187,7 +190,7 @@ impl Config {
 }
 
 /// The first configuration that exists. One that exists but cannot be read is not passed over.
-pub fn find() -> Option<&'static Path> {
+pub(crate) fn find() -> Option<&'static Path> {
     PLACES.iter().map(Path::new).find(|path| path.symlink_metadata().is_ok())
 }
 

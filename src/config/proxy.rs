@@ -36,7 +36,7 @@ pub struct Proxy {
     /// The application.
     pub target: Target,
     /// The database, relative to [`Litefs::mount`](super::Litefs::mount).
-    pub db: PathBuf,
+    pub(crate) db: PathBuf,
     /// Rule sets, in order: bundled ones by name, or paths ending in `.yml`/`.yaml`
     /// (relative ones already resolved against the configuration file's directory).
     pub rules: Vec<String>,
@@ -45,7 +45,7 @@ pub struct Proxy {
     /// How long a read waits here for its token.
     pub read_wait: Duration,
     /// How long a write waits for a primary or for the app.
-    pub write_hold: Duration,
+    pub(crate) write_hold: Duration,
     /// How many writes may wait at once.
     pub held_writes: usize,
     /// How many reads may wait at once.
@@ -53,23 +53,23 @@ pub struct Proxy {
     /// Bytes; bodies up to this are read whole before anything is dialled.
     pub buffer_body: usize,
     /// Bytes; the largest body kept so that a request can be sent again.
-    pub replay_body: usize,
+    pub(crate) replay_body: usize,
     /// A replica further behind is unhealthy.
-    pub max_lag: Duration,
+    pub(crate) max_lag: Duration,
     /// Client connections at once.
     pub max_connections: usize,
     /// To connect to the app or to a peer.
-    pub connect_timeout: Duration,
+    pub(crate) connect_timeout: Duration,
     /// For the client's request head.
-    pub header_timeout: Duration,
+    pub(crate) header_timeout: Duration,
     /// Between two pieces of a body, either way.
-    pub body_timeout: Duration,
+    pub(crate) body_timeout: Duration,
     /// To the head of the app's response.
-    pub response_timeout: Duration,
+    pub(crate) response_timeout: Duration,
     /// An idle client connection is kept this long.
-    pub keepalive_timeout: Duration,
+    pub(crate) keepalive_timeout: Duration,
     /// An idle connection to the app is kept this long.
-    pub target_keepalive: Duration,
+    pub(crate) target_keepalive: Duration,
     /// Whose `X-Forwarded-*` count.
     pub trusted: Trusted,
     /// How the token's cookies are set.

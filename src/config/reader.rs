@@ -9,7 +9,7 @@ use super::{suggest, value};
 use crate::yaml::{Key, Node, Place, Problem, Value};
 
 /// What all sections of one file share.
-pub struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     file: &'a str,
     /// Relative paths are relative to this.
     directory: PathBuf,
@@ -17,7 +17,7 @@ pub struct Reader<'a> {
 }
 
 /// A mapping of the file; empty if the file does not have it.
-pub struct Section<'a> {
+pub(crate) struct Section<'a> {
     reader: &'a Reader<'a>,
     /// The keys that lead here: `proxy.cookie`.
     path: String,
@@ -28,19 +28,19 @@ pub struct Section<'a> {
 
 impl<'a> Reader<'a> {
     /// A reader of the named file.
-    pub fn new(file: &'a str) -> Self {
+    pub(crate) fn new(file: &'a str) -> Self {
         let directory = Path::new(file).parent().unwrap_or(Path::new(""));
         let directory = std::path::absolute(directory.join(".")).unwrap_or(directory.to_owned());
         Self { file, directory, problems: RefCell::new(Vec::new()) }
     }
 
     /// Reads the whole file.
-    pub fn root<T>(&'a self, root: &'a Node, read: impl FnOnce(&Section<'a>) -> T) -> T {
+    pub(crate) fn root<T>(&'a self, root: &'a Node, read: impl FnOnce(&Section<'a>) -> T) -> T {
         self.section(String::new(), root.place, root, read)
     }
 
     /// Everything that was wrong, in the order of the file.
-    pub fn into_problems(self) -> Vec<Problem> {
+    pub(crate) fn into_problems(self) -> Vec<Problem> {
         let mut problems = self.problems.into_inner();
         problems.sort();
         problems.dedup();
@@ -95,7 +95,7 @@ impl<'a> Reader<'a> {
 
 impl<'a> Section<'a> {
     /// The value of a key; `None` if it is not given, null or wrong.
-    pub fn get<T>(
+    pub(crate) fn get<T>(
         &self,
         key: &'static str,
         read: impl Fn(&Node) -> Result<T, String>,
@@ -104,7 +104,7 @@ impl<'a> Section<'a> {
     }
 
     /// The value of a key that must be given; `remedy` says what to write.
-    pub fn required<T>(
+    pub(crate) fn required<T>(
         &self,
         key: &'static str,
         remedy: &str,
@@ -118,7 +118,7 @@ impl<'a> Section<'a> {
     }
 
     /// The items of a list; wrong ones are left out.
-    pub fn list<T>(
+    pub(crate) fn list<T>(
         &self,
         key: &'static str,
         read: impl Fn(&Node) -> Result<T, String>,
@@ -129,7 +129,7 @@ impl<'a> Section<'a> {
     }
 
     /// The entries of a mapping whose keys are free; those with a wrong key are left out.
-    pub fn entries<K, V>(
+    pub(crate) fn entries<K, V>(
         &self,
         key: &'static str,
         read_key: impl Fn(&str) -> Result<K, String>,
@@ -147,7 +147,7 @@ impl<'a> Section<'a> {
     }
 
     /// A section within; an empty one if it is not given.
-    pub fn section<T>(&self, key: &'static str, read: impl FnOnce(&Section<'a>) -> T) -> T {
+    pub(crate) fn section<T>(&self, key: &'static str, read: impl FnOnce(&Section<'a>) -> T) -> T {
         match self.entry(key) {
             Some((at, node)) => self.reader.section(self.path_of(key), at.place, node, read),
             None => read(&Section {
@@ -161,7 +161,7 @@ impl<'a> Section<'a> {
     }
 
     /// A section within, if it is given.
-    pub fn optional<T>(
+    pub(crate) fn optional<T>(
         &self,
         key: &'static str,
         read: impl FnOnce(&Section<'a>) -> Option<T>,
@@ -171,7 +171,7 @@ impl<'a> Section<'a> {
     }
 
     /// A list of sections, or one section in its place.
-    pub fn sections<T>(
+    pub(crate) fn sections<T>(
         &self,
         key: &'static str,
         read: impl Fn(&Section<'a>) -> T,
@@ -186,27 +186,27 @@ impl<'a> Section<'a> {
     }
 
     /// A path; a relative one is relative to the file's directory.
-    pub fn path(&self, key: &'static str) -> Option<PathBuf> {
+    pub(crate) fn path(&self, key: &'static str) -> Option<PathBuf> {
         self.get(key, value::path).map(|path| self.resolve(&path))
     }
 
     /// A path that must be given.
-    pub fn required_path(&self, key: &'static str, remedy: &str) -> Option<PathBuf> {
+    pub(crate) fn required_path(&self, key: &'static str, remedy: &str) -> Option<PathBuf> {
         self.required(key, remedy, value::path).map(|path| self.resolve(&path))
     }
 
     /// The path from the file's directory.
-    pub fn resolve(&self, path: &Path) -> PathBuf {
+    pub(crate) fn resolve(&self, path: &Path) -> PathBuf {
         self.reader.directory.join(path).components().collect()
     }
 
     /// Whether a key is given, rightly or wrongly.
-    pub fn is_given(&self, key: &'static str) -> bool {
+    pub(crate) fn is_given(&self, key: &'static str) -> bool {
         self.node(key).is_some()
     }
 
     /// Notes that the value of a key is wrong; the key itself need not be there.
-    pub fn wrong(&self, key: &'static str, message: impl AsRef<str>) {
+    pub(crate) fn wrong(&self, key: &'static str, message: impl AsRef<str>) {
         let place = self.node(key).map_or(self.place_of(key), |node| node.place);
         self.reader.problem(&self.path_of(key), place, message.as_ref());
     }

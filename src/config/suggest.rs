@@ -1,7 +1,7 @@
 //! "Did you mean …?"
 
 /// The candidate that a mistyped word most likely meant: one letter off, or two in a longer word.
-pub fn closest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn closest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
     let most = ((word.chars().count() + 1) / 3).clamp(1, 2);
     candidates
         .iter()

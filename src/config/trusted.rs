@@ -24,13 +24,13 @@ impl Trusted {
 
 impl Trusted {
     /// This machine only.
-    pub fn loopback() -> Self {
+    pub(crate) fn loopback() -> Self {
         Self(named(&LOOPBACK))
     }
 }
 
 /// The networks that one word stands for: `loopback`, `private`, an address, or a CIDR.
-pub fn networks(node: &Node) -> Result<Vec<IpNet>, String> {
+pub(crate) fn networks(node: &Node) -> Result<Vec<IpNet>, String> {
     let word = node.word().unwrap_or_default();
     match word {
         "loopback" => return Ok(named(&LOOPBACK)),

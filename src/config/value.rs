@@ -14,7 +14,7 @@ const LARGEST: usize = 1 << 30;
 const MOST: usize = 1_000_000;
 
 /// Text. A number in its place must be in quotes.
-pub fn text(node: &Node) -> Result<&str, String> {
+pub(crate) fn text(node: &Node) -> Result<&str, String> {
     match &node.value {
         Value::Text(text) if text.contains('\0') => Err("a NUL in a text: remove it".to_owned()),
         Value::Text(text) if !text.is_empty() => Ok(text),
@@ -27,7 +27,7 @@ pub fn text(node: &Node) -> Result<&str, String> {
 }
 
 /// A word: text, or a number or boolean as it is written (`user: 1000`, `[sleep, 1]`).
-pub fn word(node: &Node) -> Result<String, String> {
+pub(crate) fn word(node: &Node) -> Result<String, String> {
     match node.word() {
         Some(word) if word.contains('\0') => Err("a NUL in a text: remove it".to_owned()),
         Some(word) => Ok(word.to_owned()),
@@ -36,7 +36,7 @@ pub fn word(node: &Node) -> Result<String, String> {
 }
 
 /// A word that is not empty.
-pub fn name(node: &Node) -> Result<String, String> {
+pub(crate) fn name(node: &Node) -> Result<String, String> {
     match word(node)? {
         word if word.is_empty() => Err("an empty text: write a name, or remove the key".to_owned()),
         word => Ok(word),
@@ -44,7 +44,7 @@ pub fn name(node: &Node) -> Result<String, String> {
 }
 
 /// `true` or `false`.
-pub fn boolean(node: &Node) -> Result<bool, String> {
+pub(crate) fn boolean(node: &Node) -> Result<bool, String> {
     match node.value {
         Value::Bool(value) => Ok(value),
         _ => Err(format!("{} where true or false is expected", node.describe())),
@@ -52,14 +52,14 @@ pub fn boolean(node: &Node) -> Result<bool, String> {
 }
 
 /// How many, from 0.
-pub fn count(node: &Node) -> Result<usize, String> {
+pub(crate) fn count(node: &Node) -> Result<usize, String> {
     number(node, MOST).ok_or_else(|| {
         format!("{} where a whole number from 0 to {MOST} is expected", node.describe())
     })
 }
 
 /// How many, from 1.
-pub fn positive(node: &Node) -> Result<usize, String> {
+pub(crate) fn positive(node: &Node) -> Result<usize, String> {
     number(node, MOST).filter(|number| *number > 0).ok_or_else(|| {
         format!("{} where a whole number from 1 to {MOST} is expected", node.describe())
     })
@@ -73,7 +73,7 @@ fn number(node: &Node, most: usize) -> Option<usize> {
 }
 
 /// A size in bytes: `64KiB`, `1MiB`, or a number.
-pub fn size(node: &Node) -> Result<usize, String> {
+pub(crate) fn size(node: &Node) -> Result<usize, String> {
     let bytes = match &node.value {
         Value::Int(_) => number(node, LARGEST),
         Value::Text(text) => {
@@ -96,7 +96,7 @@ pub fn size(node: &Node) -> Result<usize, String> {
 }
 
 /// A duration longer than nothing: `250ms`, `5s`, `1m`, `1h`.
-pub fn duration(node: &Node) -> Result<Duration, String> {
+pub(crate) fn duration(node: &Node) -> Result<Duration, String> {
     let duration = duration_or_zero(node)?;
     if duration.is_zero() {
         return Err(format!("{} makes no sense here: write more than zero", node.describe()));
@@ -105,7 +105,7 @@ pub fn duration(node: &Node) -> Result<Duration, String> {
 }
 
 /// A duration, `0s` allowed: not at all.
-pub fn duration_or_zero(node: &Node) -> Result<Duration, String> {
+pub(crate) fn duration_or_zero(node: &Node) -> Result<Duration, String> {
     match &node.value {
         Value::Text(text) => parse_duration(text),
         _ => Err(no_duration(&node.describe())),
@@ -117,7 +117,7 @@ pub fn duration_or_zero(node: &Node) -> Result<Duration, String> {
 /// # Errors
 ///
 /// What is wrong, and what would be right.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = split_unit(text);
     let unit = match unit {
         "ms" => Some(1),
@@ -146,7 +146,7 @@ fn split_unit(text: &str) -> (&str, &str) {
 }
 
 /// One of several names.
-pub fn one_of<T: Clone>(names: &[(&'static str, T)]) -> impl Fn(&Node) -> Result<T, String> {
+pub(crate) fn one_of<T: Clone>(names: &[(&'static str, T)]) -> impl Fn(&Node) -> Result<T, String> {
     move |node| {
         let word = node.word().unwrap_or_default();
         if let Some((_, value)) = names.iter().find(|(name, _)| *name == word) {
@@ -160,12 +160,12 @@ pub fn one_of<T: Clone>(names: &[(&'static str, T)]) -> impl Fn(&Node) -> Result
 }
 
 /// A path in the file system.
-pub fn path(node: &Node) -> Result<PathBuf, String> {
+pub(crate) fn path(node: &Node) -> Result<PathBuf, String> {
     text(node).map(PathBuf::from)
 }
 
 /// A path below some directory: relative, and without `..`.
-pub fn path_below(node: &Node) -> Result<PathBuf, String> {
+pub(crate) fn path_below(node: &Node) -> Result<PathBuf, String> {
     let path = Path::new(text(node)?);
     let plain = |part| matches!(part, std::path::Component::Normal(_));
     if path.components().all(plain) {
@@ -176,7 +176,7 @@ pub fn path_below(node: &Node) -> Result<PathBuf, String> {
 }
 
 /// A path on a web server.
-pub fn url_path(node: &Node) -> Result<String, String> {
+pub(crate) fn url_path(node: &Node) -> Result<String, String> {
     let text = text(node)?;
     if text.starts_with('/') && text.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
         Ok(text.to_owned())
@@ -186,7 +186,7 @@ pub fn url_path(node: &Node) -> Result<String, String> {
 }
 
 /// A list.
-pub fn list(node: &Node) -> Result<&[Node], String> {
+pub(crate) fn list(node: &Node) -> Result<&[Node], String> {
     match &node.value {
         Value::List(items) => Ok(items),
         _ => Err(format!("{} where a list is expected: write [a, b]", node.describe())),
@@ -194,7 +194,7 @@ pub fn list(node: &Node) -> Result<&[Node], String> {
 }
 
 /// A mapping.
-pub fn map(node: &Node) -> Result<&[(Key, Node)], String> {
+pub(crate) fn map(node: &Node) -> Result<&[(Key, Node)], String> {
     match &node.value {
         Value::Map(entries) => Ok(entries),
         _ => Err(format!("{} where a mapping is expected: write {{name: value}}", node.describe())),

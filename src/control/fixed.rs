@@ -12,14 +12,14 @@ use crate::engine::BoxFuture;
 /// Says what the configuration says. What was done once is kept in the primary's `data_dir`: nobody
 /// else will ever be asked.
 #[derive(Debug)]
-pub struct FixedControl {
+pub(crate) struct FixedControl {
     members: Vec<MemberStatus>,
     keys: Arc<Keys>,
 }
 
 impl FixedControl {
     /// As configured.
-    pub fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config) -> Self {
         let member = |(node, address): &(NodeId, _)| MemberStatus {
             node: node.clone(),
             witness: config.cluster.witnesses.contains(node),

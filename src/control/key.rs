@@ -14,7 +14,7 @@ pub struct OnceKey(String);
 
 impl OnceKey {
     /// The key as text.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }

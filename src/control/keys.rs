@@ -18,7 +18,7 @@ const MAX_FILE: u64 = 256 * 1024;
 
 /// The file.
 #[derive(Debug)]
-pub struct Keys {
+pub(crate) struct Keys {
     path: PathBuf,
     /// Held while it is written.
     writing: Mutex<()>,
@@ -26,7 +26,7 @@ pub struct Keys {
 
 impl Keys {
     /// Those in `data_dir`.
-    pub fn new(data_dir: &Path) -> Self {
+    pub(crate) fn new(data_dir: &Path) -> Self {
         Self { path: data_dir.join(NAME), writing: Mutex::new(()) }
     }
 
@@ -36,7 +36,7 @@ impl Keys {
     ///
     /// When the file cannot be read, or holds something else: to take it for empty would do things
     /// twice.
-    pub fn contains(&self, key: &OnceKey) -> io::Result<bool> {
+    pub(crate) fn contains(&self, key: &OnceKey) -> io::Result<bool> {
         Ok(self.read()?.contains(key))
     }
 
@@ -45,7 +45,7 @@ impl Keys {
     /// # Errors
     ///
     /// When the file can be neither read nor written.
-    pub fn add(&self, key: OnceKey) -> io::Result<()> {
+    pub(crate) fn add(&self, key: OnceKey) -> io::Result<()> {
         let _writing = self.writing.lock();
         let mut keys = self.read()?;
         if keys.contains(&key) {

@@ -4,7 +4,7 @@
 //! without an election: their primary and members are what the configuration says.
 
 mod error;
-pub mod fixed;
+pub(crate) mod fixed;
 mod key;
 mod keys;
 

@@ -29,7 +29,7 @@ const LAST_LINES: usize = 5;
 
 /// Where the nodes' logs go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Logs {
+pub(crate) enum Logs {
     /// To a file each.
     Files,
     /// To our standard error.
@@ -37,18 +37,18 @@ pub enum Logs {
 }
 
 /// The nodes. Dropping it kills them.
-pub struct Cluster {
+pub(crate) struct Cluster {
     nodes: Vec<Node>,
 }
 
 /// A node that was started.
-pub struct Node {
+pub(crate) struct Node {
     /// As what.
-    pub plan: Plan,
+    pub(crate) plan: Plan,
     /// For what changes state through its admin port.
-    pub token: String,
+    pub(crate) token: String,
     /// Its process id, which may be somebody else's once it has ended.
-    pub pid: u32,
+    pub(crate) pid: u32,
     /// Until it ends.
     process: Option<Child>,
     /// It stops when this is closed, however that comes.
@@ -57,7 +57,7 @@ pub struct Node {
 
 /// How a node ended.
 #[derive(Debug)]
-pub struct End {
+pub(crate) struct End {
     plan: Plan,
     how: String,
     /// Nodes that run still, of so many.
@@ -70,7 +70,7 @@ impl Cluster {
     /// # Errors
     ///
     /// When a file cannot be written or a process not be started. Those that were are killed.
-    pub fn start(plans: &[Plan], logs: Logs) -> Result<Self, String> {
+    pub(crate) fn start(plans: &[Plan], logs: Logs) -> Result<Self, String> {
         let program = this_program()?;
         let failed = |plan: &Plan, why: &dyn Display| format!("cannot start {}: {why}", plan.node);
         let prepare = |plan| prepare(plan, plans).map_err(|why| failed(plan, &why));
@@ -82,12 +82,12 @@ impl Cluster {
     }
 
     /// The nodes, ended ones too.
-    pub fn nodes(&self) -> &[Node] {
+    pub(crate) fn nodes(&self) -> &[Node] {
         &self.nodes
     }
 
     /// Returns when a node ends; never if none is left.
-    pub async fn next_end(&mut self) -> End {
+    pub(crate) async fn next_end(&mut self) -> End {
         let all = self.nodes.len();
         let running = self.nodes.iter().filter(|node| node.process.is_some()).count();
         poll_fn(|context| {
@@ -107,7 +107,7 @@ impl Cluster {
 
     /// SIGTERM to every node, SIGKILL to those left after a grace, or once `hurry` is ready. Returns
     /// when all are gone.
-    pub async fn stop(&mut self, hurry: impl Future<Output = ()>) {
+    pub(crate) async fn stop(&mut self, hurry: impl Future<Output = ()>) {
         for node in self.nodes.iter().filter(|node| node.process.is_some()) {
             let pid = i32::try_from(node.pid).ok().and_then(Pid::from_raw);
             // It is not reaped yet, so the number is still its own.
@@ -134,7 +134,7 @@ impl Cluster {
     }
 
     /// The nodes that run although ours have ended: the user has started them again.
-    pub async fn taken_over(&self) -> Vec<&Plan> {
+    pub(crate) async fn taken_over(&self) -> Vec<&Plan> {
         let mut found = Vec::new();
         for node in self.nodes.iter().filter(|node| node.process.is_none()) {
             if TcpStream::connect(node.plan.admin).await.is_ok() {
@@ -147,7 +147,7 @@ impl Cluster {
 
 impl End {
     /// What happened, what that means and what can be done, for people.
-    pub fn report(&self) -> String {
+    pub(crate) fn report(&self) -> String {
         let node = &self.plan.node;
         let meaning = match self.left {
             (left, all) if left > all / 2 => {
@@ -163,7 +163,7 @@ impl End {
     }
 
     /// Why the cluster does not start.
-    pub fn failure(&self) -> String {
+    pub(crate) fn failure(&self) -> String {
         let log = fs::read_to_string(self.plan.log()).unwrap_or_default();
         let lines: Vec<_> = log.lines().collect();
         let last = &lines[lines.len().saturating_sub(LAST_LINES)..];

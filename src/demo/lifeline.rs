@@ -12,7 +12,7 @@ use tokio::net::unix::pipe::Receiver;
 /// # Errors
 ///
 /// When it is no pipe.
-pub fn stdin_ends() -> io::Result<impl Future<Output = ()>> {
+pub(crate) fn stdin_ends() -> io::Result<impl Future<Output = ()>> {
     let mut pipe = Receiver::from_owned_fd(io::stdin().as_fd().try_clone_to_owned()?)?;
     Ok(async move {
         let mut unused = [0; 64];

@@ -16,10 +16,10 @@
 //! * When the demo ends, told to or not, no process that it started goes on.
 //! * When it is told to end, its directory is gone too.
 
-pub mod cluster;
-pub mod guestbook;
-pub mod lifeline;
-pub mod plan;
-pub mod ready;
+pub(crate) mod cluster;
+pub(crate) mod guestbook;
+pub(crate) mod lifeline;
+pub(crate) mod plan;
+pub(crate) mod ready;
 pub mod reserve;
-pub mod scratch;
+pub(crate) mod scratch;

@@ -8,34 +8,34 @@ use crate::cluster::NodeId;
 use crate::config::Target;
 
 /// The admin port of a node is this far from its public one.
-pub const ADMIN_OFFSET: u16 = 1000;
+pub(crate) const ADMIN_OFFSET: u16 = 1000;
 /// More nodes than anybody wants to look at on one machine.
-pub const MOST_NODES: u16 = 15;
+pub(crate) const MOST_NODES: u16 = 15;
 /// The highest `--port`, so that every node's admin port is one.
-pub const HIGHEST_PORT: u16 = u16::MAX - ADMIN_OFFSET - MOST_NODES + 1;
+pub(crate) const HIGHEST_PORT: u16 = u16::MAX - ADMIN_OFFSET - MOST_NODES + 1;
 
 /// A node to be started.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// Its name.
-    pub node: NodeId,
+    pub(crate) node: NodeId,
     /// Where clients connect.
-    pub proxy: SocketAddr,
+    pub(crate) proxy: SocketAddr,
     /// Its admin port.
-    pub admin: SocketAddr,
+    pub(crate) admin: SocketAddr,
     /// Where the other nodes connect.
-    pub peer: SocketAddr,
+    pub(crate) peer: SocketAddr,
     /// Everything that is its own: configuration, log, `data_dir`.
-    pub dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// What it is in front of.
-    pub app: App,
+    pub(crate) app: App,
     /// What keeps its database.
-    pub engine: Engine,
+    pub(crate) engine: Engine,
 }
 
 /// What keeps the databases.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Engine {
+pub(crate) enum Engine {
     /// Plain directories.
     Embedded,
     /// LiteFS.
@@ -51,7 +51,7 @@ pub enum Engine {
 
 /// An application.
 #[derive(Clone, Debug)]
-pub enum App {
+pub(crate) enum App {
     /// The guestbook of this program, which is to be found there.
     Guestbook(PathBuf),
     /// One that already runs.
@@ -67,7 +67,7 @@ pub enum App {
 
 /// A path that cannot be written into a configuration.
 #[derive(Debug)]
-pub struct NotUtf8(PathBuf);
+pub(crate) struct NotUtf8(PathBuf);
 
 impl fmt::Display for NotUtf8 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -76,23 +76,23 @@ impl fmt::Display for NotUtf8 {
 }
 
 /// The name of the n-th node, from 1.
-pub fn name(number: u16) -> String {
+pub(crate) fn name(number: u16) -> String {
     format!("node-{number}")
 }
 
 impl Plan {
     /// Its configuration file.
-    pub fn config(&self) -> PathBuf {
+    pub(crate) fn config(&self) -> PathBuf {
         self.dir.join("litepilot.yml")
     }
 
     /// Its log.
-    pub fn log(&self) -> PathBuf {
+    pub(crate) fn log(&self) -> PathBuf {
         self.dir.join("node.log")
     }
 
     /// The directory of its database.
-    pub fn mount(&self) -> PathBuf {
+    pub(crate) fn mount(&self) -> PathBuf {
         match &self.app {
             App::Guestbook(_) => self.dir.join("db"),
             App::Running { mount, .. } => mount.clone(),
@@ -104,7 +104,7 @@ impl Plan {
     /// # Errors
     ///
     /// When a path cannot be written there.
-    pub fn yaml(&self, nodes: &[Plan]) -> Result<String, NotUtf8> {
+    pub(crate) fn yaml(&self, nodes: &[Plan]) -> Result<String, NotUtf8> {
         let peers: Vec<_> =
             nodes.iter().map(|plan| format!("{}: \"{}\"", plan.node, plan.peer)).collect();
         let (target, db, app) = self.app_yaml()?;

@@ -17,7 +17,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 const SAY_WHY_AFTER: Duration = Duration::from_secs(5);
 
 /// Returns when it does; tells `say` what is waited for if that takes long.
-pub async fn wait(plans: &[Plan], mut say: impl FnMut(&str)) {
+pub(crate) async fn wait(plans: &[Plan], mut say: impl FnMut(&str)) {
     let (begun, mut said) = (Instant::now(), String::new());
     while let Err(why) = look(plans).await {
         if begun.elapsed() >= SAY_WHY_AFTER && why != said {

@@ -34,7 +34,7 @@ pub fn port(port: u16) -> io::Result<(Reserved, SocketAddr)> {
 /// # Errors
 ///
 /// Which port it is, and what to do.
-pub fn asked_for(wanted: u16, what: &str) -> Result<(Reserved, SocketAddr), String> {
+pub(crate) fn asked_for(wanted: u16, what: &str) -> Result<(Reserved, SocketAddr), String> {
     port(wanted).map_err(|why| {
         let why = match why.kind() {
             io::ErrorKind::AddrInUse => "it is in use".to_owned(),

@@ -10,7 +10,7 @@ const LONGEST: usize = 85;
 
 /// A temporary directory for this user alone. Dropping it removes it.
 #[derive(Debug)]
-pub struct Scratch(PathBuf);
+pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
     /// Makes one below `$TMPDIR`, or `/tmp`.
@@ -18,7 +18,7 @@ impl Scratch {
     /// # Errors
     ///
     /// Why it cannot be made, and what to do.
-    pub fn new() -> Result<Self, String> {
+    pub(crate) fn new() -> Result<Self, String> {
         let parent = std::env::temp_dir();
         let make = || -> io::Result<PathBuf> {
             let chance = getrandom::u32().map_err(io::Error::other)?;
@@ -41,12 +41,12 @@ impl Scratch {
     }
 
     /// Where it is.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 
     /// Leaves it where it is, for somebody who still uses it.
-    pub fn keep(mut self) {
+    pub(crate) fn keep(mut self) {
         self.0 = PathBuf::new();
     }
 }

@@ -13,28 +13,28 @@ use crate::cluster::NodeId;
 
 /// What is known when the choice is made.
 #[derive(Clone, Debug)]
-pub struct Situation<'a> {
+pub(crate) struct Situation<'a> {
     /// Every member that holds data.
-    pub electorate: &'a [NodeId],
+    pub(crate) electorate: &'a [NodeId],
     /// What those who let go of the last primary have to offer.
-    pub answers: &'a BTreeMap<NodeId, Fitness>,
+    pub(crate) answers: &'a BTreeMap<NodeId, Fitness>,
     /// There was never a primary.
-    pub first: bool,
+    pub(crate) first: bool,
     /// A reign of this cluster began with data.
-    pub had_data: bool,
+    pub(crate) had_data: bool,
     /// For how long a fresher node that is not fit has held the choice up.
-    pub held_up: Duration,
+    pub(crate) held_up: Duration,
     /// After that it is not waited for any longer; `None`: for ever (`ack: majority`).
-    pub patience: Option<Duration>,
+    pub(crate) patience: Option<Duration>,
     /// The operator wants this one.
-    pub forced: Option<&'a NodeId>,
+    pub(crate) forced: Option<&'a NodeId>,
     /// Of equals not this one: it leads Raft, and would have to pass that on.
-    pub rather_not: Option<&'a NodeId>,
+    pub(crate) rather_not: Option<&'a NodeId>,
 }
 
 /// The choice.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// That node.
     Elect(NodeId),
     /// Nobody yet.
@@ -43,7 +43,7 @@ pub enum Verdict {
 
 /// What is waited for. Its text says what an operator can do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Why {
+pub(crate) enum Why {
     /// More answers.
     TooFew {
         /// Who has not answered.
@@ -71,7 +71,7 @@ pub enum Why {
 }
 
 /// Chooses.
-pub fn choose(situation: &Situation<'_>) -> Verdict {
+pub(crate) fn choose(situation: &Situation<'_>) -> Verdict {
     let electorate = situation.electorate;
     let answers: Vec<(&NodeId, &Fitness)> =
         electorate.iter().filter_map(|node| situation.answers.get_key_value(node)).collect();

@@ -15,7 +15,7 @@ pub trait Clock: Send + Sync + 'static {
 }
 
 /// The machine's: see [`BootTime`].
-pub struct SystemClock;
+pub(crate) struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> BootTime {
@@ -28,7 +28,7 @@ impl Clock for SystemClock {
 }
 
 /// Returns once `clock` shows `at`, however unevenly it went meanwhile.
-pub async fn until(clock: &dyn Clock, at: BootTime) {
+pub(crate) async fn until(clock: &dyn Clock, at: BootTime) {
     loop {
         let left = at.since(clock.now());
         if left.is_zero() {

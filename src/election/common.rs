@@ -68,12 +68,12 @@ pub trait Ground: Send + Sync + 'static {
 
 impl Common {
     /// Waits a little.
-    pub async fn pause(&self) {
+    pub(crate) async fn pause(&self) {
         self.clock.sleep(self.times.pause).await;
     }
 
     /// Asks whoever leads Raft, this node included, once.
-    pub async fn ask_leader(
+    pub(crate) async fn ask_leader(
         &self,
         lessor: &Lessor,
         request: Request,
@@ -87,7 +87,7 @@ impl Common {
     }
 
     /// Asks a node, this one included, for what a leader of Raft does.
-    pub async fn ask(
+    pub(crate) async fn ask(
         &self,
         node: NodeId,
         lessor: &Lessor,
@@ -106,7 +106,7 @@ impl Common {
     /// # Errors
     ///
     /// Why it was not within `limit`; it still may be.
-    pub async fn propose(
+    pub(crate) async fn propose(
         &self,
         lessor: &Lessor,
         command: Command,

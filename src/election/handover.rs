@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_millis(2);
 
 /// To whom this node yields.
 #[derive(Default)]
-pub struct HandOver(Mutex<Option<Yielding>>);
+pub(crate) struct HandOver(Mutex<Option<Yielding>>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Yielding {
@@ -136,7 +136,7 @@ impl Tenure {
 
     /// As the successor: waits until this copy is as far as the holder's, takes the claim over, and
     /// has it agreed upon.
-    pub async fn take_over(
+    pub(crate) async fn take_over(
         &self,
         from: NodeId,
         epoch: Epoch,
@@ -173,7 +173,7 @@ impl Tenure {
     }
 
     /// As the holder: ends the claim for the successor that was chosen, and for nobody else.
-    pub fn yield_to(&self, from: &NodeId, epoch: Epoch) -> Answer {
+    pub(crate) fn yield_to(&self, from: &NodeId, epoch: Epoch) -> Answer {
         if !self.handover.take(from, epoch) {
             return Answer::Refused("this node hands nothing over to that one".to_owned());
         }

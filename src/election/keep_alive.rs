@@ -16,7 +16,7 @@ const ATTEMPTS: usize = 8;
 
 /// Why a claim is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Over {
+pub(crate) enum Over {
     /// The lease is somebody else's, or vacant.
     Gone,
     /// No renewal succeeded in time.
@@ -24,7 +24,7 @@ pub enum Over {
 }
 
 /// Renews one lease.
-pub struct KeepAlive {
+pub(crate) struct KeepAlive {
     common: Arc<Common>,
     lessor: Arc<Lessor>,
     holder: Holder,
@@ -38,7 +38,7 @@ pub struct KeepAlive {
 
 impl KeepAlive {
     /// For a lease that was just granted. There is no claim before the first renewal has succeeded.
-    pub fn new(common: Arc<Common>, lessor: Arc<Lessor>, holder: Holder) -> Self {
+    pub(crate) fn new(common: Arc<Common>, lessor: Arc<Lessor>, holder: Holder) -> Self {
         let (claim, attempts) = (Claim::none(), JoinSet::new());
         Self { common, lessor, holder, claim, attempts, last_sent: None, renewed: None }
     }
@@ -48,7 +48,7 @@ impl KeepAlive {
     /// # Errors
     ///
     /// When there will be none.
-    pub async fn begin(&mut self) -> Result<Claim, Over> {
+    pub(crate) async fn begin(&mut self) -> Result<Claim, Over> {
         // Whoever grants gives a full ttl from then on.
         let give_up = self.common.clock.now().after(self.common.times.ttl);
         while self.renewed.is_none() {
@@ -60,7 +60,7 @@ impl KeepAlive {
     }
 
     /// Renews until the claim is over. May be dropped and called again.
-    pub async fn keep(&mut self) -> Over {
+    pub(crate) async fn keep(&mut self) -> Over {
         loop {
             let end = self.claim.deadline().unwrap_or(BootTime(u64::MAX));
             if let Some(over) = self.step(end).await {

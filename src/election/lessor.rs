@@ -31,7 +31,7 @@ use crate::telemetry::log_throttle::LogThrottle;
 const FRESH: Duration = Duration::from_secs(1);
 
 /// The timers of one node, in use while it leads Raft.
-pub struct Lessor {
+pub(crate) struct Lessor {
     common: Arc<Common>,
     reign: Arc<Tenure>,
     timers: Mutex<Timers>,
@@ -59,13 +59,13 @@ type Answers = BTreeMap<NodeId, (Fitness, BootTime)>;
 
 impl Lessor {
     /// `reign` is this node's own part: it is asked like the others, but not over the network.
-    pub fn new(common: Arc<Common>, reign: Arc<Tenure>) -> Self {
+    pub(crate) fn new(common: Arc<Common>, reign: Arc<Tenure>) -> Self {
         let forced = watch::Sender::new(None);
         Self { common, reign, timers: Mutex::default(), forced, log: LogThrottle::new() }
     }
 
     /// Does the work of a Raft leader whenever this node is one.
-    pub async fn run(&self) {
+    pub(crate) async fn run(&self) {
         let mut leadership = self.common.raft.leadership();
         loop {
             let now = leadership.borrow_and_update().clone();
@@ -88,7 +88,7 @@ impl Lessor {
     }
 
     /// Answers what is asked of a Raft leader.
-    pub async fn answer(&self, from: &NodeId, request: Request) -> Answer {
+    pub(crate) async fn answer(&self, from: &NodeId, request: Request) -> Answer {
         match request {
             Request::Renew { epoch, session } => self.renew(from, epoch, &session).await,
             Request::Propose(command) => self.propose(command).await,

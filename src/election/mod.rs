@@ -16,18 +16,18 @@
 //!
 //! Nothing here knows requests, processes or sockets: [`common::Ground`] is the node around it.
 
-pub mod choice;
+pub(crate) mod choice;
 pub mod clock;
 pub mod common;
-pub mod handover;
-pub mod keep_alive;
-pub mod lessor;
+pub(crate) mod handover;
+pub(crate) mod keep_alive;
+pub(crate) mod lessor;
 pub mod raft;
 pub mod rpc;
 pub mod table;
 pub mod tenure;
 pub mod times;
-pub mod transport;
+pub(crate) mod transport;
 pub mod view;
 
 use std::sync::Arc;
@@ -138,7 +138,7 @@ impl Election {
     }
 
     /// Ends this node's reign, if it reigns, and gives the lease back.
-    pub async fn abdicate(&self) {
+    pub(crate) async fn abdicate(&self) {
         let mut own = self.own();
         let epoch = own.borrow().epoch;
         self.reign.end_before(Epoch(epoch.0 + 1));
@@ -157,12 +157,12 @@ impl Election {
 
     /// This node's reign of `epoch`, or an earlier one, has ended by itself: its engine is not the primary
     /// any more.
-    pub fn is_over(&self, epoch: Epoch) {
+    pub(crate) fn is_over(&self, epoch: Epoch) {
         self.reign.end_before(Epoch(epoch.0 + 1));
     }
 
     /// If this node leads Raft: has another voter lead. For a node that stops.
-    pub async fn pass_leadership_on(&self) {
+    pub(crate) async fn pass_leadership_on(&self) {
         if self.common.raft.leadership().borrow().ours
             && let Err(why) = self.common.raft.pass_leadership_on().await
         {
@@ -202,7 +202,7 @@ impl Election {
     /// # Errors
     ///
     /// Why it was not, or why it came to nothing.
-    pub async fn agree(&self, command: Command) -> Result<(), String> {
+    pub(crate) async fn agree(&self, command: Command) -> Result<(), String> {
         match self.common.propose(&self.lessor, command, WISH).await? {
             Outcome::Done => Ok(()),
             Outcome::Rejected(why) => Err(why),

@@ -89,24 +89,24 @@ pub enum Answer {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fitness {
     /// What its copy holds.
-    pub held: Position,
+    pub(crate) held: Position,
     /// Nothing was ever written to its copy.
-    pub empty: bool,
+    pub(crate) empty: bool,
     /// It may become primary at all: it holds data and is a candidate.
-    pub candidate: bool,
+    pub(crate) candidate: bool,
     /// Why it cannot become primary at this moment; `None`: it can.
-    pub unfit: Option<String>,
+    pub(crate) unfit: Option<String>,
     /// Its life, for the lease.
-    pub session: Session,
+    pub(crate) session: Session,
     /// What LiteFS is told as the primary's `hostname`.
-    pub hostname: String,
+    pub(crate) hostname: String,
     /// What LiteFS is told as the primary's `advertise-url`.
-    pub advertise: String,
+    pub(crate) advertise: String,
 }
 
 impl Fitness {
     /// Whoever has this, as the holder of `epoch`.
-    pub fn holder(&self, node: NodeId, epoch: Epoch) -> Holder {
+    pub(crate) fn holder(&self, node: NodeId, epoch: Epoch) -> Holder {
         let Self { session, hostname, advertise, .. } = self.clone();
         Holder { node, session, hostname, advertise, epoch }
     }

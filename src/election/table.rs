@@ -36,9 +36,9 @@ pub struct Holder {
     /// Its life: after a restart it is another holder.
     pub session: Session,
     /// What LiteFS is told as the primary's `hostname`.
-    pub hostname: String,
+    pub(crate) hostname: String,
     /// What LiteFS is told as the primary's `advertise-url`.
-    pub advertise: String,
+    pub(crate) advertise: String,
     /// The number of the reign.
     pub epoch: Epoch,
 }
@@ -48,19 +48,19 @@ pub struct Holder {
 #[serde(default)]
 pub struct Table {
     /// Tells this cluster from others; given by its first Raft leader.
-    pub cluster: Option<String>,
+    pub(crate) cluster: Option<String>,
     /// Who holds the lease.
     pub holder: Option<Holder>,
     /// The last epoch that was granted.
     pub last_epoch: Epoch,
     /// The reigns that were opened, the newest last.
-    pub starts: VecDeque<EpochStart>,
+    pub(crate) starts: VecDeque<EpochStart>,
     /// LiteFS' own cluster ID.
-    pub litefs_id: Option<String>,
+    pub(crate) litefs_id: Option<String>,
     /// What was done once, and what the database held then; the newest last.
-    pub once: VecDeque<(String, EpochTxid)>,
+    pub(crate) once: VecDeque<(String, EpochTxid)>,
     /// The newest generation of each name that was replaced or removed; 0 if it is not listed.
-    pub generations: BTreeMap<NodeId, u64>,
+    pub(crate) generations: BTreeMap<NodeId, u64>,
 }
 
 /// A change of the table.
@@ -127,7 +127,7 @@ pub enum Outcome {
 
 impl Table {
     /// Applies a command of an entry that a leader made in `term`.
-    pub fn apply(&mut self, command: Command, term: Term) -> Outcome {
+    pub(crate) fn apply(&mut self, command: Command, term: Term) -> Outcome {
         match self.change(command, term) {
             Ok(()) => Outcome::Done,
             Err(why) => Outcome::Rejected(why),
@@ -168,22 +168,22 @@ impl Table {
     }
 
     /// The holder, if `epoch` and `session` are still its own.
-    pub fn holds(&self, epoch: Epoch, session: &Session) -> Option<&Holder> {
+    pub(crate) fn holds(&self, epoch: Epoch, session: &Session) -> Option<&Holder> {
         self.holder.as_ref().filter(|h| h.epoch == epoch && h.session == *session)
     }
 
     /// Where a reign began; `None` if it was not opened, or long ago.
-    pub fn start_of(&self, epoch: Epoch) -> Option<&EpochStart> {
+    pub(crate) fn start_of(&self, epoch: Epoch) -> Option<&EpochStart> {
         self.starts.iter().rev().find(|start| start.epoch == epoch)
     }
 
     /// The holder once its reign is open.
-    pub fn primary(&self) -> Option<&Holder> {
+    pub(crate) fn primary(&self) -> Option<&Holder> {
         self.holder.as_ref().filter(|holder| self.start_of(holder.epoch).is_some())
     }
 
     /// Whether something was done that is to be done once. What a failover has lost was not done.
-    pub fn was_done(&self, key: &str) -> bool {
+    pub(crate) fn was_done(&self, key: &str) -> bool {
         let lost = |at: EpochTxid| {
             let next = self.starts.iter().find(|start| start.epoch > at.epoch);
             next.is_some_and(|start| at > start.held.at)

@@ -40,21 +40,21 @@ pub struct Own {
     /// From the grant until the engine is a replica's again: nobody else tells it whom to follow.
     pub holding: bool,
     /// Where that reign began, once it is agreed upon.
-    pub start: Option<EpochStart>,
+    pub(crate) start: Option<EpochStart>,
 }
 
 /// A wish to hand the lease over.
-pub struct Order {
+pub(crate) struct Order {
     /// The successor.
-    pub to: NodeId,
+    pub(crate) to: NodeId,
     /// How long it may take until writes under way are done.
-    pub patience: Duration,
+    pub(crate) patience: Duration,
     /// What became of it.
-    pub reply: oneshot::Sender<Result<(), String>>,
+    pub(crate) reply: oneshot::Sender<Result<(), String>>,
 }
 
 /// This node's reigns.
-pub struct Tenure {
+pub(crate) struct Tenure {
     pub(super) common: Arc<Common>,
     own: watch::Sender<Own>,
     /// For the next grant.
@@ -82,7 +82,7 @@ enum End {
 
 impl Tenure {
     /// Nothing happens before [`Tenure::run`].
-    pub fn new(common: Arc<Common>) -> Self {
+    pub(crate) fn new(common: Arc<Common>) -> Self {
         let (orders, incoming) = mpsc::channel(ORDERS);
         let own =
             Own { epoch: Epoch(0), claim: Claim::none(), open: false, holding: false, start: None };
@@ -100,22 +100,22 @@ impl Tenure {
     }
 
     /// What this node is, as it changes.
-    pub fn own(&self) -> watch::Receiver<Own> {
+    pub(crate) fn own(&self) -> watch::Receiver<Own> {
         self.own.subscribe()
     }
 
     /// This node's life, for the next grant.
-    pub fn session(&self) -> Session {
+    pub(crate) fn session(&self) -> Session {
         self.session.lock().clone()
     }
 
     /// Where wishes to hand over are taken.
-    pub fn orders(&self) -> mpsc::Sender<Order> {
+    pub(crate) fn orders(&self) -> mpsc::Sender<Order> {
         self.orders.clone()
     }
 
     /// The lease was granted to this node; the table here may not know it yet.
-    pub fn granted(&self, holder: Holder) {
+    pub(crate) fn granted(&self, holder: Holder) {
         self.granted.send_if_modified(|known| {
             let news = known.as_ref().is_none_or(|known| known.epoch < holder.epoch);
             if news {
@@ -127,7 +127,7 @@ impl Tenure {
 
     /// `epoch` is going to be granted: ends what this node has of earlier ones, lets go of whoever
     /// was primary, and says what this node has to offer.
-    pub async fn prepare(&self, epoch: Epoch) -> Answer {
+    pub(crate) async fn prepare(&self, epoch: Epoch) -> Answer {
         self.end_before(epoch);
         if self.common.witness {
             return Answer::Refused("a witness holds no data".to_owned());
@@ -144,7 +144,7 @@ impl Tenure {
     }
 
     /// Whether this node could be primary, without letting go of anything.
-    pub async fn show(&self) -> Answer {
+    pub(crate) async fn show(&self) -> Answer {
         if self.common.witness {
             return Answer::Refused("a witness holds no data".to_owned());
         }
@@ -170,7 +170,7 @@ impl Tenure {
     }
 
     /// The other nodes that could be primary now, those with the most first.
-    pub async fn others_by_fitness(&self) -> Vec<NodeId> {
+    pub(crate) async fn others_by_fitness(&self) -> Vec<NodeId> {
         let nodes = self.common.raft.members().borrow().data_nodes();
         let mut asking = tokio::task::JoinSet::new();
         for node in nodes.into_iter().filter(|node| *node != self.common.own) {
@@ -192,7 +192,7 @@ impl Tenure {
     }
 
     /// Ends every claim of this node to an epoch before `epoch`, now.
-    pub fn end_before(&self, epoch: Epoch) {
+    pub(crate) fn end_before(&self, epoch: Epoch) {
         if self.own.borrow().epoch < epoch {
             self.end_claim();
             let last = Epoch(epoch.0.saturating_sub(1));
@@ -213,7 +213,7 @@ impl Tenure {
     }
 
     /// Reigns whenever this node holds the lease.
-    pub async fn run(&self, lessor: Arc<Lessor>) {
+    pub(crate) async fn run(&self, lessor: Arc<Lessor>) {
         let taken = self.incoming.lock().take();
         let Some(mut orders) = taken else { return };
         let mut last = Epoch(0);
@@ -356,7 +356,7 @@ impl Tenure {
 
     /// As the holder: from now on a majority of `next` has to hold a write, too. Answers once it holds
     /// everything that was committed until now. `None`: only the members count again.
-    pub async fn expect(&self, next: Option<Vec<NodeId>>) -> Answer {
+    pub(crate) async fn expect(&self, next: Option<Vec<NodeId>>) -> Answer {
         let mut electorates = self.electorates();
         let Some(next) = next else {
             self.common.acks.require(electorates);

@@ -11,17 +11,17 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Times {
     /// T: how long a lease lasts after the last renewal that the Raft leader accepted.
-    pub ttl: Duration,
+    pub(crate) ttl: Duration,
     /// How long after a renewal was sent its holder may take writes.
-    pub claim: Duration,
+    pub(crate) claim: Duration,
     /// How long after a renewal was sent nothing may commit any more: the guard acts.
-    pub fence: Duration,
+    pub(crate) fence: Duration,
     /// Between two renewals.
-    pub renew: Duration,
+    pub(crate) renew: Duration,
     /// How long a node may be fresher than the fittest and hold up the choice.
-    pub hold_up: Duration,
+    pub(crate) hold_up: Duration,
     /// Before something that failed is tried again.
-    pub pause: Duration,
+    pub(crate) pause: Duration,
 }
 
 /// The least margin: clocks and schedulers are not exact.

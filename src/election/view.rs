@@ -60,7 +60,7 @@ pub fn source(known: &Known<'_>) -> Option<(NodeId, Epoch)> {
 }
 
 /// Two nodes that both say to be primary of one epoch.
-pub fn split_brain(known: &Known<'_>) -> Option<Epoch> {
+pub(crate) fn split_brain(known: &Known<'_>) -> Option<Epoch> {
     let mut claims: Vec<Epoch> = writers(known).map(|heard| heard.report.epoch).collect();
     claims.extend(known.own.open.then_some(known.own.epoch));
     claims.sort_unstable();

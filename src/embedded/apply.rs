@@ -27,7 +27,7 @@ use super::observe::explain;
 /// for us, so it is well below what applications allow (5 s is the usual).
 const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
 /// The write version that nobody may write. SQLite knows 1 and 2.
-pub const READ_ONLY: u8 = 3;
+pub(crate) const READ_ONLY: u8 = 3;
 /// The WAL is cut to this size, in bytes, when it begins anew.
 const WAL_KEPT: i64 = 4 * 1024 * 1024;
 
@@ -36,7 +36,7 @@ const PUT_STAGED: &str =
     "INSERT INTO sqlite_dbpage (pgno, data) SELECT pgno, data FROM staged ORDER BY pgno";
 
 /// Opens a database to write it past the mark.
-pub fn open(path: &Path) -> io::Result<Connection> {
+pub(crate) fn open(path: &Path) -> io::Result<Connection> {
     let opened = || {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags)?;
@@ -50,7 +50,7 @@ pub fn open(path: &Path) -> io::Result<Connection> {
 
 /// Makes an empty database file. It belongs to whom the directory belongs to, so that an
 /// application that does not run as root can use it although we do.
-pub fn create(path: &Path) -> io::Result<()> {
+pub(crate) fn create(path: &Path) -> io::Result<()> {
     let file = OpenOptions::new().write(true).create_new(true).open(path)?;
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let owner = fs::metadata(dir)?;
@@ -61,7 +61,7 @@ pub fn create(path: &Path) -> io::Result<()> {
 }
 
 /// Whether this build of SQLite can do what this module needs.
-pub fn supported() -> io::Result<()> {
+pub(crate) fn supported() -> io::Result<()> {
     let asked = Connection::open_in_memory().and_then(|connection| {
         let sql = "SELECT sqlite_compileoption_used('ENABLE_DBPAGE_VTAB')";
         connection.query_row(sql, (), |row| row.get::<_, bool>(0))
@@ -78,7 +78,7 @@ pub fn supported() -> io::Result<()> {
 
 /// Applies `update`, atomically. Who reads meanwhile sees the state before, who comes later that
 /// after.
-pub fn apply(connection: &Connection, update: &Update) -> rusqlite::Result<()> {
+pub(crate) fn apply(connection: &Connection, update: &Update) -> rusqlite::Result<()> {
     // Takes effect only on an empty database.
     connection.pragma_update(None, "page_size", update.page_size)?;
     stage(connection, update)?;
@@ -101,7 +101,7 @@ pub fn apply(connection: &Connection, update: &Update) -> rusqlite::Result<()> {
 ///
 /// `SQLITE_BUSY` while anybody else has the database open in WAL mode, in which that size is fixed;
 /// then nothing was changed.
-pub fn replace(connection: &Connection, update: &Update) -> rusqlite::Result<()> {
+pub(crate) fn replace(connection: &Connection, update: &Update) -> rusqlite::Result<()> {
     connection.pragma_update(None, "locking_mode", "exclusive")?;
     // SQLite takes the database for empty, hence not for one in WAL mode, and makes it so.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_RESET_DATABASE, true)?;
@@ -114,7 +114,7 @@ pub fn replace(connection: &Connection, update: &Update) -> rusqlite::Result<()>
 
 /// Writes the first page of a database that has none; one that has any is left as it is.
 /// After an error `connection` is to be closed.
-pub fn fill(connection: &Connection, first: &[u8]) -> rusqlite::Result<()> {
+pub(crate) fn fill(connection: &Connection, first: &[u8]) -> rusqlite::Result<()> {
     connection.execute_batch("BEGIN")?;
     // Whoever writes it meanwhile keeps us from writing: nothing can come in between.
     let count: u32 = connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
@@ -126,7 +126,7 @@ pub fn fill(connection: &Connection, first: &[u8]) -> rusqlite::Result<()> {
 
 /// Sets the mark in a write transaction that `connection` has begun. A database without any page gets
 /// `first`, which bears it.
-pub fn mark(connection: &Connection, first: &[u8]) -> rusqlite::Result<()> {
+pub(crate) fn mark(connection: &Connection, first: &[u8]) -> rusqlite::Result<()> {
     let marked = match first_page(connection)? {
         Some(mut page) => {
             page[WRITE_VERSION] = READ_ONLY;
@@ -158,7 +158,7 @@ fn stage(connection: &Connection, update: &Update) -> rusqlite::Result<()> {
 /// Sets the mark, or removes it in favor of the journal mode that the application had. Waits for
 /// writers, so that none is in the middle of a transaction when it is set. Returns whether it had
 /// to be changed.
-pub fn set_read_only(connection: &Connection, read_only: bool) -> rusqlite::Result<bool> {
+pub(crate) fn set_read_only(connection: &Connection, read_only: bool) -> rusqlite::Result<bool> {
     set_versions(connection, |first| match read_only {
         true => [READ_ONLY, first[READ_VERSION]],
         false => [first[READ_VERSION]; 2],
@@ -167,7 +167,7 @@ pub fn set_read_only(connection: &Connection, read_only: bool) -> rusqlite::Resu
 
 /// Removes the mark, and with it WAL mode, once everybody has closed the database. Returns whether
 /// it had to be changed.
-pub fn set_plain(connection: &Connection) -> rusqlite::Result<bool> {
+pub(crate) fn set_plain(connection: &Connection) -> rusqlite::Result<bool> {
     set_versions(connection, |_| [1, 1])
 }
 

@@ -3,7 +3,7 @@ use crate::embedded::image::Image;
 use crate::txid::EpochTxid;
 use std::path::PathBuf;
 
-pub const MODES: [&str; 2] = ["delete", "wal"];
+pub(crate) const MODES: [&str; 2] = ["delete", "wal"];
 
 fn database(path: &Path, mode: &str, page_size: u32) -> Connection {
     let app = Connection::open(path).unwrap();

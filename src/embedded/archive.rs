@@ -19,7 +19,11 @@ use crate::diverged;
 /// # Errors
 ///
 /// When it cannot be saved; then it must not be replaced.
-pub fn save(connection: &Connection, have: Position, data_dir: &Path) -> io::Result<PathBuf> {
+pub(crate) fn save(
+    connection: &Connection,
+    have: Position,
+    data_dir: &Path,
+) -> io::Result<PathBuf> {
     match diverged::place(data_dir, have)? {
         Err(kept) => Ok(kept),
         Ok(place) => {

@@ -6,17 +6,17 @@
 
 use crc::{CRC_64_GO_ISO, Crc, Table};
 
-pub use crate::txid::{Checksum, Position};
+pub(crate) use crate::txid::{Checksum, Position};
 
 static CRC64: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_GO_ISO);
 
 /// The CRC-64 of some bytes.
-pub fn crc64(bytes: &[u8]) -> u64 {
+pub(crate) fn crc64(bytes: &[u8]) -> u64 {
     CRC64.checksum(bytes)
 }
 
 /// The sum of a page; pages are numbered from 1.
-pub fn page_sum(number: u32, page: &[u8]) -> u64 {
+pub(crate) fn page_sum(number: u32, page: &[u8]) -> u64 {
     let mut digest = CRC64.digest();
     digest.update(&number.to_be_bytes());
     digest.update(page);

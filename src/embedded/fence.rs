@@ -22,7 +22,7 @@ const TRY: Duration = Duration::from_millis(100);
 const READERS: Duration = Duration::from_millis(250);
 
 /// The write lock.
-pub struct Fence {
+pub(crate) struct Fence {
     connection: Connection,
     path: PathBuf,
 }
@@ -33,7 +33,7 @@ impl Fence {
     /// # Errors
     ///
     /// `ResourceBusy` when somebody writes: to be tried again.
-    pub fn raise(path: &Path) -> io::Result<Self> {
+    pub(crate) fn raise(path: &Path) -> io::Result<Self> {
         if file_at(path)?.is_none() {
             match apply::create(path) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -60,7 +60,7 @@ impl Fence {
     /// # Errors
     ///
     /// `ResourceBusy` while somebody reads, in rollback mode; the lock is then still held.
-    pub fn close(&self) -> io::Result<()> {
+    pub(crate) fn close(&self) -> io::Result<()> {
         let failed = |e| explain(&self.path, e);
         self.connection.busy_timeout(READERS).map_err(failed)?;
         apply::mark(&self.connection, &placeholder::first_page()).map_err(failed)?;

@@ -27,7 +27,7 @@ const RETRY: Duration = Duration::from_millis(50);
 ///
 /// Always ends with one: the link is dead, the primary refuses (and why), its reign is over, what it
 /// sends does not fit, or this node is no replica any more. The caller dials again.
-pub async fn follow<S>(engine: &Embedded, stream: S) -> io::Result<()>
+pub(crate) async fn follow<S>(engine: &Embedded, stream: S) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Send,
 {

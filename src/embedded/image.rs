@@ -14,38 +14,38 @@ use super::observe::explain;
 use crate::txid::EpochTxid;
 
 /// Larger databases are not shipped, in bytes.
-pub const MAX_SIZE: u64 = 64 * 1024 * 1024;
+pub(crate) const MAX_SIZE: u64 = 64 * 1024 * 1024;
 
 /// In SQLite's header: who may write (1: rollback journal, 2: WAL, more: nobody).
-pub const WRITE_VERSION: usize = 18;
+pub(crate) const WRITE_VERSION: usize = 18;
 /// In SQLite's header: how to read (1: rollback journal, 2: WAL).
-pub const READ_VERSION: usize = 19;
+pub(crate) const READ_VERSION: usize = 19;
 
 /// A page's number, from 1, and its bytes.
-pub type Page = (u32, Arc<[u8]>);
+pub(crate) type Page = (u32, Arc<[u8]>);
 
 /// The database at one moment.
 #[derive(Clone, Debug, Default)]
-pub struct Image {
+pub(crate) struct Image {
     /// In bytes; 0 if there is no database.
-    pub page_size: u32,
+    pub(crate) page_size: u32,
     pages: Vec<Arc<[u8]>>,
     sums: Vec<u64>,
 }
 
 /// What turns one image into another.
 #[derive(Clone, Debug)]
-pub struct Update {
+pub(crate) struct Update {
     /// Of the image that it applies to; `None` if it contains every page.
-    pub base: Option<Checksum>,
+    pub(crate) base: Option<Checksum>,
     /// What a copy is afterwards.
-    pub position: Position,
+    pub(crate) position: Position,
     /// In bytes.
-    pub page_size: u32,
+    pub(crate) page_size: u32,
     /// How many pages the database has afterwards.
-    pub count: u32,
+    pub(crate) count: u32,
     /// The pages that differ, in order.
-    pub pages: Vec<Page>,
+    pub(crate) pages: Vec<Page>,
 }
 
 impl Image {
@@ -55,7 +55,7 @@ impl Image {
     /// # Errors
     ///
     /// `FileTooLarge` beyond [`MAX_SIZE`]; others if it cannot be read.
-    pub fn read(connection: &Connection, path: &Path, previous: &Self) -> io::Result<Self> {
+    pub(crate) fn read(connection: &Connection, path: &Path, previous: &Self) -> io::Result<Self> {
         let failed = |e| explain(path, e);
         let snapshot = connection.unchecked_transaction().map_err(failed)?;
         let number = |pragma| snapshot.pragma_query_value(None, pragma, |row| row.get::<_, u32>(0));
@@ -117,22 +117,22 @@ impl Image {
     }
 
     /// Nothing was ever written: there is no database, or one that nobody has used yet.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.pages.is_empty()
     }
 
     /// Of all pages.
-    pub fn checksum(&self) -> Checksum {
+    pub(crate) fn checksum(&self) -> Checksum {
         Checksum::of(&self.sums)
     }
 
     /// Of each page.
-    pub fn into_sums(self) -> Vec<u64> {
+    pub(crate) fn into_sums(self) -> Vec<u64> {
         self.sums
     }
 
     /// What turns `base` (if given, and of the same page size) into this image.
-    pub fn update(&self, base: Option<&Self>, position: EpochTxid) -> Update {
+    pub(crate) fn update(&self, base: Option<&Self>, position: EpochTxid) -> Update {
         let base = base.filter(|b| b.page_size == self.page_size);
         let changed = self.pages.iter().enumerate().filter(|(at, page)| {
             let old = base.and_then(|b| b.pages.get(*at));
@@ -158,7 +158,7 @@ fn number(count: usize) -> u32 {
 }
 
 /// The page that begins with SQLite's header, `None` in an empty database.
-pub fn first_page(connection: &Connection) -> rusqlite::Result<Option<Vec<u8>>> {
+pub(crate) fn first_page(connection: &Connection) -> rusqlite::Result<Option<Vec<u8>>> {
     connection
         .query_row("SELECT data FROM sqlite_dbpage WHERE pgno = 1", (), |row| row.get(0))
         .optional()

@@ -26,24 +26,24 @@
 //!   and SQLite refuses to write it.
 //! * An image holds at least what its position says; a position never says more than a copy holds.
 
-pub mod apply;
-pub mod archive;
-pub mod checksum;
-pub mod fence;
-pub mod follow;
-pub mod image;
-pub mod observe;
-pub mod openers;
+pub(crate) mod apply;
+pub(crate) mod archive;
+pub(crate) mod checksum;
+pub(crate) mod fence;
+pub(crate) mod follow;
+pub(crate) mod image;
+pub(crate) mod observe;
+pub(crate) mod openers;
 mod placeholder;
 pub mod posfile;
 mod primary;
-pub mod record;
+pub(crate) mod record;
 mod replica;
 mod roles;
-pub mod serve;
-pub mod store;
+pub(crate) mod serve;
+pub(crate) mod store;
 pub mod tenure;
-pub mod wire;
+pub(crate) mod wire;
 mod worker;
 
 use parking_lot::Mutex;
@@ -72,7 +72,7 @@ const AGAIN: Duration = Duration::from_millis(1);
 
 /// What an [`Embedded`] engine is started with.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub(crate) struct Options {
     /// The directory of the database; has to exist if `replicated`.
     pub mount: PathBuf,
     /// The database, relative to `mount`. It need not exist yet.
@@ -80,11 +80,11 @@ pub struct Options {
     /// Where the engine keeps its own state.
     pub data_dir: PathBuf,
     /// What this node is at start.
-    pub duty: Duty,
+    pub(crate) duty: Duty,
     /// There are other nodes: `<db>-pos` and `.primary` are published.
-    pub replicated: bool,
+    pub(crate) replicated: bool,
     /// For tests: updates are applied this much later.
-    pub apply_delay: Duration,
+    pub(crate) apply_delay: Duration,
 }
 
 impl Options {
@@ -95,7 +95,7 @@ impl Options {
 
 /// What this node's copy is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Duty {
+pub(crate) enum Duty {
     /// The application writes it, in this epoch.
     Primary(Epoch),
     /// It follows the primary's.
@@ -103,7 +103,7 @@ pub enum Duty {
 }
 
 /// The engine: a handle on its thread, which ends with it.
-pub struct Embedded {
+pub(crate) struct Embedded {
     shared: Arc<Shared>,
     apply_delay: Duration,
     commands: Mutex<Option<SyncSender<Command>>>,
@@ -165,7 +165,7 @@ impl Embedded {
     /// When the saved state cannot be used ([`store::Store::open`]), the mount is FUSE, or the
     /// thread cannot be started. A database that is missing or cannot be read is no error: it may be
     /// there later.
-    pub fn start(options: Options) -> io::Result<Arc<Self>> {
+    pub(crate) fn start(options: Options) -> io::Result<Arc<Self>> {
         tracing::warn!(
             "litefs.engine is `embedded`: FOR DEVELOPMENT, DEMOS AND TESTS ONLY. It ships whole \
              databases, up to 64 MiB, and a write that was not shipped yet is lost with its node"
@@ -198,7 +198,11 @@ impl Embedded {
     /// # Errors
     ///
     /// Always ends with one.
-    pub async fn serve<S>(&self, stream: S, on_applied: impl Fn(Position) + Send) -> io::Result<()>
+    pub(crate) async fn serve<S>(
+        &self,
+        stream: S,
+        on_applied: impl Fn(Position) + Send,
+    ) -> io::Result<()>
     where
         S: AsyncRead + AsyncWrite + Send,
     {
@@ -210,7 +214,7 @@ impl Embedded {
     /// # Errors
     ///
     /// Always ends with one; dial again.
-    pub async fn follow<S>(&self, stream: S) -> io::Result<()>
+    pub(crate) async fn follow<S>(&self, stream: S) -> io::Result<()>
     where
         S: AsyncRead + AsyncWrite + Send,
     {
@@ -218,13 +222,13 @@ impl Embedded {
     }
 
     /// Where the last copy of this node was saved that was replaced by a history that lacks some of it.
-    pub fn diverged(&self) -> watch::Receiver<Option<PathBuf>> {
+    pub(crate) fn diverged(&self) -> watch::Receiver<Option<PathBuf>> {
         self.shared.diverged.subscribe()
     }
 
     /// Ends the engine's thread and waits for it: for as long as what it is doing takes, at most a
     /// few seconds. Positions can no longer be read afterwards.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         lock(&self.commands).take();
         if let Some(thread) = lock(&self.thread).take() {
             // It reports what went wrong itself; a panic there has been printed.

@@ -16,10 +16,10 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 /// How long one look waits for a writer that is in the middle of its commit.
-pub const BUSY_TIMEOUT: Duration = Duration::from_millis(400);
+pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// Looks at one database, again and again. Blocks: to be used on a thread of its own.
-pub struct Observer {
+pub(crate) struct Observer {
     path: PathBuf,
     open: Option<Open>,
 }
@@ -32,20 +32,20 @@ struct Open {
 }
 
 /// What tells a file from one that replaced it under the same name.
-pub type FileId = (u64, u64);
+pub(crate) type FileId = (u64, u64);
 
 /// What one look found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Look {
+pub(crate) struct Look {
     /// There is a database.
-    pub exists: bool,
+    pub(crate) exists: bool,
     /// It may differ from what the previous look saw. True for the first look at a file.
-    pub changed: bool,
+    pub(crate) changed: bool,
 }
 
 impl Observer {
     /// An observer of the database at `path`, which need not exist and is not created.
-    pub fn new(path: PathBuf) -> Self {
+    pub(crate) fn new(path: PathBuf) -> Self {
         Self { path, open: None }
     }
 
@@ -54,7 +54,7 @@ impl Observer {
     /// # Errors
     ///
     /// `ResourceBusy` if it stayed locked for [`BUSY_TIMEOUT`]; others if it cannot be read.
-    pub fn look(&mut self) -> io::Result<Look> {
+    pub(crate) fn look(&mut self) -> io::Result<Look> {
         let Some(file) = file_at(&self.path)? else {
             let changed = self.open.take().is_some();
             return Ok(Look { exists: false, changed });
@@ -81,18 +81,18 @@ impl Observer {
     }
 
     /// The connection that the last successful look used.
-    pub fn connection(&self) -> Option<&Connection> {
+    pub(crate) fn connection(&self) -> Option<&Connection> {
         self.open.as_ref().map(|open| &open.connection)
     }
 
     /// Closes our connection. The next look counts as a change.
-    pub fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.open = None;
     }
 }
 
 /// The file's identity, `None` if there is none.
-pub fn file_at(path: &Path) -> io::Result<Option<FileId>> {
+pub(crate) fn file_at(path: &Path) -> io::Result<Option<FileId>> {
     match path.metadata() {
         Ok(found) if found.is_file() => Ok(Some(id(&found))),
         Ok(_) => Err(io::Error::new(
@@ -127,7 +127,7 @@ fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
 }
 
 /// SQLite's error with the file's name and, where we know it, the remedy.
-pub fn explain(path: &Path, error: rusqlite::Error) -> io::Error {
+pub(crate) fn explain(path: &Path, error: rusqlite::Error) -> io::Error {
     use io::ErrorKind as Kind;
     let unfinished = error
         .sqlite_error()

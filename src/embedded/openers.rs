@@ -14,11 +14,11 @@ use super::observe::file_at;
 
 /// A file descriptor of another process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Opener {
+pub(crate) struct Opener {
     /// The process.
-    pub pid: u32,
+    pub(crate) pid: u32,
     /// Its number there.
-    pub descriptor: u32,
+    pub(crate) descriptor: u32,
 }
 
 /// The descriptors by which other processes have the database at `path` open, in order. Reads all of
@@ -27,7 +27,7 @@ pub struct Opener {
 /// # Errors
 ///
 /// When the database or `/proc` cannot be looked at. No database is opened by nobody.
-pub fn openers(path: &Path) -> io::Result<Vec<Opener>> {
+pub(crate) fn openers(path: &Path) -> io::Result<Vec<Opener>> {
     let Some(file) = file_at(path)? else { return Ok(Vec::new()) };
     let mut found = Vec::new();
     for process in fs::read_dir("/proc")? {

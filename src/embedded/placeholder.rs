@@ -25,7 +25,7 @@ const PAGE_SIZE: u16 = 4096;
 /// # Errors
 ///
 /// When it cannot be made. `ResourceBusy` if an application is just making one itself.
-pub fn put(path: &Path) -> io::Result<()> {
+pub(crate) fn put(path: &Path) -> io::Result<()> {
     if file_at(path)?.is_none() {
         // Made under another name: an application must not find it before it bears the mark.
         let mut aside = path.as_os_str().to_owned();
@@ -60,7 +60,7 @@ fn remove(path: &Path) -> io::Result<()> {
 }
 
 /// The only page of an empty database. See SQLite's "Database File Format", 1.3 and 1.6.
-pub fn first_page() -> Vec<u8> {
+pub(crate) fn first_page() -> Vec<u8> {
     let mut page = vec![0; usize::from(PAGE_SIZE)];
     page[..16].copy_from_slice(b"SQLite format 3\0");
     page[16..18].copy_from_slice(&PAGE_SIZE.to_be_bytes());

@@ -38,12 +38,12 @@ impl PosFiles {
     }
 
     /// Publishes what this copy holds.
-    pub fn set_position(&self, position: &Position) -> io::Result<()> {
+    pub(crate) fn set_position(&self, position: &Position) -> io::Result<()> {
         replace(&self.pos, &format!("{}/{}\n", position.at.txid, position.checksum))
     }
 
     /// Publishes who the primary is, `None` if this node is.
-    pub fn set_primary(&self, primary: Option<&NodeId>) -> io::Result<()> {
+    pub(crate) fn set_primary(&self, primary: Option<&NodeId>) -> io::Result<()> {
         self.primary.set(primary)
     }
 }
@@ -61,7 +61,7 @@ impl PrimaryFile {
     }
 
     /// Publishes who the primary is; `None` if this node is, or nobody.
-    pub fn set(&self, primary: Option<&NodeId>) -> io::Result<()> {
+    pub(crate) fn set(&self, primary: Option<&NodeId>) -> io::Result<()> {
         match primary {
             Some(name) => replace(&self.0, &format!("{name}\n")),
             None => match fs::remove_file(&self.0) {

@@ -15,7 +15,7 @@ use crate::position::PositionCell;
 use crate::txid::{EpochTxid, Txid};
 
 /// The primary's copy.
-pub struct Primary {
+pub(crate) struct Primary {
     path: PathBuf,
     observer: Observer,
     position: EpochTxid,
@@ -30,23 +30,23 @@ pub struct Primary {
 
 /// The database at a position, made once for all replicas.
 #[derive(Clone, Default)]
-pub struct Shipped {
+pub(crate) struct Shipped {
     /// All pages.
-    pub image: Arc<Image>,
+    pub(crate) image: Arc<Image>,
     /// The image holds at least this.
-    pub position: EpochTxid,
+    pub(crate) position: EpochTxid,
 }
 
 impl Shipped {
     /// What a copy with this image holds.
-    pub fn position(&self) -> Position {
+    pub(crate) fn position(&self) -> Position {
         Position { at: self.position, checksum: self.image.checksum() }
     }
 }
 
 impl Primary {
     /// Goes on from `start`, with which this reign begins.
-    pub fn new(path: PathBuf, start: EpochTxid) -> Self {
+    pub(crate) fn new(path: PathBuf, start: EpochTxid) -> Self {
         Self {
             observer: Observer::new(path.clone()),
             path,
@@ -59,7 +59,7 @@ impl Primary {
     }
 
     /// What was published last.
-    pub fn position(&self) -> EpochTxid {
+    pub(crate) fn position(&self) -> EpochTxid {
         self.position
     }
 
@@ -68,7 +68,7 @@ impl Primary {
     /// # Errors
     ///
     /// When it cannot be read, or no number be reserved; nothing seen is forgotten by that.
-    pub fn look(&mut self, store: &mut Store, cell: &PositionCell) -> io::Result<bool> {
+    pub(crate) fn look(&mut self, store: &mut Store, cell: &PositionCell) -> io::Result<bool> {
         if self.fence.is_some() {
             // Nothing can change, and the lock may be in our own way.
             return Ok(self.observer.connection().is_some());
@@ -121,7 +121,7 @@ impl Primary {
     /// # Errors
     ///
     /// As [`Image::read`], and when it cannot be noted; then it must not be shipped.
-    pub fn ship(&mut self, store: &mut Store) -> io::Result<Shipped> {
+    pub(crate) fn ship(&mut self, store: &mut Store) -> io::Result<Shipped> {
         if self.moved() {
             // Read after the look: what is committed in between is in the image and gets the next
             // number, so that an image never holds less than its position says.
@@ -137,7 +137,7 @@ impl Primary {
     }
 
     /// Whether replicas could be sent something new.
-    pub fn moved(&self) -> bool {
+    pub(crate) fn moved(&self) -> bool {
         self.shipped.position != self.position
     }
 
@@ -147,7 +147,7 @@ impl Primary {
     /// # Errors
     ///
     /// `ResourceBusy` while somebody writes: to be tried again.
-    pub fn fence(&mut self, store: &mut Store, cell: &PositionCell) -> io::Result<bool> {
+    pub(crate) fn fence(&mut self, store: &mut Store, cell: &PositionCell) -> io::Result<bool> {
         if self.fence.is_some() {
             return Ok(false);
         }
@@ -163,7 +163,7 @@ impl Primary {
     }
 
     /// Lets the application write again.
-    pub fn lift_fence(&mut self) {
+    pub(crate) fn lift_fence(&mut self) {
         self.fence = None;
     }
 
@@ -172,7 +172,7 @@ impl Primary {
     /// # Errors
     ///
     /// `ResourceBusy` while readers hold it up: to be tried again, it stays fenced.
-    pub fn close(&mut self) -> io::Result<()> {
+    pub(crate) fn close(&mut self) -> io::Result<()> {
         let Some(fence) = &self.fence else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not fenced"));
         };

@@ -18,14 +18,14 @@ use super::checksum::{Position, crc64};
 use crate::txid::{Txid, hex16};
 
 /// The file's name in `data_dir`.
-pub const FILE: &str = "embedded.copy";
+pub(crate) const FILE: &str = "embedded.copy";
 /// The size of a place, in bytes; what we write is shorter.
 const PLACE: usize = 4096;
 
 /// What is known of the copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub enum Known {
+pub(crate) enum Known {
     /// The application writes it, in a reign of this node.
     Written {
         /// The last number that was given out; the copy holds at least that.
@@ -45,7 +45,7 @@ pub enum Known {
 }
 
 /// The open file.
-pub struct Record {
+pub(crate) struct Record {
     file: File,
     turn: u64,
     known: Option<Known>,
@@ -64,7 +64,7 @@ impl Record {
     /// # Errors
     ///
     /// When it cannot be opened, read or made.
-    pub fn open(dir: &Path) -> io::Result<Self> {
+    pub(crate) fn open(dir: &Path) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         let file =
             options.read(true).write(true).create(true).truncate(false).open(dir.join(FILE))?;
@@ -82,7 +82,7 @@ impl Record {
     }
 
     /// What is known of the copy, if anything.
-    pub fn known(&self) -> Option<Known> {
+    pub(crate) fn known(&self) -> Option<Known> {
         self.known
     }
 
@@ -91,7 +91,7 @@ impl Record {
     /// # Errors
     ///
     /// When it cannot be written; which of the two a restart then finds is unknown.
-    pub fn write(&mut self, known: Known, flush: bool) -> io::Result<()> {
+    pub(crate) fn write(&mut self, known: Known, flush: bool) -> io::Result<()> {
         if self.known == Some(known) {
             return Ok(());
         }
@@ -114,7 +114,7 @@ fn read(place: &[u8]) -> Option<Line> {
 }
 
 /// Puts a CRC before what is written, so that damage is noticed.
-pub fn sealed(json: &[u8]) -> Vec<u8> {
+pub(crate) fn sealed(json: &[u8]) -> Vec<u8> {
     let mut text = hex16(crc64(json)).to_vec();
     text.push(b' ');
     text.extend_from_slice(json);
@@ -126,7 +126,7 @@ pub fn sealed(json: &[u8]) -> Vec<u8> {
 /// # Errors
 ///
 /// When it is cut off or was changed.
-pub fn unsealed(text: &[u8]) -> Result<&[u8], String> {
+pub(crate) fn unsealed(text: &[u8]) -> Result<&[u8], String> {
     let (crc, json) = text.split_at_checked(17).ok_or("it is cut off")?;
     if crc[..16] != hex16(crc64(json)) || crc[16] != b' ' {
         return Err("it is damaged: its checksum does not match".to_owned());
@@ -139,7 +139,7 @@ pub fn unsealed(text: &[u8]) -> Result<&[u8], String> {
 /// # Errors
 ///
 /// What it has instead.
-pub fn is_ours(has: (&str, &Path), known: (&str, &Path)) -> Result<(), String> {
+pub(crate) fn is_ours(has: (&str, &Path), known: (&str, &Path)) -> Result<(), String> {
     if has.0 != known.0 {
         return Err(format!("its format is {:?}, this litepilot knows {:?}", has.0, known.0));
     }

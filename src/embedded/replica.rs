@@ -15,7 +15,7 @@ use super::store::{Found, Store};
 use super::tenure::Tenure;
 
 /// A replica's copy.
-pub struct Replica {
+pub(crate) struct Replica {
     path: PathBuf,
     data_dir: PathBuf,
     open: Option<Open>,
@@ -34,18 +34,18 @@ struct Open {
 
 impl Replica {
     /// The copy at `path`, which may not exist yet.
-    pub fn new(path: PathBuf, data_dir: PathBuf) -> Self {
+    pub(crate) fn new(path: PathBuf, data_dir: PathBuf) -> Self {
         let have = Found { position: Position::default(), certain: true };
         Self { path, data_dir, open: None, have, sums: Vec::new(), saved: None }
     }
 
     /// What the copy holds; nothing known is an empty one.
-    pub fn have(&self) -> Position {
+    pub(crate) fn have(&self) -> Position {
         self.have.position
     }
 
     /// Where the last copy was saved that was replaced by another history.
-    pub fn saved(&self) -> Option<&Path> {
+    pub(crate) fn saved(&self) -> Option<&Path> {
         self.saved.as_deref()
     }
 
@@ -55,7 +55,7 @@ impl Replica {
     /// # Errors
     ///
     /// When it cannot be opened or made, or somebody writes it.
-    pub fn look(&mut self, store: &mut Store) -> io::Result<bool> {
+    pub(crate) fn look(&mut self, store: &mut Store) -> io::Result<bool> {
         let file = file_at(&self.path)?;
         if let Some(open) = self.open.as_ref().filter(|open| Some(open.file) == file) {
             return Ok(!open.empty);
@@ -89,7 +89,7 @@ impl Replica {
     /// # Errors
     ///
     /// When it does not.
-    pub fn level(
+    pub(crate) fn level(
         &mut self,
         position: Position,
         reign: &Tenure,
@@ -116,7 +116,7 @@ impl Replica {
     ///
     /// `ResourceBusy` when readers hold it up: to be tried again. Others when it does not fit or
     /// cannot be written. Nothing is changed by any.
-    pub fn apply(
+    pub(crate) fn apply(
         &mut self,
         update: &Update,
         reign: &Tenure,

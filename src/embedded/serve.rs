@@ -31,7 +31,7 @@ struct Link<S> {
 /// # Errors
 ///
 /// Always ends with one: the link is dead, the other side is no replica, or this node no primary.
-pub async fn serve<S>(
+pub(crate) async fn serve<S>(
     engine: &Embedded,
     stream: S,
     on_applied: impl Fn(Position) + Send,

@@ -20,7 +20,7 @@ use crate::files;
 use crate::txid::{EpochTxid, Txid};
 
 /// The file's name in `data_dir`.
-pub const FILE: &str = "embedded.state";
+pub(crate) const FILE: &str = "embedded.state";
 const LOCK: &str = "embedded.lock";
 const FORMAT: &str = "litepilot embedded 2";
 /// So many transactions are reserved with one flush.
@@ -32,7 +32,7 @@ const OTHERS: Duration = Duration::from_millis(500);
 const MAX_SIZE: u64 = 64 * 1024;
 
 /// The open state file.
-pub struct Store {
+pub(crate) struct Store {
     dir: PathBuf,
     saved: Saved,
     record: Record,
@@ -69,12 +69,12 @@ struct Own {
 
 /// What a copy with some content holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Found {
+pub(crate) struct Found {
     /// The checksum is the content's.
-    pub position: Position,
+    pub(crate) position: Position,
     /// The position is known to be that of this content; otherwise it is the most that it can be
     /// taken for.
-    pub certain: bool,
+    pub(crate) certain: bool,
 }
 
 impl Store {
@@ -84,7 +84,7 @@ impl Store {
     ///
     /// When it cannot be read or locked, is damaged, or belongs to another database; then nothing
     /// is changed.
-    pub fn open(dir: &Path, database: &Path) -> io::Result<Self> {
+    pub(crate) fn open(dir: &Path, database: &Path) -> io::Result<Self> {
         fs::create_dir_all(dir).map_err(|e| at(dir, e))?;
         let lock = locked(&dir.join(LOCK))?;
         let path = dir.join(FILE);
@@ -109,14 +109,14 @@ impl Store {
     /// # Errors
     ///
     /// When the file cannot be written; then that was not promised.
-    pub fn promise(&mut self, epoch: Epoch) -> io::Result<()> {
+    pub(crate) fn promise(&mut self, epoch: Epoch) -> io::Result<()> {
         let promised = epoch.max(self.saved.promised);
         self.save(Saved { promised, ..self.saved.clone() })
     }
 
     /// No primary of an epoch before this is listened to: a later one was promised, or is known to
     /// have begun.
-    pub fn floor(&self) -> Epoch {
+    pub(crate) fn floor(&self) -> Epoch {
         self.saved.promised.max(self.newest().epoch)
     }
 
@@ -127,7 +127,7 @@ impl Store {
     /// # Errors
     ///
     /// When the epoch is over, or a file cannot be written; then it was not begun.
-    pub fn begin(
+    pub(crate) fn begin(
         &mut self,
         epoch: Epoch,
         held: Option<Position>,
@@ -159,7 +159,7 @@ impl Store {
     /// # Errors
     ///
     /// When the epoch is over, or there was no such reign.
-    pub fn began(&self, epoch: Epoch) -> io::Result<Position> {
+    pub(crate) fn began(&self, epoch: Epoch) -> io::Result<Position> {
         self.is_not_over(epoch)?;
         let begun = self.saved.reign.filter(|own| own.epoch == epoch).map(|own| own.held);
         begun.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no such reign"))
@@ -175,13 +175,13 @@ impl Store {
     }
 
     /// The reign that this node began last, with those before it.
-    pub fn reign(&self) -> Option<Tenure> {
+    pub(crate) fn reign(&self) -> Option<Tenure> {
         let own = self.saved.reign?;
         Tenure::new(self.saved.starts.clone()).filter(|reign| reign.epoch() == own.epoch)
     }
 
     /// Whether this node itself reigned in `epoch`.
-    pub fn reigned_in(&self, epoch: Epoch) -> bool {
+    pub(crate) fn reigned_in(&self, epoch: Epoch) -> bool {
         self.saved.reign.is_some_and(|own| own.epoch == epoch)
     }
 
@@ -190,7 +190,7 @@ impl Store {
     /// # Errors
     ///
     /// When a file cannot be written; then `txid` must not be given out.
-    pub fn reserve(&mut self, txid: Txid) -> io::Result<()> {
+    pub(crate) fn reserve(&mut self, txid: Txid) -> io::Result<()> {
         if txid > self.saved.reserved {
             let reserved = Txid(txid.0.saturating_add(BLOCK));
             self.save(Saved { reserved, ..self.saved.clone() })?;
@@ -210,7 +210,7 @@ impl Store {
     /// # Errors
     ///
     /// When the file cannot be written; then it must not be sent.
-    pub fn shipping(&mut self, position: Position) -> io::Result<()> {
+    pub(crate) fn shipping(&mut self, position: Position) -> io::Result<()> {
         self.note(Known::Written { txid: position.at.txid, shipped: position }, false)
     }
 
@@ -220,7 +220,7 @@ impl Store {
     /// # Errors
     ///
     /// When the file cannot be written.
-    pub fn identify(&mut self, checksum: Checksum) -> io::Result<Found> {
+    pub(crate) fn identify(&mut self, checksum: Checksum) -> io::Result<Found> {
         let found = self.find(checksum);
         if let Some(Known::Written { .. }) = self.record.known() {
             self.closed(found)?;
@@ -229,7 +229,7 @@ impl Store {
     }
 
     /// What a copy holds whose pages have this checksum.
-    pub fn find(&self, checksum: Checksum) -> Found {
+    pub(crate) fn find(&self, checksum: Checksum) -> Found {
         let known = checksum != Checksum::UNKNOWN;
         match self.record.known() {
             Some(Known::Copied { have, next, .. })
@@ -274,7 +274,7 @@ impl Store {
     /// # Errors
     ///
     /// When the file cannot be written; then it will be found out again.
-    pub fn closed(&mut self, found: Found) -> io::Result<()> {
+    pub(crate) fn closed(&mut self, found: Found) -> io::Result<()> {
         let Found { position: have, certain } = found;
         self.note(Known::Copied { have, certain, next: have }, true)
     }
@@ -285,7 +285,12 @@ impl Store {
     /// # Errors
     ///
     /// When a file cannot be written; then it must not become that.
-    pub fn applying(&mut self, have: Found, next: Position, reign: &Tenure) -> io::Result<()> {
+    pub(crate) fn applying(
+        &mut self,
+        have: Found,
+        next: Position,
+        reign: &Tenure,
+    ) -> io::Result<()> {
         // Once in a reign.
         let promised = self.saved.promised.max(reign.epoch());
         let starts = reign.starts().to_vec();
@@ -299,7 +304,7 @@ impl Store {
     }
 
     /// Beyond any transaction that this node gave out or applied.
-    pub fn newest(&self) -> EpochTxid {
+    pub(crate) fn newest(&self) -> EpochTxid {
         let known = match self.record.known() {
             Some(Known::Written { txid, shipped }) => EpochTxid { txid, ..shipped.at },
             known => copied(known),

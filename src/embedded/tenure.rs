@@ -8,7 +8,7 @@ use super::checksum::{Checksum, Position};
 use crate::cluster::{Epoch, EpochStart};
 
 /// So many beginnings are kept.
-pub const MAX_STARTS: usize = 64;
+pub(crate) const MAX_STARTS: usize = 64;
 
 /// A reign, and those before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl Tenure {
     }
 
     /// Where the reigns of this history began.
-    pub fn starts(&self) -> &[EpochStart] {
+    pub(crate) fn starts(&self) -> &[EpochStart] {
         &self.starts
     }
 

@@ -17,13 +17,13 @@ use crate::cluster::{Epoch, EpochStart};
 use crate::txid::{EpochTxid, Txid};
 
 /// The version of this protocol.
-pub const VERSION: u8 = 2;
+pub(crate) const VERSION: u8 = 2;
 /// At most this long is nothing said by a side that has nothing to say.
-pub const HEARTBEAT: Duration = Duration::from_millis(250);
+pub(crate) const HEARTBEAT: Duration = Duration::from_millis(250);
 /// A side that says nothing for this long is gone.
-pub const SILENCE: Duration = Duration::from_secs(3);
+pub(crate) const SILENCE: Duration = Duration::from_secs(3);
 /// Pages are sent in frames of about this size, in bytes.
-pub const CHUNK: usize = 256 * 1024;
+pub(crate) const CHUNK: usize = 256 * 1024;
 /// No frame is larger, in bytes: a chunk, and one page of 64 KiB more.
 const MAX_FRAME: usize = CHUNK + 128 * 1024;
 /// Kind before, CRC behind what a message says.
@@ -33,7 +33,7 @@ const START: usize = 8 + STAMP;
 
 /// One frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Message {
+pub(crate) enum Message {
     /// The replica's first: the protocol it speaks and what it has.
     Hello {
         /// [`VERSION`].
@@ -69,14 +69,14 @@ pub enum Message {
 }
 
 /// Reads frames. Dropping a read in the middle loses nothing.
-pub struct Frames<R> {
+pub(crate) struct Frames<R> {
     io: R,
     buffer: BytesMut,
 }
 
 impl<R: AsyncRead + Unpin> Frames<R> {
     /// Frames from `io`.
-    pub fn new(io: R) -> Self {
+    pub(crate) fn new(io: R) -> Self {
         Self { io, buffer: BytesMut::new() }
     }
 
@@ -86,7 +86,7 @@ impl<R: AsyncRead + Unpin> Frames<R> {
     ///
     /// `TimedOut` after [`SILENCE`], `UnexpectedEof` when the other side has closed, `InvalidData`
     /// when it sends what is no frame of this protocol.
-    pub async fn next(&mut self) -> io::Result<Message> {
+    pub(crate) async fn next(&mut self) -> io::Result<Message> {
         timeout(SILENCE, self.read()).await.map_err(|_| silent())?
     }
 
@@ -107,7 +107,7 @@ impl<R: AsyncRead + Unpin> Frames<R> {
 /// # Errors
 ///
 /// `TimedOut` when the other side has not taken it within [`SILENCE`].
-pub async fn send<W: AsyncWrite + Unpin>(io: &mut W, message: &Message) -> io::Result<()> {
+pub(crate) async fn send<W: AsyncWrite + Unpin>(io: &mut W, message: &Message) -> io::Result<()> {
     let frame = encode(message);
     let sent = async {
         io.write_all(&frame).await?;
@@ -241,7 +241,7 @@ fn get_reign(mut from: Bytes) -> io::Result<Tenure> {
 }
 
 /// What the other side sent is not this protocol.
-pub fn bad(what: &str) -> io::Error {
+pub(crate) fn bad(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("the other node sent {what}"))
 }
 

@@ -23,10 +23,10 @@ use crate::txid::EpochTxid;
 const IDLE_LOOK: Duration = Duration::from_millis(100);
 
 /// Where an answer goes.
-pub type Reply<T> = oneshot::Sender<io::Result<T>>;
+pub(crate) type Reply<T> = oneshot::Sender<io::Result<T>>;
 
 /// What others ask of the thread.
-pub enum Command {
+pub(crate) enum Command {
     /// The position now.
     EpochTxid(Reply<EpochTxid>),
     /// What the copy holds now.
@@ -54,7 +54,7 @@ pub enum Command {
 }
 
 /// What the thread owns.
-pub struct Worker {
+pub(crate) struct Worker {
     pub(super) options: Options,
     pub(super) store: Store,
     pub(super) files: Option<PosFiles>,
@@ -72,7 +72,7 @@ pub(super) enum CopyOf {
 
 impl Worker {
     /// Takes up where the saved state ends, and looks at the database once.
-    pub fn new(options: Options, shared: Arc<Shared>) -> io::Result<Self> {
+    pub(crate) fn new(options: Options, shared: Arc<Shared>) -> io::Result<Self> {
         let database = options.database();
         let mut store = Store::open(&options.data_dir, &database)?;
         let files = match options.replicated {
@@ -94,7 +94,7 @@ impl Worker {
     }
 
     /// Serves requests until nobody is left to ask.
-    pub fn run(&mut self, queue: &Receiver<Command>) {
+    pub(crate) fn run(&mut self, queue: &Receiver<Command>) {
         let mut asked = Vec::new();
         loop {
             let mut next = match queue.recv_timeout(IDLE_LOOK) {

@@ -17,7 +17,7 @@ const MAX_FILE: u64 = 64;
 ///
 /// When it can be neither read nor written, and when the file holds something else: to start over at
 /// 1 then would make tokens of lost epochs look satisfied.
-pub fn begin(data_dir: &Path, beyond: Epoch) -> io::Result<Epoch> {
+pub(crate) fn begin(data_dir: &Path, beyond: Epoch) -> io::Result<Epoch> {
     let path = data_dir.join(NAME);
     let last = read(&path).map_err(|e| at(&path, &e))?.max(beyond);
     let next = last.0.checked_add(1).map(Epoch);

@@ -21,19 +21,19 @@ use crate::peer::gossip::Peers;
 
 /// What the configuration says.
 #[derive(Clone, Debug)]
-pub struct Setup {
+pub(crate) struct Setup {
     /// This node.
-    pub node: NodeId,
+    pub(crate) node: NodeId,
     /// The node that is always the primary.
-    pub primary: NodeId,
+    pub(crate) primary: NodeId,
     /// This node holds no data.
-    pub witness: bool,
+    pub(crate) witness: bool,
     /// Every node, this one and the witnesses included.
-    pub nodes: usize,
+    pub(crate) nodes: usize,
 }
 
 /// Publishes a node's view of a cluster whose primary is fixed.
-pub struct Fixed {
+pub(crate) struct Fixed {
     setup: Setup,
     data_dir: PathBuf,
     /// Of this node's own reign; 0 if it is not the primary.
@@ -54,7 +54,7 @@ impl Fixed {
     /// # Errors
     ///
     /// When the epoch can be neither read nor written.
-    pub fn new(
+    pub(crate) fn new(
         setup: Setup,
         data_dir: &Path,
         ready: watch::Receiver<bool>,
@@ -76,17 +76,17 @@ impl Fixed {
     }
 
     /// The view, as it changes.
-    pub fn view(&self) -> watch::Receiver<ClusterView> {
+    pub(crate) fn view(&self) -> watch::Receiver<ClusterView> {
         self.view.subscribe()
     }
 
     /// The epoch that this node began, if it is the primary; else 0.
-    pub fn epoch(&self) -> Epoch {
+    pub(crate) fn epoch(&self) -> Epoch {
         self.epoch
     }
 
     /// Publishes until those who feed it are gone.
-    pub async fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         loop {
             self.publish();
             tokio::select! {

@@ -9,31 +9,31 @@ use super::request::Terms;
 use super::{KEY, PrimaryInfo, Session};
 
 /// An answer: its status and its body.
-pub type Answer = (StatusCode, String);
+pub(crate) type Answer = (StatusCode, String);
 
 /// There is no such thing: no primary, no cluster ID, no such session any more.
-pub fn nothing() -> Answer {
+pub(crate) fn nothing() -> Answer {
     (StatusCode::NOT_FOUND, String::new())
 }
 
 /// Yes or no.
-pub fn truth(is_so: bool) -> Answer {
+pub(crate) fn truth(is_so: bool) -> Answer {
     (StatusCode::OK, is_so.to_string())
 }
 
 /// It could not be done, and why.
-pub fn failure(why: &str) -> Answer {
+pub(crate) fn failure(why: &str) -> Answer {
     (StatusCode::INTERNAL_SERVER_ERROR, why.to_owned())
 }
 
 /// A new session.
-pub fn created(session: &Session) -> Answer {
+pub(crate) fn created(session: &Session) -> Answer {
     ok(&json!({ "ID": session }))
 }
 
 /// A session that goes on. Consul's client insists on a whole number of nanoseconds as `LockDelay`:
 /// to LiteFS, anything else is a failed renewal.
-pub fn renewed(session: &Session, terms: &Terms) -> Answer {
+pub(crate) fn renewed(session: &Session, terms: &Terms) -> Answer {
     ok(&json!([{
         "ID": session,
         "Name": terms.name,
@@ -45,13 +45,13 @@ pub fn renewed(session: &Session, terms: &Terms) -> Answer {
 }
 
 /// The primary, if there is one.
-pub fn primary(primary: Option<PrimaryInfo>) -> Answer {
+pub(crate) fn primary(primary: Option<PrimaryInfo>) -> Answer {
     let value = primary.and_then(|primary| serde_json::to_string(&primary).ok());
     value.map_or_else(nothing, |value| pair(KEY, &value))
 }
 
 /// The cluster ID, if there is one.
-pub fn cluster_id(id: Option<String>) -> Answer {
+pub(crate) fn cluster_id(id: Option<String>) -> Answer {
     id.map_or_else(nothing, |id| pair(&format!("{KEY}/clusterid"), &id))
 }
 

@@ -16,14 +16,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::BoxFuture;
 
-pub mod answer;
-pub mod request;
+pub(crate) mod answer;
+pub(crate) mod request;
 pub mod server;
 
 /// The key under which LiteFS looks for its lease; `<key>/clusterid` holds its cluster ID.
-pub const KEY: &str = "litefs/primary";
+pub(crate) const KEY: &str = "litefs/primary";
 /// The file in `data_dir` that holds the password of the lease's URL.
-pub const SECRET_FILE: &str = "lease.token";
+pub(crate) const SECRET_FILE: &str = "lease.token";
 
 /// Names one attempt of a LiteFS to hold the lease, and its reign if that succeeds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -35,9 +35,9 @@ pub struct Session(pub String);
 #[serde(rename_all = "kebab-case")]
 pub struct PrimaryInfo {
     /// The node's name.
-    pub hostname: String,
+    pub(crate) hostname: String,
     /// `http://host:port` of its LiteFS, or of a tunnel to it.
-    pub advertise_url: String,
+    pub(crate) advertise_url: String,
 }
 
 /// What the lease's server asks for. Only the cluster ID may take time.

@@ -7,7 +7,7 @@ use super::{KEY, Session};
 
 /// A question.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ask {
+pub(crate) enum Ask {
     /// Who is primary?
     Primary,
     /// Which cluster is this?
@@ -29,12 +29,12 @@ pub enum Ask {
 /// Of a session, in Consul's own forms. LiteFS wants to read them again.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-pub struct Terms {
+pub(crate) struct Terms {
     /// How long it lasts without a renewal.
     #[serde(rename = "TTL")]
-    pub ttl: String,
+    pub(crate) ttl: String,
     /// What LiteFS calls it.
-    pub name: String,
+    pub(crate) name: String,
 }
 
 /// The longest session, cluster ID and so on that is taken, in bytes. LiteFS' have 36 and 20.
@@ -42,7 +42,12 @@ const LONGEST: usize = 256;
 
 impl Ask {
     /// Understands a request; `None` if LiteFS asks no such thing.
-    pub fn read(method: &Method, path: &str, query: Option<&str>, body: &[u8]) -> Option<Self> {
+    pub(crate) fn read(
+        method: &Method,
+        path: &str,
+        query: Option<&str>,
+        body: &[u8],
+    ) -> Option<Self> {
         let path = path.strip_prefix("/v1/")?;
         if let Some(key) = path.strip_prefix("kv/") {
             return Self::of_key(method, key, query, body);

@@ -31,31 +31,31 @@ pub struct Api(pub SocketAddr);
 /// What LiteFS says about itself, `GET /info`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Info {
+pub(crate) struct Info {
     /// Empty until it was primary or has met one.
     #[serde(rename = "clusterID")]
-    pub cluster_id: String,
+    pub(crate) cluster_id: String,
     /// It is the primary.
-    pub is_primary: bool,
+    pub(crate) is_primary: bool,
     /// It may become that.
-    pub candidate: bool,
+    pub(crate) candidate: bool,
     /// Its data directory.
-    pub path: String,
+    pub(crate) path: String,
     /// Whom it follows, or itself.
-    pub primary: Named,
+    pub(crate) primary: Named,
 }
 
 /// A node in [`Info`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
-pub struct Named {
+pub(crate) struct Named {
     /// Its name; empty if there is none.
-    pub hostname: String,
+    pub(crate) hostname: String,
 }
 
 impl Info {
     /// Whether it is the primary, or follows one: applications can work with it.
-    pub fn is_connected(&self) -> bool {
+    pub(crate) fn is_connected(&self) -> bool {
         self.is_primary || !self.primary.hostname.is_empty()
     }
 }
@@ -92,7 +92,7 @@ impl Api {
     /// # Errors
     ///
     /// See [`ApiError`].
-    pub async fn info(self) -> Result<Info, ApiError> {
+    pub(crate) async fn info(self) -> Result<Info, ApiError> {
         let body = self.ask(Method::GET, "/info", LIMIT).await?;
         serde_json::from_slice(&body).map_err(|error| ApiError::Io(error.into()))
     }
@@ -112,7 +112,7 @@ impl Api {
     /// # Errors
     ///
     /// When LiteFS does not send it all, or it cannot be written.
-    pub async fn export(self, database: &str, to: &Path) -> Result<(), ApiError> {
+    pub(crate) async fn export(self, database: &str, to: &Path) -> Result<(), ApiError> {
         let (status, mut body, _connection) =
             self.open(Method::GET, &export_path(database)).await?;
         if !status.is_success() {

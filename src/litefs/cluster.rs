@@ -56,7 +56,7 @@ pub(super) mod tests {
 
     /// A cluster of one.
     #[derive(Default)]
-    pub struct Alone(Mutex<Option<String>>);
+    pub(crate) struct Alone(Mutex<Option<String>>);
 
     impl Cluster for Alone {
         fn claim(&self, _epoch: Epoch) -> Claim {

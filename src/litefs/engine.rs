@@ -176,7 +176,7 @@ impl Litefs {
     }
 
     /// Whether its file system is there, if LiteFS is ours to start.
-    pub fn mounted(&self) -> Option<watch::Receiver<bool>> {
+    pub(crate) fn mounted(&self) -> Option<watch::Receiver<bool>> {
         self.supervisor.as_ref().map(Supervisor::mounted)
     }
 

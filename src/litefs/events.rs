@@ -29,7 +29,7 @@ const MAX_LINE: usize = 64 * 1024;
 /// Something that happened in LiteFS.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(tag = "type", rename_all = "camelCase")]
-pub enum Event {
+pub(crate) enum Event {
     /// The stream begins; so it is now.
     Init {
         /// See there.
@@ -55,27 +55,27 @@ pub enum Event {
 /// What LiteFS is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Role {
+pub(crate) struct Role {
     /// It is the primary.
-    pub is_primary: bool,
+    pub(crate) is_primary: bool,
     /// The node that it follows.
     #[serde(default)]
-    pub hostname: Option<String>,
+    pub(crate) hostname: Option<String>,
 }
 
 /// What a database holds after a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Applied {
+pub(crate) struct Applied {
     /// The transaction.
     #[serde(rename = "txID")]
-    pub txid: Txid,
+    pub(crate) txid: Txid,
     /// Of the whole database.
-    pub post_apply_checksum: Checksum,
+    pub(crate) post_apply_checksum: Checksum,
 }
 
 /// Who is told.
-pub trait Listener {
+pub(crate) trait Listener {
     /// The next event. [`Event::Init`] comes first, and again after each break: what happened in
     /// between has to be found out otherwise.
     fn event(&self, event: Event);
@@ -85,7 +85,7 @@ pub trait Listener {
 }
 
 /// Listens for ever.
-pub async fn follow(api: Api, listener: &impl Listener) {
+pub(crate) async fn follow(api: Api, listener: &impl Listener) {
     let mut pause = PAUSE;
     loop {
         if let Err(error) = listen(api, listener, &mut pause).await {

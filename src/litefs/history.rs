@@ -18,7 +18,7 @@ fn chain(starts: &[EpochStart]) -> impl Iterator<Item = &EpochStart> {
 
 /// Whether a copy that holds `have` has transactions of its own, which following the last of these
 /// reigns would lose. In doubt it has.
-pub fn diverges(have: Position, starts: &[EpochStart]) -> bool {
+pub(crate) fn diverges(have: Position, starts: &[EpochStart]) -> bool {
     if have.at.txid.0 == 0 {
         return false;
     }
@@ -38,7 +38,7 @@ pub fn diverges(have: Position, starts: &[EpochStart]) -> bool {
 
 /// Whether a copy has more than its primary had when its present reign began, which is always the same
 /// node's: that node has lost something.
-pub fn exceeds(have: Position, start: EpochStart) -> bool {
+pub(crate) fn exceeds(have: Position, start: EpochStart) -> bool {
     let (held, at) = (start.held, have.at);
     let other = at.txid == held.at.txid && have.checksum != held.checksum;
     at.epoch < start.epoch && at.txid.0 != 0 && (at.txid > held.at.txid || other)

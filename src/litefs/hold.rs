@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 /// What it prints once it holds the lock.
-pub const UP: &str = "up";
+pub(crate) const UP: &str = "up";
 /// Between two tries. A busy writer leaves only moments between two transactions.
 const AGAIN: Duration = Duration::from_millis(1);
 
 /// Takes the write lock of `database` within `limit`, says so, and holds it until standard input ends.
 /// Of a database that is not there yet there is nothing to hold.
-pub fn main(database: &Path, limit: Duration) -> ExitCode {
+pub(crate) fn main(database: &Path, limit: Duration) -> ExitCode {
     match take(database, Instant::now() + limit) {
         Ok(connection) => {
             let told = writeln!(io::stdout(), "{UP}").and_then(|()| io::stdout().flush());

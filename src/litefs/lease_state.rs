@@ -22,7 +22,7 @@ use crate::secret::random_hex;
 const OF: char = '~';
 
 /// What LiteFS is told. Shared between the lease's server and the engine.
-pub struct LeaseState {
+pub(crate) struct LeaseState {
     node: NodeId,
     cluster: Arc<dyn Cluster>,
     state: Mutex<State>,
@@ -70,14 +70,14 @@ impl Grant {
 
 impl LeaseState {
     /// LiteFS is told that there is no primary.
-    pub fn new(node: NodeId, cluster: Arc<dyn Cluster>) -> Self {
+    pub(crate) fn new(node: NodeId, cluster: Arc<dyn Cluster>) -> Self {
         let given_back = watch::Sender::new(Epoch(0));
         Self { node, cluster, state: Mutex::default(), given_back }
     }
 
     /// LiteFS gets the lease when it asks next, while `claim` is valid; with `handed`, also if another
     /// node's LiteFS hands it over to it.
-    pub fn grant(&self, epoch: Epoch, claim: Claim, handed: bool) {
+    pub(crate) fn grant(&self, epoch: Epoch, claim: Claim, handed: bool) {
         let renewed = Instant::now();
         let (session, yielding, over) = (None, None, false);
         let grant = Grant { epoch, claim, session, handed, renewed, yielding, over };
@@ -85,38 +85,38 @@ impl LeaseState {
     }
 
     /// Nobody has handed the lease over to this LiteFS: it has to ask.
-    pub fn not_handed(&self) {
+    pub(crate) fn not_handed(&self) {
         if let Some(grant) = &mut self.state().grant {
             grant.handed = false;
         }
     }
 
     /// LiteFS is the primary no more from its next renewal on.
-    pub fn revoke(&self) {
+    pub(crate) fn revoke(&self) {
         self.state().grant = None;
     }
 
     /// LiteFS, whose database is fenced, may stay primary for so long, whatever becomes of the claim.
-    pub fn yielding(&self, time: Duration) {
+    pub(crate) fn yielding(&self, time: Duration) {
         if let Some(grant) = &mut self.state().grant {
             grant.yielding = Some(Instant::now() + time);
         }
     }
 
     /// The fence was taken away: only the claim counts again.
-    pub fn not_yielding(&self) {
+    pub(crate) fn not_yielding(&self) {
         if let Some(grant) = &mut self.state().grant {
             grant.yielding = None;
         }
     }
 
     /// Whom LiteFS is to follow when it is not the primary.
-    pub fn follow(&self, primary: Option<PrimaryInfo>) {
+    pub(crate) fn follow(&self, primary: Option<PrimaryInfo>) {
         self.state().primary = primary;
     }
 
     /// The reign that LiteFS has the lease for, and may keep.
-    pub fn reigns(&self) -> Option<Epoch> {
+    pub(crate) fn reigns(&self) -> Option<Epoch> {
         let state = self.state();
         let grant = state.grant.as_ref().filter(|grant| grant.session.is_some() && !grant.over);
         grant.map(|grant| grant.epoch)
@@ -124,25 +124,25 @@ impl LeaseState {
 
     /// Whether LiteFS has asked for the lease within `time`, or whom to follow: it is alive and follows
     /// nobody.
-    pub fn has_asked_within(&self, time: Duration) -> bool {
+    pub(crate) fn has_asked_within(&self, time: Duration) -> bool {
         self.state().asked.is_some_and(|at| at.elapsed() <= time)
     }
 
     /// How long LiteFS, which has the lease, has not renewed it; `None` if it does not have it.
-    pub fn silent_for(&self) -> Option<Duration> {
+    pub(crate) fn silent_for(&self) -> Option<Duration> {
         let state = self.state();
         let grant = state.grant.as_ref().filter(|grant| grant.session.is_some() && !grant.over)?;
         Some(grant.renewed.elapsed())
     }
 
     /// The last epoch whose reign was ended by LiteFS itself.
-    pub fn given_back(&self) -> watch::Receiver<Epoch> {
+    pub(crate) fn given_back(&self) -> watch::Receiver<Epoch> {
         self.given_back.subscribe()
     }
 
     /// LiteFS has ended, or says that it is not primary: so its reign is over, whether it gave the lease
     /// back or handed it to somebody else.
-    pub fn not_primary(&self) {
+    pub(crate) fn not_primary(&self) {
         let mut state = self.state();
         state.asked = None;
         if let Some(grant) = state.grant.as_mut().filter(|grant| grant.session.is_some()) {

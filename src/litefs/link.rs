@@ -73,7 +73,7 @@ async fn say<S: AsyncRead + AsyncWrite>(
 }
 
 /// A replica's end.
-pub struct Link<S> {
+pub(crate) struct Link<S> {
     lines: Lines<S>,
     to: WriteHalf<S>,
     epoch: Epoch,
@@ -85,7 +85,7 @@ impl<S: AsyncRead + AsyncWrite> Link<S> {
     /// # Errors
     ///
     /// When the other end does not say.
-    pub async fn open(stream: S) -> io::Result<(Self, Arc<[EpochStart]>)> {
+    pub(crate) async fn open(stream: S) -> io::Result<(Self, Arc<[EpochStart]>)> {
         let (from, to) = tokio::io::split(stream);
         let mut lines = Lines(BufReader::new(from));
         let Hello { starts } = timeout(GREETING, lines.next()).await??;
@@ -99,7 +99,7 @@ impl<S: AsyncRead + AsyncWrite> Link<S> {
     /// # Errors
     ///
     /// Always ends with one.
-    pub async fn run(self, litefs: &Litefs) -> io::Result<()> {
+    pub(crate) async fn run(self, litefs: &Litefs) -> io::Result<()> {
         let Self { mut lines, mut to, epoch } = self;
         let hear = async {
             loop {
@@ -131,7 +131,7 @@ impl Litefs {
     /// # Errors
     ///
     /// Always ends with one: this node is no primary any more, or the connection is dead.
-    pub async fn tell<S: AsyncRead + AsyncWrite>(
+    pub(crate) async fn tell<S: AsyncRead + AsyncWrite>(
         &self,
         stream: S,
         applied: impl Fn(EpochTxid),

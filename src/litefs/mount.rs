@@ -40,7 +40,7 @@ pub fn is_mounted(dir: &Path) -> io::Result<bool> {
 /// # Errors
 ///
 /// When it is not there, or its file system is dead.
-pub fn is_fuse(dir: &Path) -> io::Result<bool> {
+pub(crate) fn is_fuse(dir: &Path) -> io::Result<bool> {
     Ok(u64::try_from(rustix::fs::statfs(dir)?.f_type).is_ok_and(|kind| kind == FUSE))
 }
 

@@ -18,11 +18,11 @@ const CHATTER: [&str; 5] = [
 
 /// The last error that LiteFS printed, for whoever has to explain its end.
 #[derive(Clone, Debug, Default)]
-pub struct LastError(Arc<Mutex<Option<String>>>);
+pub(crate) struct LastError(Arc<Mutex<Option<String>>>);
 
 impl LastError {
     /// Takes it.
-    pub fn take(&self) -> Option<String> {
+    pub(crate) fn take(&self) -> Option<String> {
         self.0.lock().take()
     }
 
@@ -54,7 +54,7 @@ struct Line {
 }
 
 /// Writes LiteFS' lines to our log.
-pub fn log(last: LastError) -> LogLine {
+pub(crate) fn log(last: LastError) -> LogLine {
     let write = move |_: &str, _: &str, line: &str| {
         let Said { level, text } = understand(line);
         match level {

@@ -23,17 +23,17 @@ const LENGTH: usize = 34;
 
 /// What LiteFS holds of a database.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LitefsPosition {
+pub(crate) struct LitefsPosition {
     /// The last transaction; 0 if there is none, or no database.
-    pub txid: Txid,
+    pub(crate) txid: Txid,
     /// Of the whole database.
-    pub checksum: Checksum,
+    pub(crate) checksum: Checksum,
 }
 
 type Answer = Result<LitefsPosition, (io::ErrorKind, String)>;
 
 /// Reads the position of one database. The thread ends with it.
-pub struct Positions(SyncSender<oneshot::Sender<Answer>>);
+pub(crate) struct Positions(SyncSender<oneshot::Sender<Answer>>);
 
 impl Positions {
     /// Of `db` in `mount`; with `fuse`, only if LiteFS' file system is mounted there.
@@ -41,7 +41,7 @@ impl Positions {
     /// # Errors
     ///
     /// When the thread cannot be started.
-    pub fn start(mount: &Path, db: &Path, fuse: bool) -> io::Result<Self> {
+    pub(crate) fn start(mount: &Path, db: &Path, fuse: bool) -> io::Result<Self> {
         let (sender, asked) = sync_channel(QUEUE);
         let mut name = mount.join(db).into_os_string();
         name.push("-pos");
@@ -57,7 +57,7 @@ impl Positions {
     /// # Errors
     ///
     /// When it cannot be read within `limit`. A database that does not exist yet is no error.
-    pub async fn read(&self, limit: Duration) -> io::Result<LitefsPosition> {
+    pub(crate) async fn read(&self, limit: Duration) -> io::Result<LitefsPosition> {
         let (reply, answer) = oneshot::channel();
         self.0.try_send(reply).map_err(|refused| match refused {
             TrySendError::Full(_) => {

@@ -19,7 +19,7 @@ const HELPER: &str = "fusermount3";
 const SYS_ADMIN: u32 = 21;
 
 /// What to do if a mount is refused although nothing was found that would keep LiteFS from it.
-pub const MAY_NOT_MOUNT: &str = "FUSE could not mount. For another user than root, litefs.allow_other needs user_allow_other in \
+pub(crate) const MAY_NOT_MOUNT: &str = "FUSE could not mount. For another user than root, litefs.allow_other needs user_allow_other in \
      /etc/fuse.conf, and litefs.mount has to be that user's; in a container add: --device /dev/fuse \
      --cap-add SYS_ADMIN --security-opt apparmor=unconfined (or --privileged)";
 /// What a container needs.
@@ -109,7 +109,7 @@ impl std::error::Error for Trouble {}
 /// # Errors
 ///
 /// What is missing.
-pub fn available(binary: &Path) -> Result<PathBuf, Trouble> {
+pub(crate) fn available(binary: &Path) -> Result<PathBuf, Trouble> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let named = binary.components().count() > 1;
     let places = match named {

@@ -12,7 +12,7 @@ use crate::lease;
 use crate::secret::Secret;
 
 /// The file's name in `data_dir`.
-pub const FILE: &str = "litefs.yml";
+pub(crate) const FILE: &str = "litefs.yml";
 /// LiteFS asks for the lease, or for the primary, this often: a failover waits for it.
 const RECONNECT_DELAY: Duration = Duration::from_millis(50);
 /// LiteFS passes it on, and our lease has no use for it.
@@ -22,7 +22,7 @@ const LOCK_DELAY: Duration = Duration::from_millis(1);
 const TTL_FRACTION: u32 = 5;
 
 /// What LiteFS runs with; `secret` is the password of the lease's URL.
-pub fn settings(config: &Config, secret: &Secret) -> LitefsYml {
+pub(crate) fn settings(config: &Config, secret: &Secret) -> LitefsYml {
     let litefs = &config.litefs;
     LitefsYml {
         fuse: Fuse {
@@ -95,7 +95,7 @@ fn text(path: &Path) -> String {
 }
 
 /// The text of the file.
-pub fn render(config: &Config, secret: &Secret) -> String {
+pub(crate) fn render(config: &Config, secret: &Secret) -> String {
     let remarks = match config.litefs.engine {
         EngineKind::External => {
             "# For the LiteFS that you run beside Litepilot. The URL below holds a secret: keep this file\n\

@@ -14,13 +14,13 @@ use crate::files;
 use crate::txid::{EpochTxid, Position};
 
 /// The file's name in `data_dir`.
-pub const FILE: &str = "litefs.state";
+pub(crate) const FILE: &str = "litefs.state";
 const FORMAT: &str = "litepilot litefs 1";
 /// What we write is shorter, in bytes.
 const MAX_SIZE: u64 = 64 * 1024;
 
 /// The saved state.
-pub struct Store {
+pub(crate) struct Store {
     path: PathBuf,
     saved: Saved,
 }
@@ -54,7 +54,7 @@ impl Store {
     /// # Errors
     ///
     /// When it cannot be read, is damaged, or is about another database; the text says what to do.
-    pub fn open(dir: &Path, database: &Path) -> io::Result<Self> {
+    pub(crate) fn open(dir: &Path, database: &Path) -> io::Result<Self> {
         fs::create_dir_all(dir).map_err(|error| at(dir, &error.to_string(), error.kind()))?;
         let path = dir.join(FILE);
         let saved = match read(&path) {
@@ -78,13 +78,13 @@ impl Store {
     /// # Errors
     ///
     /// When it cannot be written; then that was not promised.
-    pub fn promise(&mut self, epoch: Epoch) -> io::Result<()> {
+    pub(crate) fn promise(&mut self, epoch: Epoch) -> io::Result<()> {
         let promised = epoch.max(self.saved.promised);
         self.save(Saved { promised, ..self.saved.clone() })
     }
 
     /// No primary of an epoch before this is listened to.
-    pub fn floor(&self) -> Epoch {
+    pub(crate) fn floor(&self) -> Epoch {
         let reigned = self.saved.reign.map_or(Epoch(0), |reign| reign.epoch);
         self.saved.promised.max(self.saved.epoch).max(reigned)
     }
@@ -95,7 +95,7 @@ impl Store {
     /// # Errors
     ///
     /// When the epoch is over, or it cannot be written; then it was not begun.
-    pub fn begin(&mut self, epoch: Epoch, content: LitefsPosition) -> io::Result<Position> {
+    pub(crate) fn begin(&mut self, epoch: Epoch, content: LitefsPosition) -> io::Result<Position> {
         if epoch < self.floor() {
             let what =
                 format!("epoch {} is known: this node cannot reign in {epoch}", self.floor());
@@ -114,7 +114,7 @@ impl Store {
     /// # Errors
     ///
     /// When it cannot be written; then it does not count as such.
-    pub fn adopt(&mut self, epoch: Epoch) -> io::Result<()> {
+    pub(crate) fn adopt(&mut self, epoch: Epoch) -> io::Result<()> {
         let epoch = epoch.max(self.saved.epoch);
         self.save(Saved { epoch, reign: None, ..self.saved.clone() })
     }
@@ -124,14 +124,14 @@ impl Store {
     /// # Errors
     ///
     /// When it cannot be written.
-    pub fn close(&mut self, content: LitefsPosition) -> io::Result<()> {
+    pub(crate) fn close(&mut self, content: LitefsPosition) -> io::Result<()> {
         let epoch = self.position(content).at.epoch;
         self.save(Saved { epoch, reign: None, ..self.saved.clone() })
     }
 
     /// What a copy with this content holds. One on which this node reigned without ever writing it is
     /// still of the history before: whether that reign was opened is for others to know.
-    pub fn position(&self, content: LitefsPosition) -> Position {
+    pub(crate) fn position(&self, content: LitefsPosition) -> Position {
         let epoch = match self.saved.reign {
             Some(Tenure { held, .. }) if is_same(held, content) => held.at.epoch,
             Some(Tenure { epoch, .. }) => epoch,

@@ -55,17 +55,17 @@ pub struct Spec {
 
 /// A LiteFS' state, as published.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct State {
+pub(crate) struct State {
     /// Its process id while it runs.
-    pub pid: Option<u32>,
+    pub(crate) pid: Option<u32>,
     /// Starts after the first, failed ones included.
-    pub restarts: u64,
+    pub(crate) restarts: u64,
     /// It is mounted, and answers.
-    pub ready: bool,
+    pub(crate) ready: bool,
     /// Why it does not run, and what to do.
-    pub trouble: Option<String>,
+    pub(crate) trouble: Option<String>,
     /// It was stopped, for good.
-    pub stopped: bool,
+    pub(crate) stopped: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
@@ -75,7 +75,7 @@ enum Order {
 }
 
 /// A handle to a LiteFS. Dropping it stops LiteFS, as [`Supervisor::stop`] does.
-pub struct Supervisor {
+pub(crate) struct Supervisor {
     state: watch::Receiver<State>,
     order: watch::Sender<Order>,
     /// Its process group, to kill at once.
@@ -84,7 +84,7 @@ pub struct Supervisor {
 }
 
 /// Starts LiteFS in a task of the current runtime, and keeps it running.
-pub fn start(spec: Spec) -> Supervisor {
+pub(crate) fn start(spec: Spec) -> Supervisor {
     let (publish, state) = watch::channel(State::default());
     let (order, orders) = watch::channel(Order::Run);
     let (kill, kills) = watch::channel(0);
@@ -98,18 +98,18 @@ pub fn start(spec: Spec) -> Supervisor {
 
 impl Supervisor {
     /// Its state, now and as it changes.
-    pub fn state(&self) -> watch::Receiver<State> {
+    pub(crate) fn state(&self) -> watch::Receiver<State> {
         self.state.clone()
     }
 
     /// Whether its file system is there. Files in it that are open do not outlive a `false`.
-    pub fn mounted(&self) -> watch::Receiver<bool> {
+    pub(crate) fn mounted(&self) -> watch::Receiver<bool> {
         self.mounted.clone()
     }
 
     /// SIGTERM, and SIGKILL if that does not help soon. Returns when it is gone and unmounted. Stop the
     /// application before: while it has a file open, LiteFS cannot unmount.
-    pub async fn stop(&self) {
+    pub(crate) async fn stop(&self) {
         let _ = self.order.send(Order::Stop);
         let mut state = self.state.clone();
         // An error means that the task is gone, and LiteFS with it.
@@ -117,7 +117,7 @@ impl Supervisor {
     }
 
     /// SIGKILL: it hangs. It is started again.
-    pub fn kill(&self) {
+    pub(crate) fn kill(&self) {
         self.kill.send_modify(|kills| *kills += 1);
     }
 }

@@ -22,7 +22,7 @@ const CONNECTIONS: usize = 16;
 
 /// An open tunnel. Dropping it cuts it, and every connection through it.
 #[derive(Debug)]
-pub struct Tunnel {
+pub(crate) struct Tunnel {
     address: SocketAddr,
     task: AbortHandle,
 }
@@ -33,7 +33,7 @@ impl Tunnel {
     /// # Errors
     ///
     /// When no port is to be had.
-    pub async fn open(cluster: Arc<dyn Cluster>, node: NodeId) -> io::Result<Self> {
+    pub(crate) async fn open(cluster: Arc<dyn Cluster>, node: NodeId) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let task = tokio::spawn(accept(listener, cluster, node)).abort_handle();
@@ -41,7 +41,7 @@ impl Tunnel {
     }
 
     /// Where LiteFS connects.
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 }
@@ -90,7 +90,7 @@ async fn pass<S: AsyncRead + AsyncWrite + Unpin>(
 /// # Errors
 ///
 /// When LiteFS takes no connection, or the connection breaks.
-pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     mut from: S,
     litefs: SocketAddr,
 ) -> io::Result<()> {

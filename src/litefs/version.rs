@@ -17,7 +17,7 @@ struct Version {
 
 /// Whether a LiteFS can be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// Yes.
     Good,
     /// Perhaps: why that is not known.
@@ -28,7 +28,7 @@ pub enum Verdict {
 
 /// Judges by what `litefs version` prints: `LiteFS v0.5.14, commit=…`, or no version for one that
 /// somebody has built.
-pub fn judge(printed: &str) -> Verdict {
+pub(crate) fn judge(printed: &str) -> Verdict {
     let line = printed.lines().next().unwrap_or_default().trim();
     let shown = crate::yaml::shorten(line);
     let Some(version) = line.strip_prefix("LiteFS ").and_then(parse) else {

@@ -12,13 +12,13 @@ pub struct Seen {
     /// It answers. Otherwise nothing else counts.
     pub live: bool,
     /// Counts the beginnings of its event stream: after each, the position has to be read anew.
-    pub beginning: u64,
+    pub(crate) beginning: u64,
     /// Primary, replica of somebody, or neither.
-    pub role: Role,
+    pub(crate) role: Role,
     /// What the database holds since the last transaction that was heard of.
-    pub applied: Option<LitefsPosition>,
+    pub(crate) applied: Option<LitefsPosition>,
     /// Counts how often the database was replaced by another history: transactions went back.
-    pub replaced: u64,
+    pub(crate) replaced: u64,
 }
 
 impl Seen {
@@ -34,24 +34,24 @@ impl Seen {
 }
 
 /// Keeps [`Seen`] up to date.
-pub struct Watch {
+pub(crate) struct Watch {
     database: String,
     seen: watch::Sender<Seen>,
 }
 
 impl Watch {
     /// Of that database.
-    pub fn new(database: String) -> Self {
+    pub(crate) fn new(database: String) -> Self {
         Self { database, seen: watch::Sender::default() }
     }
 
     /// What is seen, now and as it changes.
-    pub fn seen(&self) -> watch::Receiver<Seen> {
+    pub(crate) fn seen(&self) -> watch::Receiver<Seen> {
         self.seen.subscribe()
     }
 
     /// LiteFS is known to have ended.
-    pub fn ended(&self) {
+    pub(crate) fn ended(&self) {
         self.seen.send_if_modified(|seen| {
             let was_live = seen.live;
             seen.live = false;

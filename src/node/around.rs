@@ -14,7 +14,7 @@ use crate::litefs::cluster::{Cluster, Stream};
 use crate::peer::{self, Dialer};
 
 /// The cluster around a LiteFS.
-pub struct Around {
+pub(crate) struct Around {
     elects: bool,
     dialer: Option<Arc<Dialer>>,
     /// There while it runs, if there is one.
@@ -27,7 +27,7 @@ pub struct Around {
 
 impl Around {
     /// As configured.
-    pub fn new(config: &Config, dialer: Option<Arc<Dialer>>) -> Self {
+    pub(crate) fn new(config: &Config, dialer: Option<Arc<Dialer>>) -> Self {
         Self {
             elects: config.cluster.election == config::Election::Raft,
             dialer,
@@ -38,12 +38,12 @@ impl Around {
     }
 
     /// The election runs.
-    pub fn join(&self, election: Election) {
+    pub(crate) fn join(&self, election: Election) {
         *self.election.lock() = Some(election);
     }
 
     /// The node stops: the election holds the engine, which holds this.
-    pub fn leave(&self) {
+    pub(crate) fn leave(&self) {
         self.election.lock().take();
     }
 
@@ -52,7 +52,7 @@ impl Around {
     }
 
     /// A primary has told where the reigns began, its own last.
-    pub fn heard(&self, starts: Arc<[EpochStart]>) {
+    pub(crate) fn heard(&self, starts: Arc<[EpochStart]>) {
         let mut known = self.starts.lock();
         if newest(&starts) >= newest(&known) {
             *known = starts;

@@ -19,7 +19,7 @@ use crate::yaml::{Place, Problem};
 const LOOK_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// This node's certificates.
-pub struct Certificates {
+pub(crate) struct Certificates {
     files: PeerTls,
     node: NodeId,
     credentials: Arc<Credentials>,
@@ -27,11 +27,11 @@ pub struct Certificates {
 }
 
 /// A certificate that will expire.
-pub struct Dated {
+pub(crate) struct Dated {
     /// What to call it.
-    pub name: String,
+    pub(crate) name: String,
     /// When it is valid.
-    pub validity: Validity,
+    pub(crate) validity: Validity,
 }
 
 impl Certificates {
@@ -41,7 +41,7 @@ impl Certificates {
     /// # Errors
     ///
     /// Everything that is wrong with the files.
-    pub fn load(config: &Config) -> Result<Option<Self>, Vec<Problem>> {
+    pub(crate) fn load(config: &Config) -> Result<Option<Self>, Vec<Problem>> {
         let Some(files) = &config.cluster.tls else { return Ok(None) };
         let identity = read(files, &config.node)?;
         let credentials = Credentials::new(config.node.clone(), &identity)
@@ -59,7 +59,7 @@ impl Certificates {
     /// # Errors
     ///
     /// Everything that is wrong with the files, their dates included; the old ones then stay.
-    pub fn reload(&self) -> Result<(), Vec<Problem>> {
+    pub(crate) fn reload(&self) -> Result<(), Vec<Problem>> {
         let identity = read(&self.files, &self.node)?;
         let concern = identity.validity.concern(SystemTime::now());
         if let Some(concern) = concern.filter(|concern| concern.refused) {
@@ -71,19 +71,19 @@ impl Certificates {
     }
 
     /// What the peer port goes by.
-    pub fn credentials(&self) -> Arc<Credentials> {
+    pub(crate) fn credentials(&self) -> Arc<Credentials> {
         self.credentials.clone()
     }
 
     /// When they are valid, as they are replaced.
-    pub fn dated(&self) -> watch::Receiver<Vec<Dated>> {
+    pub(crate) fn dated(&self) -> watch::Receiver<Vec<Dated>> {
         self.dated.subscribe()
     }
 }
 
 /// Tells, now and each day and whenever they are replaced, when certificates expire. Ends when nobody
 /// can replace them any more.
-pub async fn watch_expiry(
+pub(crate) async fn watch_expiry(
     of: CertificateUse,
     mut dated: watch::Receiver<Vec<Dated>>,
     metrics: Arc<Metrics>,
@@ -120,7 +120,7 @@ fn read(files: &PeerTls, node: &NodeId) -> Result<Identity, Vec<Problem>> {
 }
 
 /// What is wrong with the files of a section.
-pub fn problems(section: &str, faults: Vec<Fault>) -> Vec<Problem> {
+pub(crate) fn problems(section: &str, faults: Vec<Fault>) -> Vec<Problem> {
     let to_problem = |fault: Fault| {
         let message = format!("{section}.{}: {}", fault.part.as_str(), fault.message);
         Problem::new(&fault.path.display().to_string(), Place::START, message)

@@ -15,7 +15,7 @@ use crate::yaml::Problem;
 const SECTION: &str = "proxy.tls";
 
 /// What clients are shown.
-pub struct EdgeCertificates {
+pub(crate) struct EdgeCertificates {
     files: EdgeTls,
     config: watch::Sender<Arc<ServerConfig>>,
     dated: watch::Sender<Vec<Dated>>,
@@ -28,7 +28,7 @@ impl EdgeCertificates {
     /// # Errors
     ///
     /// Everything that is wrong with the files.
-    pub fn load(config: &Config) -> Result<Option<Self>, Vec<Problem>> {
+    pub(crate) fn load(config: &Config) -> Result<Option<Self>, Vec<Problem>> {
         let Some(files) = config.proxy.tls.clone().filter(|_| !config.is_witness()) else {
             return Ok(None);
         };
@@ -43,7 +43,7 @@ impl EdgeCertificates {
     ///
     /// Everything that is wrong with the files; the old ones then all stay. So they do if one that is
     /// not valid now would take the place of one that is.
-    pub fn reload(&self) -> Result<(), Vec<Problem>> {
+    pub(crate) fn reload(&self) -> Result<(), Vec<Problem>> {
         let (config, dated) = read(&self.files)?;
         let worse = self.worse(&dated);
         if !worse.is_empty() {
@@ -67,12 +67,12 @@ impl EdgeCertificates {
     }
 
     /// What the public port goes by, as it is replaced.
-    pub fn config(&self) -> watch::Receiver<Arc<ServerConfig>> {
+    pub(crate) fn config(&self) -> watch::Receiver<Arc<ServerConfig>> {
         self.config.subscribe()
     }
 
     /// When they are valid, as they are replaced.
-    pub fn dated(&self) -> watch::Receiver<Vec<Dated>> {
+    pub(crate) fn dated(&self) -> watch::Receiver<Vec<Dated>> {
         self.dated.subscribe()
     }
 }

@@ -49,23 +49,23 @@ const WATCH_APP: Duration = Duration::from_millis(100);
 
 /// What the election asks of this node.
 #[derive(Clone)]
-pub struct Surroundings {
+pub(crate) struct Surroundings {
     /// Whether the application answers.
-    pub health: AppHealth,
+    pub(crate) health: AppHealth,
     /// The node stops.
-    pub draining: watch::Receiver<bool>,
+    pub(crate) draining: watch::Receiver<bool>,
     /// Keeps the database.
-    pub engine: Arc<dyn Engine>,
+    pub(crate) engine: Arc<dyn Engine>,
     /// What happened.
-    pub events: Arc<Events>,
+    pub(crate) events: Arc<Events>,
     /// Writes under way.
-    pub writes: Arc<Writes>,
+    pub(crate) writes: Arc<Writes>,
     /// What the workers act on.
-    pub view: watch::Receiver<ClusterView>,
+    pub(crate) view: watch::Receiver<ClusterView>,
     /// `on_promote` and the like.
-    pub hooks: Hooks,
+    pub(crate) hooks: Hooks,
     /// Of the guards.
-    pub leash: SharedDeadline,
+    pub(crate) leash: SharedDeadline,
 }
 
 impl Ground for Surroundings {
@@ -107,26 +107,26 @@ impl Ground for Surroundings {
 }
 
 /// What is known before the engine and the data plane are there.
-pub struct Beginning {
+pub(crate) struct Beginning {
     /// To the other nodes.
-    pub peering: Peering,
+    pub(crate) peering: Peering,
     view: watch::Sender<ClusterView>,
 }
 
 /// What the election works with on this node.
-pub struct Means {
+pub(crate) struct Means {
     /// Where replicas' and peers' requests go; `None` on a witness.
-    pub serving: Option<(Kept, PeerDoor)>,
+    pub(crate) serving: Option<(Kept, PeerDoor)>,
     /// What replicas hold.
-    pub acks: Arc<Acks>,
+    pub(crate) acks: Arc<Acks>,
     /// What is counted.
-    pub metrics: Arc<Metrics>,
+    pub(crate) metrics: Arc<Metrics>,
     /// What it asks of the rest of the node.
-    pub surroundings: Surroundings,
+    pub(crate) surroundings: Surroundings,
 }
 
 /// A running part in an election. It ends when this is dropped.
-pub struct Part {
+pub(crate) struct Part {
     election: Election,
     raft: Raft,
     tasks: JoinSet<()>,
@@ -134,7 +134,7 @@ pub struct Part {
 
 impl Beginning {
     /// Nobody is primary yet.
-    pub fn new(
+    pub(crate) fn new(
         config: &Config,
         credentials: Option<Arc<Credentials>>,
         draining: watch::Receiver<bool>,
@@ -156,7 +156,7 @@ impl Beginning {
     }
 
     /// The view that requests are routed by.
-    pub fn view(&self) -> watch::Receiver<ClusterView> {
+    pub(crate) fn view(&self) -> watch::Receiver<ClusterView> {
         self.view.subscribe()
     }
 
@@ -165,7 +165,7 @@ impl Beginning {
     /// # Errors
     ///
     /// When the port cannot be had, or what is on disk cannot be used.
-    pub async fn run(self, config: &Config, means: Means) -> io::Result<Part> {
+    pub(crate) async fn run(self, config: &Config, means: Means) -> io::Result<Part> {
         let Self { peering, view } = self;
         let Means { serving, acks, metrics, surroundings } = means;
         let Surroundings { health, events, .. } = surroundings.clone();
@@ -234,7 +234,7 @@ impl Beginning {
 
 impl Part {
     /// Every member with its role, as far as that never changes.
-    pub fn roster(&self) -> status::Roster {
+    pub(crate) fn roster(&self) -> status::Roster {
         let members = self.raft.members();
         Arc::new(move || {
             let role = |witness| if witness { Role::Witness } else { Role::Replica };
@@ -244,12 +244,12 @@ impl Part {
     }
 
     /// Who leads Raft.
-    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+    pub(crate) fn leadership(&self) -> watch::Receiver<Leadership> {
         self.raft.leadership()
     }
 
     /// For operators.
-    pub fn steering(
+    pub(crate) fn steering(
         &self,
         config: &Config,
         engine: Arc<dyn Engine>,
@@ -266,7 +266,7 @@ impl Part {
     }
 
     /// Hands over, if this node is the primary and another can be; and has another voter lead Raft.
-    pub async fn resign(&self, patience: Duration) {
+    pub(crate) async fn resign(&self, patience: Duration) {
         if self.election.own().borrow().holding
             && let Err(why) = self.election.resign(patience).await
         {
@@ -276,12 +276,12 @@ impl Part {
     }
 
     /// Gives the lease back, if this node still holds it.
-    pub async fn abdicate(&self) {
+    pub(crate) async fn abdicate(&self) {
         self.election.abdicate().await;
     }
 
     /// Ends this node's part.
-    pub async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         self.tasks.shutdown().await;
         self.raft.stop().await;
     }
@@ -372,7 +372,7 @@ fn times(config: &Config) -> Times {
 }
 
 /// Publishes what this node knows, and tells operators what has changed.
-pub struct Publisher {
+pub(crate) struct Publisher {
     node: NodeId,
     witness: bool,
     ttl: Duration,

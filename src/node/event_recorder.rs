@@ -20,22 +20,22 @@ const LOOK: Duration = Duration::from_secs(1);
 const SELDOM: Duration = Duration::from_secs(60);
 
 /// Who watches.
-pub struct EventRecorder {
+pub(crate) struct EventRecorder {
     /// Where it is told.
-    pub events: Arc<Events>,
+    pub(crate) events: Arc<Events>,
     /// What is counted.
-    pub metrics: Arc<Metrics>,
+    pub(crate) metrics: Arc<Metrics>,
     /// The application's process, if it is ours.
-    pub app: Option<watch::Receiver<ChildState>>,
+    pub(crate) app: Option<watch::Receiver<ChildState>>,
     /// Whether the application answers.
-    pub health: AppHealth,
+    pub(crate) health: AppHealth,
     /// Keeps the database.
-    pub engine: Arc<dyn Engine>,
+    pub(crate) engine: Arc<dyn Engine>,
 }
 
 impl EventRecorder {
     /// Watches for ever.
-    pub async fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut health = self.health.watch();

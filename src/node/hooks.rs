@@ -21,7 +21,7 @@ use crate::telemetry::events::Events;
 
 /// All of them. Cheap to copy.
 #[derive(Clone)]
-pub struct Hooks {
+pub(crate) struct Hooks {
     node: NodeId,
     view: watch::Receiver<ClusterView>,
     on_promote: Arc<Hook>,
@@ -98,7 +98,7 @@ struct Occasion {
 impl Hooks {
     /// As configured. `guard` is the application's: what runs before writes are taken may write to the
     /// database.
-    pub fn new(
+    pub(crate) fn new(
         config: &Config,
         guard: Option<Guard>,
         events: &Arc<Events>,
@@ -135,25 +135,25 @@ impl Hooks {
     }
 
     /// Runs `on_promote`; ready with whether this node may take writes. Dropped, it is killed.
-    pub fn promoted(&self, epoch: Epoch) -> BoxFuture<'static, bool> {
+    pub(crate) fn promoted(&self, epoch: Epoch) -> BoxFuture<'static, bool> {
         let (hook, primary) = (self.on_promote.clone(), Some(self.node.clone()));
         Box::pin(async move { hook.run(&Occasion { epoch, primary }).await })
     }
 
     /// This node's reign is over. Has `on_demote` run soon; nobody need wait for it.
-    pub fn demoted(&self, epoch: Epoch) {
+    pub(crate) fn demoted(&self, epoch: Epoch) {
         let others = |node: &NodeId| *node != self.node;
         let primary = self.view.borrow().primary.as_ref().map(|p| p.node.clone()).filter(others);
         self.on_demote.is_due(Occasion { epoch, primary });
     }
 
     /// Runs what is due, and looks out for a quorum that is lost. Never ends.
-    pub async fn run(self) {
+    pub(crate) async fn run(self) {
         tokio::join!(self.on_demote.run(), self.on_quorum_lost.run(), self.watch_quorum());
     }
 
     /// Ready once nothing is due any more.
-    pub async fn settled(&self) {
+    pub(crate) async fn settled(&self) {
         self.on_demote.settled().await;
         self.on_quorum_lost.settled().await;
     }

@@ -36,11 +36,11 @@ const LINKS: Limits = Limits { per_peer: 4, total: 256 };
 /// A LiteFS needs one for its stream, and now and then one for a request.
 const TUNNELS: Limits = Limits { per_peer: 16, total: 256 };
 /// Before a replica dials its primary again, and before an engine is asked again.
-pub const PAUSE: Duration = Duration::from_millis(50);
+pub(crate) const PAUSE: Duration = Duration::from_millis(50);
 
 /// The copy. Cheap to clone.
 #[derive(Clone)]
-pub enum Kept {
+pub(crate) enum Kept {
     /// In a plain directory.
     Embedded(Arc<Embedded>),
     /// In LiteFS' file system.
@@ -48,7 +48,7 @@ pub enum Kept {
 }
 
 /// A copy in LiteFS, with what it knows of the cluster.
-pub struct InLitefs {
+pub(crate) struct InLitefs {
     litefs: Arc<Litefs>,
     around: Arc<Around>,
     http: SocketAddr,
@@ -59,21 +59,21 @@ pub struct InLitefs {
 }
 
 /// What an engine is started with beside the configuration.
-pub struct Beginning {
+pub(crate) struct Beginning {
     /// What this node is at start.
-    pub duty: Duty,
+    pub(crate) duty: Duty,
     /// There are other nodes.
-    pub replicated: bool,
+    pub(crate) replicated: bool,
     /// To them.
-    pub dialer: Option<Arc<Dialer>>,
+    pub(crate) dialer: Option<Arc<Dialer>>,
     /// See [`super::Tuning`].
-    pub apply_delay: Duration,
+    pub(crate) apply_delay: Duration,
     /// LiteFS mounts a real file system. False only for a stand-in of tests.
-    pub fuse: bool,
+    pub(crate) fuse: bool,
     /// Kills LiteFS when we cannot.
-    pub guard: Option<Guard>,
+    pub(crate) guard: Option<Guard>,
     /// Of LiteFS; bound already.
-    pub lease: Option<TcpListener>,
+    pub(crate) lease: Option<TcpListener>,
 }
 
 impl Kept {
@@ -83,7 +83,7 @@ impl Kept {
     ///
     /// When what is on disk cannot be used. A LiteFS that does not start is no error: that is tried
     /// again, and said in the status.
-    pub fn start(config: &Config, beginning: Beginning) -> io::Result<Self> {
+    pub(crate) fn start(config: &Config, beginning: Beginning) -> io::Result<Self> {
         let Beginning { duty, replicated, dialer, apply_delay, fuse, guard, lease } = beginning;
         let Some(lease) = lease else {
             let options = embedded::Options {
@@ -107,7 +107,7 @@ impl Kept {
     }
 
     /// For everybody else.
-    pub fn engine(&self) -> Arc<dyn Engine> {
+    pub(crate) fn engine(&self) -> Arc<dyn Engine> {
         match self {
             Self::Embedded(embedded) => embedded.clone(),
             Self::Litefs(kept) => kept.litefs.clone(),
@@ -116,7 +116,7 @@ impl Kept {
 
     /// Whether the application can use the database's directory; `None` if it always can, as far as we
     /// know.
-    pub fn mounted(&self) -> Option<watch::Receiver<bool>> {
+    pub(crate) fn mounted(&self) -> Option<watch::Receiver<bool>> {
         match self {
             Self::Embedded(_) => None,
             Self::Litefs(kept) => kept.litefs.mounted(),
@@ -124,14 +124,14 @@ impl Kept {
     }
 
     /// From now on the election says who is primary.
-    pub fn join(&self, election: &Election) {
+    pub(crate) fn join(&self, election: &Election) {
         if let Self::Litefs(kept) = self {
             kept.around.join(election.clone());
         }
     }
 
     /// What replicas of this node's copy need.
-    pub fn protocols(&self, acks: &Arc<Acks>) -> Vec<Protocol> {
+    pub(crate) fn protocols(&self, acks: &Arc<Acks>) -> Vec<Protocol> {
         let acks = acks.clone();
         match self {
             Self::Embedded(embedded) => {
@@ -173,7 +173,7 @@ impl Kept {
     }
 
     /// Follows one primary until the connection ends, and waits a little.
-    pub async fn follow(
+    pub(crate) async fn follow(
         &self,
         dialer: &Dialer,
         primary: &NodeId,
@@ -205,7 +205,7 @@ impl Kept {
 
     /// Without an election: has the copy be the primary's in `epoch`, or in a later one in which it was
     /// so already, however long that takes.
-    pub async fn reign(&self, epoch: Epoch) {
+    pub(crate) async fn reign(&self, epoch: Epoch) {
         let mut said = String::new();
         loop {
             let why = match self.begin(epoch).await {
@@ -233,7 +233,7 @@ impl Kept {
     }
 
     /// Ends the engine, which waits for it. The application has to be stopped before.
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         match self {
             Self::Embedded(embedded) => embedded.stop(),
             Self::Litefs(kept) => {

@@ -13,7 +13,7 @@ use crate::config::{Config, Election, EngineKind};
 use crate::peer::Credentials;
 
 /// One of the ways, before the engine and the data plane are there.
-pub enum Beginning {
+pub(crate) enum Beginning {
     /// There is only this node.
     Alone(Alone),
     /// It is always the same node.
@@ -24,7 +24,7 @@ pub enum Beginning {
 
 /// A node without others.
 #[derive(Clone)]
-pub struct Alone(watch::Sender<ClusterView>);
+pub(crate) struct Alone(watch::Sender<ClusterView>);
 
 impl Beginning {
     /// The one that is configured. Others are told once `draining`.
@@ -32,7 +32,7 @@ impl Beginning {
     /// # Errors
     ///
     /// When what is on disk cannot be read or written.
-    pub fn new(
+    pub(crate) fn new(
         config: &Config,
         credentials: Option<Arc<Credentials>>,
         draining: watch::Receiver<bool>,
@@ -47,7 +47,7 @@ impl Beginning {
     }
 
     /// The view that requests are routed by.
-    pub fn view(&self) -> watch::Receiver<ClusterView> {
+    pub(crate) fn view(&self) -> watch::Receiver<ClusterView> {
         match self {
             Self::Alone(Alone(view)) => view.subscribe(),
             Self::Fixed(fixed) => fixed.view(),
@@ -56,7 +56,7 @@ impl Beginning {
     }
 
     /// The epoch in which this node would reign, if that is known; `None` without other nodes.
-    pub fn epoch(&self) -> Option<Epoch> {
+    pub(crate) fn epoch(&self) -> Option<Epoch> {
         match self {
             Self::Alone(_) => None,
             Self::Fixed(fixed) => Some(fixed.epoch()),
@@ -65,7 +65,7 @@ impl Beginning {
     }
 
     /// To the other nodes, if there are any.
-    pub fn peering(&self) -> Option<&Peering> {
+    pub(crate) fn peering(&self) -> Option<&Peering> {
         match self {
             Self::Alone(_) => None,
             Self::Fixed(fixed) => Some(&fixed.peering),
@@ -85,7 +85,7 @@ impl Alone {
     }
 
     /// Takes writes while the engine can, if `promoted` says so. Returns when nobody looks any more.
-    pub async fn begin(self, kept: Kept, promoted: impl Future<Output = bool>) {
+    pub(crate) async fn begin(self, kept: Kept, promoted: impl Future<Output = bool>) {
         let open = |open| {
             self.0.send_if_modified(|view| {
                 let news = view.writable != open;

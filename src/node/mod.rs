@@ -51,7 +51,7 @@ mod membership;
 mod null_engine;
 mod peers;
 mod primary_file;
-pub mod refusals;
+pub(crate) mod refusals;
 mod status;
 mod steering;
 

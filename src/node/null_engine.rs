@@ -10,7 +10,7 @@ use crate::txid::EpochTxid;
 
 /// Keeps nothing.
 #[derive(Default)]
-pub struct NullEngine(Arc<PositionCell>);
+pub(crate) struct NullEngine(Arc<PositionCell>);
 
 impl Engine for NullEngine {
     fn position(&self) -> &Arc<PositionCell> {

@@ -33,11 +33,11 @@ const REPORT_EVERY: Duration = Duration::from_millis(250);
 const REPORT_MOVES_EVERY: Duration = Duration::from_millis(50);
 
 /// This node's end of the peer port, before it is open.
-pub struct Peering {
+pub(crate) struct Peering {
     /// Opens connections to the others.
-    pub dialer: Arc<Dialer>,
+    pub(crate) dialer: Arc<Dialer>,
     /// What was heard from the others.
-    pub heard: watch::Receiver<Peers>,
+    pub(crate) heard: watch::Receiver<Peers>,
     gossip: Gossip,
     report: watch::Sender<Report>,
     draining: watch::Receiver<bool>,
@@ -46,11 +46,11 @@ pub struct Peering {
 }
 
 /// Who takes the connections of a protocol, and how many of them.
-pub type Protocol = (&'static str, Limits, peer::Handler);
+pub(crate) type Protocol = (&'static str, Limits, peer::Handler);
 
 impl Peering {
     /// Once `draining` it is told to the others, so that they send nothing more.
-    pub fn new(
+    pub(crate) fn new(
         config: &Config,
         role: Role,
         credentials: Option<Arc<Credentials>>,
@@ -79,7 +79,7 @@ impl Peering {
     /// # Errors
     ///
     /// When the port cannot be had.
-    pub async fn open(
+    pub(crate) async fn open(
         self,
         config: &Config,
         members: peer::Members,
@@ -109,17 +109,17 @@ impl Peering {
 }
 
 /// What a node's report about itself is made of.
-pub struct Told {
+pub(crate) struct Told {
     /// The cluster.
-    pub view: watch::Receiver<ClusterView>,
+    pub(crate) view: watch::Receiver<ClusterView>,
     /// Keeps the database.
-    pub engine: Arc<dyn Engine>,
+    pub(crate) engine: Arc<dyn Engine>,
     /// Whether the application answers.
-    pub health: AppHealth,
+    pub(crate) health: AppHealth,
 }
 
 /// What serves forwarded requests and replicas.
-pub fn data_protocols(kept: &Kept, acks: &Arc<Acks>, door: PeerDoor) -> Vec<Protocol> {
+pub(crate) fn data_protocols(kept: &Kept, acks: &Arc<Acks>, door: PeerDoor) -> Vec<Protocol> {
     let enter = Arc::new(move |incoming: peer::Incoming| door.enter(incoming.stream));
     let mut protocols = kept.protocols(acks);
     protocols.push((peer::HTTP, HTTP_LIMITS, enter));
@@ -127,9 +127,9 @@ pub fn data_protocols(kept: &Kept, acks: &Arc<Acks>, door: PeerDoor) -> Vec<Prot
 }
 
 /// A node's part in a cluster with a fixed primary, before the engine and the data plane are there.
-pub struct Beginning {
+pub(crate) struct Beginning {
     /// To the other nodes.
-    pub peering: Peering,
+    pub(crate) peering: Peering,
     fixed: Fixed,
     ready: watch::Sender<bool>,
 }
@@ -140,7 +140,7 @@ impl Beginning {
     /// # Errors
     ///
     /// When the epoch can be neither read nor written.
-    pub fn new(
+    pub(crate) fn new(
         config: &Config,
         primary: &NodeId,
         credentials: Option<Arc<Credentials>>,
@@ -160,12 +160,12 @@ impl Beginning {
     }
 
     /// The view that requests are routed by.
-    pub fn view(&self) -> watch::Receiver<ClusterView> {
+    pub(crate) fn view(&self) -> watch::Receiver<ClusterView> {
         self.fixed.view()
     }
 
     /// The epoch in which this node would reign.
-    pub fn epoch(&self) -> Epoch {
+    pub(crate) fn epoch(&self) -> Epoch {
         self.fixed.epoch()
     }
 
@@ -175,7 +175,7 @@ impl Beginning {
     /// # Errors
     ///
     /// When the port cannot be had.
-    pub async fn run(
+    pub(crate) async fn run(
         self,
         config: &Config,
         kept: Kept,
@@ -211,7 +211,7 @@ impl Beginning {
 
 /// Without an election: has the engine reign, and again whenever it has ceased to by itself. `open` is
 /// told whether this node takes writes; never `true` unless `promoted`, once the engine reigns, says so.
-pub async fn reign_for_good(
+pub(crate) async fn reign_for_good(
     kept: &Kept,
     epoch: Epoch,
     promoted: impl Future<Output = bool>,
@@ -281,7 +281,7 @@ async fn tell(report: watch::Sender<Report>, told: Told, mut draining: watch::Re
 }
 
 /// The nodes whose majority counts: there is no witness among them, and this node is left out.
-pub fn electorate(config: &Config) -> Electorate {
+pub(crate) fn electorate(config: &Config) -> Electorate {
     let others = config.cluster.peers.iter().map(|(node, _)| node);
     let holds_data = |node: &&NodeId| !config.cluster.witnesses.contains(node);
     Electorate {

@@ -17,7 +17,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 /// Keeps the file in `data_dir` as the view is. Returns when nobody publishes one any more, or at once
 /// if the file may not be there.
-pub async fn publish(data_dir: PathBuf, mut views: watch::Receiver<ClusterView>) {
+pub(crate) async fn publish(data_dir: PathBuf, mut views: watch::Receiver<ClusterView>) {
     let file = match PrimaryFile::new(&data_dir) {
         Ok(file) => Arc::new(file),
         Err(why) => return tracing::error!(%why, "data_dir/.primary is not written"),

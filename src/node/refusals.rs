@@ -9,7 +9,7 @@ use crate::rules::RuleSet;
 /// # Errors
 ///
 /// Such a thing, and what to do instead.
-pub fn check(config: &Config) -> Result<(), String> {
+pub(crate) fn check(config: &Config) -> Result<(), String> {
     if !config.cluster.witnesses.is_empty() && config.cluster.election != Election::Raft {
         return Err(
             "cluster.witnesses: a fixed primary needs no witnesses; leave them out".to_owned()
@@ -19,7 +19,7 @@ pub fn check(config: &Config) -> Result<(), String> {
 }
 
 /// What is no mistake, and still not what anybody wants.
-pub fn surprise(config: &Config, rules: &RuleSet) -> Option<&'static str> {
+pub(crate) fn surprise(config: &Config, rules: &RuleSet) -> Option<&'static str> {
     let wants_a_replica = config.cluster.ack == Ack::One || rules.asks_for(Ack::One);
     (wants_a_replica && config.cluster.peers.len() <= 1).then_some(
         "ack: `one` asks for a replica, and there are no peers: \

@@ -16,33 +16,33 @@ use crate::proxy::misclassified_reads::MisclassifiedReads;
 use crate::status::{AppStatus, Member, PrimaryStatus, RaftStatus, Status, StatusSource, VERSION};
 
 /// Every member, and what it is until it says so itself.
-pub type Roster = Arc<dyn Fn() -> Vec<(NodeId, Role)> + Send + Sync>;
+pub(crate) type Roster = Arc<dyn Fn() -> Vec<(NodeId, Role)> + Send + Sync>;
 
 /// What the status is made of.
-pub struct Parts {
+pub(crate) struct Parts {
     /// This node.
-    pub node: NodeId,
+    pub(crate) node: NodeId,
     /// Every member, this node included.
-    pub roster: Roster,
+    pub(crate) roster: Roster,
     /// The cluster.
-    pub view: watch::Receiver<ClusterView>,
+    pub(crate) view: watch::Receiver<ClusterView>,
     /// What the others say of themselves.
-    pub heard: Option<watch::Receiver<Peers>>,
+    pub(crate) heard: Option<watch::Receiver<Peers>>,
     /// Keeps the database.
-    pub engine: Arc<dyn Engine>,
+    pub(crate) engine: Arc<dyn Engine>,
     /// Whether the application answers.
-    pub health: AppHealth,
+    pub(crate) health: AppHealth,
     /// Who leads Raft, if there is an election.
-    pub raft: Option<watch::Receiver<Leadership>>,
+    pub(crate) raft: Option<watch::Receiver<Leadership>>,
     /// The application's process, if it is ours.
-    pub app: Option<watch::Receiver<ChildState>>,
+    pub(crate) app: Option<watch::Receiver<ChildState>>,
     /// Reads that seem to have written.
-    pub suspects: Arc<MisclassifiedReads>,
+    pub(crate) suspects: Arc<MisclassifiedReads>,
 }
 
 impl Parts {
     /// The members that a configuration names; a node without peers is alone.
-    pub fn configured(config: &Config) -> Roster {
+    pub(crate) fn configured(config: &Config) -> Roster {
         let nodes: Vec<_> = match config.cluster.peers.is_empty() {
             true => vec![(config.node.clone(), Role::Replica)],
             false => config.cluster.peers.iter().map(|(n, _)| (n.clone(), Role::Replica)).collect(),
@@ -51,12 +51,12 @@ impl Parts {
     }
 
     /// The state of a child, for [`Parts::app`].
-    pub fn child(app: Option<&ChildHandle>) -> Option<watch::Receiver<ChildState>> {
+    pub(crate) fn child(app: Option<&ChildHandle>) -> Option<watch::Receiver<ChildState>> {
         app.map(ChildHandle::state)
     }
 
     /// Makes a status each time it is asked.
-    pub fn source(self) -> StatusSource {
+    pub(crate) fn source(self) -> StatusSource {
         Arc::new(move || self.status())
     }
 

@@ -17,19 +17,19 @@ use crate::engine::{BoxFuture, Engine};
 const OPENING: Duration = Duration::from_secs(10);
 
 /// Steers by way of the election.
-pub struct Steering {
+pub(crate) struct Steering {
     /// This node.
-    pub own: NodeId,
+    pub(crate) own: NodeId,
     /// Its part in the election.
-    pub election: Election,
+    pub(crate) election: Election,
     /// For the membership.
-    pub raft: Raft,
+    pub(crate) raft: Raft,
     /// The lease's ttl: contact is lost after it.
-    pub ttl: Duration,
+    pub(crate) ttl: Duration,
     /// Keeps the database.
-    pub engine: Arc<dyn Engine>,
+    pub(crate) engine: Arc<dyn Engine>,
     /// Who takes writes.
-    pub view: watch::Receiver<ClusterView>,
+    pub(crate) view: watch::Receiver<ClusterView>,
 }
 
 impl Steering {

@@ -9,7 +9,7 @@ const LONGEST: Duration = Duration::from_secs(2);
 
 /// An exponential back-off, with jitter so that nodes do not dial a restarted peer in step.
 #[derive(Debug, Default)]
-pub struct Backoff {
+pub(crate) struct Backoff {
     failures: u32,
     failed_at: Option<Instant>,
     until: Option<Instant>,
@@ -17,13 +17,13 @@ pub struct Backoff {
 
 impl Backoff {
     /// How long to wait before the next dial; `None`: dial now.
-    pub fn wait(&self, now: Instant) -> Option<Duration> {
+    pub(crate) fn wait(&self, now: Instant) -> Option<Duration> {
         self.until.and_then(|until| until.checked_duration_since(now)).filter(|d| !d.is_zero())
     }
 
     /// A dial that began at `began` failed. `chance`, uniform over all its values, sets the jitter:
     /// the pause is between a half and the whole of the present step.
-    pub fn failed(&mut self, began: Instant, now: Instant, chance: u32) {
+    pub(crate) fn failed(&mut self, began: Instant, now: Instant, chance: u32) {
         // A crowd that dialed at once fails at once: that is one failure.
         if self.failed_at.is_some_and(|failed_at| began < failed_at) {
             return;
@@ -36,7 +36,7 @@ impl Backoff {
     }
 
     /// The peer answered.
-    pub fn succeeded(&mut self) {
+    pub(crate) fn succeeded(&mut self) {
         *self = Self::default();
     }
 }

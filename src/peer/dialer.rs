@@ -80,7 +80,7 @@ impl Dialer {
     }
 
     /// From now on, these are the peers. Those whose address stays are not forgotten meanwhile.
-    pub fn set_peers(&self, peers: &[(NodeId, HostPort)]) {
+    pub(crate) fn set_peers(&self, peers: &[(NodeId, HostPort)]) {
         let known = self.peers.borrow().clone();
         let others = peers.iter().filter(|(node, _)| *node != self.own);
         let peers = others.map(|(node, at)| {
@@ -96,13 +96,13 @@ impl Dialer {
     }
 
     /// Every peer, as they change.
-    pub fn peers(&self) -> watch::Receiver<Peers> {
+    pub(crate) fn peers(&self) -> watch::Receiver<Peers> {
         self.peers.subscribe()
     }
 
     /// Whether the last dial to a peer reached it; `None` for a stranger. Starts with `false`. Those
     /// who met [`DialError::BackOff`] or [`DialError::Net`] wait here: gossip dials all the time.
-    pub fn reachable(&self, node: &NodeId) -> Option<watch::Receiver<bool>> {
+    pub(crate) fn reachable(&self, node: &NodeId) -> Option<watch::Receiver<bool>> {
         self.peer(node).map(|peer| peer.reachable.subscribe())
     }
 
@@ -111,7 +111,7 @@ impl Dialer {
     /// # Errors
     ///
     /// See [`DialError`].
-    pub async fn dial(&self, node: &NodeId, protocol: &str) -> Result<Stream, DialError> {
+    pub(crate) async fn dial(&self, node: &NodeId, protocol: &str) -> Result<Stream, DialError> {
         if let Some(peer) = self.peer(node) {
             let trouble = peer.trouble();
             if let Some(retry_in) = trouble.backoff.wait(Instant::now()) {
@@ -142,7 +142,7 @@ impl Dialer {
 
     /// `node` has called: it need not be spared any more. One that was away for long would otherwise not
     /// be found for seconds.
-    pub fn has_called(&self, node: &NodeId) {
+    pub(crate) fn has_called(&self, node: &NodeId) {
         if let Some(peer) = self.peer(node) {
             peer.trouble().backoff.succeeded();
         }
@@ -184,12 +184,12 @@ impl Dialer {
 
 impl Peers {
     /// Their names, in no order.
-    pub fn names(&self) -> impl Iterator<Item = &NodeId> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &NodeId> {
         self.0.keys()
     }
 
     /// Whether a node is one of them.
-    pub fn contains(&self, node: &NodeId) -> bool {
+    pub(crate) fn contains(&self, node: &NodeId) -> bool {
         self.0.contains_key(node)
     }
 }

@@ -12,7 +12,7 @@ use super::greeting::Refusal;
 use crate::cluster::NodeId;
 
 /// Why the listening end refuses; `None` if the connection just broke.
-pub fn of_listener(error: &io::Error) -> Option<(Refusal, String)> {
+pub(crate) fn of_listener(error: &io::Error) -> Option<(Refusal, String)> {
     Some(match tls(error)? {
         Error::NoCertificatesPresented => {
             (Refusal::BadCertificate, "it shows no certificate".to_owned())
@@ -38,7 +38,7 @@ pub fn of_listener(error: &io::Error) -> Option<(Refusal, String)> {
 }
 
 /// Why the dialing end has no connection, for whatever went wrong up to the listener's answer.
-pub fn of_dialer(error: io::Error, protocol: &str) -> DialError {
+pub(crate) fn of_dialer(error: io::Error, protocol: &str) -> DialError {
     match tls(&error) {
         Some(Error::InvalidCertificate(why)) => match wrong_name(why) {
             Some(wrong) => DialError::Refused(Refusal::WrongNode, wrong.to_string()),
@@ -77,7 +77,7 @@ fn of_alert(alert: Alert, protocol: &str) -> DialError {
 }
 
 /// The error of a dialer that found another node than it meant.
-pub fn wrong_node(meant: &NodeId, found: Result<NodeId, String>) -> Error {
+pub(crate) fn wrong_node(meant: &NodeId, found: Result<NodeId, String>) -> Error {
     let wrong = match found {
         Ok(found) => format!("{meant} is meant, but this is {found}: check the addresses"),
         Err(why) => format!("{meant} is meant, and of the certificate there {why}"),

@@ -23,7 +23,7 @@ const MAGIC: &[u8] = b"LITEPILOT/1 ";
 /// Bytes of the longest line, either way.
 const MAX_LINE: usize = 256;
 /// The answer to a greeting that is accepted.
-pub const ACCEPTED: &[u8; 3] = b"OK\n";
+pub(crate) const ACCEPTED: &[u8; 3] = b"OK\n";
 /// How a refusal begins; as long as [`ACCEPTED`].
 const REFUSED: &[u8; 3] = b"NO ";
 /// How TLS answers to what is no TLS: a record of the type alert (RFC 8446, 5.1).
@@ -31,13 +31,13 @@ const TLS_ALERT: &[u8] = &[21, 3];
 
 /// What a dialer says first.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hello {
+pub(crate) struct Hello {
     /// The protocol that it wants to speak.
-    pub protocol: String,
+    pub(crate) protocol: String,
     /// The node that dials.
-    pub from: NodeId,
+    pub(crate) from: NodeId,
     /// The node that it believes it reached.
-    pub to: NodeId,
+    pub(crate) to: NodeId,
 }
 
 /// Why a node does not want a connection.
@@ -77,7 +77,7 @@ impl Refusal {
     ];
 
     /// The word on the wire.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Malformed => "malformed",
             Self::TooSlow => "too-slow",
@@ -94,7 +94,7 @@ impl Refusal {
 
 impl Hello {
     /// The line to send.
-    pub fn to_line(&self) -> Vec<u8> {
+    pub(crate) fn to_line(&self) -> Vec<u8> {
         let mut line = MAGIC.to_vec();
         line.extend_from_slice(format!("{} {} {}\n", self.protocol, self.from, self.to).as_bytes());
         line
@@ -119,7 +119,7 @@ impl Hello {
 /// # Errors
 ///
 /// When the connection breaks.
-pub async fn read_hello(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Hello>> {
+pub(crate) async fn read_hello(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Hello>> {
     let mut line = [0; MAX_LINE];
     let mut len = 0;
     loop {
@@ -138,7 +138,7 @@ pub async fn read_hello(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Opt
 }
 
 /// The line that says no.
-pub fn refusal_line(refusal: Refusal, detail: &str) -> Vec<u8> {
+pub(crate) fn refusal_line(refusal: Refusal, detail: &str) -> Vec<u8> {
     let mut line = REFUSED.to_vec();
     line.extend_from_slice(format!("{} {detail}", refusal.as_str()).as_bytes());
     line.truncate(MAX_LINE - 1);
@@ -151,7 +151,7 @@ pub fn refusal_line(refusal: Refusal, detail: &str) -> Vec<u8> {
 /// # Errors
 ///
 /// When the connection breaks, or the other side does not speak this protocol (`InvalidData`).
-pub async fn read_answer(
+pub(crate) async fn read_answer(
     stream: &mut (impl AsyncRead + Unpin),
 ) -> io::Result<Result<(), (Refusal, String)>> {
     let mut answer = [0; ACCEPTED.len()];

@@ -45,13 +45,13 @@ pub type Handler = Arc<dyn Fn(Incoming) + Send + Sync>;
 #[derive(Debug)]
 pub struct Incoming {
     /// The peer.
-    pub node: NodeId,
+    pub(crate) node: NodeId,
     /// The connection.
     pub stream: Stream,
     /// Our end.
-    pub local: SocketAddr,
+    pub(crate) local: SocketAddr,
     /// Its end.
-    pub remote: SocketAddr,
+    pub(crate) remote: SocketAddr,
 }
 
 /// How many connections of one protocol may be open at once.
@@ -105,7 +105,7 @@ impl Listener {
     }
 
     /// Speaks TLS only.
-    pub fn secure(&mut self, credentials: Arc<Credentials>) {
+    pub(crate) fn secure(&mut self, credentials: Arc<Credentials>) {
         self.desk.credentials = Some(credentials);
     }
 

@@ -10,12 +10,12 @@
 //!
 //! Everything a stranger can do here is bounded in size, time and number, and refused with a reason.
 
-pub mod backoff;
-pub mod dialer;
+pub(crate) mod backoff;
+pub(crate) mod dialer;
 mod distrust;
 pub mod gossip;
 mod greeting;
-pub mod listener;
+pub(crate) mod listener;
 mod secure;
 mod stream;
 
@@ -23,25 +23,25 @@ mod stream;
 pub(crate) mod tests;
 
 pub use dialer::{DialError, Dialer, Peers};
-pub use greeting::Refusal;
+pub(crate) use greeting::Refusal;
 pub use listener::{Handler, Incoming, Limits, Listener, Members};
 pub use secure::Credentials;
-pub use stream::Stream;
+pub(crate) use stream::Stream;
 
 use std::time::Duration;
 
 /// Forwarded requests.
 pub const HTTP: &str = "litepilot-http/1";
 /// What nodes tell each other about themselves.
-pub const GOSSIP: &str = "litepilot-gossip/1";
+pub(crate) const GOSSIP: &str = "litepilot-gossip/1";
 /// The election.
-pub const RAFT: &str = "litepilot-raft/1";
+pub(crate) const RAFT: &str = "litepilot-raft/1";
 /// A byte tunnel to a node's LiteFS.
-pub const LITEFS: &str = "litepilot-litefs/1";
+pub(crate) const LITEFS: &str = "litepilot-litefs/1";
 /// How far copies in LiteFS are.
-pub const POSITIONS: &str = "litepilot-positions/1";
+pub(crate) const POSITIONS: &str = "litepilot-positions/1";
 /// The embedded engine's shipping of the database.
-pub const EMBEDDED: &str = "litepilot-embedded/1";
+pub(crate) const EMBEDDED: &str = "litepilot-embedded/1";
 
 /// Times of the peer port.
 #[derive(Clone, Copy, Debug)]

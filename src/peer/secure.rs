@@ -45,7 +45,7 @@ struct Configs {
 }
 
 /// How a handshake ended at the listening end.
-pub enum Accepted {
+pub(crate) enum Accepted {
     /// Somebody with a certificate of the cluster; what it asks for, or why it is not wanted.
     Somebody(Stream, Result<Hello, (Refusal, String)>),
     /// There will be no TLS with it; it has got an alert, which it should be able to read.
@@ -69,7 +69,7 @@ impl Credentials {
     /// # Errors
     ///
     /// As [`Credentials::new`]; the old ones then stay.
-    pub fn replace(&self, identity: &Identity) -> Result<(), Error> {
+    pub(crate) fn replace(&self, identity: &Identity) -> Result<(), Error> {
         let configs = Arc::new(Configs::new(identity)?);
         *self.configs.write() = configs;
         Ok(())

@@ -59,7 +59,7 @@ impl Stream {
     /// # Errors
     ///
     /// When the socket cannot be registered: no file descriptors left.
-    pub fn adopt(mut self) -> io::Result<Self> {
+    pub(crate) fn adopt(mut self) -> io::Result<Self> {
         match &mut self.wire {
             Wire::Plain(socket) => adopt(socket)?,
             Wire::Secured(stream) => adopt(stream.get_mut().0)?,

@@ -32,6 +32,6 @@ pub fn spec(app: &config::App, env: Vec<(String, String)>, guard: Option<Guard>)
 }
 
 /// An application's line in our log: its target is `app`, whatever child or hook of it wrote it.
-pub fn log(name: &str, stream: &str, line: &str) {
+pub(crate) fn log(name: &str, stream: &str, line: &str) {
     tracing::info!(target: "app", name, stream, "{line}");
 }

@@ -19,7 +19,7 @@ impl Backoff {
 
     /// The pause after one more failure: between half of and the whole current step.
     /// `chance` is any number, equally distributed.
-    pub fn next(&mut self, chance: u32) -> Duration {
+    pub(crate) fn next(&mut self, chance: u32) -> Duration {
         let doublings = self.failures.min(31);
         self.failures = self.failures.saturating_add(1);
         let step = self.first.saturating_mul(1 << doublings).min(self.longest);
@@ -28,7 +28,7 @@ impl Backoff {
     }
 
     /// Notes that what we restart had run this long.
-    pub fn ran_for(&mut self, time: Duration) {
+    pub(crate) fn ran_for(&mut self, time: Duration) {
         if time >= self.steady {
             self.failures = 0;
         }

@@ -13,21 +13,21 @@ const ASK_AGAIN: Duration = Duration::from_millis(20);
 /// Drop it soon after its leader was reaped: a group's number is taken as long as it has members,
 /// and then free for others.
 #[derive(Debug)]
-pub struct Group(Pid);
+pub(crate) struct Group(Pid);
 
 impl Group {
     /// The group of a child that was spawned as the leader of its own.
-    pub fn led_by(leader: u32) -> Option<Group> {
+    pub(crate) fn led_by(leader: u32) -> Option<Group> {
         i32::try_from(leader).ok().and_then(Pid::from_raw).map(Group)
     }
 
     /// Sends a signal to every member. Members that are gone or forbidden to us are no error.
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let _ = kill_process_group(self.0, signal);
     }
 
     /// Returns once there is no member left.
-    pub async fn emptied(&self) {
+    pub(crate) async fn emptied(&self) {
         while test_kill_process_group(self.0) != Err(Errno::SRCH) {
             tokio::time::sleep(ASK_AGAIN).await;
         }

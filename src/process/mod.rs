@@ -16,13 +16,13 @@
 pub mod app;
 pub mod backoff;
 pub mod child;
-pub mod group;
+pub(crate) mod group;
 pub mod guard;
 pub mod health;
 pub mod hook;
 pub mod init;
 pub mod output;
-pub mod probe;
-pub mod running;
+pub(crate) mod probe;
+pub(crate) mod running;
 pub mod spawn;
-pub mod user;
+pub(crate) mod user;

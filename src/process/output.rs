@@ -37,17 +37,22 @@ impl fmt::Debug for LogLine {
 /// The tasks that read a child's output. They always read, whatever the log does with it, so that
 /// no child ever waits for us.
 #[derive(Debug)]
-pub struct Output(Vec<JoinHandle<()>>);
+pub(crate) struct Output(Vec<JoinHandle<()>>);
 
 impl Output {
     /// Output that nobody has begun to read.
-    pub fn none() -> Output {
+    pub(crate) fn none() -> Output {
         Output(Vec::new())
     }
 
     /// Starts to read one stream, on the current runtime.
-    pub fn read<R>(&mut self, from: R, name: &'static str, stream: &'static str, log: LogLine)
-    where
+    pub(crate) fn read<R>(
+        &mut self,
+        from: R,
+        name: &'static str,
+        stream: &'static str,
+        log: LogLine,
+    ) where
         R: AsyncRead + Unpin + Send + 'static,
     {
         let each = move |line: &str| log.0(name, stream, line);
@@ -55,7 +60,7 @@ impl Output {
     }
 
     /// Waits a moment for what a child that has ended still had to say.
-    pub async fn finish(mut self) {
+    pub(crate) async fn finish(mut self) {
         let all = async {
             for reader in &mut self.0 {
                 let _ = reader.await;

@@ -29,7 +29,7 @@ const MAX_ANSWER: usize = 16 * 1024;
 
 /// Why the application counts as down.
 #[derive(Debug)]
-pub enum ProbeError {
+pub(crate) enum ProbeError {
     /// It takes no connection over TCP, or its name does not resolve.
     Dial(DialError),
     /// It takes no connection over its Unix socket.
@@ -63,7 +63,7 @@ impl std::error::Error for ProbeError {}
 
 /// Looks at one application, again and again.
 #[derive(Debug)]
-pub struct Probe {
+pub(crate) struct Probe {
     target: Place,
     path: Option<String>,
 }
@@ -76,7 +76,7 @@ enum Place {
 
 impl Probe {
     /// With a path, a GET of it must be answered 2xx or 3xx; without, a connection is enough.
-    pub fn new(target: Target, path: Option<String>) -> Probe {
+    pub(crate) fn new(target: Target, path: Option<String>) -> Probe {
         let target = match target {
             Target::Tcp(at) => Place::Tcp(Remote::new(at)),
             Target::Unix(path) => Place::Unix(path),
@@ -85,7 +85,7 @@ impl Probe {
     }
 
     /// What is looked at, as users write it.
-    pub fn place(&self) -> String {
+    pub(crate) fn place(&self) -> String {
         match &self.target {
             Place::Tcp(remote) => remote.at().to_string(),
             Place::Unix(path) => format!("unix:{}", path.display()),
@@ -93,7 +93,7 @@ impl Probe {
     }
 
     /// Takes at most five seconds.
-    pub async fn look(&self) -> Result<(), ProbeError> {
+    pub(crate) async fn look(&self) -> Result<(), ProbeError> {
         timeout(LIMIT, self.connect_and_ask()).await.unwrap_or(Err(ProbeError::Timeout(LIMIT)))
     }
 

@@ -21,7 +21,7 @@ pub enum End {
 
 impl End {
     /// Whether it did what it was to do.
-    pub fn is_success(self) -> bool {
+    pub(crate) fn is_success(self) -> bool {
         matches!(self, End::Exited(status) if status.success())
     }
 }
@@ -37,9 +37,9 @@ impl fmt::Display for End {
 
 /// A running program. Dropping it kills it and its whole group.
 #[derive(Debug)]
-pub struct Process {
+pub(crate) struct Process {
     /// Everything that it starts and that does not leave. Declared first, hence killed first.
-    pub group: Group,
+    pub(crate) group: Group,
     pub(super) pid: u32,
     pub(super) parent: Parent,
     pub(super) output: Output,
@@ -54,7 +54,7 @@ pub(super) enum Parent {
 
 impl Process {
     /// Its process id, and its group's.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.pid
     }
 
@@ -63,7 +63,7 @@ impl Process {
     /// # Errors
     ///
     /// When that cannot be learned any more, such as when its guard was killed.
-    pub async fn wait(&mut self) -> io::Result<End> {
+    pub(crate) async fn wait(&mut self) -> io::Result<End> {
         match &mut self.parent {
             Parent::Ourselves(child) => child.wait().await.map(End::Exited),
             Parent::Guard(link) => link.ended().await,
@@ -75,7 +75,7 @@ impl Process {
     /// # Errors
     ///
     /// See [`Process::wait`].
-    pub async fn end(self) -> io::Result<End> {
+    pub(crate) async fn end(self) -> io::Result<End> {
         drop(self.group);
         let end = match self.parent {
             Parent::Ourselves(mut child) => child.wait().await.map(End::Exited),

@@ -129,7 +129,7 @@ fn remedy(key: &str, program: &str, cause: &io::Error) -> String {
 
 /// Starts a program on the current runtime: standard input empty, output to the log, leader of a
 /// new process group.
-pub async fn spawn(launch: &Launch) -> Result<Process, SpawnError> {
+pub(crate) async fn spawn(launch: &Launch) -> Result<Process, SpawnError> {
     let Some((program, arguments)) = launch.command.split_first() else {
         return Err(SpawnError::Empty { key: launch.key });
     };

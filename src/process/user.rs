@@ -12,24 +12,24 @@ use rustix::process::{Gid, Uid};
 
 /// The ids of a user, and what belongs into its environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub(crate) struct Identity {
     /// User id.
-    pub uid: u32,
+    pub(crate) uid: u32,
     /// Primary group.
-    pub gid: u32,
+    pub(crate) gid: u32,
     /// All groups, the primary one first.
-    pub groups: Vec<u32>,
+    pub(crate) groups: Vec<u32>,
     /// Name and home directory, if the user is in `/etc/passwd`.
-    pub account: Option<Account>,
+    pub(crate) account: Option<Account>,
 }
 
 /// What `/etc/passwd` says besides ids.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Account {
+pub(crate) struct Account {
     /// The login name.
-    pub name: String,
+    pub(crate) name: String,
     /// The home directory.
-    pub home: String,
+    pub(crate) home: String,
 }
 
 /// Why there is no such user.
@@ -60,7 +60,7 @@ impl std::error::Error for UserError {}
 
 /// Finds a user by name, else by number. A number that `/etc/passwd` does not have stands for the
 /// user and the group of that number, in no other group.
-pub fn resolve(user: &str) -> Result<Identity, UserError> {
+pub(crate) fn resolve(user: &str) -> Result<Identity, UserError> {
     let passwd = read("/etc/passwd")?;
     let group = read("/etc/group")?;
     resolve_in(user, &passwd, &group).ok_or_else(|| UserError::Unknown(user.to_owned()))
@@ -143,7 +143,7 @@ impl FromStr for Identity {
 
 impl Identity {
     /// Whether this process is that user already. Groups are then left alone: only root may set them.
-    pub fn is_ours(&self) -> bool {
+    pub(crate) fn is_ours(&self) -> bool {
         let ours = rustix::process::getuid();
         !ours.is_root() && ours.as_raw() == self.uid
     }
@@ -154,7 +154,7 @@ impl Identity {
     /// change over the whole process. The plain system calls therefore give us, in safe Rust, what
     /// the standard library offers only in part (`CommandExt::groups` is unstable, and `uid` alone
     /// drops all supplementary groups). Call it on a thread that ends right afterwards.
-    pub fn assume_on_this_thread(&self) -> io::Result<()> {
+    pub(crate) fn assume_on_this_thread(&self) -> io::Result<()> {
         let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
         let groups: Vec<_> = self.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
         // Groups first: without root the later ones would no longer be allowed.

@@ -18,7 +18,7 @@ use crate::peer;
 /// How many accepted connections may wait for one worker to take them.
 const QUEUE: usize = 256;
 /// How many connections may wait to be accepted, if the system allows so many.
-pub const BACKLOG: i32 = 4096;
+pub(crate) const BACKLOG: i32 = 4096;
 
 /// For those who had begun to connect when the port is to be closed.
 const ROUND_TRIP: Duration = Duration::from_millis(100);
@@ -35,7 +35,7 @@ const NO_SYN: [SockFilter; 4] = [
 ];
 
 /// A connection on its way to a worker.
-pub enum Accepted {
+pub(crate) enum Accepted {
     /// Of a client: the socket, non-blocking, who connected, and its place among the connections.
     Client(TcpStream, SocketAddr, Slot),
     /// Of a peer that passes requests on.
@@ -48,11 +48,11 @@ pub struct Slots {
     most: usize,
     freed: Notify,
     /// As many are open as may be: idle ones are asked to leave.
-    pub full: AtomicBool,
+    pub(crate) full: AtomicBool,
 }
 
 /// One connection's place, free again when dropped.
-pub struct Slot(Arc<Slots>);
+pub(crate) struct Slot(Arc<Slots>);
 
 impl Slots {
     /// Room for so many connections.
@@ -66,19 +66,19 @@ impl Slots {
     }
 
     /// How many are open.
-    pub fn open(&self) -> usize {
+    pub(crate) fn open(&self) -> usize {
         self.open.load(Relaxed)
     }
 
     /// Returns once none is open.
-    pub async fn all_closed(&self) {
+    pub(crate) async fn all_closed(&self) {
         while self.open() > 0 {
             self.freed.notified().await;
         }
     }
 
     /// Counts one more, whatever the limit.
-    pub fn enter(self: &Arc<Self>) -> Slot {
+    pub(crate) fn enter(self: &Arc<Self>) -> Slot {
         self.open.fetch_add(1, Relaxed);
         Slot(self.clone())
     }
@@ -115,13 +115,15 @@ impl Drop for Slot {
 }
 
 /// The ends of the channels by which connections are dealt.
-pub fn channels(workers: usize) -> (Vec<mpsc::Sender<Accepted>>, Vec<mpsc::Receiver<Accepted>>) {
+pub(crate) fn channels(
+    workers: usize,
+) -> (Vec<mpsc::Sender<Accepted>>, Vec<mpsc::Receiver<Accepted>>) {
     (0..workers).map(|_| mpsc::channel(QUEUE)).unzip()
 }
 
 /// Accepts until the node begins to stop; then the port is closed, so that clients are refused at
 /// once and can go elsewhere.
-pub async fn run(
+pub(crate) async fn run(
     listener: TcpListener,
     slots: Arc<Slots>,
     workers: Vec<mpsc::Sender<Accepted>>,

@@ -25,20 +25,20 @@ const SECRET_NAMES: [&str; 5] = ["key", "sig", "code", "pwd", "sid"];
 const HIDDEN: &str = "***";
 
 /// What the log says of a request, besides how it was answered.
-pub struct Logged {
+pub(crate) struct Logged {
     /// The client's address.
-    pub client: String,
+    pub(crate) client: String,
     /// What it asked for.
-    pub method: Method,
+    pub(crate) method: Method,
     /// Where.
-    pub target: Uri,
+    pub(crate) target: Uri,
     /// By which name it is known elsewhere.
-    pub request_id: HeaderValue,
+    pub(crate) request_id: HeaderValue,
 }
 
 impl Logged {
     /// Writes the line.
-    pub fn write(&self, class: Class, route: Route, status: StatusCode, took: Duration) {
+    pub(crate) fn write(&self, class: Class, route: Route, status: StatusCode, took: Duration) {
         tracing::info!(
             target: "access",
             client = self.client,

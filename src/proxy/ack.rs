@@ -31,7 +31,7 @@ impl Acknowledging {
     /// # Errors
     ///
     /// 504 if no majority has acknowledged it in time.
-    pub async fn wait(
+    pub(crate) async fn wait(
         &self,
         level: Ack,
         position: EpochTxid,
@@ -61,7 +61,7 @@ impl Acknowledging {
 }
 
 /// What `Litepilot-Ack` says if the replicas did not answer in time.
-pub const TIMEOUT: HeaderValue = HeaderValue::from_static("timeout");
+pub(crate) const TIMEOUT: HeaderValue = HeaderValue::from_static("timeout");
 
 #[cfg(test)]
 mod tests {

@@ -14,7 +14,7 @@ const UNKNOWN: u64 = u64::MAX;
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// Nothing: between requests.
     Idle,
     /// A request's head is coming in.
@@ -25,19 +25,19 @@ pub enum Phase {
 
 /// The limits that apply to a client connection.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// For a request's head.
-    pub head: Duration,
+    pub(crate) head: Duration,
     /// Between two requests.
-    pub idle: Duration,
+    pub(crate) idle: Duration,
     /// For a client to take a piece of a response.
-    pub piece: Duration,
+    pub(crate) piece: Duration,
 }
 
 /// Shared between a connection's socket, its watchdog and its requests, all on one thread; atomic
 /// only because hyper wants a socket that can be upgraded to be `Send`.
 #[derive(Debug)]
-pub struct Activity {
+pub(crate) struct Activity {
     start: Instant,
     limits: Limits,
     phase: AtomicU8,
@@ -53,7 +53,7 @@ pub struct Activity {
 
 impl Activity {
     /// A new connection.
-    pub fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits) -> Self {
         Self {
             start: Instant::now(),
             limits,
@@ -67,7 +67,7 @@ impl Activity {
     }
 
     /// What the connection is doing.
-    pub fn phase(&self) -> Phase {
+    pub(crate) fn phase(&self) -> Phase {
         match self.phase.load(Relaxed) {
             0 => Phase::Idle,
             1 => Phase::Head,
@@ -76,30 +76,30 @@ impl Activity {
     }
 
     /// A request begins.
-    pub fn busy(&self) {
+    pub(crate) fn busy(&self) {
         self.flushed.store(false, Relaxed);
         self.phase.store(Phase::Busy as u8, Relaxed);
     }
 
     /// A response has ended.
-    pub fn idle(&self, now: Instant) {
+    pub(crate) fn idle(&self, now: Instant) {
         self.since.store(self.millis(now), Relaxed);
         self.phase.store(Phase::Idle as u8, Relaxed);
     }
 
     /// The connection carries no HTTP any more.
-    pub fn tunnel(&self) {
+    pub(crate) fn tunnel(&self) {
         self.tunnel.store(true, Relaxed);
     }
 
     /// What is written now is no answer to a request: hyper refuses one that it could not read.
-    pub fn is_between_messages(&self) -> bool {
+    pub(crate) fn is_between_messages(&self) -> bool {
         self.flushed.load(Relaxed) && self.phase() != Phase::Busy
     }
 
     /// When the connection is to be closed if nothing changes. `draining_since`: we are stopping,
     /// and idle connections get only a short while in which a request may still come.
-    pub fn deadline(&self, draining_since: Option<Instant>) -> Option<Instant> {
+    pub(crate) fn deadline(&self, draining_since: Option<Instant>) -> Option<Instant> {
         const LINGER: Duration = Duration::from_secs(1);
         if self.tunnel.load(Relaxed) {
             return None;

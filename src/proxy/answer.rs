@@ -32,7 +32,7 @@ const FLY_REPLAY: HeaderName = HeaderName::from_static("fly-replay");
 const LITEPILOT_REPLAY: HeaderName = HeaderName::from_static("litepilot-replay");
 
 /// Lives as long as a response is on its way; then counts it and frees what it held.
-pub struct Finish {
+pub(crate) struct Finish {
     client: Rc<Client>,
     metrics: Arc<WorkerMetrics>,
     class: Class,
@@ -46,7 +46,7 @@ pub struct Finish {
 
 impl Finish {
     /// For the answer to `exchange`.
-    pub fn new(exchange: &mut Exchange, status: StatusCode) -> Self {
+    pub(crate) fn new(exchange: &mut Exchange, status: StatusCode) -> Self {
         Self {
             client: exchange.client.clone(),
             metrics: exchange.worker.metrics.clone(),
@@ -79,7 +79,7 @@ impl Drop for Finish {
 }
 
 /// A request that has been answered.
-pub struct Outcome<'a> {
+pub(crate) struct Outcome<'a> {
     pub(super) exchange: &'a mut Exchange,
     pub(super) call: &'a mut Call,
     /// The view under which it was sent.
@@ -88,7 +88,10 @@ pub struct Outcome<'a> {
 
 impl Outcome<'_> {
     /// The answer to what was sent to this node's application.
-    pub async fn of_app(self, mut response: Response<Body>) -> Result<ClientResponse, Problem> {
+    pub(crate) async fn of_app(
+        self,
+        mut response: Response<Body>,
+    ) -> Result<ClientResponse, Problem> {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             headers::remove_ours(response.headers_mut());
             let tied = self.tied(Tied::ToClaim);
@@ -120,7 +123,7 @@ impl Outcome<'_> {
 
     /// The answer to what was sent to the primary through its Litepilot, which has applied the rules
     /// above. The cookies are ours to set: only this node knows how the client came.
-    pub fn of_peer(self, response: Response<Body>) -> Result<ClientResponse, Problem> {
+    pub(crate) fn of_peer(self, response: Response<Body>) -> Result<ClientResponse, Problem> {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let tied = self.tied(Tied::ToReign);
             return self.switch(response, tied);
@@ -283,16 +286,16 @@ fn deposed() -> Problem {
 
 /// An application's wish that the primary's application gets the request instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReplayRequest {
+pub(crate) struct ReplayRequest {
     /// What it was said with.
-    pub reason: Replay,
+    pub(crate) reason: Replay,
     /// `state=…` of `fly-replay`, to be handed back with the replay.
     state: Option<String>,
 }
 
 impl ReplayRequest {
     /// Takes such a wish off a response. Its fields never reach a client, whatever they say.
-    pub fn take(response: &mut HeaderMap) -> Option<Self> {
+    pub(crate) fn take(response: &mut HeaderMap) -> Option<Self> {
         // Looking at the few names is cheaper than looking up two.
         if !response.keys().any(|name| *name == LITEPILOT_REPLAY || *name == FLY_REPLAY) {
             return None;
@@ -326,7 +329,7 @@ impl ReplayRequest {
     }
 
     /// `fly-replay-src`, by which the application that gets the replay knows it for one.
-    pub fn source(&self, node: &str) -> HeaderValue {
+    pub(crate) fn source(&self, node: &str) -> HeaderValue {
         let micros = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_micros());
         let mut text = format!("instance={node};region={node};t={micros}");
         if let Some(state) = &self.state {

@@ -43,7 +43,7 @@ impl PieceTimer {
 
 /// How far the sending of a request has come, for the one who waits for its response.
 #[derive(Debug)]
-pub struct Progress {
+pub(crate) struct Progress {
     last: Cell<Instant>,
     sent: Cell<bool>,
     starved: Cell<bool>,
@@ -52,27 +52,27 @@ pub struct Progress {
 
 impl Progress {
     /// When the last piece went out.
-    pub fn last(&self) -> Instant {
+    pub(crate) fn last(&self) -> Instant {
         self.last.get()
     }
 
     /// The whole request went out.
-    pub fn sent(&self) -> bool {
+    pub(crate) fn sent(&self) -> bool {
         self.sent.get()
     }
 
     /// It is the client that keeps us waiting, not the application.
-    pub fn starved(&self) -> bool {
+    pub(crate) fn starved(&self) -> bool {
         self.starved.get()
     }
 
     /// Why nothing more comes from the client, if so.
-    pub fn failed(&self) -> Option<ReadError> {
+    pub(crate) fn failed(&self) -> Option<ReadError> {
         self.failed.get()
     }
 
     /// The request is being sent: what it waited for before does not count.
-    pub fn begin(&self) {
+    pub(crate) fn begin(&self) {
         self.last.set(Instant::now());
     }
 
@@ -83,7 +83,7 @@ impl Progress {
 }
 
 /// A request's body on its way to an application.
-pub enum Outgoing {
+pub(crate) enum Outgoing {
     /// None.
     Empty,
     /// All of it is here; it goes out with `Content-Length`, or chunked if there are trailers.
@@ -93,7 +93,7 @@ pub enum Outgoing {
 }
 
 /// A body that is still coming from the client. Copies share it: whoever polls first has it.
-pub struct Streamed {
+pub(crate) struct Streamed {
     source: Rc<RefCell<Source>>,
     progress: Rc<Progress>,
 }
@@ -107,7 +107,7 @@ struct Source {
 
 /// Why a client's body could not be read.
 #[derive(Clone, Copy, Debug)]
-pub enum ReadError {
+pub(crate) enum ReadError {
     /// Nothing came for as long as allowed.
     Timeout,
     /// It was not valid, or the client went away.
@@ -117,7 +117,7 @@ pub enum ReadError {
 impl Outgoing {
     /// Reads a body of up to `keep` bytes whole; a larger one is streamed. A body that says it is
     /// larger is not touched at all, so that no `100 Continue` is sent before it is wanted.
-    pub async fn prepare(
+    pub(crate) async fn prepare(
         mut body: Incoming,
         keep: usize,
         limit: Duration,
@@ -147,7 +147,7 @@ impl Outgoing {
 
     /// Reads nothing of a body before it is sent on, whatever its size: whoever sends it waits for a
     /// `100 Continue`, and may send it elsewhere as long as there was none.
-    pub fn untouched(body: Incoming, limit: Duration) -> Self {
+    pub(crate) fn untouched(body: Incoming, limit: Duration) -> Self {
         Self::stream(Bytes::new(), body, limit)
     }
 
@@ -165,7 +165,7 @@ impl Outgoing {
     }
 
     /// Whether all of it is still here, or still to come.
-    pub fn is_intact(&self) -> bool {
+    pub(crate) fn is_intact(&self) -> bool {
         match self {
             Self::Empty | Self::Whole(..) => true,
             Self::Streamed(streamed) => !streamed.source.borrow().touched,
@@ -173,7 +173,7 @@ impl Outgoing {
     }
 
     /// The clock of a body that is still coming.
-    pub fn progress(&self) -> Option<Rc<Progress>> {
+    pub(crate) fn progress(&self) -> Option<Rc<Progress>> {
         match self {
             Self::Streamed(streamed) => Some(streamed.progress.clone()),
             _ => None,
@@ -181,7 +181,7 @@ impl Outgoing {
     }
 
     /// The length to announce; `None`: chunked.
-    pub fn length(&self) -> Option<u64> {
+    pub(crate) fn length(&self) -> Option<u64> {
         match self {
             Self::Empty => Some(0),
             Self::Whole(data, None) => Some(data.as_ref().map_or(0, |d| d.len() as u64)),
@@ -193,7 +193,7 @@ impl Outgoing {
 
 impl Streamed {
     /// The same body once more.
-    pub fn share(&self) -> Self {
+    pub(crate) fn share(&self) -> Self {
         Self { source: self.source.clone(), progress: self.progress.clone() }
     }
 
@@ -207,7 +207,10 @@ impl Streamed {
     }
 
     /// The next part of it.
-    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+    pub(crate) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let progress = &self.progress;
         let source = &mut *self.source.borrow_mut();
         source.touched = true;
@@ -235,7 +238,7 @@ impl Streamed {
 
 /// A response's body on its way to the client. Whatever is attached to it lives until the body has
 /// been passed on or the client has gone.
-pub struct Answer<A> {
+pub(crate) struct Answer<A> {
     content: Content,
     attached: Option<A>,
 }
@@ -252,12 +255,12 @@ enum Content {
 
 impl<A> Answer<A> {
     /// A body of ours.
-    pub fn whole(data: Bytes, attached: A) -> Self {
+    pub(crate) fn whole(data: Bytes, attached: A) -> Self {
         Self { content: Content::Whole(Some(data)), attached: Some(attached) }
     }
 
     /// An application's body.
-    pub fn app(body: upstream::Body, limit: Duration, attached: A) -> Self {
+    pub(crate) fn app(body: upstream::Body, limit: Duration, attached: A) -> Self {
         let content = Content::App { body, timer: PieceTimer::new(limit) };
         let mut answer = Self { content, attached: Some(attached) };
         if answer.content.is_at_end() {

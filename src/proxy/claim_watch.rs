@@ -16,7 +16,7 @@ const LATE_ANSWERS: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Returns once this node takes no more writes in `epoch`. Also if nobody publishes views any more.
-pub async fn closed(mut views: watch::Receiver<ClusterView>, epoch: Epoch) {
+pub(crate) async fn closed(mut views: watch::Receiver<ClusterView>, epoch: Epoch) {
     loop {
         let claim = {
             let view = views.borrow_and_update();
@@ -38,7 +38,7 @@ pub async fn closed(mut views: watch::Receiver<ClusterView>, epoch: Epoch) {
 
 /// Returns once this node may not acknowledge any more what it took under that view
 /// ([`ClusterView::still_acknowledges`]). Also if nobody publishes views any more.
-pub async fn over(mut views: watch::Receiver<ClusterView>, taken_under: &ClusterView) {
+pub(crate) async fn over(mut views: watch::Receiver<ClusterView>, taken_under: &ClusterView) {
     tokio::select! {
         () = lapse(&taken_under.claim) => {}
         _ = views.wait_for(|now| !taken_under.still_acknowledges(now)) => {}
@@ -47,7 +47,7 @@ pub async fn over(mut views: watch::Receiver<ClusterView>, taken_under: &Cluster
 
 /// Returns once this node has known of a later reign than that of `epoch` for so long that an answer
 /// from then must have come.
-pub async fn superseded(mut views: watch::Receiver<ClusterView>, epoch: Epoch) {
+pub(crate) async fn superseded(mut views: watch::Receiver<ClusterView>, epoch: Epoch) {
     if views.wait_for(|view| view.newest_epoch() > epoch).await.is_err() {
         pending().await
     }
@@ -55,7 +55,7 @@ pub async fn superseded(mut views: watch::Receiver<ClusterView>, epoch: Epoch) {
 }
 
 /// Whether a claim gets renewed from now on, or ends.
-pub async fn renewed(claim: &Claim) -> bool {
+pub(crate) async fn renewed(claim: &Claim) -> bool {
     let now = BootTime::now();
     while !claim.is_renewed_since(now) {
         if !claim.is_valid() {

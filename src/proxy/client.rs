@@ -40,7 +40,7 @@ const MAX_HEAD: usize = 64 * 1024;
 const PEER_IDLE: Duration = Duration::from_secs(600);
 
 /// What its requests need to know of a connection.
-pub struct Client {
+pub(crate) struct Client {
     /// What the connection is doing, if it has one request at a time. [HTTP/2](super::http2) keeps
     /// time for each stream.
     activity: Option<Arc<Activity>>,
@@ -51,7 +51,7 @@ pub struct Client {
 
 impl Client {
     /// Who is at the other end of a socket.
-    pub fn new(worker: &Worker, socket: &TcpStream, peer: SocketAddr, slot: Slot) -> Self {
+    pub(crate) fn new(worker: &Worker, socket: &TcpStream, peer: SocketAddr, slot: Slot) -> Self {
         let config = &worker.shared.config;
         let trust = if config.trusted.contains(peer.ip()) { Trust::Proxy } else { Trust::Nobody };
         // Without its own address the socket is of no use any more; the next read will say so.
@@ -61,45 +61,45 @@ impl Client {
     }
 
     /// A request begins.
-    pub fn busy(&self) {
+    pub(crate) fn busy(&self) {
         if let Some(activity) = &self.activity {
             activity.busy();
         }
     }
 
     /// A response has ended.
-    pub fn idle(&self, now: Instant) {
+    pub(crate) fn idle(&self, now: Instant) {
         if let Some(activity) = &self.activity {
             activity.idle(now);
         }
     }
 
     /// The connection carries no HTTP any more.
-    pub fn tunnel(&self) {
+    pub(crate) fn tunnel(&self) {
         if let Some(activity) = &self.activity {
             activity.tunnel();
         }
     }
 
     /// The client's address, for logs.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         self.headers.as_ref().map_or("peer", ClientHeaders::address)
     }
 
     /// Whose word about the client counts.
-    pub fn trust(&self) -> Trust {
+    pub(crate) fn trust(&self) -> Trust {
         self.headers.as_ref().map_or(Trust::Peer, ClientHeaders::trust)
     }
 
     /// Says who the client is, beside what is left of its own words in a request.
-    pub fn describe(&self, request: &mut HeaderMap, found: Found, lines: &mut RawHeaders) {
+    pub(crate) fn describe(&self, request: &mut HeaderMap, found: Found, lines: &mut RawHeaders) {
         if let Some(headers) = &self.headers {
             headers.describe(request, found, lines);
         }
     }
 
     /// Whether the client came over TLS, here or at a trusted proxy.
-    pub fn is_over_tls(&self, request: &HeaderMap, found: Found) -> bool {
+    pub(crate) fn is_over_tls(&self, request: &HeaderMap, found: Found) -> bool {
         self.headers.as_ref().is_some_and(|headers| headers.over_tls(request, found))
     }
 }
@@ -124,7 +124,7 @@ impl Drop for Place {
 }
 
 /// Serves a client until either side is done.
-pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, slot: Slot) {
+pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, slot: Slot) {
     let client = Client::new(&worker, &stream, peer, slot);
     match worker.tls() {
         None => serve_http1(worker, stream, client).await,
@@ -134,7 +134,7 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, slot
 }
 
 /// Serves a client that speaks HTTP/1.
-pub async fn serve_http1<T>(worker: Rc<Worker>, stream: T, client: Client)
+pub(crate) async fn serve_http1<T>(worker: Rc<Worker>, stream: T, client: Client)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -143,7 +143,7 @@ where
 }
 
 /// The limits of a client's connection.
-pub fn limits(config: &config::Proxy) -> Limits {
+pub(crate) fn limits(config: &config::Proxy) -> Limits {
     Limits {
         head: config.header_timeout,
         idle: config.keepalive_timeout,
@@ -153,7 +153,7 @@ pub fn limits(config: &config::Proxy) -> Limits {
 
 /// Serves a peer that passes requests on. While this node stops, such connections end by themselves
 /// once nothing more comes: cutting one could lose an answer, or meet a request on its way.
-pub async fn serve_peer(worker: Rc<Worker>, stream: peer::Stream) {
+pub(crate) async fn serve_peer(worker: Rc<Worker>, stream: peer::Stream) {
     let limits = Limits { idle: PEER_IDLE, ..limits(&worker.shared.config) };
     let client = Client { activity: None, headers: None, _place: None };
     let _counted = worker.shared.forwarded.enter();

@@ -14,7 +14,7 @@ use super::observed_io::ObservedIo;
 use super::problem::{Kind, Problem};
 
 /// Wraps a client's socket.
-pub struct ClientIo<T> {
+pub(crate) struct ClientIo<T> {
     inner: ObservedIo<T, Arc<Activity>>,
     node: Arc<str>,
     /// Our answer, being written in the place of hyper's.
@@ -23,12 +23,12 @@ pub struct ClientIo<T> {
 
 impl<T> ClientIo<T> {
     /// `node` is named in answers.
-    pub fn new(inner: T, activity: Arc<Activity>, node: Arc<str>) -> Self {
+    pub(crate) fn new(inner: T, activity: Arc<Activity>, node: Arc<str>) -> Self {
         Self { inner: ObservedIo { socket: inner, clock: activity }, node, refusal: None }
     }
 
     /// The socket.
-    pub fn into_inner(self) -> T {
+    pub(crate) fn into_inner(self) -> T {
         self.inner.socket
     }
 

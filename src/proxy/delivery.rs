@@ -25,11 +25,11 @@ use crate::telemetry::metrics::ReadWait;
 use crate::txid::Token;
 
 /// Between a refusal and the next attempt, doubled each time; a change of view ends it early.
-pub const FIRST_PAUSE: Duration = Duration::from_millis(10);
+pub(crate) const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(160);
 
 /// A request on its way.
-pub struct Delivery<'a> {
+pub(crate) struct Delivery<'a> {
     pub(super) exchange: &'a mut Exchange,
     pub(super) call: Box<Call>,
     pub(super) pause: Duration,
@@ -37,7 +37,7 @@ pub struct Delivery<'a> {
 
 /// How an attempt ended.
 #[expect(clippy::large_enum_variant, reason = "the large one is what nearly always happens")]
-pub enum Attempt {
+pub(crate) enum Attempt {
     /// With an answer.
     Answered(ClientResponse),
     /// Without the request having done anything.
@@ -47,7 +47,7 @@ pub enum Attempt {
 impl Delivery<'_> {
     /// Sends the request where it belongs now, or waits for that to change. What is rarely done is
     /// boxed: the future of a request is moved, and should be small.
-    pub async fn attempt(&mut self, request: &mut Request) -> Result<Attempt, Problem> {
+    pub(crate) async fn attempt(&mut self, request: &mut Request) -> Result<Attempt, Problem> {
         let seen = self.exchange.worker.seen();
         let takes_writes = seen.view.takes_writes();
         match self.decide(&seen.view, takes_writes) {

@@ -37,7 +37,7 @@ use crate::rules::Class;
 use crate::telemetry::metrics::Held;
 
 /// A response on its way to a client, or to the peer whose client it is.
-pub type ClientResponse = Response<Answer<Finish>>;
+pub(crate) type ClientResponse = Response<Answer<Finish>>;
 
 /// Bytes that we usually add to the head of a request.
 const LINES: usize = 256;
@@ -46,7 +46,7 @@ const LINES: usize = 256;
 const MAX_HOPS: u64 = 8;
 
 /// One request and what is known of it so far.
-pub struct Exchange {
+pub(crate) struct Exchange {
     pub(super) worker: Rc<Worker>,
     pub(super) client: Rc<Client>,
     pub(super) class: Class,
@@ -59,7 +59,7 @@ pub struct Exchange {
 }
 
 /// What the request's head says, apart from what is passed on.
-pub struct Call {
+pub(crate) struct Call {
     pub(super) ask: Ask,
     pub(super) malformed_token: bool,
     /// Who must hold it before it is answered, if it writes.
@@ -83,14 +83,14 @@ pub struct Call {
 }
 
 /// What hyper is given: every request gets an answer.
-pub type Served = Result<ClientResponse, Infallible>;
+pub(crate) type Served = Result<ClientResponse, Infallible>;
 
 /// Serves one request of a client.
 ///
 /// What needs no waiting is done before the future is made, and what it needs then is boxed: each
 /// connection keeps room for the future of its request, and with many connections small ones stay in
 /// the processor's cache.
-pub fn serve(
+pub(crate) fn serve(
     worker: Rc<Worker>,
     client: Rc<Client>,
     mut request: http::Request<Incoming>,

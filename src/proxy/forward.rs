@@ -17,35 +17,35 @@ use crate::rules::Class;
 use crate::txid::{EpochTxid, Token, Txid};
 
 /// Carries a [`Forwarded`], from the entry to the primary.
-pub const FORWARDED: HeaderName = HeaderName::from_static("litepilot-forwarded");
+pub(crate) const FORWARDED: HeaderName = HeaderName::from_static("litepilot-forwarded");
 /// Marks a refusal, from the primary to the entry. No application can set it: whatever begins with
 /// `Litepilot-` is removed from what applications answer.
-pub const REFUSED: HeaderName = HeaderName::from_static("litepilot-refused");
+pub(crate) const REFUSED: HeaderName = HeaderName::from_static("litepilot-refused");
 /// Fly.io's name for where a replayed request comes from; litefs-js and fly-ruby look for it.
-pub const FLY_REPLAY_SRC: HeaderName = HeaderName::from_static("fly-replay-src");
+pub(crate) const FLY_REPLAY_SRC: HeaderName = HeaderName::from_static("fly-replay-src");
 
 /// What the entry found out about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Forwarded {
+pub(crate) struct Forwarded {
     /// The reign in which the entry believes the receiver to be the primary.
-    pub epoch: Epoch,
+    pub(crate) epoch: Epoch,
     /// What the request does.
-    pub class: Class,
+    pub(crate) class: Class,
     /// What a read must see.
-    pub consistency: Consistency,
+    pub(crate) consistency: Consistency,
     /// What the client last saw.
-    pub token: Option<Token>,
+    pub(crate) token: Option<Token>,
     /// The client's token was malformed.
     #[serde(default)]
-    pub malformed: bool,
+    pub(crate) malformed: bool,
     /// Who must hold a write before it is answered, by the entry's rules.
     #[serde(default)]
-    pub ack: Ack,
+    pub(crate) ack: Ack,
 }
 
 impl Forwarded {
     /// As a field of a request.
-    pub fn to_lines(&self) -> Rc<RawHeaders> {
+    pub(crate) fn to_lines(&self) -> Rc<RawHeaders> {
         let mut lines = RawHeaders::default();
         if let Some(value) = self.value() {
             lines.add(&FORWARDED, &value);
@@ -58,7 +58,7 @@ impl Forwarded {
     }
 
     /// Takes it off a request.
-    pub fn take(headers: &mut HeaderMap) -> Option<Self> {
+    pub(crate) fn take(headers: &mut HeaderMap) -> Option<Self> {
         let value = headers.remove(FORWARDED)?;
         serde_json::from_slice(value.as_bytes()).ok()
     }
@@ -66,7 +66,7 @@ impl Forwarded {
 
 /// Why a primary does not take a request. It has done nothing with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// It is not, or no more, the primary of that epoch.
     NotPrimary,
     /// Its application takes no connections.
@@ -87,7 +87,7 @@ impl Refusal {
     }
 
     /// The answer that says so.
-    pub fn respond(self) -> Response<bytes::Bytes> {
+    pub(crate) fn respond(self) -> Response<bytes::Bytes> {
         let mut response = Response::new(bytes::Bytes::new());
         *response.status_mut() = StatusCode::MISDIRECTED_REQUEST;
         response.headers_mut().insert(REFUSED, HeaderValue::from_static(self.as_str()));
@@ -95,7 +95,7 @@ impl Refusal {
     }
 
     /// Whether a peer's answer is a refusal. One of a later version's counts as "not primary".
-    pub fn of<B>(response: &Response<B>) -> Option<Self> {
+    pub(crate) fn of<B>(response: &Response<B>) -> Option<Self> {
         let why = response.headers().get(REFUSED)?;
         if response.status() != StatusCode::MISDIRECTED_REQUEST {
             return None;
@@ -106,7 +106,7 @@ impl Refusal {
 }
 
 /// Whether this node takes a forwarded request; `takes_writes`: it may take one at this moment.
-pub fn accept(
+pub(crate) fn accept(
     forwarded: &Forwarded,
     view: &ClusterView,
     takes_writes: bool,
@@ -122,7 +122,7 @@ pub fn accept(
 }
 
 /// The token that the primary gives with its answer.
-pub fn token_of(headers: &HeaderMap) -> Option<Token> {
+pub(crate) fn token_of(headers: &HeaderMap) -> Option<Token> {
     let txid = Txid::from_hex(headers.get(token::TXID_HEADER)?.as_bytes()).ok()?;
     let epoch = headers.get(token::EPOCH_HEADER)?.to_str().ok()?.parse().ok()?;
     Some(EpochTxid { epoch: Epoch(epoch), txid })

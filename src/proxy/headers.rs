@@ -18,26 +18,26 @@ const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port")
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// `Litepilot-Node`: whose application answered.
-pub const NODE: HeaderName = HeaderName::from_static("litepilot-node");
+pub(crate) const NODE: HeaderName = HeaderName::from_static("litepilot-node");
 /// `Litepilot-Route`: how the request got there.
-pub const ROUTE: HeaderName = HeaderName::from_static("litepilot-route");
+pub(crate) const ROUTE: HeaderName = HeaderName::from_static("litepilot-route");
 /// `Litepilot-Role`, towards the application: what this node is.
-pub const ROLE: HeaderName = HeaderName::from_static("litepilot-role");
+pub(crate) const ROLE: HeaderName = HeaderName::from_static("litepilot-role");
 /// `Litepilot-Primary`, towards the application: who takes writes.
-pub const PRIMARY: HeaderName = HeaderName::from_static("litepilot-primary");
+pub(crate) const PRIMARY: HeaderName = HeaderName::from_static("litepilot-primary");
 /// Counts the Litepilots that a request has passed through.
-pub const HOPS: HeaderName = HeaderName::from_static("litepilot-hops");
+pub(crate) const HOPS: HeaderName = HeaderName::from_static("litepilot-hops");
 /// `Litepilot-Consistency`: the level a client asks for.
-pub const CONSISTENCY: HeaderName = HeaderName::from_static("litepilot-consistency");
+pub(crate) const CONSISTENCY: HeaderName = HeaderName::from_static("litepilot-consistency");
 
 /// `Litepilot-Ack`: who holds a write, if more than the primary was asked for.
-pub const ACK: HeaderName = HeaderName::from_static("litepilot-ack");
+pub(crate) const ACK: HeaderName = HeaderName::from_static("litepilot-ack");
 /// `Litepilot-Lost-Write`: what the client's token stood for was lost in a failover.
-pub const LOST_WRITE: HeaderName = HeaderName::from_static("litepilot-lost-write");
+pub(crate) const LOST_WRITE: HeaderName = HeaderName::from_static("litepilot-lost-write");
 
 /// Whether a field concerns one connection only (RFC 9110, 7.6.1). `Trailer` does not, since trailers
 /// are passed on.
-pub fn is_hop_by_hop(name: &str) -> bool {
+pub(crate) fn is_hop_by_hop(name: &str) -> bool {
     matches!(
         name,
         "connection"
@@ -52,7 +52,7 @@ pub fn is_hop_by_hop(name: &str) -> bool {
 }
 
 /// The other fields that a line of `Connection` says concern this connection only.
-pub fn named_by(connection: &HeaderValue) -> impl Iterator<Item = HeaderName> {
+pub(crate) fn named_by(connection: &HeaderValue) -> impl Iterator<Item = HeaderName> {
     let options = connection.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii);
     let names = options.filter(|option| !is_connection_option(option));
     // Nobody may have the request's target taken away under our hands.
@@ -61,11 +61,11 @@ pub fn named_by(connection: &HeaderValue) -> impl Iterator<Item = HeaderName> {
 
 /// What was found in a request while it was cleaned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Found {
+pub(crate) struct Found {
     /// Its sender said how long its body is.
-    pub length: bool,
+    pub(crate) length: bool,
     /// Its sender takes trailers.
-    pub trailers: bool,
+    pub(crate) trailers: bool,
     forwarded_for: bool,
     forwarded_proto: bool,
     forwarded_port: bool,
@@ -75,7 +75,7 @@ pub struct Found {
 /// Removes from a request what concerns only the connection that it came on, its framing, since what
 /// goes out is framed by what is sent, and what its sender must not be able to say. `Connection` cannot
 /// take away what is added later.
-pub fn clean(request: &mut HeaderMap, trust: Trust) -> Found {
+pub(crate) fn clean(request: &mut HeaderMap, trust: Trust) -> Found {
     let mut found = Found::default();
     // Nothing is allocated as long as nothing is unwanted.
     let mut unwanted: Vec<HeaderName> = Vec::new();
@@ -185,7 +185,7 @@ fn is_connection_option(token: &[u8]) -> bool {
 
 /// Whose word about the client counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trust {
+pub(crate) enum Trust {
     /// A client: what it says about itself is replaced.
     Nobody,
     /// A proxy listed in `proxy.trusted`: we add to what it says.
@@ -208,7 +208,7 @@ impl Trust {
 
 /// The connection a request came on, as the application will be told of it.
 #[derive(Debug)]
-pub struct ClientHeaders {
+pub(crate) struct ClientHeaders {
     trust: Trust,
     address: HeaderValue,
     proto: HeaderValue,
@@ -219,7 +219,7 @@ pub struct ClientHeaders {
 
 impl ClientHeaders {
     /// For a client at `peer` that connected to our address `local`.
-    pub fn new(trust: Trust, peer: IpAddr, local: SocketAddr, over_tls: bool) -> Self {
+    pub(crate) fn new(trust: Trust, peer: IpAddr, local: SocketAddr, over_tls: bool) -> Self {
         let text = |text: String| {
             HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
         };
@@ -233,17 +233,17 @@ impl ClientHeaders {
     }
 
     /// Whose word counts.
-    pub fn trust(&self) -> Trust {
+    pub(crate) fn trust(&self) -> Trust {
         self.trust
     }
 
     /// The address of the one who connected.
-    pub fn address(&self) -> &str {
+    pub(crate) fn address(&self) -> &str {
         self.address.to_str().unwrap_or("unknown")
     }
 
     /// Whether the client came over TLS, here or at a trusted proxy.
-    pub fn over_tls(&self, request: &HeaderMap, found: Found) -> bool {
+    pub(crate) fn over_tls(&self, request: &HeaderMap, found: Found) -> bool {
         let believed = self.trust == Trust::Proxy && found.forwarded_proto;
         let claimed = if believed { request.get(X_FORWARDED_PROTO) } else { None };
         let proto = claimed.unwrap_or(&self.proto).as_bytes();
@@ -253,7 +253,7 @@ impl ClientHeaders {
 
     /// Says what the application is to believe of the client, beside what is left of its own words
     /// in a cleaned request.
-    pub fn describe(&self, request: &mut HeaderMap, found: Found, lines: &mut RawHeaders) {
+    pub(crate) fn describe(&self, request: &mut HeaderMap, found: Found, lines: &mut RawHeaders) {
         let host = request.get(HOST);
         if host.is_none() {
             lines.add(&HOST, &self.host);
@@ -302,12 +302,12 @@ fn warn_of_untrusted_forwarding() {
 
 /// Whether any field of a request is one of ours. Looking at the few names is cheaper than looking up
 /// each of ours, and nearly no request has one.
-pub fn speak_to_us(request: &HeaderMap) -> bool {
+pub(crate) fn speak_to_us(request: &HeaderMap) -> bool {
     request.keys().any(|name| is_ours(name.as_str().as_bytes()))
 }
 
 /// Removes from an application's response what only Litepilot may say.
-pub fn remove_ours(response: &mut HeaderMap) {
+pub(crate) fn remove_ours(response: &mut HeaderMap) {
     remove_where(response, |name| is_ours(name.as_str().as_bytes()));
 }
 

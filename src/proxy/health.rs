@@ -8,12 +8,12 @@ use http::{Method, Response, StatusCode};
 use super::worker::Worker;
 
 /// Whether this is for us.
-pub fn is_asked(head: &Parts) -> bool {
+pub(crate) fn is_asked(head: &Parts) -> bool {
     head.uri.path() == "/litefs/health" && matches!(head.method, Method::GET | Method::HEAD)
 }
 
 /// 200 `OK`, or 503 and the reason.
-pub fn answer(worker: &Worker) -> Response<Bytes> {
+pub(crate) fn answer(worker: &Worker) -> Response<Bytes> {
     let (status, text) = match trouble(worker) {
         None => (StatusCode::OK, "OK\n"),
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why),

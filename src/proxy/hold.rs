@@ -18,7 +18,7 @@ struct Queue {
 }
 
 /// A place that a request has taken.
-pub struct Place(Arc<AtomicUsize>);
+pub(crate) struct Place(Arc<AtomicUsize>);
 
 impl Holds {
     /// So many writes and reads may wait.
@@ -28,7 +28,7 @@ impl Holds {
     }
 
     /// A place for a request of that class, unless all are taken.
-    pub fn take(&self, class: Class) -> Option<Place> {
+    pub(crate) fn take(&self, class: Class) -> Option<Place> {
         let queue = if class == Class::Write { &self.writes } else { &self.reads };
         let taken =
             queue.taken.fetch_update(Relaxed, Relaxed, |n| (n < queue.places).then_some(n + 1));

@@ -52,7 +52,7 @@ const ASK_AFTER: Duration = Duration::from_secs(30);
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
 /// Serves a client until either side is done.
-pub async fn serve<T>(worker: Rc<Worker>, stream: T, client: Client)
+pub(crate) async fn serve<T>(worker: Rc<Worker>, stream: T, client: Client)
 where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
 {

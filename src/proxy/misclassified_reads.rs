@@ -25,7 +25,7 @@ use crate::txid::EpochTxid;
 /// Requests told apart; applications have few that do so, and clients think of many paths.
 const MOST: usize = 32;
 /// Looks that a worker allows itself until its budget is renewed, four times a second.
-pub const LOOKS: u32 = 32;
+pub(crate) const LOOKS: u32 = 32;
 /// A segment of a path that is at least so long and holds a digit is a name of one thing only.
 const LONG: usize = 16;
 /// What glob patterns take for more than itself.
@@ -54,7 +54,7 @@ struct Suspect {
 }
 
 /// A read at the application, and what was there before it.
-pub struct Watch {
+pub(crate) struct Watch {
     before: EpochTxid,
     /// Writes begun until then; none was under way.
     begun: u64,
@@ -67,7 +67,7 @@ pub struct Watch {
 
 impl Watch {
     /// Watches a read that is about to go to the application of the primary, if that can tell anything.
-    pub fn begin(
+    pub(crate) fn begin(
         worker: &Worker,
         method: &Method,
         target: &Uri,
@@ -87,7 +87,7 @@ impl Watch {
     }
 
     /// The application has answered. Looks whether the database has advanced, beside the answer.
-    pub fn end(self, worker: &Rc<Worker>) {
+    pub(crate) fn end(self, worker: &Rc<Worker>) {
         let worker = worker.clone();
         tokio::task::spawn_local(async move {
             let shared = &worker.shared;

@@ -4,34 +4,34 @@
 //! [`headers`] and [`token`]. It knows the cluster only as a [`ClusterView`](crate::cluster).
 
 pub mod acceptor;
-pub mod access;
+pub(crate) mod access;
 pub mod ack;
-pub mod activity;
-pub mod answer;
-pub mod body;
-pub mod claim_watch;
-pub mod client;
-pub mod client_io;
-pub mod delivery;
-pub mod exchange;
-pub mod forward;
-pub mod headers;
-pub mod health;
+pub(crate) mod activity;
+pub(crate) mod answer;
+pub(crate) mod body;
+pub(crate) mod claim_watch;
+pub(crate) mod client;
+pub(crate) mod client_io;
+pub(crate) mod delivery;
+pub(crate) mod exchange;
+pub(crate) mod forward;
+pub(crate) mod headers;
+pub(crate) mod health;
 pub mod hold;
-pub mod http2;
-pub mod lazy_timer;
+pub(crate) mod http2;
+pub(crate) mod lazy_timer;
 pub mod misclassified_reads;
-pub mod observed_io;
-pub mod problem;
-pub mod receive;
-pub mod request;
+pub(crate) mod observed_io;
+pub(crate) mod problem;
+pub(crate) mod receive;
+pub(crate) mod request;
 pub mod route;
-pub mod secure;
-pub mod streams;
+pub(crate) mod secure;
+pub(crate) mod streams;
 pub mod token;
-pub mod trace;
-pub mod tunnel;
-pub mod upstream;
+pub(crate) mod trace;
+pub(crate) mod tunnel;
+pub(crate) mod upstream;
 pub mod worker;
 pub mod writes;
 
@@ -107,7 +107,7 @@ impl DataPlane {
     }
 
     /// Returns once the port has been closed, and every client and every peer has gone.
-    pub async fn drained(&self) {
+    pub(crate) async fn drained(&self) {
         // Until then clients may come who were connected already.
         while self.accepting.clone().changed().await.is_ok() {}
         self.slots.all_closed().await;
@@ -115,7 +115,7 @@ impl DataPlane {
     }
 
     /// How many clients are connected.
-    pub fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.slots.open()
     }
 

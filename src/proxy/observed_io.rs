@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// What a connection's limits are reckoned by.
-pub trait Clock {
+pub(crate) trait Clock {
     /// Bytes came in.
     fn received(&self);
 
@@ -20,11 +20,11 @@ pub trait Clock {
 }
 
 /// The socket with what points to its clock.
-pub struct ObservedIo<T, C> {
+pub(crate) struct ObservedIo<T, C> {
     /// What passes here directly is not told.
-    pub socket: T,
+    pub(crate) socket: T,
     /// Who is told.
-    pub clock: C,
+    pub(crate) clock: C,
 }
 
 impl<T, C> AsyncRead for ObservedIo<T, C>

@@ -14,7 +14,7 @@ use crate::html::escaped;
 
 /// What kind of thing went wrong. The names are part of the contract with users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Nobody takes writes now.
     NoPrimary,
     /// No majority of the voters is in contact.
@@ -49,12 +49,12 @@ pub enum Kind {
 
 impl Kind {
     /// The last part of `urn:litepilot:problem:…`.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         self.row().0
     }
 
     /// The status it is answered with.
-    pub fn status(self) -> StatusCode {
+    pub(crate) fn status(self) -> StatusCode {
         self.row().1
     }
 
@@ -121,7 +121,7 @@ impl Kind {
 
 /// A refusal, with what the client needs to know about it.
 #[derive(Clone, Debug)]
-pub struct Problem {
+pub(crate) struct Problem {
     kind: Kind,
     status: StatusCode,
     detail: Cow<'static, str>,
@@ -132,7 +132,7 @@ pub struct Problem {
 
 impl Problem {
     /// A problem of that kind; `detail` says what happened and what to do.
-    pub fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
         Self {
             kind,
             status: kind.status(),
@@ -144,31 +144,31 @@ impl Problem {
     }
 
     /// Says whether sending the request again is safe, where the kind alone does not tell.
-    pub fn retry_safe(mut self, safe: bool) -> Self {
+    pub(crate) fn retry_safe(mut self, safe: bool) -> Self {
         self.safe = safe;
         self
     }
 
     /// The request waited in vain: 503 with `Retry-After`, so that load balancers try another node.
-    pub fn after_waiting(mut self) -> Self {
+    pub(crate) fn after_waiting(mut self) -> Self {
         self.status = StatusCode::SERVICE_UNAVAILABLE;
         self.retry_after = Some(1);
         self
     }
 
     /// The methods that would be accepted.
-    pub fn allow(mut self, methods: &'static str) -> Self {
+    pub(crate) fn allow(mut self, methods: &'static str) -> Self {
         self.allow = Some(methods);
         self
     }
 
     /// What kind it is.
-    pub fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> Kind {
         self.kind
     }
 
     /// The answer, as JSON, or as a page if the request's `Accept` prefers one.
-    pub fn respond(&self, node: &str, accept: Option<&HeaderValue>) -> Response<Bytes> {
+    pub(crate) fn respond(&self, node: &str, accept: Option<&HeaderValue>) -> Response<Bytes> {
         let (kind, body) = if prefers_html(accept) {
             ("text/html; charset=utf-8", self.html(node))
         } else {
@@ -196,7 +196,7 @@ impl Problem {
     }
 
     /// The whole answer as bytes, for a connection on which no request could be read.
-    pub fn raw(&self, node: &str) -> Bytes {
+    pub(crate) fn raw(&self, node: &str) -> Bytes {
         let body = self.json(node);
         let mut head = format!("HTTP/1.1 {}\r\n", self.status);
         let _ = write!(

@@ -30,7 +30,11 @@ enum Stop {
 
 /// Serves one request of a peer. Its client's own preferences are the peer's business: problems are
 /// told as JSON.
-pub async fn serve(worker: Rc<Worker>, client: Rc<Client>, request: Request<Incoming>) -> Served {
+pub(crate) async fn serve(
+    worker: Rc<Worker>,
+    client: Rc<Client>,
+    request: Request<Incoming>,
+) -> Served {
     client.busy();
     let mut exchange = Exchange::new(worker, client);
     Ok(match exchange.receive(request).await {

@@ -10,7 +10,7 @@ use super::problem::{Kind, Problem};
 
 /// What to do about an `Upgrade` field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Upgrade {
+pub(crate) enum Upgrade {
     /// None was asked for, or one that we ignore (RFC 9110, 7.8 allows that).
     None,
     /// A WebSocket handshake (RFC 6455).
@@ -22,7 +22,7 @@ pub enum Upgrade {
 /// # Errors
 ///
 /// 400 for what is ambiguous, 501 for CONNECT, 405 for TRACE.
-pub fn check(head: &mut Parts) -> Result<Upgrade, Problem> {
+pub(crate) fn check(head: &mut Parts) -> Result<Upgrade, Problem> {
     if head.method == Method::CONNECT {
         return Err(Problem::new(Kind::NotImplemented, "this is no forward proxy"));
     }

@@ -22,11 +22,11 @@ pub enum Route {
 
 impl Route {
     /// Every route, in the order of [`Route::index`].
-    pub const ALL: [Self; 5] =
+    pub(crate) const ALL: [Self; 5] =
         [Self::Local, Self::Primary, Self::Replayed, Self::Passthrough, Self::None];
 
     /// The name in headers and metrics.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Local => "local",
             Self::Primary => "primary",
@@ -37,7 +37,7 @@ impl Route {
     }
 
     /// Its place in tables.
-    pub fn index(self) -> usize {
+    pub(crate) fn index(self) -> usize {
         self as usize
     }
 }
@@ -97,7 +97,7 @@ pub fn decide(ask: &Ask, view: &ClusterView, takes_writes: bool, position: Epoch
 /// Whether a primary has to doubt that it is one: the client has seen a later reign. That may have
 /// been in a cluster that is no more; or the clock here has stood still, and with it the end of the
 /// claim.
-pub fn is_doubtful(ask: &Ask, view: &ClusterView) -> bool {
+pub(crate) fn is_doubtful(ask: &Ask, view: &ClusterView) -> bool {
     let elected = view.claim.deadline().is_some();
     let by_token = ask.class == Class::Write || ask.consistency != Consistency::Eventual;
     elected && by_token && ask.token.is_some_and(|token| token.epoch > view.epoch())
@@ -107,7 +107,7 @@ pub fn is_doubtful(ask: &Ask, view: &ClusterView) -> bool {
 ///
 /// With a token a copy has to follow the newest reign too: what it holds of an older one may be what
 /// the next began without.
-pub fn needed(ask: &Ask, view: &ClusterView, position: EpochTxid) -> Option<EpochTxid> {
+pub(crate) fn needed(ask: &Ask, view: &ClusterView, position: EpochTxid) -> Option<EpochTxid> {
     match (ask.consistency, ask.token) {
         (Consistency::Strong, _) => None,
         (Consistency::Eventual, _) | (_, None) => Some(EpochTxid::default()),
@@ -125,7 +125,7 @@ pub fn needed(ask: &Ask, view: &ClusterView, position: EpochTxid) -> Option<Epoc
 }
 
 /// To the primary's application, elsewhere.
-pub fn to_primary(view: &ClusterView) -> Decision {
+pub(crate) fn to_primary(view: &ClusterView) -> Decision {
     match &view.primary {
         Some(primary) if primary.node != view.node => Decision::ToPrimary,
         // Either there is none, or we are it and may not take writes yet.
@@ -134,7 +134,7 @@ pub fn to_primary(view: &ClusterView) -> Decision {
 }
 
 /// A client that keeps only LiteFS' own cookie means this node's epoch.
-pub fn with_epoch(mut token: Token, position: EpochTxid) -> Token {
+pub(crate) fn with_epoch(mut token: Token, position: EpochTxid) -> Token {
     if token.epoch == Epoch(0) {
         token.epoch = position.epoch;
     }

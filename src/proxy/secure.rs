@@ -28,7 +28,7 @@ const MAX_UNREAD: u64 = 64 * 1024;
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Serves a client until either side is done.
-pub async fn serve(
+pub(crate) async fn serve(
     worker: Rc<Worker>,
     config: Arc<ServerConfig>,
     socket: TcpStream,

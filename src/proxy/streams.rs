@@ -31,7 +31,7 @@ tokio::task_local! {
 }
 
 /// The clock of a connection, shared by its socket, its watchdog and its streams.
-pub struct Streams {
+pub(crate) struct Streams {
     limits: Limits,
     open: Cell<usize>,
     /// No stream has been opened yet.
@@ -48,7 +48,7 @@ pub struct Streams {
 
 impl Streams {
     /// Of a new connection.
-    pub fn new(limits: Limits) -> Rc<Self> {
+    pub(crate) fn new(limits: Limits) -> Rc<Self> {
         let now = Instant::now();
         Rc::new(Self {
             limits,
@@ -63,18 +63,18 @@ impl Streams {
     }
 
     /// Who is woken when the last stream ends.
-    pub fn watched_by(&self, waker: Waker) {
+    pub(crate) fn watched_by(&self, waker: Waker) {
         *self.watchdog.borrow_mut() = Some(waker);
     }
 
     /// The client gives up one stream after the other.
-    pub fn is_abused(&self) -> bool {
+    pub(crate) fn is_abused(&self) -> bool {
         self.given_up.get() > MAX_GIVEN_UP
     }
 
     /// When the connection is to be asked to end; once that was done (`leaving`), when it is cut.
     /// `impatient`: since when idle connections get only a short while.
-    pub fn deadline(
+    pub(crate) fn deadline(
         &self,
         leaving: Option<Instant>,
         impatient: Option<Instant>,
@@ -99,7 +99,7 @@ impl Streams {
     }
 
     /// The socket takes nothing any more: asking the client to end would not reach it.
-    pub fn is_stalled(&self) -> bool {
+    pub(crate) fn is_stalled(&self) -> bool {
         self.stalled.get().is_some_and(|since| since + self.limits.piece <= Instant::now())
     }
 
@@ -148,7 +148,7 @@ impl Clock for Streams {
 /// Runs the streams of a connection as tasks of its worker's thread, each until its client has taken
 /// nothing of the response for too long; then it is reset.
 #[derive(Clone)]
-pub struct Spawner(pub Rc<Streams>);
+pub(crate) struct Spawner(pub(crate) Rc<Streams>);
 
 impl<F: Future<Output = ()> + 'static> Executor<F> for Spawner {
     fn execute(&self, stream: F) {
@@ -199,7 +199,7 @@ struct Pace {
 }
 
 /// A response's body that tells the stream's clock when the next part of it is asked for.
-pub struct Paced<B> {
+pub(crate) struct Paced<B> {
     body: B,
     pace: Rc<Pace>,
     /// A piece of which not all was handed over.
@@ -210,7 +210,7 @@ pub struct Paced<B> {
 
 impl<B> Paced<B> {
     /// The answer to the stream whose task calls this.
-    pub fn new(body: B, head_only: bool) -> Self {
+    pub(crate) fn new(body: B, head_only: bool) -> Self {
         let pace = STREAM.try_with(Rc::clone).unwrap_or_default();
         pace.answered.set(true);
         pace.waiting.set(Some(Instant::now()));

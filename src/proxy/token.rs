@@ -16,9 +16,9 @@ const TXID_COOKIE: &[u8] = b"__txid";
 const EPOCH_COOKIE: &[u8] = b"__txid_epoch";
 
 /// For clients without cookies, both ways.
-pub const TXID_HEADER: HeaderName = HeaderName::from_static("litepilot-txid");
+pub(crate) const TXID_HEADER: HeaderName = HeaderName::from_static("litepilot-txid");
 /// For clients without cookies, both ways.
-pub const EPOCH_HEADER: HeaderName = HeaderName::from_static("litepilot-epoch");
+pub(crate) const EPOCH_HEADER: HeaderName = HeaderName::from_static("litepilot-epoch");
 
 /// How long a client keeps its token, in seconds; LiteFS' own choice.
 const MAX_AGE_SECONDS: i64 = 300;
@@ -29,7 +29,7 @@ pub struct Carried {
     /// The highest well-formed token. Its epoch is 0 if the client kept only the transaction.
     pub token: Option<Token>,
     /// Something in a token's place was no token; the primary replaces it.
-    pub malformed: bool,
+    pub(crate) malformed: bool,
     /// A `Cookie` header holds one of our cookies, to be removed before the app sees it.
     in_cookie: bool,
 }
@@ -70,7 +70,7 @@ impl Carried {
     /// Takes the cookies off a request that holds a token, and adds those that the application may
     /// see; they stay byte for byte. Tokens in headers go with [the others of
     /// ours](super::headers::clean).
-    pub fn strip(&self, headers: &mut HeaderMap, lines: &mut RawHeaders) {
+    pub(crate) fn strip(&self, headers: &mut HeaderMap, lines: &mut RawHeaders) {
         if !self.in_cookie {
             return;
         }
@@ -121,14 +121,14 @@ fn decimal(text: &[u8]) -> Option<u64> {
 
 /// The two cookies with everything but their values, made once.
 #[derive(Clone, Debug)]
-pub struct Setter {
+pub(crate) struct Setter {
     secure: config::Secure,
     attributes: String,
 }
 
 impl Setter {
     /// From `proxy.cookie`.
-    pub fn new(cookie: &config::Cookie) -> Self {
+    pub(crate) fn new(cookie: &config::Cookie) -> Self {
         let same_site = match cookie.same_site {
             config::SameSite::Strict => cookie::SameSite::Strict,
             config::SameSite::Lax => cookie::SameSite::Lax,
@@ -150,7 +150,7 @@ impl Setter {
 
     /// Puts the token on a response: as headers always, as cookies unless a shared cache could keep
     /// the response and hand one client's token to another (RFC 9111).
-    pub fn set(&self, token: Token, over_tls: bool, headers: &mut HeaderMap) {
+    pub(crate) fn set(&self, token: Token, over_tls: bool, headers: &mut HeaderMap) {
         let secure = match self.secure {
             config::Secure::Auto => over_tls,
             config::Secure::Always => true,
@@ -172,7 +172,7 @@ impl Setter {
 }
 
 /// The token as headers.
-pub fn set_headers(token: Token, headers: &mut HeaderMap) {
+pub(crate) fn set_headers(token: Token, headers: &mut HeaderMap) {
     if let Ok(txid) = HeaderValue::from_bytes(&token.txid.to_hex()) {
         headers.insert(TXID_HEADER, txid);
     }

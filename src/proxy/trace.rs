@@ -12,7 +12,7 @@ use http::HeaderMap;
 use http::header::{Entry, HeaderName, HeaderValue};
 
 /// `X-Request-Id`
-pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
@@ -24,7 +24,7 @@ const TRACEPARENT_LENGTH: usize = 55;
 const TRACE_ID: std::ops::Range<usize> = 3..35;
 
 /// Makes numbers that nobody else makes, one set per worker.
-pub struct Numbers(Cell<u64>);
+pub(crate) struct Numbers(Cell<u64>);
 
 impl Default for Numbers {
     fn default() -> Self {
@@ -54,7 +54,7 @@ impl Numbers {
 
 /// Sees to it that a request has both names, and gives its `X-Request-Id`: the trace's number, unless
 /// the client has given it another.
-pub fn name(fields: &mut HeaderMap, numbers: &Numbers) -> HeaderValue {
+pub(crate) fn name(fields: &mut HeaderMap, numbers: &Numbers) -> HeaderValue {
     let came = only(fields, &TRACEPARENT).filter(|value| is_traceparent(value.as_bytes())).cloned();
     let parent = match came {
         Some(parent) => parent,
@@ -75,7 +75,7 @@ pub fn name(fields: &mut HeaderMap, numbers: &Numbers) -> HeaderValue {
 }
 
 /// Tells the client the request's name, unless the application has told it one.
-pub fn tell(id: HeaderValue, answer: &mut HeaderMap) {
+pub(crate) fn tell(id: HeaderValue, answer: &mut HeaderMap) {
     if let Entry::Vacant(vacant) = answer.entry(REQUEST_ID) {
         vacant.insert(id);
     }

@@ -15,7 +15,7 @@ use crate::cluster::Epoch;
 
 /// What a socket ends with, beside its two sides and this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tied {
+pub(crate) enum Tied {
     /// Nothing: it reads.
     Freely,
     /// This node's right to take writes in that epoch.
@@ -25,7 +25,7 @@ pub enum Tied {
 }
 
 /// Ties the two connections together. `client` keeps its place among the connections meanwhile.
-pub fn spawn(
+pub(crate) fn spawn(
     worker: &Rc<Worker>,
     client: Rc<Client>,
     client_side: OnUpgrade,

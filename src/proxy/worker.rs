@@ -72,22 +72,22 @@ pub struct Shared {
 }
 
 /// One worker's own things.
-pub struct Worker {
+pub(crate) struct Worker {
     /// What it shares.
-    pub shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     /// Its counters.
-    pub metrics: Arc<WorkerMetrics>,
+    pub(crate) metrics: Arc<WorkerMetrics>,
     /// Its connections to the application.
-    pub app: Rc<Origin>,
+    pub(crate) app: Rc<Origin>,
     peers: RefCell<HashMap<NodeId, Rc<Origin>>>,
     /// Makes cookies.
-    pub cookies: token::Setter,
+    pub(crate) cookies: token::Setter,
     /// Makes names for requests.
-    pub numbers: trace::Numbers,
+    pub(crate) numbers: trace::Numbers,
     /// How many reads may still be watched for writes.
-    pub looks: Cell<u32>,
+    pub(crate) looks: Cell<u32>,
     /// This node's name.
-    pub node: HeaderValue,
+    pub(crate) node: HeaderValue,
     rules: Latest<Arc<RuleSet>, Arc<RuleSet>>,
     tls: Option<Latest<Arc<ServerConfig>, Arc<ServerConfig>>>,
     seen: Latest<ClusterView, Rc<Seen>>,
@@ -101,16 +101,16 @@ pub struct Worker {
 }
 
 /// The cluster as this worker last saw it, with what it tells applications about it.
-pub struct Seen {
+pub(crate) struct Seen {
     /// The view.
-    pub view: ClusterView,
+    pub(crate) view: ClusterView,
     /// That, in fields of a request.
-    pub told: Rc<RawHeaders>,
+    pub(crate) told: Rc<RawHeaders>,
 }
 
 impl Worker {
     /// Belongs to the thread that calls this.
-    pub fn new(shared: Arc<Shared>, metrics: Arc<WorkerMetrics>) -> Rc<Self> {
+    pub(crate) fn new(shared: Arc<Shared>, metrics: Arc<WorkerMetrics>) -> Rc<Self> {
         let config = &shared.config;
         let limits = limits(config, config.target_keepalive);
         Rc::new(Self {
@@ -133,7 +133,7 @@ impl Worker {
     }
 
     /// This worker's connections to another node; `None` for a stranger.
-    pub fn peer(&self, node: &NodeId) -> Option<Rc<Origin>> {
+    pub(crate) fn peer(&self, node: &NodeId) -> Option<Rc<Origin>> {
         if let Some(origin) = self.peers.borrow().get(node) {
             return Some(origin.clone());
         }
@@ -149,32 +149,32 @@ impl Worker {
     }
 
     /// The rules now in force.
-    pub fn rules(&self) -> Arc<RuleSet> {
+    pub(crate) fn rules(&self) -> Arc<RuleSet> {
         self.rules.get()
     }
 
     /// What clients are shown now, if they speak TLS.
-    pub fn tls(&self) -> Option<Arc<ServerConfig>> {
+    pub(crate) fn tls(&self) -> Option<Arc<ServerConfig>> {
         self.tls.as_ref().map(Latest::get)
     }
 
     /// The cluster as it is now.
-    pub fn seen(&self) -> Rc<Seen> {
+    pub(crate) fn seen(&self) -> Rc<Seen> {
         self.seen.get()
     }
 
     /// Whether the node is stopping.
-    pub fn is_draining(&self) -> bool {
+    pub(crate) fn is_draining(&self) -> bool {
         self.draining.get()
     }
 
     /// Since when idle connections get only a short while, if they do.
-    pub fn impatient_since(&self) -> Option<Instant> {
+    pub(crate) fn impatient_since(&self) -> Option<Instant> {
         self.impatient_since.get()
     }
 
     /// Registers the task that drives a connection, until the answer is dropped.
-    pub fn enter(self: &Rc<Self>, waker: Waker) -> Presence {
+    pub(crate) fn enter(self: &Rc<Self>, waker: Waker) -> Presence {
         let id = self.next_presence.replace(self.next_presence.get() + 1);
         self.present.borrow_mut().insert(id, waker);
         Presence { id, worker: self.clone() }
@@ -182,7 +182,7 @@ impl Worker {
 
     /// Keeps house: closes connections to the application that nobody has used for a while, and has
     /// idle clients go when the node stops or is `full`.
-    pub async fn keep_house(&self, full: &AtomicBool) {
+    pub(crate) async fn keep_house(&self, full: &AtomicBool) {
         const EVERY: Duration = Duration::from_millis(250);
         let mut draining = self.shared.draining.clone();
         loop {
@@ -214,7 +214,7 @@ fn limits(config: &config::Proxy, keep: Duration) -> Limits {
 }
 
 /// A connection's place in its worker's register.
-pub struct Presence {
+pub(crate) struct Presence {
     id: u64,
     worker: Rc<Worker>,
 }

@@ -18,14 +18,14 @@ pub struct Writes {
 }
 
 /// A write under way, until it is dropped.
-pub struct UnderWay(Arc<Writes>);
+pub(crate) struct UnderWay(Arc<Writes>);
 
 impl Writes {
     /// Counts one more, if this node takes writes in `epoch`.
     ///
     /// It counts first and then looks at the view, under that one's lock. So none slips by: who had
     /// the view say before that no writes are taken is seen here, who does so after sees the count.
-    pub fn enter(
+    pub(crate) fn enter(
         self: &Arc<Self>,
         view: &watch::Receiver<ClusterView>,
         epoch: Epoch,

@@ -11,7 +11,7 @@ const SPECIAL: [char; 5] = ['*', '?', '[', '{', '\\'];
 
 /// A glob, anchored at both ends.
 #[derive(Clone, Debug)]
-pub enum Glob {
+pub(crate) enum Glob {
     /// No wildcard.
     Exact(Vec<u8>),
     /// No wildcard, upper and lower case are one.
@@ -28,7 +28,7 @@ impl Glob {
     /// # Errors
     ///
     /// What is wrong, and what would be right.
-    pub fn path(text: &str) -> Result<Self, String> {
+    pub(crate) fn path(text: &str) -> Result<Self, String> {
         check_path(text)?;
         let prefix = literal_prefix(text);
         if prefix.len() == text.len() {
@@ -46,7 +46,7 @@ impl Glob {
     /// # Errors
     ///
     /// What is wrong with it.
-    pub fn value(text: &str) -> Result<Self, String> {
+    pub(crate) fn value(text: &str) -> Result<Self, String> {
         let prefix = literal_prefix(text);
         if prefix.len() == text.len() {
             return Ok(Self::Exact(prefix.into()));
@@ -59,7 +59,7 @@ impl Glob {
     /// # Errors
     ///
     /// What is wrong with it.
-    pub fn any_case(text: &str) -> Result<Self, String> {
+    pub(crate) fn any_case(text: &str) -> Result<Self, String> {
         if !text.contains(SPECIAL) {
             return Ok(Self::ExactAnyCase(text.into()));
         }
@@ -68,7 +68,7 @@ impl Glob {
     }
 
     /// What every text that matches begins with, if capitals count.
-    pub fn prefix(&self) -> &[u8] {
+    pub(crate) fn prefix(&self) -> &[u8] {
         match self {
             Self::Exact(prefix) | Self::Tree(prefix) | Self::Other(prefix, _) => prefix,
             Self::ExactAnyCase(_) => b"",
@@ -76,7 +76,7 @@ impl Glob {
     }
 
     /// Whether the whole text matches.
-    pub fn matches(&self, text: &[u8]) -> bool {
+    pub(crate) fn matches(&self, text: &[u8]) -> bool {
         match self {
             Self::Exact(literal) => text == literal,
             Self::ExactAnyCase(literal) => text.eq_ignore_ascii_case(literal),
@@ -94,7 +94,7 @@ impl Glob {
 /// # Errors
 ///
 /// What is wrong with it.
-pub fn regex(expression: &str) -> Result<Regex, String> {
+pub(crate) fn regex(expression: &str) -> Result<Regex, String> {
     if expression.is_empty() {
         return Err("an empty expression is found in every path; remove the key".into());
     }

@@ -7,7 +7,7 @@ use super::{Rule, RuleSet};
 use crate::yaml::{self, Place, Problem};
 
 /// The sets compiled in: name and text. The set `default` always comes last.
-pub const BUNDLED: [(&str, &str); 3] = [
+pub(crate) const BUNDLED: [(&str, &str); 3] = [
     (DEFAULT, include_str!("../../proxy-rules/default.yml")),
     ("django", include_str!("../../proxy-rules/django.yml")),
     ("static", include_str!("../../proxy-rules/static.yml")),
@@ -20,7 +20,7 @@ const DEFAULT: &str = "default";
 /// # Errors
 ///
 /// What would be right.
-pub fn check_source(source: &str) -> Result<(), String> {
+pub(crate) fn check_source(source: &str) -> Result<(), String> {
     let known = BUNDLED.iter().any(|(name, _)| *name == source);
     if known || is_file(source) {
         return Ok(());

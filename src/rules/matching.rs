@@ -11,35 +11,35 @@ use super::path;
 
 /// The parts of a request that rules look at, but for its method and its path.
 #[derive(Clone, Copy)]
-pub struct Request<'a> {
+pub(crate) struct Request<'a> {
     /// The target.
-    pub uri: &'a Uri,
+    pub(crate) uri: &'a Uri,
     /// The header section.
-    pub headers: &'a HeaderMap,
+    pub(crate) headers: &'a HeaderMap,
 }
 
 /// A rule's `match`, but for `method`. All of it must hold; what is not set always does.
 #[derive(Clone, Debug, Default)]
-pub struct Match {
+pub(crate) struct Match {
     /// The whole path.
-    pub path: Option<Glob>,
+    pub(crate) path: Option<Glob>,
     /// Found anywhere in the path.
-    pub path_regex: Option<Regex>,
+    pub(crate) path_regex: Option<Regex>,
     /// The host without its port.
-    pub host: Option<Glob>,
+    pub(crate) host: Option<Glob>,
     /// Parameters of the query.
-    pub query: Vec<(String, Condition)>,
+    pub(crate) query: Vec<(String, Condition)>,
     /// Header fields.
-    pub header: Vec<(HeaderName, Condition)>,
+    pub(crate) header: Vec<(HeaderName, Condition)>,
     /// The media type without its parameters.
-    pub content_type: Option<Glob>,
+    pub(crate) content_type: Option<Glob>,
     /// One of the protocols that `Upgrade` names.
-    pub upgrade: Option<Glob>,
+    pub(crate) upgrade: Option<Glob>,
 }
 
 /// What a named value must be.
 #[derive(Clone, Debug)]
-pub enum Condition {
+pub(crate) enum Condition {
     /// There, whatever it is.
     Present,
     /// Not there.
@@ -50,7 +50,7 @@ pub enum Condition {
 
 impl Match {
     /// Whether a request matches, if its path reads like this.
-    pub fn matches(&self, request: Request<'_>, path: &[u8]) -> bool {
+    pub(crate) fn matches(&self, request: Request<'_>, path: &[u8]) -> bool {
         // The path first: it is the cheapest, and tells most rules apart.
         holds(&self.path, |glob| glob.matches(path))
             && holds(&self.upgrade, |glob| upgrades(request.headers, glob))

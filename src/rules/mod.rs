@@ -23,8 +23,8 @@ pub(crate) mod path;
 #[cfg(test)]
 mod tests;
 
-pub use load::{BUNDLED, check_source};
-pub use path::BadPath;
+pub(crate) use load::{BUNDLED, check_source};
+pub(crate) use path::BadPath;
 
 use matching::{Match, Request};
 
@@ -61,13 +61,13 @@ pub struct Verdict {
     /// The rule's own level, if it sets one.
     pub consistency: Option<Consistency>,
     /// The rule's own `read_wait`, if it sets one.
-    pub read_wait: Option<Duration>,
+    pub(crate) read_wait: Option<Duration>,
     /// The rule's own `write_hold`, if it sets one.
-    pub write_hold: Option<Duration>,
+    pub(crate) write_hold: Option<Duration>,
     /// The rule's own `ack`, if it sets one.
-    pub ack: Option<Ack>,
+    pub(crate) ack: Option<Ack>,
     /// The index of the rule that decided, for [`RuleSet::place`].
-    pub rule: usize,
+    pub(crate) rule: usize,
 }
 
 impl Verdict {
@@ -165,12 +165,12 @@ impl RuleSet {
     }
 
     /// Whether a rule asks for this to hold a write before its client is answered.
-    pub fn asks_for(&self, ack: Ack) -> bool {
+    pub(crate) fn asks_for(&self, ack: Ack) -> bool {
         self.rules.iter().any(|rule| rule.verdict.ack == Some(ack))
     }
 
     /// Where a rule stands, as `file:line`; of [`Verdict::rule`].
-    pub fn place(&self, rule: usize) -> &str {
+    pub(crate) fn place(&self, rule: usize) -> &str {
         self.rules.get(rule).map_or("", |rule| &rule.place)
     }
 

@@ -28,7 +28,7 @@ impl std::error::Error for BadPath {}
 
 /// Whether every reader reads this path as it came. Most paths are so: this is on the path of
 /// every request, and may say no to a plain path (`/.well-known/`), but never yes to another.
-pub fn is_plain(path: &[u8]) -> bool {
+pub(crate) fn is_plain(path: &[u8]) -> bool {
     let mut after_slash = false;
     for &byte in path {
         match byte {
@@ -45,7 +45,7 @@ pub fn is_plain(path: &[u8]) -> bool {
 /// # Errors
 ///
 /// If the path holds a NUL once decoded.
-pub fn readings(path: &[u8]) -> Result<Vec<Vec<u8>>, BadPath> {
+pub(crate) fn readings(path: &[u8]) -> Result<Vec<Vec<u8>>, BadPath> {
     let decoded = decode(path);
     if decoded.contains(&0) {
         return Err(BadPath);
@@ -63,7 +63,7 @@ pub fn readings(path: &[u8]) -> Result<Vec<Vec<u8>>, BadPath> {
 }
 
 /// Replaces each valid `%XX` by its byte, once.
-pub fn decode(text: &[u8]) -> Vec<u8> {
+pub(crate) fn decode(text: &[u8]) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text;
     while let [first, tail @ ..] = rest {

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 /// RFC 3339 in UTC, to the millisecond: `2026-11-20T11:31:32.5Z`.
-pub fn rfc3339(at: SystemTime) -> String {
+pub(crate) fn rfc3339(at: SystemTime) -> String {
     let at = OffsetDateTime::from(at);
     let at = at.replace_millisecond(at.millisecond()).unwrap_or(at);
     // Years beyond 9999 have no such form; a clock set that wrong is not worth an error.

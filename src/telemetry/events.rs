@@ -19,9 +19,9 @@ const LONGEST_TEXT: usize = 1024;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Event {
     /// When (RFC 3339, UTC).
-    pub at: String,
+    pub(crate) at: String,
     /// One word for the sort of event: `primary`, `app`, `config`, …
-    pub kind: &'static str,
+    pub(crate) kind: &'static str,
     /// What happened, for people.
     pub text: String,
 }
@@ -51,7 +51,7 @@ impl Events {
     }
 
     /// Likewise, of something that is logged elsewhere.
-    pub fn keep(&self, kind: &'static str, text: impl Into<String>) {
+    pub(crate) fn keep(&self, kind: &'static str, text: impl Into<String>) {
         let text = text.into();
         self.0.push(Arc::new(Event { at: rfc3339(SystemTime::now()), kind, text }));
     }
@@ -63,7 +63,7 @@ impl Events {
 
     /// The latest events, and from there on each new one. A follower that falls too far behind is
     /// told how many it missed.
-    pub fn follow(&self) -> (Vec<Arc<Event>>, broadcast::Receiver<Arc<Event>>) {
+    pub(crate) fn follow(&self) -> (Vec<Arc<Event>>, broadcast::Receiver<Arc<Event>>) {
         self.0.follow()
     }
 }

@@ -13,7 +13,7 @@ const PAUSE: Duration = Duration::from_secs(60);
 const MAX_KEYS: usize = 1024;
 
 /// Remembers, for each key, when it last spoke.
-pub struct LogThrottle<K> {
+pub(crate) struct LogThrottle<K> {
     spoke: Mutex<HashMap<K, Spoke>>,
 }
 
@@ -25,12 +25,12 @@ struct Spoke {
 
 impl<K: Hash + Eq> LogThrottle<K> {
     /// Nobody spoke yet.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { spoke: Mutex::new(HashMap::new()) }
     }
 
     /// Whether `key` may speak now; if so, how often it was held back since it last did.
-    pub fn may_speak(&self, key: K, now: Instant) -> Option<u64> {
+    pub(crate) fn may_speak(&self, key: K, now: Instant) -> Option<u64> {
         let mut spoke = self.spoke.lock();
         let silent = |s: &Spoke| now.saturating_duration_since(s.at) < PAUSE;
         if let Some(known) = spoke.get_mut(&key) {

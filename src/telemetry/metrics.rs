@@ -7,20 +7,20 @@
 mod family;
 mod histogram;
 mod node;
-pub mod traffic;
+pub(crate) mod traffic;
 mod worker;
 
 use std::sync::Arc;
 
 use prometheus::TextEncoder;
 
-pub use node::{CertificateUse, Counter, NodeMetrics};
-pub use worker::{Held, ReadWait, Replay, WorkerMetrics};
+pub(crate) use node::{CertificateUse, Counter, NodeMetrics};
+pub(crate) use worker::{Held, ReadWait, Replay, WorkerMetrics};
 
 use crate::status::Status;
 
 /// The content type of [`Metrics::render`].
-pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
+pub(crate) const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
 /// Everything that is counted in this process.
 pub struct Metrics {
@@ -41,12 +41,12 @@ impl Metrics {
     }
 
     /// What is counted once per node, since it is rare.
-    pub fn node(&self) -> &NodeMetrics {
+    pub(crate) fn node(&self) -> &NodeMetrics {
         &self.node
     }
 
     /// How many requests were sent again to the primary because an application asked for it.
-    pub fn replays(&self) -> u64 {
+    pub(crate) fn replays(&self) -> u64 {
         worker::replays(&self.workers)
     }
 

@@ -1,11 +1,11 @@
 //! Logs, metrics and events.
 
-pub mod clock;
+pub(crate) mod clock;
 pub mod events;
 pub mod log;
-pub mod log_throttle;
+pub(crate) mod log_throttle;
 pub mod metrics;
-pub mod ring;
+pub(crate) mod ring;
 
 /// The beginning of a text, at most so many bytes, cut between characters.
 fn beginning(text: &str, at_most: usize) -> &str {

@@ -7,7 +7,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::broadcast;
 
 /// Keeps the latest values, and feeds those who follow.
-pub struct Ring<T> {
+pub(crate) struct Ring<T> {
     kept: Mutex<VecDeque<T>>,
     most: usize,
     feed: broadcast::Sender<T>,
@@ -15,12 +15,12 @@ pub struct Ring<T> {
 
 impl<T: Clone> Ring<T> {
     /// Keeps so many; a follower may be as many behind before it misses some.
-    pub fn new(most: usize) -> Self {
+    pub(crate) fn new(most: usize) -> Self {
         Self { kept: Mutex::default(), most, feed: broadcast::Sender::new(most) }
     }
 
     /// Keeps a value, in place of the oldest if it is full, and tells the followers.
-    pub fn push(&self, value: T) {
+    pub(crate) fn push(&self, value: T) {
         let mut kept = self.kept();
         if kept.len() == self.most {
             kept.pop_front();
@@ -31,13 +31,13 @@ impl<T: Clone> Ring<T> {
     }
 
     /// The latest values, oldest first.
-    pub fn latest(&self) -> Vec<T> {
+    pub(crate) fn latest(&self) -> Vec<T> {
         self.kept().iter().cloned().collect()
     }
 
     /// The latest values, and from there on each new one. A follower that falls too far behind is
     /// told how many it missed.
-    pub fn follow(&self) -> (Vec<T>, broadcast::Receiver<T>) {
+    pub(crate) fn follow(&self) -> (Vec<T>, broadcast::Receiver<T>) {
         let kept = self.kept();
         (kept.iter().cloned().collect(), self.feed.subscribe())
     }

@@ -27,7 +27,7 @@ pub struct Issued {
     /// The key.
     pub key: String,
     /// When the certificate is valid.
-    pub validity: Validity,
+    pub(crate) validity: Validity,
 }
 
 impl Authority {
@@ -73,12 +73,12 @@ impl Authority {
     }
 
     /// Its key, as PEM.
-    pub fn key(&self) -> String {
+    pub(crate) fn key(&self) -> String {
         self.issuer.key().serialize_pem()
     }
 
     /// When its certificate is valid.
-    pub fn validity(&self) -> Validity {
+    pub(crate) fn validity(&self) -> Validity {
         self.validity
     }
 

@@ -18,15 +18,15 @@ use crate::config::CertKey;
 /// What is offered by ALPN, the better first.
 const PROTOCOLS: [&[u8]; 2] = [HTTP_2, b"http/1.1"];
 /// The name of HTTP/2 in ALPN (RFC 9113, 3.1).
-pub const HTTP_2: &[u8] = b"h2";
+pub(crate) const HTTP_2: &[u8] = b"h2";
 
 /// A certificate that clients may be shown.
 #[derive(Clone, Debug)]
-pub struct Shown {
+pub(crate) struct Shown {
     /// The file that it is in.
-    pub file: PathBuf,
+    pub(crate) file: PathBuf,
     /// When it is valid.
-    pub validity: Validity,
+    pub(crate) validity: Validity,
     certified: Arc<CertifiedKey>,
     /// The names of DNS that it bears.
     names: Vec<String>,
@@ -38,7 +38,7 @@ impl Shown {
     /// # Errors
     ///
     /// Everything that is wrong with them, but for the dates.
-    pub fn read(files: &CertKey) -> Result<Self, Vec<Fault>> {
+    pub(crate) fn read(files: &CertKey) -> Result<Self, Vec<Fault>> {
         let (certified, validity) = read_pair(&files.cert, &files.key)?;
         let names = certified.cert.first().map(x509::dns_names).unwrap_or_default();
         let certified = Arc::new(certified);
@@ -51,7 +51,7 @@ impl Shown {
 /// # Errors
 ///
 /// When rustls does not want it.
-pub fn server_config(shown: Vec<Shown>) -> Result<Arc<ServerConfig>, rustls::Error> {
+pub(crate) fn server_config(shown: Vec<Shown>) -> Result<Arc<ServerConfig>, rustls::Error> {
     let mut config = ServerConfig::builder_with_provider(super::provider())
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()

@@ -30,13 +30,13 @@ const READ_BY_ALL: u32 = 0o004;
 #[derive(Clone, Debug)]
 pub struct Identity {
     /// The cluster's own authority; during its replacement the old one and the new one.
-    pub authorities: Arc<RootCertStore>,
+    pub(crate) authorities: Arc<RootCertStore>,
     /// This node's certificate with the chain that leads to the authority, and its key.
-    pub certified: Arc<CertifiedKey>,
+    pub(crate) certified: Arc<CertifiedKey>,
     /// When that chain is valid.
-    pub validity: Validity,
+    pub(crate) validity: Validity,
     /// What is not wrong but should be otherwise.
-    pub remarks: Vec<Fault>,
+    pub(crate) remarks: Vec<Fault>,
 }
 
 /// One of the files.
@@ -54,11 +54,11 @@ pub enum Part {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// Which of them.
-    pub part: Part,
+    pub(crate) part: Part,
     /// Where it is.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// What is wrong, and what would be right.
-    pub message: String,
+    pub(crate) message: String,
 }
 
 impl Identity {
@@ -236,7 +236,7 @@ pub fn exposed(key: &Path) -> Option<Fault> {
 
 impl Part {
     /// Its key in the configuration.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Ca => "ca",
             Self::Cert => "cert",

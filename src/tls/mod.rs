@@ -7,7 +7,7 @@
 //! name of DNS. It must be good for both ends of a connection: any node dials any other.
 
 pub mod authority;
-pub mod edge;
+pub(crate) mod edge;
 mod identity;
 mod validity;
 mod x509;
@@ -17,7 +17,7 @@ mod tests;
 
 pub use identity::{Fault, Identity, Part, exposed, read_pair};
 pub use validity::{Concern, Validity};
-pub use x509::node_name;
+pub(crate) use x509::node_name;
 
 use std::sync::Arc;
 

@@ -21,14 +21,14 @@ pub struct Validity {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Concern {
     /// It is not valid now, so that whoever is shown it refuses it.
-    pub refused: bool,
+    pub(crate) refused: bool,
     /// What is wrong, and what would be right.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 impl Validity {
     /// What should be said at this time, if anything.
-    pub fn concern(&self, now: SystemTime) -> Option<Concern> {
+    pub(crate) fn concern(&self, now: SystemTime) -> Option<Concern> {
         let date = |at| rfc3339(at).split('T').next().unwrap_or_default().to_owned();
         let left = self.until.duration_since(now).unwrap_or_default();
         let (refused, text) = if now < self.from {

@@ -14,7 +14,7 @@ use crate::yaml::shorten;
 /// # Errors
 ///
 /// What is wrong with its name.
-pub fn node_name(certificate: &CertificateDer<'_>) -> Result<NodeId, String> {
+pub(crate) fn node_name(certificate: &CertificateDer<'_>) -> Result<NodeId, String> {
     let parsed = parse(certificate)?;
     let mut names = parsed.subject().iter_common_name();
     let (Some(name), None) = (names.next(), names.next()) else {

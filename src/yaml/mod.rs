@@ -20,7 +20,7 @@ mod tree;
 mod variables;
 
 /// The largest file that is read, in bytes. Real ones have a few KiB.
-pub const MAX_BYTES: usize = 1 << 20;
+pub(crate) const MAX_BYTES: usize = 1 << 20;
 /// How deep lists and mappings may nest. Our files need five levels.
 const MAX_DEPTH: usize = 32;
 /// How many values and keys a file may hold, those repeated by aliases included.
@@ -30,12 +30,12 @@ const MAX_NODES: usize = 20_000;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
     /// Line and column, both from 1.
-    pub place: Place,
+    pub(crate) place: Place,
     /// What stands there.
-    pub value: Value,
+    pub(crate) value: Value,
     /// The text of a scalar without quotes, as written but for variables: where a name is wanted,
     /// `007` is no number.
-    pub plain: Option<String>,
+    pub(crate) plain: Option<String>,
 }
 
 /// A place in a file, both from 1.
@@ -44,12 +44,12 @@ pub struct Place {
     /// The line.
     pub line: usize,
     /// The column, in characters.
-    pub column: usize,
+    pub(crate) column: usize,
 }
 
 /// The kinds of value that our files use.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Value {
+pub(crate) enum Value {
     /// Nothing, `~` or `null`.
     Null,
     /// `true` or `false`, and only these.
@@ -68,22 +68,22 @@ pub enum Value {
 
 /// A key of a mapping, with its place.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Key {
+pub(crate) struct Key {
     /// Where it stands.
-    pub place: Place,
+    pub(crate) place: Place,
     /// The key.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 /// One thing wrong with a file: what it is, where it stands, and what would be right.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
     /// The file as the user named it.
-    pub file: String,
+    pub(crate) file: String,
     /// Where.
     pub place: Place,
     /// What is wrong, and what would be right.
-    pub message: String,
+    pub(crate) message: String,
 }
 
 /// Reads a file whole, but never more than one byte beyond [`MAX_BYTES`]: enough for [`parse`] to
@@ -92,7 +92,7 @@ pub struct Problem {
 /// # Errors
 ///
 /// When it cannot be opened or read.
-pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     File::open(path)?.take(MAX_BYTES as u64 + 1).read_to_end(&mut text)?;
     Ok(text)
@@ -104,7 +104,7 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 ///
 /// Every problem that could be found, in the order of the file. After a syntax error nothing more
 /// can be found.
-pub fn parse(
+pub(crate) fn parse(
     file: &str,
     text: &[u8],
     env: &dyn Fn(&str) -> Option<String>,
@@ -117,7 +117,7 @@ pub fn parse(
 /// # Errors
 ///
 /// As [`parse`].
-pub fn parse_literally(file: &str, text: &[u8]) -> Result<Node, Vec<Problem>> {
+pub(crate) fn parse_literally(file: &str, text: &[u8]) -> Result<Node, Vec<Problem>> {
     tree::build(file, decoded(file, text)?, None)
 }
 
@@ -148,7 +148,7 @@ fn decode(text: &[u8]) -> Result<&str, (Place, String)> {
 
 impl Node {
     /// What stands here, for a message: `the number 5`, `a list`. Long text is cut.
-    pub fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         match &self.value {
             Value::Null => "nothing".to_owned(),
             Value::Bool(value) => format!("the boolean {value}"),
@@ -163,7 +163,7 @@ impl Node {
 
     /// The text of a scalar whatever its type: `8` and `true` are good arguments of a program and
     /// good names. `None` for nothing, lists and mappings.
-    pub fn word(&self) -> Option<&str> {
+    pub(crate) fn word(&self) -> Option<&str> {
         match &self.value {
             Value::Text(text) => Some(text),
             Value::Bool(_) | Value::Int(_) | Value::Float(_) => self.plain.as_deref(),
@@ -173,7 +173,7 @@ impl Node {
 }
 
 /// At most 60 characters of a text, for a message.
-pub fn shorten(text: &str) -> String {
+pub(crate) fn shorten(text: &str) -> String {
     const MOST: usize = 60;
     match text.char_indices().nth(MOST) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -183,7 +183,7 @@ pub fn shorten(text: &str) -> String {
 
 impl Place {
     /// The first character.
-    pub const START: Self = Self { line: 1, column: 1 };
+    pub(crate) const START: Self = Self { line: 1, column: 1 };
 
     /// The place behind `text` that begins here.
     fn after(self, text: &str) -> Self {
@@ -205,7 +205,7 @@ impl Default for Place {
 
 impl Problem {
     /// A problem with what is written at a place.
-    pub fn new(file: &str, place: Place, message: impl Into<String>) -> Self {
+    pub(crate) fn new(file: &str, place: Place, message: impl Into<String>) -> Self {
         Self { file: file.to_owned(), place, message: message.into() }
     }
 }

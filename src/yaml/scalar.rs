@@ -6,7 +6,7 @@
 use super::Value;
 
 /// The value of a scalar without quotes.
-pub fn resolve(text: &str) -> Value {
+pub(crate) fn resolve(text: &str) -> Value {
     match text {
         "" | "~" | "null" => Value::Null,
         "true" => Value::Bool(true),

@@ -5,7 +5,7 @@ use serde_saphyr::granit_parser::{ErrorKind, ScanError};
 use super::{MAX_DEPTH, Place, shorten};
 
 /// Where and what, for a text that is not YAML.
-pub fn explain(text: &str, error: &ScanError) -> (Place, String) {
+pub(crate) fn explain(text: &str, error: &ScanError) -> (Place, String) {
     let mark = error.marker();
     let place = Place { line: mark.line(), column: mark.col() + 1 };
     let mut lines = text.lines().skip(mark.line().saturating_sub(1));
@@ -28,7 +28,7 @@ pub fn explain(text: &str, error: &ScanError) -> (Place, String) {
 }
 
 /// The message for lists and mappings nested too deep.
-pub fn too_deep() -> String {
+pub(crate) fn too_deep() -> String {
     format!("nested deeper than {MAX_DEPTH} levels, the most that is read: a bracket too many?")
 }
 

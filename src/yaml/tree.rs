@@ -11,7 +11,7 @@ use super::{Key, MAX_DEPTH, MAX_NODES, Node, Place, Problem, Value, scalar, synt
 type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Builds the tree of the one document in `text`; without `env`, variables are just text.
-pub fn build(file: &str, text: &str, env: Option<Env<'_>>) -> Result<Node, Vec<Problem>> {
+pub(crate) fn build(file: &str, text: &str, env: Option<Env<'_>>) -> Result<Node, Vec<Problem>> {
     let mut options = Options::default();
     options.set_emit_comments(false);
     options.disallow_directives = true;

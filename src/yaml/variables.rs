@@ -5,11 +5,11 @@ const MAX_EXPANDED: usize = 128 << 10;
 
 /// Why a text cannot be expanded.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Unexpanded<'a> {
+pub(crate) struct Unexpanded<'a> {
     /// The reference that cannot be expanded, to the end of the text if it is not closed.
-    pub reference: &'a str,
+    pub(crate) reference: &'a str,
     /// What is wrong, and what would be right.
-    pub message: String,
+    pub(crate) message: String,
 }
 
 /// Expands every reference. As in a shell, `:-` also stands in for a variable that is set but empty.
@@ -17,7 +17,7 @@ pub struct Unexpanded<'a> {
 /// # Errors
 ///
 /// Everything that cannot be expanded.
-pub fn expand<'a>(
+pub(crate) fn expand<'a>(
     text: &'a str,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<String, Vec<Unexpanded<'a>>> {

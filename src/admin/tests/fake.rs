@@ -9,12 +9,12 @@ use crate::cluster::{Epoch, NodeId};
 use crate::control::{Control, ControlError, MemberChange, MemberStatus, OnceKey, Promoted};
 use crate::engine::BoxFuture;
 
-pub struct FakeControl {
+pub(crate) struct FakeControl {
     asked: Mutex<Vec<String>>,
     refusal: Mutex<Option<ControlError>>,
     keys: Mutex<HashSet<String>>,
     /// A change takes one before it is made.
-    pub permits: Semaphore,
+    pub(crate) permits: Semaphore,
 }
 
 impl Default for FakeControl {
@@ -27,21 +27,21 @@ impl Default for FakeControl {
 
 impl FakeControl {
     /// From now on everything is refused so, or nothing is.
-    pub fn refuse(&self, refusal: Option<ControlError>) {
+    pub(crate) fn refuse(&self, refusal: Option<ControlError>) {
         *lock(&self.refusal) = refusal;
     }
 
     /// From now on changes wait for [`FakeControl::permits`].
-    pub fn hold(&self) {
+    pub(crate) fn hold(&self) {
         self.permits.forget_permits(Semaphore::MAX_PERMITS);
     }
 
     /// What it was asked for; keys looked up are not in there.
-    pub fn asked(&self) -> Vec<String> {
+    pub(crate) fn asked(&self) -> Vec<String> {
         lock(&self.asked).clone()
     }
 
-    pub fn remembers(&self, key: &str) -> bool {
+    pub(crate) fn remembers(&self, key: &str) -> bool {
         lock(&self.keys).contains(key)
     }
 

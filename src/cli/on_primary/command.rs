@@ -10,7 +10,7 @@ use tokio::process::{Child, Command};
 use tokio::signal::unix::{self, SignalKind};
 
 /// SIGTERM and SIGINT, which would end us.
-pub struct Signals {
+pub(crate) struct Signals {
     terminate: unix::Signal,
     interrupt: unix::Signal,
 }
@@ -21,14 +21,14 @@ impl Signals {
     /// # Errors
     ///
     /// When the system does not give them to us.
-    pub fn take() -> io::Result<Self> {
+    pub(crate) fn take() -> io::Result<Self> {
         let terminate = unix::signal(SignalKind::terminate())?;
         let interrupt = unix::signal(SignalKind::interrupt())?;
         Ok(Self { terminate, interrupt })
     }
 
     /// The next one. May be dropped and called again.
-    pub async fn next(&mut self) -> Signal {
+    pub(crate) async fn next(&mut self) -> Signal {
         tokio::select! {
             _ = self.terminate.recv() => Signal::TERM,
             _ = self.interrupt.recv() => Signal::INT,
@@ -37,7 +37,7 @@ impl Signals {
 }
 
 /// The command as a child.
-pub struct Running {
+pub(crate) struct Running {
     child: Child,
     pid: Option<Pid>,
 }
@@ -48,7 +48,7 @@ impl Running {
     /// # Errors
     ///
     /// When there is no such program, or it cannot be run.
-    pub fn start(command: &[OsString]) -> Result<Self, String> {
+    pub(crate) fn start(command: &[OsString]) -> Result<Self, String> {
         let (program, arguments) = command.split_first().ok_or("there is no command")?;
         let child = Command::new(program)
             .args(arguments)
@@ -63,7 +63,7 @@ impl Running {
     /// # Errors
     ///
     /// When that cannot be learned.
-    pub async fn end(&mut self, signals: &mut Signals) -> io::Result<ExitStatus> {
+    pub(crate) async fn end(&mut self, signals: &mut Signals) -> io::Result<ExitStatus> {
         loop {
             tokio::select! {
                 ended = self.child.wait() => return ended,
@@ -83,7 +83,7 @@ impl Running {
 }
 
 /// As a shell says it: 128 and the signal's number, if it ended by one.
-pub fn exit_code(status: ExitStatus) -> u8 {
+pub(crate) fn exit_code(status: ExitStatus) -> u8 {
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
 }

@@ -23,7 +23,7 @@ const SILENCE: Duration = Duration::from_secs(30);
 const MAX_LINE: usize = 64 * 1024;
 
 /// The node's notices, and our outcome.
-pub struct Conversation {
+pub(crate) struct Conversation {
     notices: Incoming,
     /// Of what came: not taken yet.
     rest: BytesMut,
@@ -37,7 +37,7 @@ impl Conversation {
     /// # Errors
     ///
     /// When the node cannot be reached, or answers with an error.
-    pub async fn begin(node: &Node, key: Option<&OnceKey>) -> Result<Self, AskError> {
+    pub(crate) async fn begin(node: &Node, key: Option<&OnceKey>) -> Result<Self, AskError> {
         let target = match key {
             Some(key) => format!("/on-primary?once={key}"),
             None => "/on-primary".to_owned(),
@@ -53,7 +53,7 @@ impl Conversation {
     /// # Errors
     ///
     /// When the node is gone, or says something else.
-    pub async fn next(&mut self) -> Result<Notice, AskError> {
+    pub(crate) async fn next(&mut self) -> Result<Notice, AskError> {
         loop {
             if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
                 let line = self.rest.split_to(end + 1);
@@ -82,7 +82,7 @@ impl Conversation {
     }
 
     /// Says how the command ended.
-    pub fn conclude(&mut self, outcome: &'static str) {
+    pub(crate) fn conclude(&mut self, outcome: &'static str) {
         if let Some(said) = self.outcome.take() {
             // A node that is gone is noticed when its answer does not come.
             let _ = said.send(outcome);
@@ -95,7 +95,7 @@ impl Conversation {
     /// # Errors
     ///
     /// When there are too many files.
-    pub fn inheritable(&self) -> io::Result<OwnedFd> {
+    pub(crate) fn inheritable(&self) -> io::Result<OwnedFd> {
         Ok(rustix::io::dup(&self.socket)?)
     }
 }

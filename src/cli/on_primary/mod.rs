@@ -26,7 +26,7 @@ const NOTING: Duration = Duration::from_secs(30);
 
 /// The arguments of `litepilot on-primary`.
 #[derive(Args)]
-pub struct OnPrimaryArgs {
+pub(crate) struct OnPrimaryArgs {
     #[command(flatten)]
     node: super::AdminArgs,
     /// Not again after it succeeded under this key, e.g. a release's number
@@ -48,7 +48,7 @@ enum Verdict {
 }
 
 /// Runs it. What it says itself goes to standard error: standard output is the command's.
-pub fn main(args: OnPrimaryArgs) -> ExitCode {
+pub(crate) fn main(args: OnPrimaryArgs) -> ExitCode {
     admin_client::run_as_operator(&args.node, async |node| {
         let mut signals =
             Signals::take().map_err(|why| format!("cannot wait for signals: {why}"))?;

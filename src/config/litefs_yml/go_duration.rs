@@ -6,7 +6,7 @@ use std::time::Duration;
 const LONGEST: u128 = i64::MAX as u128;
 
 /// The duration. Negative ones, which make no sense for any key, are refused.
-pub fn parse(text: &str) -> Option<Duration> {
+pub(crate) fn parse(text: &str) -> Option<Duration> {
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     match rest {
         "0" => return Some(Duration::ZERO),
@@ -33,7 +33,7 @@ pub fn parse(text: &str) -> Option<Duration> {
 }
 
 /// The shortest form of which Go makes the same; at most what Go can hold.
-pub fn text(duration: Duration) -> String {
+pub(crate) fn text(duration: Duration) -> String {
     let nanos = duration.as_nanos().min(LONGEST);
     for (unit, name) in [(3_600_000_000_000, "h"), (1_000_000_000, "s"), (1_000_000, "ms")] {
         if nanos.is_multiple_of(unit) && nanos > 0 {

@@ -12,7 +12,7 @@ mod go_duration;
 mod read;
 #[cfg(test)]
 mod tests;
-pub mod variables;
+pub(crate) mod variables;
 mod write;
 
 pub(super) use read::general;
@@ -20,19 +20,19 @@ use variables::Variables;
 
 /// A whole `litefs.yml`.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct LitefsYml {
+pub(crate) struct LitefsYml {
     /// `fuse:`
-    pub fuse: Fuse,
+    pub(crate) fuse: Fuse,
     /// `data:`
-    pub data: Data,
+    pub(crate) data: Data,
     /// `http:`
-    pub http: Http,
+    pub(crate) http: Http,
     /// `lease:`
-    pub lease: Lease,
+    pub(crate) lease: Lease,
     /// `proxy:`
-    pub proxy: Proxy,
+    pub(crate) proxy: Proxy,
     /// All other keys: those that `litefs.extra` may set.
-    pub general: General,
+    pub(crate) general: General,
 }
 
 /// A value that is no text.
@@ -45,151 +45,151 @@ pub enum Setting<T> {
 }
 
 /// Shorthand: most keys need not be given.
-pub type Flag = Option<Setting<bool>>;
+pub(crate) type Flag = Option<Setting<bool>>;
 /// Shorthand.
-pub type Time = Option<Setting<Duration>>;
+pub(crate) type Time = Option<Setting<Duration>>;
 /// Shorthand.
-pub type Count = Option<Setting<u32>>;
+pub(crate) type Count = Option<Setting<u32>>;
 
 /// `fuse:`
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Fuse {
+pub(crate) struct Fuse {
     /// `dir`
-    pub dir: Option<String>,
+    pub(crate) dir: Option<String>,
     /// `allow-other`
-    pub allow_other: Flag,
+    pub(crate) allow_other: Flag,
     /// `debug`
-    pub debug: Flag,
+    pub(crate) debug: Flag,
 }
 
 /// `data:`
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Data {
+pub(crate) struct Data {
     /// `dir`
-    pub dir: Option<String>,
+    pub(crate) dir: Option<String>,
     /// `compress`
-    pub compress: Flag,
+    pub(crate) compress: Flag,
     /// `retention`
-    pub retention: Time,
+    pub(crate) retention: Time,
     /// `retention-monitor-interval`
-    pub retention_monitor_interval: Time,
+    pub(crate) retention_monitor_interval: Time,
 }
 
 /// `http:`
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Http {
+pub(crate) struct Http {
     /// `addr`
-    pub addr: Option<String>,
+    pub(crate) addr: Option<String>,
     /// `snapshot-timeout`
-    pub snapshot_timeout: Time,
+    pub(crate) snapshot_timeout: Time,
 }
 
 /// `lease:`
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Lease {
+pub(crate) struct Lease {
     /// `type`
-    pub kind: Option<String>,
+    pub(crate) kind: Option<String>,
     /// `hostname`
-    pub hostname: Option<String>,
+    pub(crate) hostname: Option<String>,
     /// `advertise-url`
-    pub advertise_url: Option<String>,
+    pub(crate) advertise_url: Option<String>,
     /// `candidate`
-    pub candidate: Flag,
+    pub(crate) candidate: Flag,
     /// `promote`
-    pub promote: Flag,
+    pub(crate) promote: Flag,
     /// `reconnect-delay`
-    pub reconnect_delay: Time,
+    pub(crate) reconnect_delay: Time,
     /// `demote-delay`
-    pub demote_delay: Time,
+    pub(crate) demote_delay: Time,
     /// `databases`
-    pub databases: Vec<String>,
+    pub(crate) databases: Vec<String>,
     /// `consul`
-    pub consul: Consul,
+    pub(crate) consul: Consul,
 }
 
 /// `lease.consul:`
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Consul {
+pub(crate) struct Consul {
     /// `url`
-    pub url: Option<String>,
+    pub(crate) url: Option<String>,
     /// `key`
-    pub key: Option<String>,
+    pub(crate) key: Option<String>,
     /// `ttl`
-    pub ttl: Time,
+    pub(crate) ttl: Time,
     /// `lock-delay`
-    pub lock_delay: Time,
+    pub(crate) lock_delay: Time,
 }
 
 /// `proxy:`
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Proxy {
     /// `addr`
-    pub addr: Option<String>,
+    pub(crate) addr: Option<String>,
     /// `target`
     pub target: Option<String>,
     /// `db`
-    pub db: Option<String>,
+    pub(crate) db: Option<String>,
     /// `max-lag`
-    pub max_lag: Time,
+    pub(crate) max_lag: Time,
     /// `debug`
-    pub debug: Flag,
+    pub(crate) debug: Flag,
     /// `passthrough`
-    pub passthrough: Vec<String>,
+    pub(crate) passthrough: Vec<String>,
     /// `always-forward`
-    pub always_forward: Vec<String>,
+    pub(crate) always_forward: Vec<String>,
     /// `primary-redirect-timeout`
-    pub primary_redirect_timeout: Time,
+    pub(crate) primary_redirect_timeout: Time,
     /// `read-timeout`
-    pub read_timeout: Time,
+    pub(crate) read_timeout: Time,
     /// `read-header-timeout`
-    pub read_header_timeout: Time,
+    pub(crate) read_header_timeout: Time,
     /// `write-timeout`
-    pub write_timeout: Time,
+    pub(crate) write_timeout: Time,
     /// `idle-timeout`
-    pub idle_timeout: Time,
+    pub(crate) idle_timeout: Time,
 }
 
 /// The keys of the top level, and the sections that are none of our concern.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct General {
     /// `exit-on-error`
-    pub exit_on_error: Flag,
+    pub(crate) exit_on_error: Flag,
     /// `skip-sync`
-    pub skip_sync: Flag,
+    pub(crate) skip_sync: Flag,
     /// `strict-verify`
     pub strict_verify: Flag,
     /// `exec`: commands, one after the other.
-    pub exec: Vec<Exec>,
+    pub(crate) exec: Vec<Exec>,
     /// `backup`
-    pub backup: Backup,
+    pub(crate) backup: Backup,
     /// `log`
-    pub log: Log,
+    pub(crate) log: Log,
     /// `tracing`
     pub tracing: Tracing,
 }
 
 /// An item of `exec:`
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Exec {
+pub(crate) struct Exec {
     /// `cmd`
-    pub cmd: String,
+    pub(crate) cmd: String,
     /// `if-candidate`
-    pub if_candidate: Flag,
+    pub(crate) if_candidate: Flag,
 }
 
 /// `backup:`
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Backup {
+pub(crate) struct Backup {
     /// `type`
-    pub kind: Option<String>,
+    pub(crate) kind: Option<String>,
     /// `path`
-    pub path: Option<String>,
+    pub(crate) path: Option<String>,
     /// `url`
-    pub url: Option<String>,
+    pub(crate) url: Option<String>,
     /// `cluster`
-    pub cluster: Option<String>,
+    pub(crate) cluster: Option<String>,
     /// `auth-token`
-    pub auth_token: Option<String>,
+    pub(crate) auth_token: Option<String>,
 }
 
 /// `log:`
@@ -198,24 +198,24 @@ pub struct Log {
     /// `format`
     pub format: Option<String>,
     /// `timestamp`
-    pub timestamp: Flag,
+    pub(crate) timestamp: Flag,
     /// `debug`
-    pub debug: Flag,
+    pub(crate) debug: Flag,
 }
 
 /// `tracing:`
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tracing {
     /// `enabled`
-    pub enabled: Flag,
+    pub(crate) enabled: Flag,
     /// `path`
     pub path: Option<String>,
     /// `max-size`
     pub max_size: Count,
     /// `max-count`
-    pub max_count: Count,
+    pub(crate) max_count: Count,
     /// `compress`
-    pub compress: Flag,
+    pub(crate) compress: Flag,
 }
 
 impl LitefsYml {
@@ -224,7 +224,7 @@ impl LitefsYml {
     /// # Errors
     ///
     /// Every problem found, in the order of the file: whatever LiteFS itself would refuse.
-    pub fn parse(file: &str, text: &[u8]) -> Result<(Self, Variables), Vec<Problem>> {
+    pub(crate) fn parse(file: &str, text: &[u8]) -> Result<(Self, Variables), Vec<Problem>> {
         let problem = |message: &str| vec![Problem::new(file, Place::START, message)];
         if text.len() > MAX_BYTES {
             return Err(problem("the file is too large for a litefs.yml: is it the right one?"));
@@ -237,7 +237,7 @@ impl LitefsYml {
     }
 
     /// The file. What it says does not depend on variables, whatever values hold.
-    pub fn to_text(&self) -> String {
+    pub(crate) fn to_text(&self) -> String {
         write::whole(self)
     }
 }

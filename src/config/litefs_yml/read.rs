@@ -12,7 +12,7 @@ use crate::config::value;
 use crate::yaml::{Node, Problem, Value};
 
 /// Reads a file.
-pub fn whole(file: &str, root: &Node) -> Result<LitefsYml, Vec<Problem>> {
+pub(crate) fn whole(file: &str, root: &Node) -> Result<LitefsYml, Vec<Problem>> {
     let reader = Reader::new(file);
     let litefs = reader.root(root, |root| LitefsYml {
         fuse: root.section("fuse", fuse),
@@ -27,7 +27,7 @@ pub fn whole(file: &str, root: &Node) -> Result<LitefsYml, Vec<Problem>> {
 }
 
 /// Reads the keys of the top level that are in no section of their own.
-pub fn general(root: &Section<'_>) -> General {
+pub(crate) fn general(root: &Section<'_>) -> General {
     General {
         exit_on_error: flag(root, "exit-on-error"),
         skip_sync: flag(root, "skip-sync"),

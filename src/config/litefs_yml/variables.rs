@@ -11,11 +11,11 @@ const MOST: u32 = 10_000;
 
 /// The variables of one file, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Variables(Vec<Variable>);
+pub(crate) struct Variables(Vec<Variable>);
 
 /// What stands between `${` and `}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Variable {
+pub(crate) enum Variable {
     /// The value of a variable; nothing if it is not set.
     Value(String),
     /// Anything else, such as a comparison: as it was written.
@@ -24,7 +24,7 @@ pub enum Variable {
 
 impl Variables {
     /// The text with stand-ins. `None` if there are too many, or stand-ins in it already.
-    pub fn take_out(text: &str) -> Option<(String, Self)> {
+    pub(crate) fn take_out(text: &str) -> Option<(String, Self)> {
         let mut out = String::with_capacity(text.len());
         let mut variables = Self::default();
         let mut rest = text;
@@ -57,12 +57,12 @@ impl Variables {
     }
 
     /// The variables in a value.
-    pub fn of<'a>(&'a self, text: &'a str) -> impl Iterator<Item = &'a Variable> {
+    pub(crate) fn of<'a>(&'a self, text: &'a str) -> impl Iterator<Item = &'a Variable> {
         text.chars().filter_map(|c| self.index(c)).filter_map(|index| self.0.get(index))
     }
 
     /// A value with each variable as `show` writes it, and everything else as `literal` does.
-    pub fn show(
+    pub(crate) fn show(
         &self,
         text: &str,
         show: impl Fn(&Variable) -> String,
@@ -73,7 +73,7 @@ impl Variables {
     }
 
     /// A value as it was written, for a comment.
-    pub fn as_written(&self, text: &str) -> String {
+    pub(crate) fn as_written(&self, text: &str) -> String {
         let show = |variable: &Variable| match variable {
             Variable::Value(name) | Variable::Expression(name) => format!("${{{name}}}"),
         };
@@ -82,7 +82,7 @@ impl Variables {
 }
 
 /// Whether a text has a stand-in, of whatever file.
-pub fn has_variable(text: &str) -> bool {
+pub(crate) fn has_variable(text: &str) -> bool {
     text.chars().any(|c| (FIRST..FIRST + MOST).contains(&u32::from(c)))
 }
 

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use super::{Count, Flag, LitefsYml, Setting, Time, go_duration};
 
 /// Writes a file.
-pub fn whole(litefs: &LitefsYml) -> String {
+pub(crate) fn whole(litefs: &LitefsYml) -> String {
     let mut out = Writer { text: String::new(), depth: 0 };
     let general = &litefs.general;
     out.flag("exit-on-error", &general.exit_on_error);
@@ -170,7 +170,7 @@ impl Writer {
 }
 
 /// Text in double quotes, in one line and without a `$`. The escapes are YAML's.
-pub fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
     for c in text.chars() {

@@ -18,7 +18,7 @@ mod page;
 mod server;
 mod store;
 
-pub use server::run;
+pub(crate) use server::run;
 
 /// Bytes of a request's body.
 const MAX_BODY: usize = 64 * 1024;

@@ -7,7 +7,7 @@ use crate::html::escaped;
 const STYLE: &str = include_str!("page.css");
 
 /// The page with these entries, answered here.
-pub fn render(place: &Place<'_>, entries: &[Entry]) -> String {
+pub(crate) fn render(place: &Place<'_>, entries: &[Entry]) -> String {
     let entries: String = match entries {
         [] => "<li><small>Nobody has signed yet. Be the first.</small></li>".to_owned(),
         entries => entries.iter().map(item).collect(),

@@ -29,7 +29,7 @@ const LAST_WRITE: Duration = Duration::from_secs(1);
 /// # Errors
 ///
 /// When the socket cannot be had.
-pub fn run(socket: &Path, db: &Path) -> io::Result<()> {
+pub(crate) fn run(socket: &Path, db: &Path) -> io::Result<()> {
     let node = std::env::var("LITEPILOT_NODE").unwrap_or_else(|_| "demo-app".to_owned());
     let book = Guestbook::new(node, db);
     let runtime = tokio::runtime::Builder::new_current_thread()

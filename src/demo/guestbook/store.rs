@@ -19,20 +19,20 @@ const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS entries (
 
 /// What somebody wrote.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// Counted from 1.
-    pub id: i64,
+    pub(crate) id: i64,
     /// Untrusted.
-    pub text: String,
+    pub(crate) text: String,
     /// When, in RFC 3339 and UTC.
-    pub at: String,
+    pub(crate) at: String,
     /// The node whose application took it.
-    pub node: String,
+    pub(crate) node: String,
 }
 
 /// Why there is no answer from the database.
 #[derive(Debug)]
-pub enum StoreError {
+pub(crate) enum StoreError {
     /// It may only be read here: this node is a replica.
     ReadOnly,
     /// Anything else.
@@ -50,7 +50,7 @@ impl From<rusqlite::Error> for StoreError {
 
 /// The database at one path. Blocks.
 #[derive(Debug)]
-pub struct Store {
+pub(crate) struct Store {
     path: PathBuf,
     /// One writer at a time: they queue here rather than poll SQLite's lock.
     writing: Mutex<()>,
@@ -58,7 +58,7 @@ pub struct Store {
 
 impl Store {
     /// The database there, which need not exist.
-    pub fn new(path: &Path) -> Self {
+    pub(crate) fn new(path: &Path) -> Self {
         Self { path: path.to_owned(), writing: Mutex::default() }
     }
 
@@ -67,7 +67,7 @@ impl Store {
     /// # Errors
     ///
     /// When it cannot be read.
-    pub fn newest(&self, most: u32) -> Result<Vec<Entry>, StoreError> {
+    pub(crate) fn newest(&self, most: u32) -> Result<Vec<Entry>, StoreError> {
         // A read never makes the file: on a replica it comes from the primary.
         if !self.path.exists() {
             return Ok(Vec::new());
@@ -87,7 +87,7 @@ impl Store {
     /// # Errors
     ///
     /// When it cannot be written.
-    pub fn add(&self, text: &str, node: &str) -> Result<Entry, StoreError> {
+    pub(crate) fn add(&self, text: &str, node: &str) -> Result<Entry, StoreError> {
         let _turn = self.writing.lock();
         let create = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
         let mut connection = self.open(create)?;

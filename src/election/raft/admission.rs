@@ -22,7 +22,7 @@ use crate::cluster::NodeId;
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// Begin a cluster of those that are configured.
     Found,
     /// Take part in the cluster that there is.
@@ -36,7 +36,7 @@ pub enum Verdict {
 }
 
 /// Judges by what those who answered know.
-pub fn decide(
+pub(crate) fn decide(
     own: &NodeId,
     disk: &DiskId,
     seeds: &[Member],

@@ -11,11 +11,11 @@ use crate::cluster::NodeId;
 /// Tells a store from any other, under whatever name: drawn when it is made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct DiskId(String);
+pub(crate) struct DiskId(String);
 
 impl DiskId {
     /// Of a new store.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(format!("{:016x}{:016x}", random(), random()))
     }
 }
@@ -28,13 +28,13 @@ impl fmt::Display for DiskId {
 
 /// Who a store belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Identity {
-    pub node: NodeId,
-    pub disk: DiskId,
+pub(crate) struct Identity {
+    pub(crate) node: NodeId,
+    pub(crate) disk: DiskId,
     /// The generation under which this node takes part in elections; `None`: it does not yet.
-    pub admitted: Option<u64>,
+    pub(crate) admitted: Option<u64>,
     /// The cluster's name, once it was heard.
-    pub cluster: Option<String>,
+    pub(crate) cluster: Option<String>,
 }
 
 /// Under which disk each node has shown itself, the newest generation of each.
@@ -43,7 +43,7 @@ pub struct Identity {
 /// cluster notices that a node has lost its disk, or that two nodes have one name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Seen(BTreeMap<NodeId, Known>);
+pub(crate) struct Seen(BTreeMap<NodeId, Known>);
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Known {
@@ -53,7 +53,7 @@ struct Known {
 
 /// How a disk fits what was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fit {
+pub(crate) enum Fit {
     /// It is the one that is known.
     Known,
     /// None is known under this name and generation.
@@ -66,7 +66,7 @@ pub enum Fit {
 
 impl Seen {
     /// Compares a disk with what is known.
-    pub fn fit(&self, node: &NodeId, generation: u64, disk: &DiskId) -> Fit {
+    pub(crate) fn fit(&self, node: &NodeId, generation: u64, disk: &DiskId) -> Fit {
         match self.0.get(node) {
             Some(known) if known.generation > generation => Fit::Outdated,
             Some(known) if known.generation == generation && known.disk == *disk => Fit::Known,
@@ -76,13 +76,13 @@ impl Seen {
     }
 
     /// The disk that is known under a name and generation.
-    pub fn disk(&self, node: &NodeId, generation: u64) -> Option<&DiskId> {
+    pub(crate) fn disk(&self, node: &NodeId, generation: u64) -> Option<&DiskId> {
         self.0.get(node).filter(|known| known.generation == generation).map(|known| &known.disk)
     }
 
     /// Remembers a new one.
     #[must_use]
-    pub fn with(&self, node: &NodeId, generation: u64, disk: &DiskId) -> Self {
+    pub(crate) fn with(&self, node: &NodeId, generation: u64, disk: &DiskId) -> Self {
         let mut seen = self.clone();
         seen.0.insert(node.clone(), Known { generation, disk: disk.clone() });
         seen

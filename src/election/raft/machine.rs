@@ -17,14 +17,14 @@ use crate::election::table::{Outcome, Table};
 
 /// What the rest of the node sees of the state machine.
 #[derive(Clone)]
-pub struct Published {
-    pub table: watch::Sender<Arc<Table>>,
+pub(crate) struct Published {
+    pub(crate) table: watch::Sender<Arc<Table>>,
     /// The entry up to which the table is.
-    pub applied: watch::Sender<Option<LogId>>,
+    pub(crate) applied: watch::Sender<Option<LogId>>,
 }
 
 /// The state machine, rebuilt at each start.
-pub struct Machine {
+pub(crate) struct Machine {
     store: Store,
     published: Published,
     table: Arc<Table>,
@@ -33,7 +33,7 @@ pub struct Machine {
 }
 
 /// Writes the snapshot of a moment.
-pub struct Builder {
+pub(crate) struct Builder {
     store: Store,
     table: Arc<Table>,
     meta: SnapshotMeta,
@@ -41,7 +41,7 @@ pub struct Builder {
 
 impl Machine {
     /// Empty: openraft brings it up to date from the store's snapshot and log.
-    pub fn new(store: Store, published: Published) -> Self {
+    pub(crate) fn new(store: Store, published: Published) -> Self {
         Self {
             store,
             published,

@@ -30,7 +30,7 @@ const STEP: Duration = Duration::from_secs(10);
 
 /// Why the membership was not changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ChangeError {
+pub(crate) enum ChangeError {
     /// This node does not lead, that one may.
     NotLeader(Option<NodeId>),
     /// It cannot be done, or not yet, and what to do.
@@ -39,10 +39,11 @@ pub enum ChangeError {
 
 /// Asked before a change takes effect, with the names of those who vote and hold data then: whoever
 /// waits for acknowledgements has to be told, and to have enough of them.
-pub type Gate<'a> = &'a (dyn Fn(Vec<NodeId>) -> BoxFuture<'a, Result<(), String>> + Send + Sync);
+pub(crate) type Gate<'a> =
+    &'a (dyn Fn(Vec<NodeId>) -> BoxFuture<'a, Result<(), String>> + Send + Sync);
 
 /// Makes one change.
-pub async fn change<'a>(
+pub(crate) async fn change<'a>(
     shared: &'a Arc<Shared>,
     change: MemberChange,
     gate: Gate<'a>,

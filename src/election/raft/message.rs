@@ -24,16 +24,16 @@ pub struct Reply(pub(super) Result<Answered, Refusal>);
 
 /// Who speaks; its name comes with the connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sender {
+pub(crate) struct Sender {
     /// The cluster it is of, once it knows.
-    pub cluster: Option<String>,
-    pub generation: u64,
-    pub disk: DiskId,
+    pub(crate) cluster: Option<String>,
+    pub(crate) generation: u64,
+    pub(crate) disk: DiskId,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Body {
+pub(crate) enum Body {
     Hello(Hello),
     /// openraft's own, for one disk only: whoever has taken its name must not answer for it.
     Raft(RaftId, Box<Rpc>),
@@ -41,7 +41,7 @@ pub enum Body {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Rpc {
+pub(crate) enum Rpc {
     Append(AppendRequest),
     Vote(VoteRequest),
     PreVote(VoteRequest),
@@ -51,14 +51,14 @@ pub enum Rpc {
 
 /// The answer, and who gave it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Answered {
-    pub sender: Sender,
-    pub body: AnswerBody,
+pub(crate) struct Answered {
+    pub(crate) sender: Sender,
+    pub(crate) body: AnswerBody,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum AnswerBody {
+pub(crate) enum AnswerBody {
     Hello(Greeting),
     Append(AppendReply),
     Vote(VoteReply),
@@ -68,31 +68,31 @@ pub enum AnswerBody {
 
 /// Whoever is new, or was restarted, asks everybody what they know.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Hello {
+pub(crate) struct Hello {
     /// Remember my disk under this generation, if you know no other.
-    pub register: Option<u64>,
+    pub(crate) register: Option<u64>,
 }
 
 /// What the one who was asked knows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Greeting {
+pub(crate) struct Greeting {
     /// There is a cluster: somebody was elected here once. If not, `members` are what it was
     /// configured with.
-    pub begun: bool,
+    pub(crate) begun: bool,
     /// Who votes, and who is to.
-    pub members: Vec<Member>,
+    pub(crate) members: Vec<Member>,
     /// The entry that says so.
-    pub as_of: Option<LogId>,
+    pub(crate) as_of: Option<LogId>,
     /// The disk that it knows under the asker's name and the generation that the asker has now.
-    pub known: Option<DiskId>,
+    pub(crate) known: Option<DiskId>,
     /// That generation.
-    pub generation: u64,
+    pub(crate) generation: u64,
 }
 
 /// Why a question was not considered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// The asker is of another cluster than this one.
     OtherCluster(String),
     /// The asker's disk was replaced, or removed from the cluster: this is the newest generation.

@@ -35,8 +35,8 @@ mod types;
 #[cfg(test)]
 mod tests;
 
-pub use members::{ChangeError, Gate};
-pub use message::{Message, Reply};
+pub(crate) use members::{ChangeError, Gate};
+pub(crate) use message::{Message, Reply};
 pub use runtime::seed;
 pub use store::Store;
 
@@ -88,7 +88,7 @@ pub struct Member {
 
 impl Member {
     /// [`Member::address`] in parts; `None` if it is no address, which nothing agrees upon.
-    pub fn address(&self) -> Option<HostPort> {
+    pub(crate) fn address(&self) -> Option<HostPort> {
         match self.address.parse() {
             Ok(Target::Tcp(address)) => Some(address),
             Ok(Target::Unix(_)) | Err(_) => None,
@@ -106,23 +106,23 @@ pub struct Listed {
     /// It.
     pub member: Member,
     /// It votes, under this generation or the one that it replaces. If not, it is being added.
-    pub voter: bool,
+    pub(crate) voter: bool,
 }
 
 /// Who leads Raft, as far as this node knows. A hint: a leader that is cut off still names itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Leadership {
     /// The leader; `None` while there is none that this node knows of.
-    pub leader: Option<NodeId>,
+    pub(crate) leader: Option<NodeId>,
     /// Its term, or the last one that this node has seen.
-    pub term: Term,
+    pub(crate) term: Term,
     /// It is this node, and its table holds all that was agreed upon in earlier terms.
     pub ours: bool,
 }
 
 /// Why a command was not agreed upon.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ProposeError {
+pub(crate) enum ProposeError {
     /// This node does not lead, that one may. The command was not even considered.
     NotLeader(Option<NodeId>),
     /// It may have been agreed upon, or may still be.
@@ -131,7 +131,7 @@ pub enum ProposeError {
 
 /// Why it is not certain that this node still leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ConfirmError {
+pub(crate) enum ConfirmError {
     /// It does not lead, that one may.
     NotLeader(Option<NodeId>),
     /// No majority has answered in time.
@@ -197,7 +197,7 @@ impl Raft {
 
     /// Who may connect to this node, and where they are: the members, and those whom a newer log
     /// than this node's names.
-    pub fn peers(&self) -> watch::Receiver<Arc<BTreeMap<NodeId, Member>>> {
+    pub(crate) fn peers(&self) -> watch::Receiver<Arc<BTreeMap<NodeId, Member>>> {
         self.0.peers.subscribe()
     }
 
@@ -206,7 +206,7 @@ impl Raft {
     /// # Errors
     ///
     /// See [`ProposeError`]; after `ttl` it is [`ProposeError::Unknown`].
-    pub async fn propose(&self, command: Command) -> Result<Outcome, ProposeError> {
+    pub(crate) async fn propose(&self, command: Command) -> Result<Outcome, ProposeError> {
         let core = self.0.core().ok_or(ProposeError::NotLeader(None))?;
         let written = timeout(self.0.setup.ttl, core.client_write(Proposal(command))).await;
         match written {
@@ -223,7 +223,7 @@ impl Raft {
     /// # Errors
     ///
     /// See [`ConfirmError`].
-    pub async fn confirm(&self) -> Result<Arc<Table>, ConfirmError> {
+    pub(crate) async fn confirm(&self) -> Result<Arc<Table>, ConfirmError> {
         let limit = Timers::of(self.0.setup.ttl).confirm;
         let core = self.0.core().ok_or(ConfirmError::NotLeader(None))?;
         let fresh = LinearizerOption::new(Some(Duration::ZERO), true).with_wait_timeout(limit);
@@ -241,7 +241,7 @@ impl Raft {
     ///
     /// When this node does not lead, `to` has no vote, or it does not lead within half a `ttl`; then
     /// another election follows.
-    pub async fn transfer_leadership(&self, to: &NodeId) -> Result<(), ProposeError> {
+    pub(crate) async fn transfer_leadership(&self, to: &NodeId) -> Result<(), ProposeError> {
         let core = self.0.core().ok_or(ProposeError::NotLeader(None))?;
         let leadership = self.leadership().borrow().clone();
         if leadership.leader.as_ref() != Some(&self.0.setup.own) {
@@ -270,7 +270,7 @@ impl Raft {
     /// # Errors
     ///
     /// When this node does not lead, is about to change the members, or no other voter can lead.
-    pub async fn pass_leadership_on(&self) -> Result<(), ProposeError> {
+    pub(crate) async fn pass_leadership_on(&self) -> Result<(), ProposeError> {
         let core = self.0.core().ok_or(ProposeError::NotLeader(None))?;
         if self.0.changing.try_lock().is_err() {
             return Err(ProposeError::Unknown("the members are being changed".to_owned()));
@@ -290,7 +290,7 @@ impl Raft {
     /// # Errors
     ///
     /// When this node does not lead, or it cannot be done, and why.
-    pub async fn change_members<'a>(
+    pub(crate) async fn change_members<'a>(
         &'a self,
         change: MemberChange,
         gate: Gate<'a>,
@@ -316,12 +316,12 @@ impl Raft {
     }
 
     /// Answers a question of another node, `from` as its certificate says.
-    pub async fn answer(&self, from: &NodeId, message: Message) -> Reply {
+    pub(crate) async fn answer(&self, from: &NodeId, message: Message) -> Reply {
         service::answer(&self.0, from, message).await
     }
 
     /// Stops taking part. The store can be opened again once every clone of this is gone.
-    pub async fn stop(&self) {
+    pub(crate) async fn stop(&self) {
         self.0.stopping.send_replace(true);
         let mut core = self.0.core.subscribe();
         // An error means that it has ended.
@@ -345,7 +345,7 @@ impl Members {
     }
 
     /// One of them.
-    pub fn get(&self, node: &NodeId) -> Option<&Listed> {
+    pub(crate) fn get(&self, node: &NodeId) -> Option<&Listed> {
         self.0.get(node)
     }
 
@@ -355,12 +355,12 @@ impl Members {
     }
 
     /// Those that vote and hold data, by name.
-    pub fn data_nodes(&self) -> Vec<NodeId> {
+    pub(crate) fn data_nodes(&self) -> Vec<NodeId> {
         self.voters().filter(|member| !member.witness).map(|member| member.name.clone()).collect()
     }
 
     /// Those that vote, but for `own`, by name.
-    pub fn other_voters(&self, own: &NodeId) -> Vec<NodeId> {
+    pub(crate) fn other_voters(&self, own: &NodeId) -> Vec<NodeId> {
         self.voters().map(|member| member.name.clone()).filter(|name| name != own).collect()
     }
 

@@ -22,10 +22,10 @@ use crate::cluster::NodeId;
 use crate::election::rpc::CallError;
 
 /// Makes a [`Link`] to each node.
-pub struct Network(pub Arc<Shared>);
+pub(crate) struct Network(pub(crate) Arc<Shared>);
 
 /// To one node, or rather: to one disk of it.
-pub struct Link {
+pub(crate) struct Link {
     shared: Arc<Shared>,
     node: NodeId,
     id: RaftId,

@@ -11,7 +11,7 @@ use super::timers::Timers;
 use super::types::Openraft;
 
 /// Runs for as long as `core` does.
-pub async fn pace(shared: &Shared, core: &Openraft) {
+pub(crate) async fn pace(shared: &Shared, core: &Openraft) {
     let heartbeat = Timers::of(shared.setup.ttl).heartbeat;
     let mut leadership = shared.leadership.subscribe();
     loop {

@@ -16,9 +16,9 @@ use super::{Member, Members};
 use crate::cluster::NodeId;
 
 /// Each by its name.
-pub type ByName = BTreeMap<NodeId, Member>;
+pub(crate) type ByName = BTreeMap<NodeId, Member>;
 
-pub struct Peers {
+pub(crate) struct Peers {
     now: watch::Sender<Arc<ByName>>,
     told: Mutex<Option<Told>>,
 }
@@ -30,16 +30,16 @@ struct Told {
 }
 
 impl Peers {
-    pub fn new(own: &Members) -> Self {
+    pub(crate) fn new(own: &Members) -> Self {
         Self { now: watch::Sender::new(Arc::new(by_name(own))), told: Mutex::new(None) }
     }
 
-    pub fn subscribe(&self) -> watch::Receiver<Arc<ByName>> {
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<ByName>> {
         self.now.subscribe()
     }
 
     /// Takes note of what another node says. [`Peers::renew`] has it count.
-    pub fn hear(&self, greeting: &Greeting) {
+    pub(crate) fn hear(&self, greeting: &Greeting) {
         let Some(as_of) = greeting.as_of.filter(|_| greeting.begun) else { return };
         let mut told = self.told.lock();
         if told.as_ref().is_none_or(|told| told.as_of < as_of) {
@@ -48,7 +48,7 @@ impl Peers {
     }
 
     /// Reckons anew with what this node's log says, of which it has applied that much.
-    pub fn renew(&self, own: &Members, applied: Option<LogId>) {
+    pub(crate) fn renew(&self, own: &Members, applied: Option<LogId>) {
         let mut peers = by_name(own);
         let mut told = self.told.lock();
         told.take_if(|told| Some(told.as_of) <= applied);

@@ -29,7 +29,7 @@ use crate::election::table::Term;
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Runs until it is stopped.
-pub async fn run(shared: Arc<Shared>, config: Arc<Config>) {
+pub(crate) async fn run(shared: Arc<Shared>, config: Arc<Config>) {
     let mut stopping = shared.stopping.subscribe();
     let life = async {
         be_admitted(&shared).await;
@@ -308,7 +308,7 @@ async fn found(shared: &Shared, identity: Identity) -> std::io::Result<()> {
 
 /// Of the other voters that have answered this leader within that time, the one whose log is the most
 /// complete.
-pub fn most_level(core: &Openraft, within: Duration) -> Option<NodeId> {
+pub(crate) fn most_level(core: &Openraft, within: Duration) -> Option<NodeId> {
     let metrics = core.data_metrics();
     let metrics = metrics.borrow_watched();
     let (heard, matched) = (metrics.heartbeat.as_ref()?, metrics.replication.as_ref()?);
@@ -323,7 +323,7 @@ pub fn most_level(core: &Openraft, within: Duration) -> Option<NodeId> {
 }
 
 /// Whether a majority has acknowledged this leader within that time.
-pub fn quorum_answers(core: &Openraft, within: Duration) -> bool {
+pub(crate) fn quorum_answers(core: &Openraft, within: Duration) -> bool {
     let metrics = core.data_metrics();
     let metrics = metrics.borrow_watched();
     let alone = core.voter_ids().count() == 1;

@@ -41,7 +41,7 @@ fn mixed(seed: u64) -> u64 {
 
 /// [`openraft::TokioRuntime`], but for its random numbers.
 #[derive(Debug)]
-pub struct Runtime(Tokio);
+pub(crate) struct Runtime(Tokio);
 
 type Tokio = openraft::TokioRuntime;
 

@@ -13,7 +13,7 @@ use super::types::{AppendReply, Openraft, Snapshot};
 use crate::cluster::NodeId;
 
 /// Answers one question.
-pub async fn answer(shared: &Arc<Shared>, from: &NodeId, message: Message) -> Reply {
+pub(crate) async fn answer(shared: &Arc<Shared>, from: &NodeId, message: Message) -> Reply {
     let answered = match message.body {
         Body::Hello(hello) => greet(shared, from, &message.sender, &hello).await,
         Body::Raft(to, rpc) => match shared.core() {

@@ -22,38 +22,38 @@ use crate::election::rpc::{Answer, CallError, Request, Transport};
 use crate::election::table::Table;
 use crate::telemetry::log_throttle::LogThrottle;
 
-pub struct Shared {
-    pub setup: Setup,
-    pub store: Store,
-    pub transport: Arc<dyn Transport>,
-    pub published: Published,
-    pub members: watch::Sender<Arc<Members>>,
-    pub peers: Peers,
-    pub leadership: watch::Sender<Leadership>,
+pub(crate) struct Shared {
+    pub(crate) setup: Setup,
+    pub(crate) store: Store,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) published: Published,
+    pub(crate) members: watch::Sender<Arc<Members>>,
+    pub(crate) peers: Peers,
+    pub(crate) leadership: watch::Sender<Leadership>,
     /// While this node takes part, and its disk can be written.
-    pub core: watch::Sender<Option<Openraft>>,
-    pub stopping: watch::Sender<bool>,
+    pub(crate) core: watch::Sender<Option<Openraft>>,
+    pub(crate) stopping: watch::Sender<bool>,
     /// When a leader last showed that it leads.
     heard: Mutex<Option<Instant>>,
     /// Records of disks are made one at a time: each begins with those before it.
     recording: tokio::sync::Mutex<()>,
     /// A write that openraft does not know of has failed.
-    pub disk_failed: Notify,
+    pub(crate) disk_failed: Notify,
     /// One membership change at a time.
-    pub changing: tokio::sync::Mutex<()>,
+    pub(crate) changing: tokio::sync::Mutex<()>,
     log: LogThrottle<(NodeId, String)>,
 }
 
 /// Why a question has no answer.
 #[derive(Debug)]
-pub enum Unanswered {
+pub(crate) enum Unanswered {
     Call(CallError),
     /// They refused it, or we refuse the answer.
     Refused(Refusal),
 }
 
 impl Shared {
-    pub fn new(setup: Setup, store: Store, transport: Arc<dyn Transport>) -> Self {
+    pub(crate) fn new(setup: Setup, store: Store, transport: Arc<dyn Transport>) -> Self {
         let published = Published {
             table: watch::Sender::new(Arc::default()),
             applied: watch::Sender::new(None),
@@ -77,27 +77,27 @@ impl Shared {
         }
     }
 
-    pub fn core(&self) -> Option<Openraft> {
+    pub(crate) fn core(&self) -> Option<Openraft> {
         self.core.borrow().clone()
     }
 
-    pub fn table(&self) -> Arc<Table> {
+    pub(crate) fn table(&self) -> Arc<Table> {
         self.published.table.borrow().clone()
     }
 
     /// `None` before [`super::Raft::start`] has given the store an owner.
-    pub fn identity(&self) -> Option<Identity> {
+    pub(crate) fn identity(&self) -> Option<Identity> {
         self.store.identity()
     }
 
     /// This node as it takes part; `None` while it does not.
-    pub fn raft_id(&self) -> Option<RaftId> {
+    pub(crate) fn raft_id(&self) -> Option<RaftId> {
         let generation = self.identity()?.admitted?;
         Some(RaftId::of(&self.setup.own, generation))
     }
 
     /// How this node introduces itself.
-    pub fn sender(&self) -> Option<Sender> {
+    pub(crate) fn sender(&self) -> Option<Sender> {
         let identity = self.identity()?;
         Some(Sender {
             cluster: identity.cluster,
@@ -107,7 +107,7 @@ impl Shared {
     }
 
     /// The generation that a name has now, as far as this node knows.
-    pub fn generation(&self, node: &NodeId) -> u64 {
+    pub(crate) fn generation(&self, node: &NodeId) -> u64 {
         let of_members = self.members.borrow().get(node).map(|listed| listed.member.generation);
         self.table().generation(node).max(of_members.unwrap_or(0))
     }
@@ -117,7 +117,7 @@ impl Shared {
     /// # Errors
     ///
     /// See [`Unanswered`].
-    pub async fn ask(
+    pub(crate) async fn ask(
         &self,
         node: &NodeId,
         body: Body,
@@ -154,7 +154,7 @@ impl Shared {
 
     /// Whether what `node` says counts: it is of this cluster, and its disk is the one that we know.
     /// The first one that we see is remembered, on the disk, before it counts.
-    pub async fn check(&self, node: &NodeId, sender: &Sender) -> Result<(), Refusal> {
+    pub(crate) async fn check(&self, node: &NodeId, sender: &Sender) -> Result<(), Refusal> {
         self.same_cluster(sender)?;
         let newest = self.generation(node);
         if sender.generation < newest {
@@ -171,7 +171,7 @@ impl Shared {
         }
     }
 
-    pub fn same_cluster(&self, sender: &Sender) -> Result<(), Refusal> {
+    pub(crate) fn same_cluster(&self, sender: &Sender) -> Result<(), Refusal> {
         let own = self.identity().and_then(|identity| identity.cluster);
         match (own, &sender.cluster) {
             (Some(own), Some(theirs)) if own != *theirs => Err(Refusal::OtherCluster(own)),
@@ -184,7 +184,7 @@ impl Shared {
     /// # Errors
     ///
     /// When it cannot be written down.
-    pub async fn remember(&self, node: &NodeId, sender: &Sender) -> io::Result<Fit> {
+    pub(crate) async fn remember(&self, node: &NodeId, sender: &Sender) -> io::Result<Fit> {
         let fit = || self.store.memory().seen.fit(node, sender.generation, &sender.disk);
         if fit() != Fit::New {
             return Ok(fit());
@@ -202,18 +202,18 @@ impl Shared {
     }
 
     /// Has all that is known of the members count for who may connect.
-    pub fn renew_peers(&self) {
+    pub(crate) fn renew_peers(&self) {
         let members = self.members.borrow().clone();
         self.peers.renew(&members, *self.published.applied.borrow());
     }
 
     /// A leader has shown that it leads.
-    pub fn hear(&self) {
+    pub(crate) fn hear(&self) {
         *self.last_heard() = Some(Instant::now());
     }
 
     /// Whether one has, lately.
-    pub fn has_heard(&self, within: Duration) -> bool {
+    pub(crate) fn has_heard(&self, within: Duration) -> bool {
         self.last_heard().is_some_and(|at| at.elapsed() <= within)
     }
 
@@ -222,7 +222,7 @@ impl Shared {
     }
 
     /// Logs, once in a while, what an operator has to mend.
-    pub fn complain(&self, node: &NodeId, refusal: &Refusal) {
+    pub(crate) fn complain(&self, node: &NodeId, refusal: &Refusal) {
         match refusal {
             Refusal::NotMe | Refusal::NotReady => {}
             Refusal::OtherCluster(_) | Refusal::Outdated(_) | Refusal::OtherDisk => {
@@ -232,7 +232,7 @@ impl Shared {
     }
 
     /// Logs `text` about `node`, at most once a minute.
-    pub fn say(&self, node: &NodeId, text: &str) {
+    pub(crate) fn say(&self, node: &NodeId, text: &str) {
         let key = (node.clone(), text.to_owned());
         if let Some(held_back) = self.log.may_speak(key, std::time::Instant::now()) {
             warn!(peer = %node, held_back, "election: {text}");

@@ -21,24 +21,24 @@ const BATCH: u64 = 64;
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
-pub struct Timers {
+pub(crate) struct Timers {
     /// Between two heartbeats, and at most for one. A round trip between nodes must fit in.
-    pub heartbeat: Duration,
+    pub(crate) heartbeat: Duration,
     shortest_election: Duration,
     longest_election: Duration,
     /// For entries to be on another node's disk.
-    pub append: Duration,
+    pub(crate) append: Duration,
     /// For a snapshot to be there.
-    pub snapshot: Duration,
+    pub(crate) snapshot: Duration,
     /// For a quorum to confirm who leads.
-    pub confirm: Duration,
+    pub(crate) confirm: Duration,
 }
 
 /// The pace at the shortest ttl, and that ttl.
 const SHORTEST: Duration = Duration::from_secs(1);
 
 impl Timers {
-    pub fn of(ttl: Duration) -> Self {
+    pub(crate) fn of(ttl: Duration) -> Self {
         let pace = SHORTEST + ttl.saturating_sub(SHORTEST) / 10;
         let pace = pace.min(ttl);
         Self {
@@ -56,7 +56,7 @@ impl Timers {
     /// # Errors
     ///
     /// When `ttl` is so short that the times are not apart.
-    pub fn config(self) -> Result<Config, ConfigError> {
+    pub(crate) fn config(self) -> Result<Config, ConfigError> {
         let millis = |time: Duration| time.as_millis() as u64;
         let longest = millis(self.longest_election);
         Config {

@@ -14,12 +14,12 @@ use crate::election::table::{Command, Outcome, Term};
 /// What an entry of the log asks of the table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Proposal(pub Command);
+pub(crate) struct Proposal(pub(crate) Command);
 
 openraft::declare_raft_types!(
     /// openraft's configuration by types. One leader per term, as in the paper: a term then names
     /// its leader.
-    pub Types:
+    pub(crate) Types:
         D = Proposal,
         R = Outcome,
         NodeId = RaftId,
@@ -29,32 +29,32 @@ openraft::declare_raft_types!(
         AsyncRuntime = Runtime,
 );
 
-pub type Openraft = openraft::Raft<Types, super::machine::Machine>;
-pub type Entry = openraft::type_config::alias::EntryOf<Types>;
-pub type Vote = openraft::type_config::alias::VoteOf<Types>;
-pub type LogId = openraft::type_config::alias::LogIdOf<Types>;
-pub type Membership = openraft::Membership<RaftId, Member>;
-pub type StoredMembership = openraft::type_config::alias::StoredMembershipOf<Types>;
-pub type SnapshotMeta = openraft::type_config::alias::SnapshotMetaOf<Types>;
-pub type Snapshot = openraft::type_config::alias::SnapshotOf<Types, Vec<u8>>;
-pub type AppendRequest = openraft::raft::AppendEntriesRequest<Types>;
-pub type AppendReply = openraft::raft::AppendEntriesResponse<Types>;
-pub type VoteRequest = openraft::raft::VoteRequest<Types>;
-pub type VoteReply = openraft::raft::VoteResponse<Types>;
-pub type SnapshotReply = openraft::raft::SnapshotResponse<Types>;
-pub type TransferRequest = openraft::raft::TransferLeaderRequest<Types>;
-pub type TransferReply = openraft::raft::TransferLeaderResponse<Types>;
+pub(crate) type Openraft = openraft::Raft<Types, super::machine::Machine>;
+pub(crate) type Entry = openraft::type_config::alias::EntryOf<Types>;
+pub(crate) type Vote = openraft::type_config::alias::VoteOf<Types>;
+pub(crate) type LogId = openraft::type_config::alias::LogIdOf<Types>;
+pub(crate) type Membership = openraft::Membership<RaftId, Member>;
+pub(crate) type StoredMembership = openraft::type_config::alias::StoredMembershipOf<Types>;
+pub(crate) type SnapshotMeta = openraft::type_config::alias::SnapshotMetaOf<Types>;
+pub(crate) type Snapshot = openraft::type_config::alias::SnapshotOf<Types, Vec<u8>>;
+pub(crate) type AppendRequest = openraft::raft::AppendEntriesRequest<Types>;
+pub(crate) type AppendReply = openraft::raft::AppendEntriesResponse<Types>;
+pub(crate) type VoteRequest = openraft::raft::VoteRequest<Types>;
+pub(crate) type VoteReply = openraft::raft::VoteResponse<Types>;
+pub(crate) type SnapshotReply = openraft::raft::SnapshotResponse<Types>;
+pub(crate) type TransferRequest = openraft::raft::TransferLeaderRequest<Types>;
+pub(crate) type TransferReply = openraft::raft::TransferLeaderResponse<Types>;
 
 /// Which node openraft means: one name with one disk. A disk that is lost takes its identity with it.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
 )]
 #[serde(transparent)]
-pub struct RaftId(u64);
+pub(crate) struct RaftId(u64);
 
 impl RaftId {
     /// The same on every node and in every version: it is kept on disks.
-    pub fn of(name: &NodeId, generation: u64) -> Self {
+    pub(crate) fn of(name: &NodeId, generation: u64) -> Self {
         let mut fnv = Fnv(0xcbf2_9ce4_8422_2325);
         fnv.write(name.as_str().as_bytes());
         // No name contains a zero byte.
@@ -98,7 +98,7 @@ impl fmt::Display for Proposal {
 }
 
 /// The term of the leader that made an entry.
-pub fn term_of(log_id: &LogId) -> Term {
+pub(crate) fn term_of(log_id: &LogId) -> Term {
     Term(log_id.leader_id.term)
 }
 

@@ -15,22 +15,22 @@ const LONGEST: usize = 4 * 1024 * 1024;
 
 /// What is asked.
 #[derive(Serialize, Deserialize)]
-pub struct Question {
-    pub id: u64,
-    pub ask: Request,
+pub(crate) struct Question {
+    pub(crate) id: u64,
+    pub(crate) ask: Request,
 }
 
 /// What is answered to the question of that number.
 #[derive(Serialize, Deserialize)]
-pub struct Answered {
-    pub id: u64,
-    pub answer: Answer,
+pub(crate) struct Answered {
+    pub(crate) id: u64,
+    pub(crate) answer: Answer,
 }
 
 /// All that is understood of a question of another version.
 #[derive(Deserialize)]
-pub struct Unknown {
-    pub id: u64,
+pub(crate) struct Unknown {
+    pub(crate) id: u64,
 }
 
 /// A frame, ready to be sent.
@@ -38,7 +38,7 @@ pub struct Unknown {
 /// # Errors
 ///
 /// When it would be too long.
-pub fn encode(frame: &impl Serialize) -> io::Result<Vec<u8>> {
+pub(crate) fn encode(frame: &impl Serialize) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; 4];
     serde_json::to_writer(&mut bytes, frame)?;
     let length = bytes.len() - 4;
@@ -52,7 +52,7 @@ pub fn encode(frame: &impl Serialize) -> io::Result<Vec<u8>> {
 /// # Errors
 ///
 /// When it is no such frame.
-pub fn decode<T: DeserializeOwned>(json: &[u8]) -> io::Result<T> {
+pub(crate) fn decode<T: DeserializeOwned>(json: &[u8]) -> io::Result<T> {
     Ok(serde_json::from_slice(json)?)
 }
 
@@ -61,7 +61,7 @@ pub fn decode<T: DeserializeOwned>(json: &[u8]) -> io::Result<T> {
 /// # Errors
 ///
 /// When the connection has ended, or its peer sends something else, or stalls.
-pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
+pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
     let mut length = [0; 4];
     stream.read_exact(&mut length).await?;
     let length = u32::from_be_bytes(length) as usize;
@@ -82,7 +82,7 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> 
 /// # Errors
 ///
 /// When the connection is broken, or its peer does not take anything.
-pub async fn write(stream: &mut (impl AsyncWrite + Unpin), frame: &[u8]) -> io::Result<()> {
+pub(crate) async fn write(stream: &mut (impl AsyncWrite + Unpin), frame: &[u8]) -> io::Result<()> {
     timeout(STALLED, async {
         stream.write_all(frame).await?;
         stream.flush().await

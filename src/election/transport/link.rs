@@ -25,7 +25,7 @@ const DIAL_WITHIN: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Everybody who asks one node. The task that keeps the connection ends with it.
-pub struct Link {
+pub(crate) struct Link {
     questions: mpsc::Sender<(u64, Vec<u8>)>,
     state: Arc<State>,
 }
@@ -49,7 +49,7 @@ struct Ticket<'a> {
 
 impl Link {
     /// Nothing is dialed before something is asked.
-    pub fn new(dialer: Arc<Dialer>, node: NodeId) -> Self {
+    pub(crate) fn new(dialer: Arc<Dialer>, node: NodeId) -> Self {
         let (questions, queue) = mpsc::channel(IN_FLIGHT);
         let state = Arc::new(State {
             places: Semaphore::new(IN_FLIGHT),
@@ -63,7 +63,7 @@ impl Link {
     }
 
     /// See [`Transport::call`](crate::election::rpc::Transport::call).
-    pub async fn ask(&self, ask: Request, limit: Duration) -> Result<Answer, CallError> {
+    pub(crate) async fn ask(&self, ask: Request, limit: Duration) -> Result<Answer, CallError> {
         let busy = || CallError::Unreachable("too many questions are under way".to_owned());
         let _place = self.state.places.try_acquire().map_err(|_| busy())?;
         let (ticket, answer) = self.state.wait();

@@ -11,7 +11,7 @@ mod server;
 #[cfg(test)]
 mod tests;
 
-pub use server::handler;
+pub(crate) use server::handler;
 
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -25,21 +25,21 @@ use crate::peer::{Dialer, Limits};
 use link::Link;
 
 /// How many connections of it a node takes: one per peer is in use, those it replaced may linger.
-pub const LIMITS: Limits = Limits { per_peer: 4, total: 64 };
+pub(crate) const LIMITS: Limits = Limits { per_peer: 4, total: 64 };
 /// Questions to one node, or on one connection, that may wait for their answers at once.
 const IN_FLIGHT: usize = 64;
 /// For a peer to take a frame, or to send the rest of one that it has begun.
 const STALLED: Duration = Duration::from_secs(10);
 
 /// The [`Transport`] over the peer port.
-pub struct PeerTransport {
+pub(crate) struct PeerTransport {
     dialer: Arc<Dialer>,
     links: Mutex<HashMap<NodeId, Arc<Link>>>,
 }
 
 impl PeerTransport {
     /// Nothing is dialed yet.
-    pub fn new(dialer: Arc<Dialer>) -> Self {
+    pub(crate) fn new(dialer: Arc<Dialer>) -> Self {
         Self { dialer, links: Mutex::default() }
     }
 }

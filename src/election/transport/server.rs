@@ -17,7 +17,7 @@ use crate::peer::Handler;
 const IN_ALL: usize = 512;
 
 /// Answers whoever connects by [`crate::peer::RAFT`].
-pub fn handler(service: Arc<dyn Service>) -> Handler {
+pub(crate) fn handler(service: Arc<dyn Service>) -> Handler {
     let places = Arc::new(Semaphore::new(IN_ALL));
     Arc::new(move |incoming| {
         let desk = Desk { node: incoming.node, service: service.clone(), places: places.clone() };

@@ -22,7 +22,7 @@ const AT_LEAST_EACH: Duration = Duration::from_millis(250);
 /// Sends this node's reports until the connection ends, or this node does. All connections with the same
 /// `origin` show their signs of life at the same time: so a node that has nothing else to do wakes up
 /// once.
-pub async fn send(
+pub(crate) async fn send(
     mut writer: impl AsyncWrite + Unpin,
     mut own: watch::Receiver<Report>,
     boot: u64,
@@ -55,7 +55,7 @@ fn next_sign(origin: Instant, now: Instant) -> Instant {
 }
 
 /// Passes on what `peer` reports until the connection ends or is silent for a second.
-pub async fn receive(
+pub(crate) async fn receive(
     reader: impl AsyncRead + Unpin,
     peer: &NodeId,
     mut heard: impl FnMut(Line),

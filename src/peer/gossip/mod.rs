@@ -28,14 +28,14 @@ use crate::telemetry::log_throttle::LogThrottle;
 use table::Table;
 
 /// A peer that was not heard for this long is not reachable.
-pub const SILENCE: Duration = Duration::from_secs(1);
+pub(crate) const SILENCE: Duration = Duration::from_secs(1);
 /// For the listener: a peer needs one connection; the others are those it gave up.
-pub const LIMITS: Limits = Limits { per_peer: 4, total: 256 };
+pub(crate) const LIMITS: Limits = Limits { per_peer: 4, total: 256 };
 /// Incoming connections that wait to be taken over.
 const QUEUE: usize = 16;
 
 /// A node's part in the gossip.
-pub struct Gossip {
+pub(crate) struct Gossip {
     shared: Arc<Shared>,
     incoming: (mpsc::Sender<Incoming>, mpsc::Receiver<Incoming>),
 }
@@ -56,7 +56,7 @@ struct Shared {
 
 impl Gossip {
     /// `own` is what this node tells.
-    pub fn new(own: watch::Receiver<Report>) -> Self {
+    pub(crate) fn new(own: watch::Receiver<Report>) -> Self {
         let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let shared = Shared {
             own,
@@ -70,19 +70,19 @@ impl Gossip {
     }
 
     /// To be registered with the listener, under [`GOSSIP`] with [`LIMITS`].
-    pub fn handler(&self) -> Handler {
+    pub(crate) fn handler(&self) -> Handler {
         let queue = self.incoming.0.clone();
         // A full queue drops the connection: its peer dials again.
         Arc::new(move |incoming| drop(queue.try_send(incoming)))
     }
 
     /// What was heard, as it changes.
-    pub fn peers(&self) -> watch::Receiver<Peers> {
+    pub(crate) fn peers(&self) -> watch::Receiver<Peers> {
         self.shared.table.watch()
     }
 
     /// Gossips with every peer of `dialer`, as they come and go, until it is dropped.
-    pub async fn run(mut self, dialer: Arc<Dialer>) {
+    pub(crate) async fn run(mut self, dialer: Arc<Dialer>) {
         let mut links = JoinSet::new();
         let mut peers = dialer.peers();
         peers.mark_changed();

@@ -12,7 +12,7 @@ use crate::txid::EpochTxid;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// Its name.
-    pub node: NodeId,
+    pub(crate) node: NodeId,
     /// What it does.
     pub role: Role,
     /// It takes writes now.
@@ -23,25 +23,25 @@ pub struct Report {
     pub epoch: Epoch,
     /// How far its copy is.
     #[serde(default)]
-    pub position: EpochTxid,
+    pub(crate) position: EpochTxid,
     /// How far its copy is behind the primary's, in milliseconds; `None`: it does not know.
     #[serde(default)]
     pub lag_ms: Option<u64>,
     /// Its application answers.
     #[serde(default)]
-    pub app_up: bool,
+    pub(crate) app_up: bool,
     /// Its engine: `litefs`, `external`, `embedded`.
     #[serde(default)]
-    pub engine: String,
+    pub(crate) engine: String,
     /// The engine's state, one word.
     #[serde(default)]
-    pub engine_state: String,
+    pub(crate) engine_state: String,
     /// Its version of Litepilot.
     #[serde(default)]
-    pub version: String,
+    pub(crate) version: String,
     /// How others reach its peer port, `host:port`.
     #[serde(default)]
-    pub address: String,
+    pub(crate) address: String,
 }
 
 impl Report {
@@ -65,14 +65,14 @@ impl Report {
 
 /// A report on its way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Line {
+pub(crate) struct Line {
     /// Tells one life of a node from another.
-    pub boot: u64,
+    pub(crate) boot: u64,
     /// Grows within one life: a later report has a higher number, whatever connection it took.
-    pub sequence: u64,
+    pub(crate) sequence: u64,
     /// The report.
     #[serde(flatten)]
-    pub report: Report,
+    pub(crate) report: Report,
 }
 
 impl Line {
@@ -81,7 +81,7 @@ impl Line {
     /// # Errors
     ///
     /// Never, as long as the fields are what they are now.
-    pub fn encode(&self) -> io::Result<Vec<u8>> {
+    pub(crate) fn encode(&self) -> io::Result<Vec<u8>> {
         let mut line = serde_json::to_vec(self)?;
         line.push(b'\n');
         Ok(line)
@@ -92,7 +92,7 @@ impl Line {
     /// # Errors
     ///
     /// When it is something else.
-    pub fn decode(line: &[u8]) -> io::Result<Self> {
+    pub(crate) fn decode(line: &[u8]) -> io::Result<Self> {
         Ok(serde_json::from_slice(line)?)
     }
 }

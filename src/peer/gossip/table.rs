@@ -16,9 +16,9 @@ pub type Peers = BTreeMap<NodeId, Heard>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Heard {
     /// What it said.
-    pub report: Report,
+    pub(crate) report: Report,
     /// When that arrived here.
-    pub at: Instant,
+    pub(crate) at: Instant,
     /// It was heard within the last second.
     pub reachable: bool,
     boot: u64,
@@ -41,21 +41,21 @@ impl Heard {
 }
 
 /// The table's one owner.
-pub struct Table(watch::Sender<Peers>);
+pub(crate) struct Table(watch::Sender<Peers>);
 
 impl Table {
     /// Nobody was heard yet.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(watch::Sender::new(Peers::new()))
     }
 
     /// For those who read it.
-    pub fn watch(&self) -> watch::Receiver<Peers> {
+    pub(crate) fn watch(&self) -> watch::Receiver<Peers> {
         self.0.subscribe()
     }
 
     /// Takes a line that came over connection number `link`.
-    pub fn heard(&self, link: u64, line: Line, now: Instant) {
+    pub(crate) fn heard(&self, link: u64, line: Line, now: Instant) {
         self.0.send_if_modified(|peers| {
             let known = peers.get(&line.report.node);
             if known.is_some_and(|known| !known.is_older_than(link, &line)) {
@@ -76,7 +76,7 @@ impl Table {
     }
 
     /// Marks whoever has been silent for `silence` as not reachable, for ever.
-    pub async fn notice_silence(&self, silence: Duration) {
+    pub(crate) async fn notice_silence(&self, silence: Duration) {
         let mut peers = self.watch();
         loop {
             let first = peers

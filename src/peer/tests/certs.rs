@@ -10,39 +10,39 @@ use crate::tls::authority::Authority;
 use crate::tls::{Identity, Validity};
 
 /// The cluster's.
-pub static AUTHORITY: LazyLock<Authority> = LazyLock::new(authority);
+pub(crate) static AUTHORITY: LazyLock<Authority> = LazyLock::new(authority);
 
 /// Named in every certificate, for those who go by host names.
-pub const HOST: &str = "host.test";
+pub(crate) const HOST: &str = "host.test";
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// Another one.
-pub fn authority() -> Authority {
+pub(crate) fn authority() -> Authority {
     Authority::create(valid()).unwrap()
 }
 
 /// From an hour ago, for an hour.
-pub fn valid() -> Validity {
+pub(crate) fn valid() -> Validity {
     Validity { from: SystemTime::now() - HOUR, until: SystemTime::now() + HOUR }
 }
 
 /// Since a minute ago no more.
-pub fn expired() -> Validity {
+pub(crate) fn expired() -> Validity {
     Validity { until: SystemTime::now() - HOUR / 60, ..valid() }
 }
 
 /// What `name` has from the cluster's authority.
-pub fn credentials(name: &str) -> Arc<Credentials> {
+pub(crate) fn credentials(name: &str) -> Arc<Credentials> {
     of(name, &identity(&AUTHORITY, name, valid()))
 }
 
 /// Those of an identity.
-pub fn of(own: &str, identity: &Identity) -> Arc<Credentials> {
+pub(crate) fn of(own: &str, identity: &Identity) -> Arc<Credentials> {
     Arc::new(Credentials::new(node(own), identity).unwrap())
 }
 
 /// What an authority issues to `name`.
-pub fn identity(authority: &Authority, name: &str, validity: Validity) -> Identity {
+pub(crate) fn identity(authority: &Authority, name: &str, validity: Validity) -> Identity {
     let dir = tempfile::tempdir().unwrap();
     let [ca, cert, key] = ["ca", "cert", "key"].map(|file| dir.path().join(file));
     let issued = authority.issue(&node(name), &[HOST.to_owned()], validity).unwrap();

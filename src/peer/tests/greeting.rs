@@ -10,14 +10,14 @@ use super::log::Log;
 use super::*;
 use crate::peer::{DialError, Refusal, Stream};
 
-pub fn refusal(result: Result<Stream, DialError>) -> (Refusal, String) {
+pub(crate) fn refusal(result: Result<Stream, DialError>) -> (Refusal, String) {
     match result {
         Err(DialError::Refused(refusal, detail)) => (refusal, detail),
         other => panic!("{other:?} is no refusal"),
     }
 }
 
-pub async fn round_trip(stream: &mut Stream) {
+pub(crate) async fn round_trip(stream: &mut Stream) {
     stream.write_all(b"hello").await.unwrap();
     stream.flush().await.unwrap();
     let mut back = [0; 5];

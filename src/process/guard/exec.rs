@@ -17,7 +17,11 @@ use crate::process::user::Identity;
 /// Becomes `command`, run as `identity` if that is given, which dies with the process `guard`, our
 /// parent. Returns only if that fails; then it has written the [`Report`] to standard input, a pipe.
 /// If it succeeds that pipe is closed, and the program's standard input is empty.
-pub fn become_program(guard: u32, identity: Option<&Identity>, command: &[String]) -> ExitCode {
+pub(crate) fn become_program(
+    guard: u32,
+    identity: Option<&Identity>,
+    command: &[String],
+) -> ExitCode {
     // A duplicate that is closed on exec.
     let Ok(pipe) = io::stdin().as_fd().try_clone_to_owned() else { return ExitCode::FAILURE };
     if let Some(refusal) = execute(guard, identity, command) {

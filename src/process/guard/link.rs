@@ -20,7 +20,7 @@ const LAST_REPORT: Duration = Duration::from_secs(1);
 
 /// A guard, and what it reports. Dropping it ends the guard, which kills the program's group.
 #[derive(Debug)]
-pub struct Link {
+pub(crate) struct Link {
     /// Closed when this is dropped: the leash holds it weakly.
     socket: Arc<UnixStream>,
     lines: Lines,
@@ -33,7 +33,7 @@ pub struct Link {
 impl Link {
     /// Starts a guard, with the deadline as it is. `command` is that of [`super::Guard::command`];
     /// its standard input becomes our socket.
-    pub fn new(mut command: Command, leash: &SharedDeadline) -> io::Result<Link> {
+    pub(crate) fn new(mut command: Command, leash: &SharedDeadline) -> io::Result<Link> {
         let (ours, theirs) = StdStream::pair()?;
         ours.set_nonblocking(true)?;
         set_socket_send_buffer_size(&ours, QUEUE)?;
@@ -44,17 +44,17 @@ impl Link {
     }
 
     /// The guard's process.
-    pub fn guard(&mut self) -> &mut Child {
+    pub(crate) fn guard(&mut self) -> &mut Child {
         &mut self.guard
     }
 
     /// What it reports first: whether the program has been started.
-    pub async fn started(&mut self) -> io::Result<Report> {
+    pub(crate) async fn started(&mut self) -> io::Result<Report> {
         self.next().await
     }
 
     /// Returns when the program has ended. May be dropped and called again.
-    pub async fn ended(&mut self) -> io::Result<End> {
+    pub(crate) async fn ended(&mut self) -> io::Result<End> {
         loop {
             if let Some(end) = self.end {
                 return Ok(end);
@@ -69,7 +69,7 @@ impl Link {
     }
 
     /// Ends the guard; the program's group has been killed.
-    pub async fn end(mut self) -> io::Result<End> {
+    pub(crate) async fn end(mut self) -> io::Result<End> {
         let silent = |_| Err(io::Error::other("its guard does not say how it ended"));
         let end = timeout(LAST_REPORT, self.ended()).await.unwrap_or_else(silent);
         let Link { socket, mut guard, .. } = self;

@@ -50,11 +50,11 @@ use tokio::process::Command;
 
 use super::user::Identity;
 
-pub mod deadline;
-pub mod exec;
-pub mod link;
-pub mod program;
-pub mod shared_deadline;
+pub(crate) mod deadline;
+pub(crate) mod exec;
+pub(crate) mod link;
+pub(crate) mod program;
+pub(crate) mod shared_deadline;
 mod timer;
 pub mod wire;
 
@@ -63,7 +63,7 @@ pub use shared_deadline::SharedDeadline;
 
 /// This very program: also when its file has been replaced by another version, which may speak
 /// otherwise.
-pub const THIS_PROGRAM: &str = "/proc/self/exe";
+pub(crate) const THIS_PROGRAM: &str = "/proc/self/exe";
 
 /// How a program is guarded.
 #[derive(Clone, Debug)]
@@ -76,7 +76,7 @@ pub struct Guard {
 
 impl Guard {
     /// The command that runs `command` under a guard, as `identity` if that is given.
-    pub fn command(&self, identity: Option<&Identity>, command: &[String]) -> Command {
+    pub(crate) fn command(&self, identity: Option<&Identity>, command: &[String]) -> Command {
         let mut guard = Command::new(&self.program);
         guard.arg0("litepilot").arg("guard");
         pass_on(&mut guard, identity, command);

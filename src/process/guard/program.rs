@@ -22,7 +22,7 @@ const MAX_REFUSAL: usize = 64;
 
 /// Guards `command`, run as `identity` if that is given, until standard input ends: a socket, see
 /// [`super::wire`]. When this returns, the program and its group are killed.
-pub fn main(identity: Option<&Identity>, command: &[String]) -> ExitCode {
+pub(crate) fn main(identity: Option<&Identity>, command: &[String]) -> ExitCode {
     // How it is listed; else it would be `exe`.
     let _ = rustix::thread::set_name(c"litepilot-guard");
     // A panic would kill the program all the same, but only after its message has been written, for

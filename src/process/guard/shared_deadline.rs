@@ -43,7 +43,7 @@ impl SharedDeadline {
     }
 
     /// Returns once the deadline is none or to come: to start a program earlier would be in vain.
-    pub async fn permits(&self) {
+    pub(crate) async fn permits(&self) {
         let mut deadline = self.0.deadline.subscribe();
         // An error means that nobody can set it any more; we hold it ourselves.
         let _ = deadline.wait_for(|deadline| !deadline.is_past()).await;

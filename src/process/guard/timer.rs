@@ -18,11 +18,11 @@ use crate::claim::BootTime;
 /// Tokio's timers, and the time limits of poll(2), run on `CLOCK_MONOTONIC`, which stands still while
 /// the machine sleeps: after waking up a program would have what was left to it before.
 #[derive(Debug)]
-pub struct Timer(AsyncFd<OwnedFd>);
+pub(crate) struct Timer(AsyncFd<OwnedFd>);
 
 impl Timer {
     /// Goes off only once it is set.
-    pub fn new() -> io::Result<Timer> {
+    pub(crate) fn new() -> io::Result<Timer> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = timerfd_create(TimerfdClockId::Boottime, flags)?;
         // Unsound for types that give out a different descriptor each time, hence deprecated; an
@@ -33,7 +33,7 @@ impl Timer {
     }
 
     /// Sets it anew.
-    pub fn set(&self, deadline: Deadline) -> io::Result<()> {
+    pub(crate) fn set(&self, deadline: Deadline) -> io::Result<()> {
         let off = Timespec { tv_sec: 0, tv_nsec: 0 };
         let at = match deadline {
             Deadline::None => off,
@@ -48,7 +48,7 @@ impl Timer {
     }
 
     /// Returns when it goes off, once for each time that it was set.
-    pub async fn gone_off(&self) -> io::Result<()> {
+    pub(crate) async fn gone_off(&self) -> io::Result<()> {
         let mut expirations = [0; 8];
         loop {
             let mut ready = self.0.readable().await?;

@@ -21,11 +21,11 @@ const PIECE: usize = 16 * 1024;
 
 /// Bytes that may wait to be read by a guard, as the kernel counts: some ten lines. What a guard
 /// takes at once is then all there is, and the last line is the newest.
-pub const QUEUE: usize = 4096;
+pub(crate) const QUEUE: usize = 4096;
 
 /// What a guard reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Report {
+pub(crate) enum Report {
     /// `started PID`: the program runs.
     Started(u32),
     /// `refused switch ERRNO`, `refused start ERRNO`: it does not, and why.
@@ -38,7 +38,7 @@ pub enum Report {
 
 /// On the way to a running program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// Becoming its user.
     Switch,
     /// Executing it.
@@ -47,7 +47,7 @@ pub enum Step {
 
 impl Step {
     /// A refusal at this step. An error that the system did not number is its own fault.
-    pub fn refused(self, cause: &io::Error) -> Report {
+    pub(crate) fn refused(self, cause: &io::Error) -> Report {
         let invalid = rustix::io::Errno::INVAL.raw_os_error();
         Report::Refused(self, cause.raw_os_error().unwrap_or(invalid))
     }
@@ -55,7 +55,7 @@ impl Step {
 
 impl Report {
     /// As it is sent.
-    pub fn line(self) -> String {
+    pub(crate) fn line(self) -> String {
         match self {
             Report::Started(pid) => format!("started {pid}\n"),
             Report::Refused(Step::Switch, errno) => format!("refused switch {errno}\n"),
@@ -66,7 +66,7 @@ impl Report {
     }
 
     /// Read from a line without its end.
-    pub fn parse(line: &str) -> io::Result<Report> {
+    pub(crate) fn parse(line: &str) -> io::Result<Report> {
         let mut words = line.split(' ');
         let mut word = || words.next().unwrap_or_default();
         let report = match word() {
@@ -93,7 +93,7 @@ pub fn deadline_line(deadline: Deadline) -> String {
 }
 
 /// A deadline, read from a line without its end.
-pub fn parse_deadline(line: &str) -> io::Result<Deadline> {
+pub(crate) fn parse_deadline(line: &str) -> io::Result<Deadline> {
     let deadline = match line.strip_prefix("deadline ") {
         Some("none") => Some(Deadline::None),
         Some(time) => time.parse().ok().map(|nanos| Deadline::At(BootTime(nanos))),
@@ -109,7 +109,7 @@ fn unreadable(line: &str) -> io::Error {
 
 /// Bytes received, as lines.
 #[derive(Debug, Default)]
-pub struct Lines(Vec<u8>);
+pub(crate) struct Lines(Vec<u8>);
 
 impl Lines {
     /// Adds what has come.
@@ -117,7 +117,7 @@ impl Lines {
     /// # Errors
     ///
     /// When a line gets too long.
-    pub fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.0.extend_from_slice(bytes);
         let begun = self.0.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
         if begun.len() > MAX_LINE {
@@ -127,7 +127,7 @@ impl Lines {
     }
 
     /// The next whole line, without its end.
-    pub fn take(&mut self) -> Option<String> {
+    pub(crate) fn take(&mut self) -> Option<String> {
         let end = self.0.iter().position(|byte| *byte == b'\n')?;
         let line = String::from_utf8_lossy(&self.0[..end]).into_owned();
         self.0.drain(..=end);
@@ -140,7 +140,7 @@ impl Lines {
 /// # Errors
 ///
 /// When nothing more can come, or a line gets too long ([`io::ErrorKind::InvalidData`]).
-pub async fn receive(from: &UnixStream, lines: &mut Lines) -> io::Result<bool> {
+pub(crate) async fn receive(from: &UnixStream, lines: &mut Lines) -> io::Result<bool> {
     let mut piece = vec![0; PIECE];
     loop {
         from.readable().await?;
@@ -154,7 +154,7 @@ pub async fn receive(from: &UnixStream, lines: &mut Lines) -> io::Result<bool> {
 }
 
 /// Sends a line at once or not at all, and says whether it did. Never blocks.
-pub fn tell(to: &UnixStream, line: &str) -> bool {
+pub(crate) fn tell(to: &UnixStream, line: &str) -> bool {
     // Not through tokio, which would first have to hear that the socket takes anything.
     send(to, line.as_bytes(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL) == Ok(line.len())
 }

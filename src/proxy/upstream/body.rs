@@ -18,7 +18,7 @@ use super::response::{Framing, Head};
 use super::tunnel::Tunnel;
 
 /// The body of a response. Dropped before its end, it closes the connection.
-pub struct Body(State);
+pub(crate) struct Body(State);
 
 enum State {
     /// All of it is here.
@@ -45,11 +45,11 @@ enum Rest {
 }
 
 /// A request that is still being sent while its response comes; ends when dropped.
-pub struct Continuing(Option<JoinHandle<()>>);
+pub(crate) struct Continuing(Option<JoinHandle<()>>);
 
 impl Continuing {
     /// A task of this thread.
-    pub fn new(task: JoinHandle<()>) -> Self {
+    pub(crate) fn new(task: JoinHandle<()>) -> Self {
         Self(Some(task))
     }
 
@@ -100,7 +100,7 @@ impl Body {
     }
 
     /// The connection itself, after it has switched to another protocol.
-    pub fn into_tunnel(self) -> Option<Tunnel> {
+    pub(crate) fn into_tunnel(self) -> Option<Tunnel> {
         match self.0 {
             State::Switched(tunnel) => Some(tunnel),
             State::Whole(_) | State::Coming(_) => None,

@@ -14,7 +14,7 @@ const MAX_TRAILER_FIELDS: usize = 100;
 
 /// Where in a body of chunks we are.
 #[derive(Debug, Default)]
-pub struct Chunks {
+pub(crate) struct Chunks {
     state: State,
 }
 
@@ -32,7 +32,7 @@ enum State {
 
 /// What was found.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Found {
+pub(crate) enum Found {
     /// Nothing more without more bytes.
     Nothing,
     /// A piece of the body.
@@ -43,7 +43,7 @@ pub enum Found {
 
 impl Chunks {
     /// Whether the end was found.
-    pub fn is_at_end(&self) -> bool {
+    pub(crate) fn is_at_end(&self) -> bool {
         self.state == State::End
     }
 
@@ -52,7 +52,7 @@ impl Chunks {
     /// # Errors
     ///
     /// When these are no chunks, or a line is too long.
-    pub fn decode(&mut self, came: &mut BytesMut) -> io::Result<Found> {
+    pub(crate) fn decode(&mut self, came: &mut BytesMut) -> io::Result<Found> {
         loop {
             match self.state {
                 State::Size => match size(came)? {

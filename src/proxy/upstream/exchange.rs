@@ -22,20 +22,20 @@ use crate::proxy::body::{Progress, ReadError};
 use crate::proxy::lazy_timer::LazyTimer;
 
 /// A connection on which no exchange is under way; dropping it closes it.
-pub struct Connection {
+pub(crate) struct Connection {
     /// The socket.
-    pub wire: Wire,
+    pub(crate) wire: Wire,
     alarm: LazyTimer,
 }
 
 impl Connection {
     /// A new one.
-    pub fn new(wire: Wire) -> Self {
+    pub(crate) fn new(wire: Wire) -> Self {
         Self { wire, alarm: LazyTimer::default() }
     }
 
     /// Ready once it cannot be used: the origin has closed it, or has said something unasked.
-    pub fn poll_ended(&self, buffers: &Buffers, cx: &mut Context<'_>) -> Poll<io::Error> {
+    pub(crate) fn poll_ended(&self, buffers: &Buffers, cx: &mut Context<'_>) -> Poll<io::Error> {
         let came = ready!(buffers.poll_read(&self.wire, cx, <[u8]>::len));
         Poll::Ready(match came {
             Ok(0) => io::ErrorKind::UnexpectedEof.into(),
@@ -45,7 +45,7 @@ impl Connection {
     }
 
     /// Sends a request and waits for the head of its response.
-    pub async fn exchange(
+    pub(crate) async fn exchange(
         self,
         origin: &Rc<Origin>,
         request: &Request,

@@ -39,13 +39,13 @@ use exchange::Connection;
 use pool::Pool;
 use wire::{Buffers, Wire};
 
-pub use body::Body;
-pub use request::{RawHeaders, Request};
-pub use tunnel::Tunnel;
+pub(crate) use body::Body;
+pub(crate) use request::{RawHeaders, Request};
+pub(crate) use tunnel::Tunnel;
 
 /// A way to an origin.
 #[derive(Clone)]
-pub enum Dial {
+pub(crate) enum Dial {
     /// Over TCP.
     Tcp(Arc<Remote>),
     /// Over a Unix socket.
@@ -56,7 +56,7 @@ pub enum Dial {
 
 /// The way to the primary's Litepilot.
 #[derive(Clone)]
-pub struct PrimaryDial {
+pub(crate) struct PrimaryDial {
     dialer: Arc<Dialer>,
     node: NodeId,
     view: watch::Receiver<ClusterView>,
@@ -64,7 +64,11 @@ pub struct PrimaryDial {
 
 impl PrimaryDial {
     /// To that node, which `view` says is the primary.
-    pub fn new(dialer: Arc<Dialer>, node: NodeId, view: watch::Receiver<ClusterView>) -> Self {
+    pub(crate) fn new(
+        dialer: Arc<Dialer>,
+        node: NodeId,
+        view: watch::Receiver<ClusterView>,
+    ) -> Self {
         Self { dialer, node, view }
     }
 
@@ -83,7 +87,7 @@ impl PrimaryDial {
 
 impl Dial {
     /// The way to an application.
-    pub fn app(target: &Target) -> Self {
+    pub(crate) fn app(target: &Target) -> Self {
         match target {
             Target::Tcp(at) => Self::Tcp(Arc::new(Remote::new(at.clone()))),
             Target::Unix(path) => Self::Unix(path.clone()),
@@ -97,19 +101,19 @@ impl Dial {
 
 /// The times that a request to an origin is bounded by.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// To connect.
-    pub connect: Duration,
+    pub(crate) connect: Duration,
     /// Between two pieces of a body.
-    pub piece: Duration,
+    pub(crate) piece: Duration,
     /// To the head of the response, once the request has gone out.
-    pub response: Duration,
+    pub(crate) response: Duration,
     /// How long an idle connection is kept.
-    pub keep: Duration,
+    pub(crate) keep: Duration,
 }
 
 /// Where requests are sent, with the connections that are kept to it. Belongs to one worker.
-pub struct Origin {
+pub(crate) struct Origin {
     dial: Dial,
     limits: Limits,
     pool: Pool,
@@ -118,7 +122,7 @@ pub struct Origin {
 
 /// Why there is no response.
 #[derive(Debug)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// The request provably never reached the origin.
     Unreached(io::Error),
     /// The connection ended, or what came is no HTTP: nobody knows whether the request was done.
@@ -131,7 +135,7 @@ pub enum Failure {
 
 /// How a request may be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sending {
+pub(crate) enum Sending {
     /// It may be done twice: kept connections are used, and a broken one is made up for.
     Repeatable,
     /// It may be done once: to an application on a fresh connection.
@@ -142,7 +146,7 @@ pub enum Sending {
 
 impl Origin {
     /// No connection is made before the first request.
-    pub fn new(dial: Dial, limits: Limits) -> Rc<Self> {
+    pub(crate) fn new(dial: Dial, limits: Limits) -> Rc<Self> {
         let (pool, buffers) = (Pool::new(limits.keep), Buffers::default());
         Rc::new(Self { dial, limits, pool, buffers })
     }
@@ -154,7 +158,7 @@ impl Origin {
     /// # Errors
     ///
     /// See [`Failure`].
-    pub async fn send(
+    pub(crate) async fn send(
         self: &Rc<Self>,
         request: &Request,
         sending: Sending,
@@ -197,7 +201,7 @@ impl Origin {
     }
 
     /// Closes connections that have been idle for too long, or that the origin has closed.
-    pub fn sweep(&self) {
+    pub(crate) fn sweep(&self) {
         self.pool.sweep(&self.buffers);
     }
 }

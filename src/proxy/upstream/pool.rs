@@ -13,7 +13,7 @@ use super::wire::Buffers;
 const MAX_IDLE: usize = 256;
 
 /// Connections that wait for their next request, in the order of use.
-pub struct Pool {
+pub(crate) struct Pool {
     idle: RefCell<Vec<Idle>>,
     keep: Duration,
 }
@@ -26,17 +26,17 @@ struct Idle {
 
 impl Pool {
     /// An idle connection is kept for as long as `keep` says.
-    pub fn new(keep: Duration) -> Self {
+    pub(crate) fn new(keep: Duration) -> Self {
         Self { idle: RefCell::default(), keep }
     }
 
     /// The most recently used connection. It may have ended meanwhile.
-    pub fn take(&self) -> Option<Connection> {
+    pub(crate) fn take(&self) -> Option<Connection> {
         self.idle.borrow_mut().pop().map(|idle| idle.connection)
     }
 
     /// Keeps a connection whose last response has come whole.
-    pub fn give(&self, connection: Connection) {
+    pub(crate) fn give(&self, connection: Connection) {
         let mut idle = self.idle.borrow_mut();
         if idle.len() < MAX_IDLE && !self.keep.is_zero() {
             idle.push(Idle { connection, since: None });
@@ -45,7 +45,7 @@ impl Pool {
 
     /// Closes those that have been idle for too long, and those that the origin has closed. To be
     /// called often: by the time between two calls a connection may be kept longer than said.
-    pub fn sweep(&self, buffers: &Buffers) {
+    pub(crate) fn sweep(&self, buffers: &Buffers) {
         let mut cx = Context::from_waker(Waker::noop());
         let now = Instant::now();
         self.idle.borrow_mut().retain_mut(|idle| {

@@ -12,7 +12,7 @@ use crate::proxy::body::Outgoing;
 /// What a client said stays in the map in which it came. What we add goes behind it in its form on
 /// the wire: putting it into the map first, to write it out a moment later, would cost more than all
 /// else that is done about it.
-pub struct Request {
+pub(crate) struct Request {
     method: Method,
     target: Uri,
     fields: HeaderMap,
@@ -25,7 +25,7 @@ pub struct Request {
 impl Request {
     /// Without a body. `added` must name no field of `fields`, and neither may frame the request;
     /// `says_length`: it says so if its length is 0.
-    pub fn new(
+    pub(crate) fn new(
         method: Method,
         target: Uri,
         fields: HeaderMap,
@@ -37,37 +37,37 @@ impl Request {
     }
 
     /// Gives it a body.
-    pub fn set_body(&mut self, body: Outgoing) {
+    pub(crate) fn set_body(&mut self, body: Outgoing) {
         self.body = body;
     }
 
     /// Tells the receiver something that the next one may have to be told otherwise.
-    pub fn tell(&mut self, told: Rc<RawHeaders>) {
+    pub(crate) fn tell(&mut self, told: Rc<RawHeaders>) {
         self.told = told;
     }
 
     /// The method.
-    pub fn method(&self) -> &Method {
+    pub(crate) fn method(&self) -> &Method {
         &self.method
     }
 
     /// The target.
-    pub fn target(&self) -> &Uri {
+    pub(crate) fn target(&self) -> &Uri {
         &self.target
     }
 
     /// The fields, but for those that were added.
-    pub fn headers(&self) -> &HeaderMap {
+    pub(crate) fn headers(&self) -> &HeaderMap {
         &self.fields
     }
 
     /// The fields, but for those that were added.
-    pub fn headers_mut(&mut self) -> &mut HeaderMap {
+    pub(crate) fn headers_mut(&mut self) -> &mut HeaderMap {
         &mut self.fields
     }
 
     /// The body.
-    pub fn body(&self) -> &Outgoing {
+    pub(crate) fn body(&self) -> &Outgoing {
         &self.body
     }
 
@@ -102,21 +102,21 @@ impl Request {
 /// Fields in their form on the wire. The types of what is added see to it that nothing in them ends a
 /// line early.
 #[derive(Clone, Debug, Default)]
-pub struct RawHeaders(Vec<u8>);
+pub(crate) struct RawHeaders(Vec<u8>);
 
 impl RawHeaders {
     /// Room for about as many bytes.
-    pub fn with_capacity(bytes: usize) -> Self {
+    pub(crate) fn with_capacity(bytes: usize) -> Self {
         Self(Vec::with_capacity(bytes))
     }
 
     /// Adds a field.
-    pub fn add(&mut self, name: &HeaderName, value: &HeaderValue) {
+    pub(crate) fn add(&mut self, name: &HeaderName, value: &HeaderValue) {
         write_field(&mut self.0, name, value);
     }
 
     /// Adds a field whose value is put together from parts of others' values; none if there is no part.
-    pub fn add_joined<'a>(
+    pub(crate) fn add_joined<'a>(
         &mut self,
         name: &HeaderName,
         separator: &str,
@@ -139,7 +139,7 @@ impl RawHeaders {
 
     /// The lines.
     #[cfg(test)]
-    pub fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 }

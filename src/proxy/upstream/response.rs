@@ -14,7 +14,7 @@ use hyper::ext::ReasonPhrase;
 use crate::proxy::headers;
 
 /// Bytes of a response's head.
-pub const MAX_HEAD: usize = 128 * 1024;
+pub(crate) const MAX_HEAD: usize = 128 * 1024;
 /// Fields of a response's head.
 const MAX_FIELDS: usize = 100;
 /// Room for the fields that are added on the way to a client.
@@ -22,7 +22,7 @@ const OURS: usize = 4;
 
 /// What the bytes that came from an origin begin with.
 #[derive(Debug)]
-pub enum Start {
+pub(crate) enum Start {
     /// A head that has not come whole.
     Partial,
     /// An interim response (RFC 9110, 15.2), and what came after it.
@@ -33,20 +33,20 @@ pub enum Start {
 
 /// The head of a response.
 #[derive(Debug)]
-pub struct Head {
+pub(crate) struct Head {
     /// Status and fields, less those that concern this connection only.
-    pub response: Response<()>,
+    pub(crate) response: Response<()>,
     /// How its body is delimited.
-    pub framing: Framing,
+    pub(crate) framing: Framing,
     /// The connection can be used again once the body has come.
-    pub keep: bool,
+    pub(crate) keep: bool,
     /// What came after the head.
-    pub rest: Bytes,
+    pub(crate) rest: Bytes,
 }
 
 /// How the body of a response is delimited (RFC 9112, 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Framing {
+pub(crate) enum Framing {
     /// By its length.
     Length(u64),
     /// By chunks.
@@ -62,7 +62,7 @@ pub enum Framing {
 /// # Errors
 ///
 /// When it is no HTTP/1, or its body could be delimited in more than one way.
-pub fn parse(came: &Bytes, method: &Method) -> io::Result<Start> {
+pub(crate) fn parse(came: &Bytes, method: &Method) -> io::Result<Start> {
     let mut fields = [MaybeUninit::uninit(); MAX_FIELDS];
     let mut parsed = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();
@@ -82,13 +82,13 @@ pub fn parse(came: &Bytes, method: &Method) -> io::Result<Start> {
 
 /// Whether the end of a head may lie beyond `from`: looks at the new bytes only, so that a head which
 /// comes byte by byte is not read anew each time.
-pub fn may_end(data: &[u8], from: usize) -> bool {
+pub(crate) fn may_end(data: &[u8], from: usize) -> bool {
     let new = &data[from.saturating_sub(2).min(data.len())..];
     new.windows(2).any(|pair| pair == b"\n\n" || pair == b"\n\r")
 }
 
 /// The error for a head that does not end.
-pub fn too_large() -> io::Error {
+pub(crate) fn too_large() -> io::Error {
     invalid("its head is larger than 128 KiB or has more than 100 fields")
 }
 

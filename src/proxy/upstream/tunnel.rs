@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::wire::Wire;
 
 /// A connection that carries another protocol now.
-pub struct Tunnel {
+pub(crate) struct Tunnel {
     wire: Wire,
     /// What came right after the head.
     came: Bytes,
@@ -18,7 +18,7 @@ pub struct Tunnel {
 
 impl Tunnel {
     /// `came` is read before anything else.
-    pub fn new(wire: Wire, came: Bytes) -> Self {
+    pub(crate) fn new(wire: Wire, came: Bytes) -> Self {
         Self { wire, came }
     }
 }

@@ -36,7 +36,7 @@ const NO_TRAILERS: [HeaderName; 12] = [
 ];
 
 /// What is still to be sent of a request.
-pub struct Upload {
+pub(crate) struct Upload {
     /// To be written next, from `written` on.
     buffer: Vec<u8>,
     written: usize,
@@ -60,7 +60,7 @@ enum Framing {
 
 /// Why a request could not be sent whole.
 #[derive(Debug)]
-pub enum Stopped {
+pub(crate) enum Stopped {
     /// Its body did not come whole from the client.
     Source,
     /// The origin took no more.
@@ -71,7 +71,7 @@ impl Upload {
     /// All of a request, from its first byte; `buffer` is empty and used for what goes out. `asks`: a
     /// body that is still coming waits until the origin has accepted the request (RFC 9110, 10.1.1), so
     /// that one which is refused can still go elsewhere.
-    pub fn new(mut buffer: Vec<u8>, request: &Request, asks: bool) -> Self {
+    pub(crate) fn new(mut buffer: Vec<u8>, request: &Request, asks: bool) -> Self {
         let body = request.body();
         let held = asks && matches!(body, Outgoing::Streamed(_));
         request.write_head(&mut buffer, held);
@@ -98,27 +98,27 @@ impl Upload {
     }
 
     /// The origin wants the body.
-    pub fn go_ahead(&mut self) {
+    pub(crate) fn go_ahead(&mut self) {
         self.held = false;
     }
 
     /// The body waits for the origin to want it.
-    pub fn is_held(&self) -> bool {
+    pub(crate) fn is_held(&self) -> bool {
         self.held
     }
 
     /// Whether the origin took something since this was last asked.
-    pub fn has_moved(&mut self) -> bool {
+    pub(crate) fn has_moved(&mut self) -> bool {
         mem::take(&mut self.moved)
     }
 
     /// The buffer, of no more use here.
-    pub fn into_buffer(self) -> Vec<u8> {
+    pub(crate) fn into_buffer(self) -> Vec<u8> {
         self.buffer
     }
 
     /// Sends what can be sent now. Ready once all has left.
-    pub fn poll(&mut self, wire: &Wire, cx: &mut Context<'_>) -> Poll<Result<(), Stopped>> {
+    pub(crate) fn poll(&mut self, wire: &Wire, cx: &mut Context<'_>) -> Poll<Result<(), Stopped>> {
         loop {
             ready!(self.poll_drain(wire, cx)).map_err(Stopped::Wire)?;
             let Some(source) = self.source.as_mut() else {

@@ -14,29 +14,33 @@ const READ: usize = 64 * 1024;
 const KEPT_WRITE: usize = 64 * 1024;
 
 /// What a connection can be made over.
-pub trait Socket: AsyncRead + AsyncWrite + Unpin {}
+pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Socket for T {}
 
 /// A socket that the sending and the receiving half of an exchange share.
 #[derive(Clone)]
-pub struct Wire(Rc<RefCell<dyn Socket>>);
+pub(crate) struct Wire(Rc<RefCell<dyn Socket>>);
 
 impl Wire {
     /// Over that socket.
-    pub fn new(socket: impl Socket + 'static) -> Self {
+    pub(crate) fn new(socket: impl Socket + 'static) -> Self {
         Self(Rc::new(RefCell::new(socket)))
     }
 
     /// Reads what is there into `buffer`; 0: the other side has ended.
-    pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_read(
+        &self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(buffer);
         ready!(Pin::new(&mut *self.0.borrow_mut()).poll_read(cx, &mut buffer))?;
         Poll::Ready(Ok(buffer.filled().len()))
     }
 
     /// Writes some of `data`; never 0 of something.
-    pub fn poll_write(&self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_write(&self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut *self.0.borrow_mut()).poll_write(cx, data))?;
         if written == 0 && !data.is_empty() {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
@@ -45,19 +49,19 @@ impl Wire {
     }
 
     /// Has everything written leave.
-    pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut *self.0.borrow_mut()).poll_flush(cx)
     }
 
     /// Says that nothing more will be written.
-    pub fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut *self.0.borrow_mut()).poll_shutdown(cx)
     }
 }
 
 /// The buffers of one worker for one origin. A connection has none of its own: what it reads and
 /// writes passes through at once in nearly all cases, and the same few pages stay in the cache.
-pub struct Buffers {
+pub(crate) struct Buffers {
     read: RefCell<Box<[u8]>>,
     write: Cell<Vec<u8>>,
 }
@@ -70,7 +74,7 @@ impl Default for Buffers {
 
 impl Buffers {
     /// Reads what is there and hands it to `take`.
-    pub fn poll_read<R>(
+    pub(crate) fn poll_read<R>(
         &self,
         wire: &Wire,
         cx: &mut Context<'_>,
@@ -82,12 +86,12 @@ impl Buffers {
     }
 
     /// An empty buffer to write into.
-    pub fn take_write(&self) -> Vec<u8> {
+    pub(crate) fn take_write(&self) -> Vec<u8> {
         self.write.take()
     }
 
     /// Gives such a buffer back.
-    pub fn give_write(&self, mut buffer: Vec<u8>) {
+    pub(crate) fn give_write(&self, mut buffer: Vec<u8>) {
         if buffer.capacity() <= KEPT_WRITE {
             buffer.clear();
             self.write.set(buffer);

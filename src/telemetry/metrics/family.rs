@@ -4,25 +4,25 @@ use prometheus::proto;
 use prometheus::proto::{LabelPair, Metric, MetricFamily, MetricType};
 
 /// Label names and values of one sample.
-pub type Labels<'a> = &'a [(&'static str, &'a str)];
+pub(crate) type Labels<'a> = &'a [(&'static str, &'a str)];
 
 /// A family of counters.
-pub fn counters(name: &str, help: &str, samples: Vec<Metric>) -> MetricFamily {
+pub(crate) fn counters(name: &str, help: &str, samples: Vec<Metric>) -> MetricFamily {
     family(name, help, MetricType::COUNTER, samples)
 }
 
 /// A family of gauges.
-pub fn gauges(name: &str, help: &str, samples: Vec<Metric>) -> MetricFamily {
+pub(crate) fn gauges(name: &str, help: &str, samples: Vec<Metric>) -> MetricFamily {
     family(name, help, MetricType::GAUGE, samples)
 }
 
 /// A family of histograms.
-pub fn histograms(name: &str, help: &str, samples: Vec<Metric>) -> MetricFamily {
+pub(crate) fn histograms(name: &str, help: &str, samples: Vec<Metric>) -> MetricFamily {
     family(name, help, MetricType::HISTOGRAM, samples)
 }
 
 /// One counter.
-pub fn counter(labels: Labels<'_>, value: u64) -> Metric {
+pub(crate) fn counter(labels: Labels<'_>, value: u64) -> Metric {
     let mut counter = proto::Counter::default();
     counter.set_value(value as f64);
     let mut metric = Metric::from_label(pairs(labels));
@@ -31,7 +31,7 @@ pub fn counter(labels: Labels<'_>, value: u64) -> Metric {
 }
 
 /// One gauge.
-pub fn gauge(labels: Labels<'_>, value: f64) -> Metric {
+pub(crate) fn gauge(labels: Labels<'_>, value: f64) -> Metric {
     let mut gauge = proto::Gauge::default();
     gauge.set_value(value);
     let mut metric = Metric::from_label(pairs(labels));
@@ -40,7 +40,12 @@ pub fn gauge(labels: Labels<'_>, value: f64) -> Metric {
 }
 
 /// One histogram; `buckets` holds upper bounds in seconds and cumulative counts.
-pub fn histogram(labels: Labels<'_>, buckets: &[(f64, u64)], count: u64, sum: f64) -> Metric {
+pub(crate) fn histogram(
+    labels: Labels<'_>,
+    buckets: &[(f64, u64)],
+    count: u64,
+    sum: f64,
+) -> Metric {
     let mut histogram = proto::Histogram::default();
     histogram.set_bucket(buckets.iter().map(|&bucket| to_bucket(bucket)).collect());
     histogram.set_sample_count(count);

@@ -15,7 +15,7 @@ const BOUNDS: [u64; 16] = [
 
 /// Counts of durations per bucket, and their sum.
 #[derive(Default)]
-pub struct Histogram {
+pub(crate) struct Histogram {
     /// One count per bound, not cumulative, and one for what lies beyond.
     counts: [AtomicU64; BOUNDS.len() + 1],
     sum_nanos: AtomicU64,
@@ -23,14 +23,14 @@ pub struct Histogram {
 
 /// The sum of some histograms.
 #[derive(Clone, Default)]
-pub struct Total {
+pub(crate) struct Total {
     counts: [u64; BOUNDS.len() + 1],
     sum_nanos: u64,
 }
 
 impl Histogram {
     /// Counts one duration.
-    pub fn observe(&self, took: Duration) {
+    pub(crate) fn observe(&self, took: Duration) {
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         let bucket = BOUNDS.partition_point(|bound| bound * 1_000 < nanos);
         self.counts[bucket].fetch_add(1, Relaxed);
@@ -40,7 +40,7 @@ impl Histogram {
 
 impl Total {
     /// The sum of these.
-    pub fn of<'a>(histograms: impl Iterator<Item = &'a Histogram>) -> Self {
+    pub(crate) fn of<'a>(histograms: impl Iterator<Item = &'a Histogram>) -> Self {
         let mut total = Self::default();
         for histogram in histograms {
             for (sum, count) in total.counts.iter_mut().zip(&histogram.counts) {
@@ -52,7 +52,7 @@ impl Total {
     }
 
     /// Adds what other histograms counted.
-    pub fn add(mut self, other: &Self) -> Self {
+    pub(crate) fn add(mut self, other: &Self) -> Self {
         for (sum, count) in self.counts.iter_mut().zip(&other.counts) {
             *sum += count;
         }
@@ -61,12 +61,12 @@ impl Total {
     }
 
     /// How many durations were counted.
-    pub fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 
     /// What was counted since an earlier total of the same histograms.
-    pub fn since(&self, before: &Self) -> Self {
+    pub(crate) fn since(&self, before: &Self) -> Self {
         let mut difference = self.clone();
         for (count, earlier) in difference.counts.iter_mut().zip(&before.counts) {
             *count = count.saturating_sub(*earlier);
@@ -77,7 +77,7 @@ impl Total {
 
     /// The duration that so large a part of all stays below, in milliseconds; `None` if nothing was
     /// counted. Within a bucket all durations count as spread evenly, as Prometheus does it.
-    pub fn quantile_ms(&self, part: f64) -> Option<f64> {
+    pub(crate) fn quantile_ms(&self, part: f64) -> Option<f64> {
         let rank = part * self.count() as f64;
         let mut below = 0;
         for (i, &count) in self.counts.iter().enumerate().filter(|(_, count)| **count > 0) {
@@ -94,7 +94,7 @@ impl Total {
     }
 
     /// As Prometheus wants it: cumulative, in seconds.
-    pub fn to_metric(&self, labels: family::Labels<'_>) -> Metric {
+    pub(crate) fn to_metric(&self, labels: family::Labels<'_>) -> Metric {
         let mut cumulative = 0;
         let buckets: Vec<_> = BOUNDS
             .iter()

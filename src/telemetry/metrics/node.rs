@@ -13,11 +13,11 @@ use crate::telemetry::log;
 
 /// A number that only grows.
 #[derive(Default)]
-pub struct Counter(AtomicU64);
+pub(crate) struct Counter(AtomicU64);
 
 /// What certificates are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CertificateUse {
+pub(crate) enum CertificateUse {
     /// `cluster.tls`, between nodes.
     Peers,
     /// `proxy.tls`, towards clients.
@@ -26,17 +26,17 @@ pub enum CertificateUse {
 
 /// Rare events of the whole node; shared by all threads.
 #[derive(Default)]
-pub struct NodeMetrics {
+pub(crate) struct NodeMetrics {
     /// Contact with a majority of the voters was lost.
-    pub quorum_losses: Counter,
+    pub(crate) quorum_losses: Counter,
     /// A primary was chosen.
-    pub elections: Counter,
+    pub(crate) elections: Counter,
     /// Two nodes claimed to be primary at the same time.
-    pub split_brain: Counter,
+    pub(crate) split_brain: Counter,
     /// A client was told that a write it had made was lost in a failover.
-    pub lost_writes: Counter,
+    pub(crate) lost_writes: Counter,
     /// The acknowledgements asked for did not come in time.
-    pub ack_timeouts: Counter,
+    pub(crate) ack_timeouts: Counter,
     failover_seconds: Histogram,
     ack_seconds: Histogram,
     /// In seconds since 1970; 0 while there is no certificate. One for each use.
@@ -45,29 +45,29 @@ pub struct NodeMetrics {
 
 impl Counter {
     /// Adds one.
-    pub fn inc(&self) {
+    pub(crate) fn inc(&self) {
         self.0.fetch_add(1, Relaxed);
     }
 
     /// The count so far.
-    pub fn get(&self) -> u64 {
+    pub(crate) fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
 }
 
 impl NodeMetrics {
     /// Writes were possible again after `took` without a primary.
-    pub fn failover(&self, took: Duration) {
+    pub(crate) fn failover(&self, took: Duration) {
         self.failover_seconds.observe(took);
     }
 
     /// A write was acknowledged by as many nodes as asked for, after `took`.
-    pub fn ack(&self, took: Duration) {
+    pub(crate) fn ack(&self, took: Duration) {
         self.ack_seconds.observe(took);
     }
 
     /// The first of the certificates for that use to expire does so `at` that time.
-    pub fn certificate_expiry(&self, of: CertificateUse, at: SystemTime) {
+    pub(crate) fn certificate_expiry(&self, of: CertificateUse, at: SystemTime) {
         self.certificate_expiry[of as usize].store(since_1970(at).max(1), Relaxed);
     }
 

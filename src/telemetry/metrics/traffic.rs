@@ -13,49 +13,49 @@ use crate::telemetry::clock::rfc3339;
 use crate::telemetry::ring::Ring;
 
 /// Between two samples.
-pub const EVERY: Duration = Duration::from_secs(1);
+pub(crate) const EVERY: Duration = Duration::from_secs(1);
 /// Samples kept: four minutes.
 const KEPT: usize = 240;
 
 /// What requests met in a second.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Sample {
+pub(crate) struct Sample {
     /// Its end (RFC 3339, UTC).
-    pub at: String,
+    pub(crate) at: String,
     /// Reads that were answered here.
-    pub read: Met,
+    pub(crate) read: Met,
     /// Writes that were done here.
-    pub write: Met,
+    pub(crate) write: Met,
     /// Requests that the primary answered in our stead.
-    pub forwarded: Met,
+    pub(crate) forwarded: Met,
     /// Those of all these that had to wait: for a primary, for the application, for a token.
-    pub held: Met,
+    pub(crate) held: Met,
     /// How many wait at its end.
-    pub waiting: u64,
+    pub(crate) waiting: u64,
 }
 
 /// How many requests there were and how long they took.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Met {
+pub(crate) struct Met {
     /// Requests per second.
-    pub rate: f64,
+    pub(crate) rate: f64,
     /// The median, in milliseconds, as exactly as the histogram's buckets tell; `None` without
     /// requests.
-    pub p50_ms: Option<f64>,
+    pub(crate) p50_ms: Option<f64>,
     /// What 99 of 100 requests stayed below, likewise.
-    pub p99_ms: Option<f64>,
+    pub(crate) p99_ms: Option<f64>,
 }
 
 /// The samples.
-pub type Traffic = Ring<Sample>;
+pub(crate) type Traffic = Ring<Sample>;
 
 /// None yet.
-pub fn traffic() -> Traffic {
+pub(crate) fn traffic() -> Traffic {
     Ring::new(KEPT)
 }
 
 /// Takes a sample each second, for ever.
-pub async fn observe(metrics: &Metrics, traffic: &Traffic) {
+pub(crate) async fn observe(metrics: &Metrics, traffic: &Traffic) {
     let mut tick = interval(EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     tick.tick().await;

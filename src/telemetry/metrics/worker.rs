@@ -29,7 +29,7 @@ const OTHER: &str = "other";
 
 /// How a read's wait for its token ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReadWait {
+pub(crate) enum ReadWait {
     /// This node reached the token.
     Reached,
     /// `read_wait` passed.
@@ -46,7 +46,7 @@ pub enum ReadWait {
 
 /// What asked for a replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Replay {
+pub(crate) enum Replay {
     /// `Litepilot-Replay: primary`
     Litepilot,
     /// `fly-replay: instance=…`
@@ -71,7 +71,7 @@ pub struct WorkerMetrics {
 }
 
 /// Counts a request as held until it is dropped.
-pub struct Held {
+pub(crate) struct Held {
     metrics: Arc<WorkerMetrics>,
     class: Class,
 }
@@ -87,7 +87,7 @@ impl ReadWait {
     ];
 
     /// The name in the metrics.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Reached => "reached",
             Self::TimedOut => "timed-out",
@@ -103,7 +103,7 @@ impl Replay {
     const ALL: [Self; 3] = [Self::Litepilot, Self::FlyInstance, Self::FlyRegion];
 
     /// The name in the metrics.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Litepilot => "litepilot",
             Self::FlyInstance => "fly-instance",
@@ -134,38 +134,38 @@ impl WorkerMetrics {
     }
 
     /// A request begins to wait; it does so until the answer is dropped.
-    pub fn held(self: &Arc<Self>, class: Class) -> Held {
+    pub(crate) fn held(self: &Arc<Self>, class: Class) -> Held {
         self.held[class as usize].fetch_add(1, Relaxed);
         Held { metrics: self.clone(), class }
     }
 
     /// A request that had to wait was answered, `took` after its head had come.
-    pub fn held_request(&self, took: Duration) {
+    pub(crate) fn held_request(&self, took: Duration) {
         self.held_seconds.observe(took);
     }
 
     /// A read that had to wait for its token does so no more.
-    pub fn read_wait(&self, outcome: ReadWait) {
+    pub(crate) fn read_wait(&self, outcome: ReadWait) {
         self.read_waits[outcome as usize].fetch_add(1, Relaxed);
     }
 
     /// A request is sent again to the primary, as its application asked.
-    pub fn replay(&self, reason: Replay) {
+    pub(crate) fn replay(&self, reason: Replay) {
         self.replays[reason as usize].fetch_add(1, Relaxed);
     }
 
     /// A client connected.
-    pub fn connection_opened(&self) {
+    pub(crate) fn connection_opened(&self) {
         self.connections.fetch_add(1, Relaxed);
     }
 
     /// A client's connection ended.
-    pub fn connection_closed(&self) {
+    pub(crate) fn connection_closed(&self) {
         self.connections.fetch_sub(1, Relaxed);
     }
 
     /// A request that the rule at this place calls no write seems to have written.
-    pub fn suspected_write(&self, rule: &str) {
+    pub(crate) fn suspected_write(&self, rule: &str) {
         let mut counts = self.suspected_writes();
         if let Some(count) = counts.get_mut(rule) {
             *count += 1;

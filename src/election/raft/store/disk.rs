@@ -31,18 +31,18 @@ const CACHE: usize = 1024 * 1024;
 
 /// The name of the record that every store has, and what it says.
 const FORMAT: (&str, &str) = ("format", "litepilot raft 1");
-pub const IDENTITY: &str = "identity";
-pub const SEEN: &str = "seen";
-pub const VOTE: &str = "vote";
-pub const COMMITTED: &str = "committed";
-pub const PURGED: &str = "purged";
-pub const SNAPSHOT: &str = "snapshot";
+pub(crate) const IDENTITY: &str = "identity";
+pub(crate) const SEEN: &str = "seen";
+pub(crate) const VOTE: &str = "vote";
+pub(crate) const COMMITTED: &str = "committed";
+pub(crate) const PURGED: &str = "purged";
+pub(crate) const SNAPSHOT: &str = "snapshot";
 
 /// Gives access to the file, each time it is opened.
-pub type Source = Box<dyn Fn() -> io::Result<Backend> + Send>;
+pub(crate) type Source = Box<dyn Fn() -> io::Result<Backend> + Send>;
 
 /// A change of the file. Several make one transaction.
-pub enum Change {
+pub(crate) enum Change {
     /// Sets a record.
     Put(&'static str, Vec<u8>),
     /// Adds an entry to the log.
@@ -54,7 +54,7 @@ pub enum Change {
 }
 
 /// The open file.
-pub struct Disk(Database);
+pub(crate) struct Disk(Database);
 
 impl Disk {
     /// Opens the file and reads all of it; begins one if there is none.
@@ -62,7 +62,7 @@ impl Disk {
     /// # Errors
     ///
     /// When it cannot be read, is in use, damaged, or something else. Then nothing was written.
-    pub fn open(source: &Source) -> io::Result<(Self, Contents)> {
+    pub(crate) fn open(source: &Source) -> io::Result<(Self, Contents)> {
         let backend = source()?;
         let copied = copy(&backend)?;
         if let Some(copy) = copied {
@@ -89,7 +89,7 @@ impl Disk {
     /// # Errors
     ///
     /// When the file cannot be written. Then it has to be opened anew.
-    pub fn write(&mut self, changes: &[Change], durable: bool) -> io::Result<()> {
+    pub(crate) fn write(&mut self, changes: &[Change], durable: bool) -> io::Result<()> {
         commit(&self.0, changes, durable).map_err(of_redb)
     }
 }
@@ -178,7 +178,7 @@ fn optional<T: DeserializeOwned>(
 /// # Errors
 ///
 /// When it cannot be written as JSON.
-pub fn encode(value: &impl Serialize) -> io::Result<Vec<u8>> {
+pub(crate) fn encode(value: &impl Serialize) -> io::Result<Vec<u8>> {
     let json = serde_json::to_vec(value).map_err(io::Error::other)?;
     Ok([&CRC.checksum(&json).to_le_bytes(), json.as_slice()].concat())
 }
@@ -248,7 +248,7 @@ fn damaged(why: &str) -> io::Error {
 }
 
 /// A file on a disk.
-pub fn file(path: PathBuf) -> Source {
+pub(crate) fn file(path: PathBuf) -> Source {
     Box::new(move || {
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create(true).truncate(false).open(&path)?;
@@ -258,7 +258,7 @@ pub fn file(path: PathBuf) -> Source {
 
 /// Any backend of redb's.
 #[derive(Debug)]
-pub struct Backend(pub Box<dyn StorageBackend>);
+pub(crate) struct Backend(pub(crate) Box<dyn StorageBackend>);
 
 impl StorageBackend for Backend {
     fn len(&self) -> io::Result<u64> {

@@ -12,7 +12,7 @@ use crate::election::raft::types::{Entry, LogId, Types, Vote};
 
 /// The log of a [`Store`].
 #[derive(Clone)]
-pub struct LogStore(pub Store);
+pub(crate) struct LogStore(pub(crate) Store);
 
 impl RaftLogReader<Types> for LogStore {
     async fn try_get_log_entries<R>(&mut self, range: R) -> io::Result<Vec<Entry>>

@@ -12,11 +12,11 @@ mod log;
 mod writer;
 
 #[cfg(test)]
-pub mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use log::LogStore;
+pub(crate) use log::LogStore;
 
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
@@ -50,21 +50,21 @@ struct Inner {
 /// All that is remembered.
 #[derive(Default)]
 pub(super) struct Contents {
-    pub identity: Option<Identity>,
-    pub seen: Seen,
-    pub vote: Option<Vote>,
-    pub committed: Option<LogId>,
-    pub purged: Option<LogId>,
-    pub snapshot: Option<SavedSnapshot>,
-    pub log: BTreeMap<u64, Entry>,
+    pub(crate) identity: Option<Identity>,
+    pub(crate) seen: Seen,
+    pub(crate) vote: Option<Vote>,
+    pub(crate) committed: Option<LogId>,
+    pub(crate) purged: Option<LogId>,
+    pub(crate) snapshot: Option<SavedSnapshot>,
+    pub(crate) log: BTreeMap<u64, Entry>,
 }
 
 /// The table as of an entry.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct SavedSnapshot {
-    pub meta: SnapshotMeta,
+    pub(crate) meta: SnapshotMeta,
     /// The table, as JSON.
-    pub table: String,
+    pub(crate) table: String,
 }
 
 impl Store {
@@ -74,7 +74,7 @@ impl Store {
     /// # Errors
     ///
     /// When it cannot be read or locked, or is damaged; then nothing was changed.
-    pub fn open(dir: &Path) -> io::Result<Self> {
+    pub(crate) fn open(dir: &Path) -> io::Result<Self> {
         fs::create_dir_all(dir).map_err(|e| at(dir, e))?;
         let path = dir.join(FILE);
         let store = Self::new(disk::file(path.clone()), true).map_err(|e| at(&path, e))?;

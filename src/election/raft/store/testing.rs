@@ -12,7 +12,7 @@ use super::disk::Backend;
 
 /// The disk; clones are the same one.
 #[derive(Clone, Debug, Default)]
-pub struct Shelf(Arc<(Mutex<State>, Condvar)>);
+pub(crate) struct Shelf(Arc<(Mutex<State>, Condvar)>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -37,43 +37,43 @@ enum Op {
 
 /// The disk as it was opened.
 #[derive(Debug)]
-pub struct Opened {
+pub(crate) struct Opened {
     shelf: Shelf,
     life: u64,
 }
 
 impl Shelf {
-    pub fn open(&self) -> io::Result<Opened> {
+    pub(crate) fn open(&self) -> io::Result<Opened> {
         Ok(Opened { shelf: self.clone(), life: self.state().life })
     }
 
-    pub fn set_full(&self, full: bool) {
+    pub(crate) fn set_full(&self, full: bool) {
         self.state().full = full;
     }
 
-    pub fn set_stalled(&self, stalled: bool) {
+    pub(crate) fn set_stalled(&self, stalled: bool) {
         self.state().stalled = stalled;
         self.0.1.notify_all();
     }
 
     /// A store on it, written by a thread of its own as on a real disk.
-    pub fn store(&self) -> io::Result<Store> {
+    pub(crate) fn store(&self) -> io::Result<Store> {
         let shelf = self.clone();
         Store::new(Box::new(move || Ok(Backend(Box::new(shelf.open()?)))), true)
     }
 
-    pub fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         self.state().current.clone()
     }
 
-    pub fn set_bytes(&self, bytes: Vec<u8>) {
+    pub(crate) fn set_bytes(&self, bytes: Vec<u8>) {
         let mut state = self.state();
         state.since.clear();
         (state.synced, state.current) = (bytes.clone(), bytes);
     }
 
     /// The power fails. Of what was not synced, some has reached the disk, in no order.
-    pub fn crash(&self, chance: &mut SmallRng) {
+    pub(crate) fn crash(&self, chance: &mut SmallRng) {
         let mut state = self.state();
         let mut left = state.synced.clone();
         let mut since = std::mem::take(&mut state.since);
@@ -157,6 +157,6 @@ impl StorageBackend for Opened {
 }
 
 /// Chance that is the same each time.
-pub fn chance(seed: u64) -> SmallRng {
+pub(crate) fn chance(seed: u64) -> SmallRng {
     SmallRng::seed_from_u64(seed)
 }

@@ -16,14 +16,14 @@ const QUEUE: usize = 1024;
 
 /// Called with the result of a transaction, on whatever thread wrote it; if nobody writes any more,
 /// with that.
-pub struct Done(Option<Box<dyn FnOnce(io::Result<()>) + Send>>);
+pub(crate) struct Done(Option<Box<dyn FnOnce(io::Result<()>) + Send>>);
 
-pub enum Writer {
+pub(crate) enum Writer {
     Thread(mpsc::Sender<Job>),
     Inline(Mutex<Work>),
 }
 
-pub enum Job {
+pub(crate) enum Job {
     Write {
         changes: Vec<Change>,
         durable: bool,
@@ -34,14 +34,14 @@ pub enum Job {
 }
 
 /// The file, and how to open it again.
-pub struct Work {
+pub(crate) struct Work {
     source: Source,
     /// If it could not be written: why.
     disk: Result<Disk, String>,
 }
 
 impl Done {
-    pub fn new(done: impl FnOnce(io::Result<()>) + Send + 'static) -> Self {
+    pub(crate) fn new(done: impl FnOnce(io::Result<()>) + Send + 'static) -> Self {
         Self(Some(Box::new(done)))
     }
 
@@ -60,7 +60,7 @@ impl Drop for Done {
     }
 }
 
-pub fn ended() -> io::Error {
+pub(crate) fn ended() -> io::Error {
     io::Error::other("the thread that writes the store has ended: restart this node")
 }
 
@@ -70,7 +70,7 @@ impl Writer {
     /// # Errors
     ///
     /// As [`Disk::open`]; or when no thread can be started.
-    pub fn open(source: Source, threaded: bool) -> io::Result<(Self, Contents)> {
+    pub(crate) fn open(source: Source, threaded: bool) -> io::Result<(Self, Contents)> {
         let (disk, contents) = Disk::open(&source)?;
         let mut work = Work { source, disk: Ok(disk) };
         if !threaded {
@@ -86,7 +86,7 @@ impl Writer {
     }
 
     /// Jobs are done in the order in which they came.
-    pub async fn run(&self, job: Job) {
+    pub(crate) async fn run(&self, job: Job) {
         match self {
             // The thread ends with us, or by a panic: then a job's end says so.
             Self::Thread(jobs) => drop(jobs.send(job).await),
