@@ -45,9 +45,7 @@ struct Times {
     asked: AtomicU64,
 }
 
-/// No deadline.
 const UNLIMITED: u64 = u64::MAX;
-/// Ended.
 const OVER: u64 = 0;
 
 impl Claim {

@@ -97,7 +97,6 @@ impl fmt::Display for Epoch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Takes writes.
     Primary,
     /// Holds a copy of the data and serves reads.
     Replica,

@@ -18,7 +18,6 @@ const PARTIAL: &str = "partial";
 #[derive(Debug)]
 pub(crate) struct Place {
     dir: PathBuf,
-    /// Written here first.
     pub(crate) partial: PathBuf,
     whole: PathBuf,
 }
@@ -73,7 +72,6 @@ fn prune(dir: &Path) -> io::Result<()> {
     names.iter().take(old).try_for_each(fs::remove_file)
 }
 
-/// The oldest first.
 fn kept(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(dir)? {

@@ -16,10 +16,6 @@ pub(crate) fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
 }
 
 /// As [`replace`], with a new file that only its owner can read.
-///
-/// # Errors
-///
-/// As [`replace`].
 pub(crate) fn replace_private(path: &Path, contents: &[u8]) -> io::Result<()> {
     replace_with_mode(path, contents, 0o600)
 }

@@ -38,7 +38,6 @@ pub(crate) struct Remote {
 pub enum DialError {
     /// The name has no address, and none is known from before.
     Unresolvable {
-        /// The name.
         host: String,
         /// What the resolver said.
         source: io::Error,
@@ -58,7 +57,6 @@ impl Remote {
         Self { at, literal, last_good: Mutex::new(None) }
     }
 
-    /// What is dialed.
     pub(crate) fn at(&self) -> &HostPort {
         &self.at
     }

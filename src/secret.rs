@@ -47,10 +47,6 @@ impl Secret {
     }
 
     /// The secret kept in a file.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Secret::load_or_create`].
     pub(crate) fn load(path: &Path) -> io::Result<Self> {
         let file = File::open(path).map_err(|error| at(path, &error))?;
         let mode = file.metadata().map_err(|error| at(path, &error))?.mode() & 0o777;

@@ -8,11 +8,9 @@ use tokio::time::{Instant, timeout_at};
 /// How a node is to stop. Only ever grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Urgency {
-    /// Not at all.
     None,
     /// Hand off, drain, then end.
     Graceful,
-    /// End at once.
     AtOnce,
 }
 
@@ -23,7 +21,6 @@ pub(crate) struct Deadline {
 }
 
 impl Deadline {
-    /// Begins now.
     pub(crate) fn new(limit: Duration, urgency: watch::Receiver<Urgency>) -> Self {
         Self { at: Instant::now() + limit, urgency }
     }

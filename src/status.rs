@@ -16,7 +16,6 @@ use crate::txid::EpochTxid;
 /// Makes a snapshot. Called for each request to the admin port: it must be cheap and not block.
 pub type StatusSource = Arc<dyn Fn() -> Status + Send + Sync>;
 
-/// This program's version.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// A node at one moment, as `/status` shows it.
@@ -71,7 +70,6 @@ pub struct SuspectedWrite {
 /// The primary, as this node knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PrimaryStatus {
-    /// Its name.
     pub(crate) node: NodeId,
     /// The epoch of its reign.
     pub(crate) epoch: Epoch,
@@ -84,7 +82,6 @@ pub struct PrimaryStatus {
 pub struct RaftStatus {
     /// The leader; `None` while this node knows of none.
     pub(crate) leader: Option<NodeId>,
-    /// Its term.
     pub(crate) term: u64,
 }
 
@@ -118,7 +115,6 @@ pub struct AppStatus {
 pub enum AppState {
     /// It answered the last check.
     Up,
-    /// It did not.
     Down,
 }
 
@@ -127,7 +123,6 @@ pub enum AppState {
 pub struct Member {
     /// Its name.
     pub node: NodeId,
-    /// What it does.
     pub(crate) role: Role,
     /// This node hears from it; always true of itself.
     pub(crate) reachable: bool,

@@ -28,7 +28,6 @@ pub(crate) struct Changes {
     control: Arc<dyn Control>,
     events: Arc<Events>,
     place: Arc<Semaphore>,
-    /// For one change.
     limit: Duration,
 }
 
@@ -38,7 +37,6 @@ impl Changes {
         Self { control, events, place: Arc::new(Semaphore::new(1)), limit }
     }
 
-    /// The members now.
     pub(crate) fn members(&self) -> Members {
         Members { members: self.control.members() }
     }

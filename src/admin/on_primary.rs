@@ -58,10 +58,7 @@ pub(crate) enum Notice {
         epoch: Epoch,
     },
     /// It is for another node to do. The last notice.
-    Elsewhere {
-        /// That node.
-        node: NodeId,
-    },
+    Elsewhere { node: NodeId },
     /// It was done before, under this key. The last notice.
     AlreadyDone,
     /// This node is not the primary of that reign any more: what is done is not remembered. The last
@@ -76,7 +73,6 @@ pub(crate) enum Notice {
     },
 }
 
-/// Gives turns.
 #[derive(Clone)]
 pub(crate) struct OnPrimary {
     view: watch::Receiver<ClusterView>,

@@ -15,15 +15,12 @@ use crate::control::ControlError;
 /// An answer's body: a piece of text or a stream.
 pub(crate) type Body = BoxBody<Bytes, Infallible>;
 
-/// An answer.
 pub(crate) type Reply = Response<Body>;
 
 /// Why a request is not done. Answered as a [`problem`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
-    /// Its status.
     pub(crate) status: StatusCode,
-    /// Ends its type.
     pub(crate) name: &'static str,
     /// For people: why, and what to do.
     pub(crate) detail: String,
@@ -66,7 +63,6 @@ impl From<ControlError> for Failure {
     }
 }
 
-/// Plain text.
 pub(crate) fn text(text: impl Into<Bytes>) -> Reply {
     full(StatusCode::OK, "text/plain; charset=utf-8", text)
 }

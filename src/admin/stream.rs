@@ -42,7 +42,6 @@ pub(crate) struct Live {
     pub(crate) status: StatusSource,
     /// When to look at it at once.
     pub(crate) view: watch::Receiver<ClusterView>,
-    /// What requests met.
     pub(crate) traffic: Arc<Traffic>,
 }
 
@@ -80,7 +79,6 @@ impl Streams {
     }
 }
 
-/// Who follows.
 struct Client {
     sender: mpsc::Sender<Bytes>,
     patience: Duration,

@@ -48,10 +48,6 @@ impl FromStr for Token {
 
 /// The token from the configuration, or from `data_dir/admin.token`, which is made if it is not
 /// there.
-///
-/// # Errors
-///
-/// As for [`Secret::load_or_create`].
 pub(crate) fn load_or_create(config: &Config) -> io::Result<Token> {
     match &config.admin.token {
         Some(token) => token.parse().map_err(|why| {
@@ -62,10 +58,6 @@ pub(crate) fn load_or_create(config: &Config) -> io::Result<Token> {
 }
 
 /// The token kept in a file.
-///
-/// # Errors
-///
-/// As for [`Secret::load`].
 pub(crate) fn load(path: &Path) -> io::Result<Token> {
     Secret::load(path).map(Token)
 }

@@ -63,10 +63,8 @@ pub enum Election {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Ack {
-    /// The primary.
     #[default]
     Primary,
-    /// One replica too.
     One,
     /// A majority of the candidates, the primary included.
     Majority,
@@ -295,7 +293,6 @@ fn read_primary(section: &Section<'_>, primary: Option<NodeId>, peers: &Peers) -
     primary
 }
 
-/// A node's name.
 pub(super) fn node_id(node: &Node) -> Result<NodeId, String> {
     value::word(node)?.parse().map_err(|error: crate::cluster::BadNodeId| error.to_string())
 }

@@ -30,9 +30,7 @@ pub enum SameSite {
 pub enum Secure {
     /// If the client came over TLS, here or at a trusted proxy.
     Auto,
-    /// Always.
     Always,
-    /// Never.
     Never,
 }
 

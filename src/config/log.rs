@@ -23,9 +23,7 @@ pub struct Log {
 /// The forms of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
     Text,
-    /// For machines.
     Json,
 }
 
@@ -34,14 +32,11 @@ pub enum LogFormat {
 pub struct Access {
     /// Those that pass through.
     pub(crate) passthrough: bool,
-    /// Reads.
     pub(crate) read: bool,
-    /// Writes.
     pub(crate) write: bool,
 }
 
 impl Access {
-    /// Every request.
     pub(crate) const ALL: Self = Self { passthrough: true, read: true, write: true };
 
     /// Whether any request is logged.

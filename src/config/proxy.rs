@@ -88,7 +88,6 @@ pub enum Consistency {
     ReadYourWrites,
     /// What this client last wrote or read.
     Monotonic,
-    /// The primary's state.
     Strong,
 }
 

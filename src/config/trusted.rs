@@ -23,7 +23,6 @@ impl Trusted {
 }
 
 impl Trusted {
-    /// This machine only.
     pub(crate) fn loopback() -> Self {
         Self(named(&LOOPBACK))
     }

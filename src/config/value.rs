@@ -185,7 +185,6 @@ pub(crate) fn url_path(node: &Node) -> Result<String, String> {
     }
 }
 
-/// A list.
 pub(crate) fn list(node: &Node) -> Result<&[Node], String> {
     match &node.value {
         Value::List(items) => Ok(items),
@@ -193,7 +192,6 @@ pub(crate) fn list(node: &Node) -> Result<&[Node], String> {
     }
 }
 
-/// A mapping.
 pub(crate) fn map(node: &Node) -> Result<&[(Key, Node)], String> {
     match &node.value {
         Value::Map(entries) => Ok(entries),

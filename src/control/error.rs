@@ -18,7 +18,6 @@ pub enum ControlError {
     NotCandidate(NodeId),
     /// It may become primary, but not now.
     NotFit {
-        /// The node.
         node: NodeId,
         /// What keeps it, as the end of a sentence: `its application does not answer`.
         why: String,
@@ -30,12 +29,7 @@ pub enum ControlError {
     /// No majority of the voters is in contact.
     NoQuorum,
     /// Who would have to do it cannot be reached.
-    Unreachable {
-        /// That node.
-        node: NodeId,
-        /// What went wrong.
-        why: String,
-    },
+    Unreachable { node: NodeId, why: String },
     /// It was begun and not done in time. It may still come about.
     NotInTime,
     /// Something that this node needs for it does not work.

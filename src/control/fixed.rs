@@ -18,7 +18,6 @@ pub(crate) struct FixedControl {
 }
 
 impl FixedControl {
-    /// As configured.
     pub(crate) fn new(config: &Config) -> Self {
         let member = |(node, address): &(NodeId, _)| MemberStatus {
             node: node.clone(),

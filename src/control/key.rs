@@ -3,7 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// Bytes.
 const LONGEST: usize = 128;
 
 /// Names something that is to be done once: 1 to 128 of `a-z A-Z 0-9 . _ : / @ + -`.

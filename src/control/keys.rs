@@ -16,7 +16,6 @@ const KEPT: usize = 1024;
 /// Bytes; above what [`KEPT`] of the longest keys take.
 const MAX_FILE: u64 = 256 * 1024;
 
-/// The file.
 #[derive(Debug)]
 pub(crate) struct Keys {
     path: PathBuf,

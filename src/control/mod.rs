@@ -103,21 +103,16 @@ pub struct MemberStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum MemberChange {
-    /// A new node.
     Add {
-        /// Its name.
         node: NodeId,
-        /// Its peer port.
         address: HostPort,
     },
     /// One that will not come back.
     Remove {
-        /// Its name.
         node: NodeId,
     },
     /// One that comes back with an empty disk.
     Replace {
-        /// Its name.
         node: NodeId,
     },
 }

@@ -43,13 +43,11 @@ pub(crate) struct Cluster {
 
 /// A node that was started.
 pub(crate) struct Node {
-    /// As what.
     pub(crate) plan: Plan,
     /// For what changes state through its admin port.
     pub(crate) token: String,
     /// Its process id, which may be somebody else's once it has ended.
     pub(crate) pid: u32,
-    /// Until it ends.
     process: Option<Child>,
     /// It stops when this is closed, however that comes.
     _lifeline: Option<ChildStdin>,

@@ -17,11 +17,8 @@ pub(crate) const HIGHEST_PORT: u16 = u16::MAX - ADMIN_OFFSET - MOST_NODES + 1;
 /// A node to be started.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    /// Its name.
     pub(crate) node: NodeId,
-    /// Where clients connect.
     pub(crate) proxy: SocketAddr,
-    /// Its admin port.
     pub(crate) admin: SocketAddr,
     /// Where the other nodes connect.
     pub(crate) peer: SocketAddr,
@@ -36,27 +33,21 @@ pub(crate) struct Plan {
 /// What keeps the databases.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Engine {
-    /// Plain directories.
     Embedded,
-    /// LiteFS.
     Litefs {
-        /// Its executable.
         binary: PathBuf,
-        /// Its HTTP port.
         http: SocketAddr,
         /// Where it gets its lease.
         lease: SocketAddr,
     },
 }
 
-/// An application.
 #[derive(Clone, Debug)]
 pub(crate) enum App {
     /// The guestbook of this program, which is to be found there.
     Guestbook(PathBuf),
     /// One that already runs.
     Running {
-        /// Where it listens.
         target: Target,
         /// The directory of its database.
         mount: PathBuf,
@@ -81,12 +72,10 @@ pub(crate) fn name(number: u16) -> String {
 }
 
 impl Plan {
-    /// Its configuration file.
     pub(crate) fn config(&self) -> PathBuf {
         self.dir.join("litepilot.yml")
     }
 
-    /// Its log.
     pub(crate) fn log(&self) -> PathBuf {
         self.dir.join("node.log")
     }

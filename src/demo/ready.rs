@@ -11,7 +11,6 @@ use crate::config::{HostPort, Target};
 use crate::process::probe::{Probe, ProbeError};
 use crate::status::Status;
 
-/// Between two looks.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Whoever waits this long wants to know what for.
 const SAY_WHY_AFTER: Duration = Duration::from_secs(5);

@@ -40,7 +40,6 @@ impl Scratch {
         make().map(Self).map_err(failed)
     }
 
-    /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.0
     }

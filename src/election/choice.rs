@@ -32,19 +32,15 @@ pub(crate) struct Situation<'a> {
     pub(crate) rather_not: Option<&'a NodeId>,
 }
 
-/// The choice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// That node.
     Elect(NodeId),
-    /// Nobody yet.
     Wait(Why),
 }
 
 /// What is waited for. Its text says what an operator can do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Why {
-    /// More answers.
     TooFew {
         /// Who has not answered.
         missing: Vec<NodeId>,
@@ -53,11 +49,8 @@ pub(crate) enum Why {
         /// There was never a primary.
         first: bool,
     },
-    /// Somebody who can.
     NobodyFit(Vec<(NodeId, String)>),
-    /// The freshest.
     HeldUp {
-        /// It.
         by: NodeId,
         /// Why it cannot become primary.
         unfit: String,
@@ -70,7 +63,6 @@ pub(crate) enum Why {
     NoData,
 }
 
-/// Chooses.
 pub(crate) fn choose(situation: &Situation<'_>) -> Verdict {
     let electorate = situation.electorate;
     let answers: Vec<(&NodeId, &Fitness)> =

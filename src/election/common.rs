@@ -67,7 +67,6 @@ pub trait Ground: Send + Sync + 'static {
 }
 
 impl Common {
-    /// Waits a little.
     pub(crate) async fn pause(&self) {
         self.clock.sleep(self.times.pause).await;
     }

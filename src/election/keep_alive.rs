@@ -23,7 +23,6 @@ pub(crate) enum Over {
     Lapsed,
 }
 
-/// Renews one lease.
 pub(crate) struct KeepAlive {
     common: Arc<Common>,
     lessor: Arc<Lessor>,

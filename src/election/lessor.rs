@@ -44,7 +44,6 @@ pub(crate) struct Lessor {
 /// How long it may take until a majority of the new members holds everything.
 pub(super) const EVERYTHING: Duration = Duration::from_secs(20);
 
-/// Of one term.
 #[derive(Default)]
 struct Timers {
     term: Term,

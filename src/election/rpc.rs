@@ -16,13 +16,10 @@ use crate::txid::Position;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
-    /// Raft's own.
     Raft(raft::Message),
     /// To the Raft leader: the holder is alive.
     Renew {
-        /// The reign.
         epoch: Epoch,
-        /// The holder's life.
         session: Session,
     },
     /// To the Raft leader: have this agreed upon.
@@ -76,7 +73,6 @@ pub enum Answer {
     Proposed(Outcome),
     /// To [`Request::Promise`] and [`Request::Fitness`].
     Fitness(Fitness),
-    /// It was done.
     Done,
     /// This node does not lead (or reign); that one may.
     #[serde(rename = "elsewhere")]

@@ -68,22 +68,15 @@ pub struct Table {
 #[serde(rename_all = "snake_case")]
 pub enum Command {
     /// Names the cluster, if it has no name yet.
-    Found {
-        /// A random text.
-        cluster: String,
-    },
+    Found { cluster: String },
     /// Grants the vacant lease in the holder's epoch, which has to be the next.
     Acquire(Holder),
     /// The holder's engine has become primary. Until then it takes no writes.
     Opened(EpochStart),
     /// The holder gives up.
-    Release {
-        /// Its reign.
-        epoch: Epoch,
-    },
+    Release { epoch: Epoch },
     /// The holder was not heard in time.
     Expire {
-        /// Its reign.
         epoch: Epoch,
         /// The term of the Raft leader that waited. Void if the entry is of another: that leader has
         /// begun to wait anew.
@@ -92,22 +85,17 @@ pub enum Command {
     /// The holder of the epoch before passes the lease on; the epoch has to be the next.
     HandOver(Holder),
     /// Sets LiteFS' cluster ID, if there is none or it is the same.
-    SetLitefsId {
-        /// The ID.
-        id: String,
-    },
+    SetLitefsId { id: String },
     /// Forgets LiteFS' cluster ID.
     ResetLitefsId,
     /// Something was done that is to be done once.
     Once {
-        /// Its name.
         key: String,
         /// What the primary held then: void in another reign than this.
         at: EpochTxid,
     },
     /// A name's former disk is void; the next node of that name is another one.
     Outdate {
-        /// The name.
         node: NodeId,
         /// The generation that is void.
         generation: u64,

@@ -45,7 +45,6 @@ pub struct Own {
 
 /// A wish to hand the lease over.
 pub(crate) struct Order {
-    /// The successor.
     pub(crate) to: NodeId,
     /// How long it may take until writes under way are done.
     pub(crate) patience: Duration,
@@ -53,7 +52,6 @@ pub(crate) struct Order {
     pub(crate) reply: oneshot::Sender<Result<(), String>>,
 }
 
-/// This node's reigns.
 pub(crate) struct Tenure {
     pub(super) common: Arc<Common>,
     own: watch::Sender<Own>,
@@ -72,7 +70,6 @@ pub(crate) struct Tenure {
 
 /// Why a reign ended.
 enum End {
-    /// See there.
     Over(Over),
     /// The lease was handed over, or taken away.
     Superseded,

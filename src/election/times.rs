@@ -16,7 +16,6 @@ pub struct Times {
     pub(crate) claim: Duration,
     /// How long after a renewal was sent nothing may commit any more: the guard acts.
     pub(crate) fence: Duration,
-    /// Between two renewals.
     pub(crate) renew: Duration,
     /// How long a node may be fresher than the fittest and hold up the choice.
     pub(crate) hold_up: Duration,

@@ -21,7 +21,6 @@ const TRY: Duration = Duration::from_millis(100);
 /// How long setting the mark waits for readers, in rollback mode.
 const READERS: Duration = Duration::from_millis(250);
 
-/// The write lock.
 pub(crate) struct Fence {
     connection: Connection,
     path: PathBuf,

@@ -40,7 +40,6 @@ pub(crate) struct Update {
     pub(crate) base: Option<Checksum>,
     /// What a copy is afterwards.
     pub(crate) position: Position,
-    /// In bytes.
     pub(crate) page_size: u32,
     /// How many pages the database has afterwards.
     pub(crate) count: u32,
@@ -121,12 +120,10 @@ impl Image {
         self.pages.is_empty()
     }
 
-    /// Of all pages.
     pub(crate) fn checksum(&self) -> Checksum {
         Checksum::of(&self.sums)
     }
 
-    /// Of each page.
     pub(crate) fn into_sums(self) -> Vec<u64> {
         self.sums
     }

@@ -194,10 +194,6 @@ impl Embedded {
 
     /// As primary: serves the replica at the other end of `stream`, and tells `on_applied` whatever it
     /// holds of this reign. See [`serve::serve`].
-    ///
-    /// # Errors
-    ///
-    /// Always ends with one.
     pub(crate) async fn serve<S>(
         &self,
         stream: S,

@@ -15,9 +15,7 @@ use super::observe::file_at;
 /// A file descriptor of another process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Opener {
-    /// The process.
     pub(crate) pid: u32,
-    /// Its number there.
     pub(crate) descriptor: u32,
 }
 

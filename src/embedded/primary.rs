@@ -14,7 +14,6 @@ use super::store::Store;
 use crate::position::PositionCell;
 use crate::txid::{EpochTxid, Txid};
 
-/// The primary's copy.
 pub(crate) struct Primary {
     path: PathBuf,
     observer: Observer,
@@ -31,7 +30,6 @@ pub(crate) struct Primary {
 /// The database at a position, made once for all replicas.
 #[derive(Clone, Default)]
 pub(crate) struct Shipped {
-    /// All pages.
     pub(crate) image: Arc<Image>,
     /// The image holds at least this.
     pub(crate) position: EpochTxid,

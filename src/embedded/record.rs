@@ -35,7 +35,6 @@ pub(crate) enum Known {
     },
     /// Nobody but us writes it.
     Copied {
-        /// What it holds.
         have: Position,
         /// Its position is known to be that; otherwise it was only taken for it.
         certain: bool,
@@ -44,7 +43,6 @@ pub(crate) enum Known {
     },
 }
 
-/// The open file.
 pub(crate) struct Record {
     file: File,
     turn: u64,
@@ -135,10 +133,6 @@ pub(crate) fn unsealed(text: &[u8]) -> Result<&[u8], String> {
 }
 
 /// Whether a state file has the format that is known here, and is about the database that is configured.
-///
-/// # Errors
-///
-/// What it has instead.
 pub(crate) fn is_ours(has: (&str, &Path), known: (&str, &Path)) -> Result<(), String> {
     if has.0 != known.0 {
         return Err(format!("its format is {:?}, this litepilot knows {:?}", has.0, known.0));

@@ -14,7 +14,6 @@ use super::placeholder;
 use super::store::{Found, Store};
 use super::tenure::Tenure;
 
-/// A replica's copy.
 pub(crate) struct Replica {
     path: PathBuf,
     data_dir: PathBuf,
@@ -85,10 +84,6 @@ impl Replica {
     }
 
     /// The primary of `reign` is at `position`, and this copy equals its.
-    ///
-    /// # Errors
-    ///
-    /// When it does not.
     pub(crate) fn level(
         &mut self,
         position: Position,
@@ -197,7 +192,6 @@ impl Replica {
         ))
     }
 
-    /// In bytes.
     fn page_size(&self) -> io::Result<u32> {
         let connection = &self.open.as_ref().ok_or_else(taken_away)?.connection;
         connection

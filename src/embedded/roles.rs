@@ -162,7 +162,6 @@ impl Worker {
 }
 
 impl CopyOf {
-    /// A replica's.
     pub(super) fn replica(options: &Options) -> Self {
         Self::Replica(Box::new(Replica::new(options.database(), options.data_dir.clone())))
     }

@@ -31,7 +31,6 @@ const OVERHEAD: usize = 1 + 8;
 const STAMP: usize = 24;
 const START: usize = 8 + STAMP;
 
-/// One frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Message {
     /// The replica's first: the protocol it speaks and what it has.
@@ -51,18 +50,15 @@ pub(crate) enum Message {
         base: Option<Checksum>,
         /// What the copy is afterwards.
         position: Position,
-        /// In bytes.
         page_size: u32,
         /// Pages of the database afterwards.
         count: u32,
-        /// Pages that follow.
         changed: u32,
     },
     /// Pages: each its number (4 bytes, big-endian) and its bytes.
     Pages(Bytes),
     /// The replica's copy holds this.
     Applied(Position),
-    /// Still here.
     Alive,
     /// The primary will not ship, and why.
     Refused(String),

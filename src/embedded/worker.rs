@@ -27,7 +27,6 @@ pub(crate) type Reply<T> = oneshot::Sender<io::Result<T>>;
 
 /// What others ask of the thread.
 pub(crate) enum Command {
-    /// The position now.
     EpochTxid(Reply<EpochTxid>),
     /// What the copy holds now.
     Held(Reply<Held>),

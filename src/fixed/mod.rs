@@ -22,7 +22,6 @@ use crate::peer::gossip::Peers;
 /// What the configuration says.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
-    /// This node.
     pub(crate) node: NodeId,
     /// The node that is always the primary.
     pub(crate) primary: NodeId,

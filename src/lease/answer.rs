@@ -16,7 +16,6 @@ pub(crate) fn nothing() -> Answer {
     (StatusCode::NOT_FOUND, String::new())
 }
 
-/// Yes or no.
 pub(crate) fn truth(is_so: bool) -> Answer {
     (StatusCode::OK, is_so.to_string())
 }
@@ -26,7 +25,6 @@ pub(crate) fn failure(why: &str) -> Answer {
     (StatusCode::INTERNAL_SERVER_ERROR, why.to_owned())
 }
 
-/// A new session.
 pub(crate) fn created(session: &Session) -> Answer {
     ok(&json!({ "ID": session }))
 }

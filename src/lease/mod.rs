@@ -34,7 +34,6 @@ pub struct Session(pub String);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct PrimaryInfo {
-    /// The node's name.
     pub(crate) hostname: String,
     /// `http://host:port` of its LiteFS, or of a tunnel to it.
     pub(crate) advertise_url: String,

@@ -5,16 +5,13 @@ use serde::Deserialize;
 
 use super::{KEY, Session};
 
-/// A question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ask {
-    /// Who is primary?
     Primary,
     /// Which cluster is this?
     ClusterId,
     /// It is this one.
     SetClusterId(String),
-    /// A session, please.
     Create(Terms),
     /// Make me the primary.
     Acquire(Session),

@@ -34,7 +34,6 @@ const IDLE: Duration = Duration::from_secs(100);
 const MAX_HEAD: usize = 8 * 1024;
 /// Bytes of a request's body. The largest is the primary's address.
 const MAX_BODY: usize = 4 * 1024;
-/// For a body.
 const BODY: Duration = Duration::from_secs(2);
 /// A stranger's requests are logged this often at most.
 const LOG_EVERY: Duration = Duration::from_secs(10);

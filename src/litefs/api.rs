@@ -39,7 +39,6 @@ pub(crate) struct Info {
     pub(crate) is_primary: bool,
     /// It may become that.
     pub(crate) candidate: bool,
-    /// Its data directory.
     pub(crate) path: String,
     /// Whom it follows, or itself.
     pub(crate) primary: Named,
@@ -65,7 +64,6 @@ impl Info {
 pub enum ApiError {
     /// Nobody answers, or not in time, or not in LiteFS' way.
     Io(io::Error),
-    /// It said no.
     Refused(StatusCode, String),
 }
 
@@ -88,10 +86,6 @@ impl From<io::Error> for ApiError {
 
 impl Api {
     /// What it says about itself.
-    ///
-    /// # Errors
-    ///
-    /// See [`ApiError`].
     pub(crate) async fn info(self) -> Result<Info, ApiError> {
         let body = self.ask(Method::GET, "/info", LIMIT).await?;
         serde_json::from_slice(&body).map_err(|error| ApiError::Io(error.into()))

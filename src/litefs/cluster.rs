@@ -41,10 +41,6 @@ pub trait Cluster: Send + Sync + 'static {
     fn set_litefs_id(&self, id: String) -> BoxFuture<'_, Result<(), String>>;
 
     /// A connection to the LiteFS of `node`, through its peer port.
-    ///
-    /// # Errors
-    ///
-    /// When there is none.
     fn dial_litefs(&self, node: NodeId) -> BoxFuture<'static, io::Result<Stream>>;
 }
 

@@ -31,28 +31,15 @@ const MAX_LINE: usize = 64 * 1024;
 #[serde(tag = "type", rename_all = "camelCase")]
 pub(crate) enum Event {
     /// The stream begins; so it is now.
-    Init {
-        /// See there.
-        data: Role,
-    },
+    Init { data: Role },
     /// It has become primary, or follows somebody, or nobody.
-    PrimaryChange {
-        /// See there.
-        data: Role,
-    },
+    PrimaryChange { data: Role },
     /// A transaction was committed here, or a primary's applied.
-    Tx {
-        /// The database.
-        db: String,
-        /// See there.
-        data: Applied,
-    },
-    /// Of later versions.
+    Tx { db: String, data: Applied },
     #[serde(other)]
     Other,
 }
 
-/// What LiteFS is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Role {
@@ -67,14 +54,12 @@ pub(crate) struct Role {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Applied {
-    /// The transaction.
     #[serde(rename = "txID")]
     pub(crate) txid: Txid,
     /// Of the whole database.
     pub(crate) post_apply_checksum: Checksum,
 }
 
-/// Who is told.
 pub(crate) trait Listener {
     /// The next event. [`Event::Init`] comes first, and again after each break: what happened in
     /// between has to be found out otherwise.
@@ -84,7 +69,6 @@ pub(crate) trait Listener {
     fn silence(&self);
 }
 
-/// Listens for ever.
 pub(crate) async fn follow(api: Api, listener: &impl Listener) {
     let mut pause = PAUSE;
     loop {

@@ -72,7 +72,6 @@ async fn say<S: AsyncRead + AsyncWrite>(
     timeout(WRITING, written).await?
 }
 
-/// A replica's end.
 pub(crate) struct Link<S> {
     lines: Lines<S>,
     to: WriteHalf<S>,
@@ -95,10 +94,6 @@ impl<S: AsyncRead + AsyncWrite> Link<S> {
 
     /// Tells how far `litefs` is for as long as it is of the other end's epoch, and hears how far that
     /// one is.
-    ///
-    /// # Errors
-    ///
-    /// Always ends with one.
     pub(crate) async fn run(self, litefs: &Litefs) -> io::Result<()> {
         let Self { mut lines, mut to, epoch } = self;
         let hear = async {

@@ -21,7 +21,6 @@ const CHATTER: [&str; 5] = [
 pub(crate) struct LastError(Arc<Mutex<Option<String>>>);
 
 impl LastError {
-    /// Takes it.
     pub(crate) fn take(&self) -> Option<String> {
         self.0.lock().take()
     }

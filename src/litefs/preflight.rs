@@ -105,10 +105,6 @@ impl fmt::Display for Trouble {
 impl std::error::Error for Trouble {}
 
 /// The LiteFS named so, if this machine can run it: a path, or a name looked up in `PATH`.
-///
-/// # Errors
-///
-/// What is missing.
 pub(crate) fn available(binary: &Path) -> Result<PathBuf, Trouble> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let named = binary.components().count() > 1;

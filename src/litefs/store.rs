@@ -19,7 +19,6 @@ const FORMAT: &str = "litepilot litefs 1";
 /// What we write is shorter, in bytes.
 const MAX_SIZE: u64 = 64 * 1024;
 
-/// The saved state.
 pub(crate) struct Store {
     path: PathBuf,
     saved: Saved,

@@ -40,7 +40,6 @@ impl Tunnel {
         Ok(Self { address, task })
     }
 
-    /// Where LiteFS connects.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }

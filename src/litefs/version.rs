@@ -18,7 +18,6 @@ struct Version {
 /// Whether a LiteFS can be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Yes.
     Good,
     /// Perhaps: why that is not known.
     Unknown(String),

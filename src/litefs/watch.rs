@@ -40,7 +40,6 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Of that database.
     pub(crate) fn new(database: String) -> Self {
         Self { database, seen: watch::Sender::default() }
     }

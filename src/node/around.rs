@@ -26,7 +26,6 @@ pub(crate) struct Around {
 }
 
 impl Around {
-    /// As configured.
     pub(crate) fn new(config: &Config, dialer: Option<Arc<Dialer>>) -> Self {
         Self {
             elects: config.cluster.election == config::Election::Raft,
@@ -37,7 +36,6 @@ impl Around {
         }
     }
 
-    /// The election runs.
     pub(crate) fn join(&self, election: Election) {
         *self.election.lock() = Some(election);
     }

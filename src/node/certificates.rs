@@ -18,7 +18,6 @@ use crate::yaml::{Place, Problem};
 /// How often it is looked how long they still have.
 const LOOK_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// This node's certificates.
 pub(crate) struct Certificates {
     files: PeerTls,
     node: NodeId,

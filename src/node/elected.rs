@@ -52,19 +52,14 @@ const WATCH_APP: Duration = Duration::from_millis(100);
 pub(crate) struct Surroundings {
     /// Whether the application answers.
     pub(crate) health: AppHealth,
-    /// The node stops.
     pub(crate) draining: watch::Receiver<bool>,
-    /// Keeps the database.
     pub(crate) engine: Arc<dyn Engine>,
-    /// What happened.
     pub(crate) events: Arc<Events>,
-    /// Writes under way.
     pub(crate) writes: Arc<Writes>,
     /// What the workers act on.
     pub(crate) view: watch::Receiver<ClusterView>,
     /// `on_promote` and the like.
     pub(crate) hooks: Hooks,
-    /// Of the guards.
     pub(crate) leash: SharedDeadline,
 }
 
@@ -117,9 +112,7 @@ pub(crate) struct Beginning {
 pub(crate) struct Means {
     /// Where replicas' and peers' requests go; `None` on a witness.
     pub(crate) serving: Option<(Kept, PeerDoor)>,
-    /// What replicas hold.
     pub(crate) acks: Arc<Acks>,
-    /// What is counted.
     pub(crate) metrics: Arc<Metrics>,
     /// What it asks of the rest of the node.
     pub(crate) surroundings: Surroundings,
@@ -243,12 +236,10 @@ impl Part {
         })
     }
 
-    /// Who leads Raft.
     pub(crate) fn leadership(&self) -> watch::Receiver<Leadership> {
         self.raft.leadership()
     }
 
-    /// For operators.
     pub(crate) fn steering(
         &self,
         config: &Config,
@@ -287,7 +278,6 @@ impl Part {
     }
 }
 
-/// Who may connect.
 fn members(raft: &Raft) -> peer::Members {
     let peers = raft.peers();
     Arc::new(move |node: &NodeId| peers.borrow().contains_key(node))

@@ -19,22 +19,18 @@ const LOOK: Duration = Duration::from_secs(1);
 /// out of the latest events.
 const SELDOM: Duration = Duration::from_secs(60);
 
-/// Who watches.
 pub(crate) struct EventRecorder {
     /// Where it is told.
     pub(crate) events: Arc<Events>,
-    /// What is counted.
     pub(crate) metrics: Arc<Metrics>,
     /// The application's process, if it is ours.
     pub(crate) app: Option<watch::Receiver<ChildState>>,
     /// Whether the application answers.
     pub(crate) health: AppHealth,
-    /// Keeps the database.
     pub(crate) engine: Arc<dyn Engine>,
 }
 
 impl EventRecorder {
-    /// Watches for ever.
     pub(crate) async fn run(mut self) {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -29,7 +29,6 @@ pub(crate) struct Hooks {
     on_quorum_lost: Arc<Later>,
 }
 
-/// One of them.
 struct Hook {
     sort: Sort,
     launch: Launch,
@@ -40,7 +39,6 @@ struct Hook {
 /// What is said of a hook.
 struct Sort {
     name: &'static str,
-    /// In the configuration.
     key: &'static str,
     /// The kind of its events.
     kind: &'static str,

@@ -64,7 +64,6 @@ pub(crate) struct Beginning {
     pub(crate) duty: Duty,
     /// There are other nodes.
     pub(crate) replicated: bool,
-    /// To them.
     pub(crate) dialer: Option<Arc<Dialer>>,
     /// See [`super::Tuning`].
     pub(crate) apply_delay: Duration,
@@ -106,7 +105,6 @@ impl Kept {
         Ok(Self::Litefs(Arc::new(InLitefs { litefs, around, http, reigned, tasks })))
     }
 
-    /// For everybody else.
     pub(crate) fn engine(&self) -> Arc<dyn Engine> {
         match self {
             Self::Embedded(embedded) => embedded.clone(),

@@ -18,7 +18,6 @@ pub(crate) enum Beginning {
     Alone(Alone),
     /// It is always the same node.
     Fixed(peers::Beginning),
-    /// It is elected.
     Elected(elected::Beginning),
 }
 

@@ -313,7 +313,6 @@ struct Control {
     stopping: watch::Receiver<Urgency>,
 }
 
-/// Everything that runs.
 struct Running {
     config: Config,
     /// All but a witness have it.

@@ -8,7 +8,6 @@ use crate::engine::{BoxFuture, Engine, EngineState};
 use crate::position::PositionCell;
 use crate::txid::EpochTxid;
 
-/// Keeps nothing.
 #[derive(Default)]
 pub(crate) struct NullEngine(Arc<PositionCell>);
 

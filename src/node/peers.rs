@@ -110,9 +110,7 @@ impl Peering {
 
 /// What a node's report about itself is made of.
 pub(crate) struct Told {
-    /// The cluster.
     pub(crate) view: watch::Receiver<ClusterView>,
-    /// Keeps the database.
     pub(crate) engine: Arc<dyn Engine>,
     /// Whether the application answers.
     pub(crate) health: AppHealth,

@@ -20,15 +20,12 @@ pub(crate) type Roster = Arc<dyn Fn() -> Vec<(NodeId, Role)> + Send + Sync>;
 
 /// What the status is made of.
 pub(crate) struct Parts {
-    /// This node.
     pub(crate) node: NodeId,
     /// Every member, this node included.
     pub(crate) roster: Roster,
-    /// The cluster.
     pub(crate) view: watch::Receiver<ClusterView>,
     /// What the others say of themselves.
     pub(crate) heard: Option<watch::Receiver<Peers>>,
-    /// Keeps the database.
     pub(crate) engine: Arc<dyn Engine>,
     /// Whether the application answers.
     pub(crate) health: AppHealth,

@@ -18,17 +18,13 @@ const OPENING: Duration = Duration::from_secs(10);
 
 /// Steers by way of the election.
 pub(crate) struct Steering {
-    /// This node.
     pub(crate) own: NodeId,
     /// Its part in the election.
     pub(crate) election: Election,
-    /// For the membership.
     pub(crate) raft: Raft,
     /// The lease's ttl: contact is lost after it.
     pub(crate) ttl: Duration,
-    /// Keeps the database.
     pub(crate) engine: Arc<dyn Engine>,
-    /// Who takes writes.
     pub(crate) view: watch::Receiver<ClusterView>,
 }
 

@@ -35,7 +35,6 @@ impl Backoff {
         self.until = Some(now + step / 2 + jitter);
     }
 
-    /// The peer answered.
     pub(crate) fn succeeded(&mut self) {
         *self = Self::default();
     }

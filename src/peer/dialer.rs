@@ -107,10 +107,6 @@ impl Dialer {
     }
 
     /// Opens a connection, unless the last attempt failed a moment ago.
-    ///
-    /// # Errors
-    ///
-    /// See [`DialError`].
     pub(crate) async fn dial(&self, node: &NodeId, protocol: &str) -> Result<Stream, DialError> {
         if let Some(peer) = self.peer(node) {
             let trouble = peer.trouble();

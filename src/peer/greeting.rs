@@ -57,7 +57,6 @@ pub enum Refusal {
     Itself,
     /// Nobody here speaks the protocol.
     UnknownProtocol,
-    /// Too many connections.
     Busy,
     /// A reason that only a later version knows.
     Other,
@@ -115,10 +114,6 @@ impl Hello {
 
 /// Reads the dialer's line: `Ok(None)` for anything that is none. A stranger is found out at its
 /// first wrong byte. The caller bounds the time.
-///
-/// # Errors
-///
-/// When the connection breaks.
 pub(crate) async fn read_hello(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Hello>> {
     let mut line = [0; MAX_LINE];
     let mut len = 0;

@@ -44,13 +44,10 @@ pub type Handler = Arc<dyn Fn(Incoming) + Send + Sync>;
 /// A connection that a peer opened.
 #[derive(Debug)]
 pub struct Incoming {
-    /// The peer.
     pub(crate) node: NodeId,
     /// The connection.
     pub stream: Stream,
-    /// Our end.
     pub(crate) local: SocketAddr,
-    /// Its end.
     pub(crate) remote: SocketAddr,
 }
 
@@ -104,7 +101,6 @@ impl Listener {
         Ok(Self { socket, desk })
     }
 
-    /// Speaks TLS only.
     pub(crate) fn secure(&mut self, credentials: Arc<Credentials>) {
         self.desk.credentials = Some(credentials);
     }
@@ -159,17 +155,14 @@ enum Opened {
     By(Stream, Hello),
     /// By nobody who is wanted; how it can learn that.
     Refused(Refusal, String, Parting),
-    /// It broke.
     Broken(io::Error),
 }
 
 /// How the refused one learns why.
 enum Parting {
-    /// It is told.
     Say(Stream),
     /// TLS has said it.
     Said(TcpStream),
-    /// Not at all.
     Cut,
 }
 

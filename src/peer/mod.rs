@@ -34,7 +34,6 @@ use std::time::Duration;
 pub const HTTP: &str = "litepilot-http/1";
 /// What nodes tell each other about themselves.
 pub(crate) const GOSSIP: &str = "litepilot-gossip/1";
-/// The election.
 pub(crate) const RAFT: &str = "litepilot-raft/1";
 /// A byte tunnel to a node's LiteFS.
 pub(crate) const LITEFS: &str = "litepilot-litefs/1";

@@ -50,7 +50,6 @@ pub(crate) enum Accepted {
     Somebody(Stream, Result<Hello, (Refusal, String)>),
     /// There will be no TLS with it; it has got an alert, which it should be able to read.
     Rejected(TcpStream, Refusal, String),
-    /// The connection broke.
     Broken(io::Error),
 }
 

@@ -33,7 +33,6 @@ pub struct Spec {
 pub enum Phase {
     /// It is being started.
     Starting,
-    /// It runs.
     Running,
     /// It ended by itself and will be started again.
     Backoff,

@@ -71,10 +71,6 @@ impl Process {
     }
 
     /// Kills whoever is left of the group, reaps the program, and logs its last words.
-    ///
-    /// # Errors
-    ///
-    /// See [`Process::wait`].
     pub(crate) async fn end(self) -> io::Result<End> {
         drop(self.group);
         let end = match self.parent {

@@ -48,10 +48,7 @@ pub struct Launch {
 #[derive(Debug)]
 pub enum SpawnError {
     /// There is no command.
-    Empty {
-        /// The configuration key.
-        key: &'static str,
-    },
+    Empty { key: &'static str },
     /// There is no such user.
     User(UserError),
     /// We may not become that user.
@@ -63,7 +60,6 @@ pub enum SpawnError {
     },
     /// The program does not run.
     Program {
-        /// The configuration key.
         key: &'static str,
         /// The program, as configured.
         program: String,

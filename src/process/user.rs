@@ -13,9 +13,7 @@ use rustix::process::{Gid, Uid};
 /// The ids of a user, and what belongs into its environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
-    /// User id.
     pub(crate) uid: u32,
-    /// Primary group.
     pub(crate) gid: u32,
     /// All groups, the primary one first.
     pub(crate) groups: Vec<u32>,
@@ -26,9 +24,7 @@ pub(crate) struct Identity {
 /// What `/etc/passwd` says besides ids.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Account {
-    /// The login name.
     pub(crate) name: String,
-    /// The home directory.
     pub(crate) home: String,
 }
 

@@ -26,18 +26,15 @@ const HIDDEN: &str = "***";
 
 /// What the log says of a request, besides how it was answered.
 pub(crate) struct Logged {
-    /// The client's address.
     pub(crate) client: String,
     /// What it asked for.
     pub(crate) method: Method,
-    /// Where.
     pub(crate) target: Uri,
     /// By which name it is known elsewhere.
     pub(crate) request_id: HeaderValue,
 }
 
 impl Logged {
-    /// Writes the line.
     pub(crate) fn write(&self, class: Class, route: Route, status: StatusCode, took: Duration) {
         tracing::info!(
             target: "access",

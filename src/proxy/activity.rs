@@ -8,14 +8,12 @@ use tokio::time::Instant;
 
 use super::observed_io::Clock;
 
-/// No moment.
 const UNKNOWN: u64 = u64::MAX;
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Phase {
-    /// Nothing: between requests.
     Idle,
     /// A request's head is coming in.
     Head,
@@ -28,7 +26,6 @@ pub(crate) enum Phase {
 pub(crate) struct Limits {
     /// For a request's head.
     pub(crate) head: Duration,
-    /// Between two requests.
     pub(crate) idle: Duration,
     /// For a client to take a piece of a response.
     pub(crate) piece: Duration,
@@ -52,7 +49,6 @@ pub(crate) struct Activity {
 }
 
 impl Activity {
-    /// A new connection.
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
             start: Instant::now(),
@@ -75,7 +71,6 @@ impl Activity {
         }
     }
 
-    /// A request begins.
     pub(crate) fn busy(&self) {
         self.flushed.store(false, Relaxed);
         self.phase.store(Phase::Busy as u8, Relaxed);

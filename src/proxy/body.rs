@@ -84,7 +84,6 @@ impl Progress {
 
 /// A request's body on its way to an application.
 pub(crate) enum Outgoing {
-    /// None.
     Empty,
     /// All of it is here; it goes out with `Content-Length`, or chunked if there are trailers.
     Whole(Option<Bytes>, Option<HeaderMap>),
@@ -259,7 +258,6 @@ impl<A> Answer<A> {
         Self { content: Content::Whole(Some(data)), attached: Some(attached) }
     }
 
-    /// An application's body.
     pub(crate) fn app(body: upstream::Body, limit: Duration, attached: A) -> Self {
         let content = Content::App { body, timer: PieceTimer::new(limit) };
         let mut answer = Self { content, attached: Some(attached) };

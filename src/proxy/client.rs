@@ -60,7 +60,6 @@ impl Client {
         Self { activity: None, headers: Some(headers), _place: Some(Place::new(slot, worker)) }
     }
 
-    /// A request begins.
     pub(crate) fn busy(&self) {
         if let Some(activity) = &self.activity {
             activity.busy();

@@ -27,7 +27,6 @@ impl<T> ClientIo<T> {
         Self { inner: ObservedIo { socket: inner, clock: activity }, node, refusal: None }
     }
 
-    /// The socket.
     pub(crate) fn into_inner(self) -> T {
         self.inner.socket
     }

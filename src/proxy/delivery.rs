@@ -38,7 +38,6 @@ pub(crate) struct Delivery<'a> {
 /// How an attempt ended.
 #[expect(clippy::large_enum_variant, reason = "the large one is what nearly always happens")]
 pub(crate) enum Attempt {
-    /// With an answer.
     Answered(ClientResponse),
     /// Without the request having done anything.
     Again,

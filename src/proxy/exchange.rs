@@ -123,7 +123,6 @@ enum Begun {
 }
 
 impl Exchange {
-    /// Begins now.
     pub(super) fn new(worker: Rc<Worker>, client: Rc<Client>) -> Self {
         let (class, route) = (Class::Read, Route::None);
         let (started, held) = (Instant::now(), Cell::new(false));

@@ -71,7 +71,6 @@ pub(crate) enum Refusal {
     NotPrimary,
     /// Its application takes no connections.
     AppDown,
-    /// It is stopping.
     Stopping,
 }
 

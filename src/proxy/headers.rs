@@ -232,7 +232,6 @@ impl ClientHeaders {
         }
     }
 
-    /// Whose word counts.
     pub(crate) fn trust(&self) -> Trust {
         self.trust
     }

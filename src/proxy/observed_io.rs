@@ -9,7 +9,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// What a connection's limits are reckoned by.
 pub(crate) trait Clock {
-    /// Bytes came in.
     fn received(&self);
 
     /// The client took what was written, or (`false`) could not.
@@ -23,7 +22,6 @@ pub(crate) trait Clock {
 pub(crate) struct ObservedIo<T, C> {
     /// What passes here directly is not told.
     pub(crate) socket: T,
-    /// Who is told.
     pub(crate) clock: C,
 }
 

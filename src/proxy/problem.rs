@@ -41,9 +41,7 @@ pub(crate) enum Kind {
     LoopDetected,
     /// The request is not valid HTTP, or means different things to different readers.
     BadRequest,
-    /// TRACE.
     MethodNotAllowed,
-    /// CONNECT.
     NotImplemented,
 }
 

@@ -8,9 +8,7 @@ use crate::txid::{EpochTxid, Token, Txid};
 /// Where the answer came from, as `Litepilot-Route` and the metrics name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Route {
-    /// This node's application.
     Local,
-    /// The primary's application.
     Primary,
     /// The primary's application, after this node's had asked for that.
     Replayed,

@@ -16,7 +16,6 @@ use crate::cluster::Epoch;
 /// What a socket ends with, beside its two sides and this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tied {
-    /// Nothing: it reads.
     Freely,
     /// This node's right to take writes in that epoch.
     ToClaim(Epoch),

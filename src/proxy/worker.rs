@@ -73,25 +73,20 @@ pub struct Shared {
 
 /// One worker's own things.
 pub(crate) struct Worker {
-    /// What it shares.
     pub(crate) shared: Arc<Shared>,
-    /// Its counters.
     pub(crate) metrics: Arc<WorkerMetrics>,
     /// Its connections to the application.
     pub(crate) app: Rc<Origin>,
     peers: RefCell<HashMap<NodeId, Rc<Origin>>>,
-    /// Makes cookies.
     pub(crate) cookies: token::Setter,
     /// Makes names for requests.
     pub(crate) numbers: trace::Numbers,
     /// How many reads may still be watched for writes.
     pub(crate) looks: Cell<u32>,
-    /// This node's name.
     pub(crate) node: HeaderValue,
     rules: Latest<Arc<RuleSet>, Arc<RuleSet>>,
     tls: Option<Latest<Arc<ServerConfig>, Arc<ServerConfig>>>,
     seen: Latest<ClusterView, Rc<Seen>>,
-    /// The node stops.
     draining: Cell<bool>,
     /// Since when idle connections get only a short while: the node stops, or too many are open.
     impatient_since: Cell<Option<Instant>>,
@@ -102,7 +97,6 @@ pub(crate) struct Worker {
 
 /// The cluster as this worker last saw it, with what it tells applications about it.
 pub(crate) struct Seen {
-    /// The view.
     pub(crate) view: ClusterView,
     /// That, in fields of a request.
     pub(crate) told: Rc<RawHeaders>,

@@ -28,10 +28,6 @@ const MATCH_KEYS: [&str; 8] =
     ["method", "path", "path_regex", "host", "query", "header", "content_type", "upgrade"];
 
 /// Checks a rule file.
-///
-/// # Errors
-///
-/// Every problem of it.
 pub(super) fn parse(file: &str, text: &[u8]) -> Result<Vec<Rule>, Vec<Problem>> {
     let root = yaml::parse(file, text, &|name| std::env::var(name).ok())?;
     let mut reader = Reader { file, problems: Vec::new() };

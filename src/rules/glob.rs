@@ -12,7 +12,6 @@ const SPECIAL: [char; 5] = ['*', '?', '[', '{', '\\'];
 /// A glob, anchored at both ends.
 #[derive(Clone, Debug)]
 pub(crate) enum Glob {
-    /// No wildcard.
     Exact(Vec<u8>),
     /// No wildcard, upper and lower case are one.
     ExactAnyCase(Vec<u8>),

@@ -16,10 +16,6 @@ pub(crate) const BUNDLED: [(&str, &str); 3] = [
 const DEFAULT: &str = "default";
 
 /// Whether a source names a bundled set or looks like a rule file; opens nothing.
-///
-/// # Errors
-///
-/// What would be right.
 pub(crate) fn check_source(source: &str) -> Result<(), String> {
     let known = BUNDLED.iter().any(|(name, _)| *name == source);
     if known || is_file(source) {

@@ -12,16 +12,13 @@ use super::path;
 /// The parts of a request that rules look at, but for its method and its path.
 #[derive(Clone, Copy)]
 pub(crate) struct Request<'a> {
-    /// The target.
     pub(crate) uri: &'a Uri,
-    /// The header section.
     pub(crate) headers: &'a HeaderMap,
 }
 
 /// A rule's `match`, but for `method`. All of it must hold; what is not set always does.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Match {
-    /// The whole path.
     pub(crate) path: Option<Glob>,
     /// Found anywhere in the path.
     pub(crate) path_regex: Option<Regex>,
@@ -29,7 +26,6 @@ pub(crate) struct Match {
     pub(crate) host: Option<Glob>,
     /// Parameters of the query.
     pub(crate) query: Vec<(String, Condition)>,
-    /// Header fields.
     pub(crate) header: Vec<(HeaderName, Condition)>,
     /// The media type without its parameters.
     pub(crate) content_type: Option<Glob>,
@@ -42,7 +38,6 @@ pub(crate) struct Match {
 pub(crate) enum Condition {
     /// There, whatever it is.
     Present,
-    /// Not there.
     Absent,
     /// There, and at least one of its values is like this.
     Like(Glob),

@@ -36,9 +36,7 @@ use matching::{Match, Request};
 pub enum Class {
     /// Nothing: to the local app without waiting, holding, cookie or replay.
     Passthrough,
-    /// Reads it.
     Read,
-    /// Writes it.
     Write,
 }
 
@@ -91,7 +89,6 @@ pub struct RuleSet {
 /// that a request meets few of them.
 type Candidates = Box<[Vec<usize>; 256]>;
 
-/// One rule.
 #[derive(Debug)]
 struct Rule {
     /// `None`: any.

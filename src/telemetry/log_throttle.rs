@@ -24,7 +24,6 @@ struct Spoke {
 }
 
 impl<K: Hash + Eq> LogThrottle<K> {
-    /// Nobody spoke yet.
     pub(crate) fn new() -> Self {
         Self { spoke: Mutex::new(HashMap::new()) }
     }

@@ -42,20 +42,15 @@ pub struct Identity {
 /// One of the files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// The authority.
     Ca,
-    /// The certificate.
     Cert,
-    /// The key.
     Key,
 }
 
 /// Something wrong with one of the files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// Which of them.
     pub(crate) part: Part,
-    /// Where it is.
     pub(crate) path: PathBuf,
     /// What is wrong, and what would be right.
     pub(crate) message: String,

@@ -31,7 +31,6 @@ const MAX_NODES: usize = 20_000;
 pub struct Node {
     /// Line and column, both from 1.
     pub(crate) place: Place,
-    /// What stands there.
     pub(crate) value: Value,
     /// The text of a scalar without quotes, as written but for variables: where a name is wanted,
     /// `007` is no number.
@@ -54,13 +53,11 @@ pub(crate) enum Value {
     Null,
     /// `true` or `false`, and only these.
     Bool(bool),
-    /// A whole number.
     Int(i128),
     /// A number with a fraction.
     Float(f64),
     /// Text, `${VAR}` already expanded.
     Text(String),
-    /// A sequence.
     List(Vec<Node>),
     /// A mapping, in the order of the file. Duplicate keys are already reported.
     Map(Vec<(Key, Node)>),
@@ -69,9 +66,7 @@ pub(crate) enum Value {
 /// A key of a mapping, with its place.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Key {
-    /// Where it stands.
     pub(crate) place: Place,
-    /// The key.
     pub(crate) text: String,
 }
 
@@ -113,10 +108,6 @@ pub(crate) fn parse(
 }
 
 /// As [`parse`], for a file in which `${VAR}` has no meaning of ours.
-///
-/// # Errors
-///
-/// As [`parse`].
 pub(crate) fn parse_literally(file: &str, text: &[u8]) -> Result<Node, Vec<Problem>> {
     tree::build(file, decoded(file, text)?, None)
 }
@@ -182,7 +173,6 @@ pub(crate) fn shorten(text: &str) -> String {
 }
 
 impl Place {
-    /// The first character.
     pub(crate) const START: Self = Self { line: 1, column: 1 };
 
     /// The place behind `text` that begins here.

@@ -38,7 +38,6 @@ pub(crate) struct LitefsYml {
 /// A value that is no text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Setting<T> {
-    /// This value.
     Is(T),
     /// Whatever variables say: see [`Variables::show`].
     Depends(String),
@@ -46,9 +45,7 @@ pub enum Setting<T> {
 
 /// Shorthand: most keys need not be given.
 pub(crate) type Flag = Option<Setting<bool>>;
-/// Shorthand.
 pub(crate) type Time = Option<Setting<Duration>>;
-/// Shorthand.
 pub(crate) type Count = Option<Setting<u32>>;
 
 /// `fuse:`

@@ -11,7 +11,6 @@ use crate::config::reader::{Reader, Section};
 use crate::config::value;
 use crate::yaml::{Node, Problem, Value};
 
-/// Reads a file.
 pub(crate) fn whole(file: &str, root: &Node) -> Result<LitefsYml, Vec<Problem>> {
     let reader = Reader::new(file);
     let litefs = reader.root(root, |root| LitefsYml {

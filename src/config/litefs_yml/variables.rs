@@ -4,7 +4,6 @@
 //! To keep what was written, each is taken out of the text, and one character of Unicode's private use
 //! area stands in its place.
 
-/// The first stand-in.
 const FIRST: u32 = 0xF_0000;
 /// The most stand-ins; there are no more than 65,534 such characters.
 const MOST: u32 = 10_000;

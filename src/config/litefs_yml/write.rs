@@ -7,7 +7,6 @@ use std::fmt::Write as _;
 
 use super::{Count, Flag, LitefsYml, Setting, Time, go_duration};
 
-/// Writes a file.
 pub(crate) fn whole(litefs: &LitefsYml) -> String {
     let mut out = Writer { text: String::new(), depth: 0 };
     let general = &litefs.general;

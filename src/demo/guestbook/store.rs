@@ -17,12 +17,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS entries (
     id INTEGER PRIMARY KEY, text TEXT NOT NULL, at TEXT NOT NULL, node TEXT NOT NULL)";
 
-/// What somebody wrote.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Entry {
-    /// Counted from 1.
     pub(crate) id: i64,
-    /// Untrusted.
     pub(crate) text: String,
     /// When, in RFC 3339 and UTC.
     pub(crate) at: String,
@@ -35,7 +32,6 @@ pub(crate) struct Entry {
 pub(crate) enum StoreError {
     /// It may only be read here: this node is a replica.
     ReadOnly,
-    /// Anything else.
     Sqlite(rusqlite::Error),
 }
 

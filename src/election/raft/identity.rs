@@ -58,7 +58,6 @@ pub(crate) enum Fit {
     Known,
     /// None is known under this name and generation.
     New,
-    /// Another one is.
     Other,
     /// A newer generation is.
     Outdated,

@@ -42,7 +42,6 @@ pub(crate) enum ChangeError {
 pub(crate) type Gate<'a> =
     &'a (dyn Fn(Vec<NodeId>) -> BoxFuture<'a, Result<(), String>> + Send + Sync);
 
-/// Makes one change.
 pub(crate) async fn change<'a>(
     shared: &'a Arc<Shared>,
     change: MemberChange,

@@ -85,7 +85,6 @@ pub(crate) struct Greeting {
     pub(crate) as_of: Option<LogId>,
     /// The disk that it knows under the asker's name and the generation that the asker has now.
     pub(crate) known: Option<DiskId>,
-    /// That generation.
     pub(crate) generation: u64,
 }
 

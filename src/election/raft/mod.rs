@@ -219,10 +219,6 @@ impl Raft {
     /// Asks a majority, after this call, whether this node still leads, and waits until its table
     /// holds all that was agreed upon before this call (ReadIndex of the Raft thesis, section 6.4).
     /// Writes nothing to any disk. Returns that table.
-    ///
-    /// # Errors
-    ///
-    /// See [`ConfirmError`].
     pub(crate) async fn confirm(&self) -> Result<Arc<Table>, ConfirmError> {
         let limit = Timers::of(self.0.setup.ttl).confirm;
         let core = self.0.core().ok_or(ConfirmError::NotLeader(None))?;
@@ -344,7 +340,6 @@ impl Members {
         self.0.values()
     }
 
-    /// One of them.
     pub(crate) fn get(&self, node: &NodeId) -> Option<&Listed> {
         self.0.get(node)
     }

@@ -12,7 +12,6 @@ use super::shared::Shared;
 use super::types::{AppendReply, Openraft, Snapshot};
 use crate::cluster::NodeId;
 
-/// Answers one question.
 pub(crate) async fn answer(shared: &Arc<Shared>, from: &NodeId, message: Message) -> Reply {
     let answered = match message.body {
         Body::Hello(hello) => greet(shared, from, &message.sender, &hello).await,

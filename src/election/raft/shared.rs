@@ -113,10 +113,6 @@ impl Shared {
     }
 
     /// Asks another node, and looks at who answers.
-    ///
-    /// # Errors
-    ///
-    /// See [`Unanswered`].
     pub(crate) async fn ask(
         &self,
         node: &NodeId,

@@ -19,7 +19,6 @@ const KEEP: u64 = 128;
 /// Entries in one message.
 const BATCH: u64 = 64;
 
-/// See the module.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timers {
     /// Between two heartbeats, and at most for one. A round trip between nodes must fit in.

@@ -13,7 +13,6 @@ use crate::election::rpc::{Answer, Request};
 /// Of one frame, in bytes. The largest is a snapshot of the table.
 const LONGEST: usize = 4 * 1024 * 1024;
 
-/// What is asked.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Question {
     pub(crate) id: u64,

@@ -11,7 +11,6 @@ use crate::txid::EpochTxid;
 /// defaults, so that nodes of different versions understand each other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// Its name.
     pub(crate) node: NodeId,
     /// What it does.
     pub role: Role,
@@ -27,7 +26,6 @@ pub struct Report {
     /// How far its copy is behind the primary's, in milliseconds; `None`: it does not know.
     #[serde(default)]
     pub lag_ms: Option<u64>,
-    /// Its application answers.
     #[serde(default)]
     pub(crate) app_up: bool,
     /// Its engine: `litefs`, `external`, `embedded`.
@@ -70,7 +68,6 @@ pub(crate) struct Line {
     pub(crate) boot: u64,
     /// Grows within one life: a later report has a higher number, whatever connection it took.
     pub(crate) sequence: u64,
-    /// The report.
     #[serde(flatten)]
     pub(crate) report: Report,
 }

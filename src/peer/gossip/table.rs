@@ -15,7 +15,6 @@ pub type Peers = BTreeMap<NodeId, Heard>;
 /// The last that was heard from a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Heard {
-    /// What it said.
     pub(crate) report: Report,
     /// When that arrived here.
     pub(crate) at: Instant,

@@ -9,14 +9,12 @@ use crate::peer::Credentials;
 use crate::tls::authority::Authority;
 use crate::tls::{Identity, Validity};
 
-/// The cluster's.
 pub(crate) static AUTHORITY: LazyLock<Authority> = LazyLock::new(authority);
 
 /// Named in every certificate, for those who go by host names.
 pub(crate) const HOST: &str = "host.test";
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Another one.
 pub(crate) fn authority() -> Authority {
     Authority::create(valid()).unwrap()
 }

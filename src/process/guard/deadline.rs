@@ -8,7 +8,6 @@ pub enum Deadline {
     /// As long as we live: it can commit nothing that would matter, as on a replica.
     #[default]
     None,
-    /// Until then.
     At(BootTime),
 }
 

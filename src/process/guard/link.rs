@@ -43,7 +43,6 @@ impl Link {
         Ok(Link { socket, lines: Lines::default(), guard, late: false, end: None })
     }
 
-    /// The guard's process.
     pub(crate) fn guard(&mut self) -> &mut Child {
         &mut self.guard
     }

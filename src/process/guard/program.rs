@@ -92,7 +92,6 @@ fn be_deaf() -> io::Result<[tokio::signal::unix::Signal; 4]> {
     ])
 }
 
-/// Whoever started us.
 struct Control {
     socket: UnixStream,
     lines: Lines,

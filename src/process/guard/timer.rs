@@ -32,7 +32,6 @@ impl Timer {
         Ok(Timer(timer))
     }
 
-    /// Sets it anew.
     pub(crate) fn set(&self, deadline: Deadline) -> io::Result<()> {
         let off = Timespec { tv_sec: 0, tv_nsec: 0 };
         let at = match deadline {

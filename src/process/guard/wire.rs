@@ -39,9 +39,7 @@ pub(crate) enum Report {
 /// On the way to a running program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Becoming its user.
     Switch,
-    /// Executing it.
     Start,
 }
 

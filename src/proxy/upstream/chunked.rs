@@ -30,7 +30,6 @@ enum State {
     End,
 }
 
-/// What was found.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Found {
     /// Nothing more without more bytes.

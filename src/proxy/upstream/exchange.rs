@@ -23,13 +23,11 @@ use crate::proxy::lazy_timer::LazyTimer;
 
 /// A connection on which no exchange is under way; dropping it closes it.
 pub(crate) struct Connection {
-    /// The socket.
     pub(crate) wire: Wire,
     alarm: LazyTimer,
 }
 
 impl Connection {
-    /// A new one.
     pub(crate) fn new(wire: Wire) -> Self {
         Self { wire, alarm: LazyTimer::default() }
     }
@@ -70,7 +68,6 @@ struct Exchange<'a> {
     /// The origin took no more of the request. It may have answered nevertheless.
     refused: Option<io::Error>,
     progress: Option<Rc<Progress>>,
-    /// Not polled yet.
     first: bool,
     came: BytesMut,
     /// As much of what came holds no head.

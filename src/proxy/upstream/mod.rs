@@ -46,7 +46,6 @@ pub(crate) use tunnel::Tunnel;
 /// A way to an origin.
 #[derive(Clone)]
 pub(crate) enum Dial {
-    /// Over TCP.
     Tcp(Arc<Remote>),
     /// Over a Unix socket.
     Unix(PathBuf),
@@ -102,7 +101,6 @@ impl Dial {
 /// The times that a request to an origin is bounded by.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// To connect.
     pub(crate) connect: Duration,
     /// Between two pieces of a body.
     pub(crate) piece: Duration,
@@ -154,10 +152,6 @@ impl Origin {
     /// Sends a request and waits for the head of its response. One that may be done twice is sent once
     /// more if its connection breaks: a kept one that was closed just then, or a fresh one that still
     /// waited to be accepted when the origin closed its port to restart.
-    ///
-    /// # Errors
-    ///
-    /// See [`Failure`].
     pub(crate) async fn send(
         self: &Rc<Self>,
         request: &Request,

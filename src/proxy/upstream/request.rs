@@ -46,12 +46,10 @@ impl Request {
         self.told = told;
     }
 
-    /// The method.
     pub(crate) fn method(&self) -> &Method {
         &self.method
     }
 
-    /// The target.
     pub(crate) fn target(&self) -> &Uri {
         &self.target
     }
@@ -66,7 +64,6 @@ impl Request {
         &mut self.fields
     }
 
-    /// The body.
     pub(crate) fn body(&self) -> &Outgoing {
         &self.body
     }
@@ -110,7 +107,6 @@ impl RawHeaders {
         Self(Vec::with_capacity(bytes))
     }
 
-    /// Adds a field.
     pub(crate) fn add(&mut self, name: &HeaderName, value: &HeaderValue) {
         write_field(&mut self.0, name, value);
     }
@@ -137,14 +133,12 @@ impl RawHeaders {
         }
     }
 
-    /// The lines.
     #[cfg(test)]
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 }
 
-/// Appends a field.
 pub(super) fn write_field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
     out.extend_from_slice(name.as_str().as_bytes());
     out.extend_from_slice(b": ");

@@ -47,9 +47,7 @@ pub(crate) struct Head {
 /// How the body of a response is delimited (RFC 9112, 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Framing {
-    /// By its length.
     Length(u64),
-    /// By chunks.
     Chunked,
     /// By the end of the connection.
     UntilClose,

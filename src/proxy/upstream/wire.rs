@@ -23,7 +23,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Socket for T {}
 pub(crate) struct Wire(Rc<RefCell<dyn Socket>>);
 
 impl Wire {
-    /// Over that socket.
     pub(crate) fn new(socket: impl Socket + 'static) -> Self {
         Self(Rc::new(RefCell::new(socket)))
     }

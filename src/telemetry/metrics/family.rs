@@ -21,7 +21,6 @@ pub(crate) fn histograms(name: &str, help: &str, samples: Vec<Metric>) -> Metric
     family(name, help, MetricType::HISTOGRAM, samples)
 }
 
-/// One counter.
 pub(crate) fn counter(labels: Labels<'_>, value: u64) -> Metric {
     let mut counter = proto::Counter::default();
     counter.set_value(value as f64);
@@ -30,7 +29,6 @@ pub(crate) fn counter(labels: Labels<'_>, value: u64) -> Metric {
     metric
 }
 
-/// One gauge.
 pub(crate) fn gauge(labels: Labels<'_>, value: f64) -> Metric {
     let mut gauge = proto::Gauge::default();
     gauge.set_value(value);

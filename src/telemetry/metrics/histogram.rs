@@ -29,7 +29,6 @@ pub(crate) struct Total {
 }
 
 impl Histogram {
-    /// Counts one duration.
     pub(crate) fn observe(&self, took: Duration) {
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         let bucket = BOUNDS.partition_point(|bound| bound * 1_000 < nanos);

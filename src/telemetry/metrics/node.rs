@@ -44,7 +44,6 @@ pub(crate) struct NodeMetrics {
 }
 
 impl Counter {
-    /// Adds one.
     pub(crate) fn inc(&self) {
         self.0.fetch_add(1, Relaxed);
     }

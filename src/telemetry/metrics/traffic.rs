@@ -12,7 +12,6 @@ use crate::rules::Class;
 use crate::telemetry::clock::rfc3339;
 use crate::telemetry::ring::Ring;
 
-/// Between two samples.
 pub(crate) const EVERY: Duration = Duration::from_secs(1);
 /// Samples kept: four minutes.
 const KEPT: usize = 240;
@@ -37,7 +36,6 @@ pub(crate) struct Sample {
 /// How many requests there were and how long they took.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Met {
-    /// Requests per second.
     pub(crate) rate: f64,
     /// The median, in milliseconds, as exactly as the histogram's buckets tell; `None` without
     /// requests.
@@ -46,10 +44,8 @@ pub(crate) struct Met {
     pub(crate) p99_ms: Option<f64>,
 }
 
-/// The samples.
 pub(crate) type Traffic = Ring<Sample>;
 
-/// None yet.
 pub(crate) fn traffic() -> Traffic {
     Ring::new(KEPT)
 }

@@ -154,7 +154,6 @@ impl WorkerMetrics {
         self.replays[reason as usize].fetch_add(1, Relaxed);
     }
 
-    /// A client connected.
     pub(crate) fn connection_opened(&self) {
         self.connections.fetch_add(1, Relaxed);
     }

@@ -43,7 +43,6 @@ pub(crate) type Source = Box<dyn Fn() -> io::Result<Backend> + Send>;
 
 /// A change of the file. Several make one transaction.
 pub(crate) enum Change {
-    /// Sets a record.
     Put(&'static str, Vec<u8>),
     /// Adds an entry to the log.
     Append(u64, Vec<u8>),
@@ -53,7 +52,6 @@ pub(crate) enum Change {
     Purge(u64),
 }
 
-/// The open file.
 pub(crate) struct Disk(Database);
 
 impl Disk {

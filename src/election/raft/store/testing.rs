@@ -16,11 +16,9 @@ pub(crate) struct Shelf(Arc<(Mutex<State>, Condvar)>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// What is read.
     current: Vec<u8>,
     /// What was synced last.
     synced: Vec<u8>,
-    /// What came since.
     since: Vec<Op>,
     full: bool,
     /// It takes what comes, but whoever wants it synced has to wait.
