@@ -2,7 +2,7 @@
 //!
 //! `raw YAML → tree with places (crate::yaml) → checked Config`. Every problem of a file is reported
 //! at once, each with its place and its remedy. Nothing outside this module sees unchecked values.
-//! The names and defaults are the contract of the README's configuration reference.
+//! The names and defaults are the contract of `docs/configuration.md`.
 //!
 //! One file per section holds its type, its defaults and how it is read; `reader` walks the tree and
 //! collects problems, `value` and `address` know the forms of single values. Relative paths are

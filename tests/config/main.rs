@@ -31,10 +31,10 @@ fn minimal(more: &str) -> String {
     format!("proxy: {{target: '127.0.0.1:8000', db: db.sqlite3}}\n{more}")
 }
 
-/// The README's configuration reference: every key with its default.
+/// The block of `docs/configuration.md`: every key with its default.
 fn reference() -> &'static str {
-    let readme = include_str!("../../README.md");
-    let (_, section) = readme.split_once("\n## Configuration reference\n").unwrap();
+    let page = include_str!("../../docs/configuration.md");
+    let (_, section) = page.split_once("\n## Every key\n").unwrap();
     let (_, block) = section.split_once("\n```yaml\n").unwrap();
     block.split_once("```\n").unwrap().0
 }
