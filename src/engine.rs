@@ -68,7 +68,7 @@ pub trait Engine: Send + Sync {
 
     /// Lets go of every primary of an epoch before `epoch`, for good and across restarts: nothing of
     /// theirs is applied or acknowledged any more once this returns. A copy that was itself the
-    /// primary's becomes a replica's. Says what the copy holds then (`Prepare` in `election.md`).
+    /// primary's becomes a replica's. Says what the copy holds then (`docs/election.md`).
     ///
     /// # Errors
     ///

@@ -2,7 +2,7 @@
 //!
 //! A copy's history is a chain of reigns, each of which began with what its primary then held. So the
 //! beginnings, kept and handed on with the copy, tell whether another copy is an older state of the
-//! same history or has something of its own (`Beginning a reign` in `election.md`).
+//! same history or has something of its own (`Beginning an epoch` in `docs/election.md`).
 
 use super::checksum::{Checksum, Position};
 use crate::cluster::{Epoch, EpochStart};

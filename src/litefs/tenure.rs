@@ -14,7 +14,7 @@ const TAKING_OVER: Duration = Duration::from_secs(10);
 const HANDED_OVER: Duration = Duration::from_millis(500);
 /// How long a fenced primary waits to be asked for that handoff.
 const HANDING_OVER: Duration = Duration::from_millis(500);
-/// How long a fenced LiteFS keeps its lease although the claim is over (`Handoff` in `election.md`).
+/// How long a fenced LiteFS keeps its lease although the claim is over (`Handoff` in `docs/election.md`).
 const YIELDING: Duration = Duration::from_secs(1);
 /// LiteFS sleeps so long before it gives up a lease whose server it does not reach.
 const UNREACHED: Duration = Duration::from_millis(1500);

@@ -526,7 +526,7 @@ impl Running {
             None => None,
         };
         if let Some(elected) = &self.elected {
-            // NullEngine writes any more: others need not wait until the lease expires.
+            // Nothing writes any more: others need not wait until the lease expires.
             deadline.phase("lease", elected.abdicate()).await;
         }
         // `on_demote`, if this node was the primary.

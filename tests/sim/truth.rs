@@ -1,4 +1,4 @@
-//! What an observer outside of the cluster knows, and what must hold in its eyes (`election.md`).
+//! What an observer outside of the cluster knows, and what must hold in its eyes (`docs/election.md`).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;
