@@ -11,10 +11,12 @@
 //! | [`proxy`] | the data plane: one runtime per core, the life of a request, its problems |
 //! | [`cluster`], [`txid`], [`position`] | plain data: node names, epochs, the view of the cluster, transaction ids; waiting for a position |
 //! | [`claim`], [`acks`] | a primary's right to take writes; who holds what it has committed |
+//! | [`election`] | `election: raft`: one replicated lease, and who holds it; the protocol is `docs/election.md` |
 //! | [`fixed`] | `election: static`: the view when the primary never changes |
 //! | [`peer`], [`net`] | the one port between nodes, gossip; dialing by name |
 //! | [`tls`] | who does TLS' cryptography; certificates and keys as files, and how they are made |
 //! | [`engine`], [`embedded`] | what keeps the database: the interface, and the engine over plain directories |
+//! | [`litefs`], [`lease`] | the engine over LiteFS; the lease that LiteFS takes from us |
 //! | [`process`] | the application as our child, the guard that kills it when we cannot, its health, PID 1 |
 //! | [`admin`], [`status`] | the admin port: health, status, metrics, and what operators ask for |
 //! | [`control`] | steering a cluster: the interface between who asks and who elects |
