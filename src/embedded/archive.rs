@@ -11,7 +11,7 @@ use rusqlite::backup::{Backup, StepResult};
 use super::checksum::Position;
 use super::image::WRITE_VERSION;
 use super::observe::explain;
-use crate::diverged;
+use crate::copy::diverged::{self, Place};
 
 /// Saves the database behind `connection`, which holds `have`. It is on the disk when this returns
 /// where.
@@ -25,8 +25,8 @@ pub(crate) fn save(
     data_dir: &Path,
 ) -> io::Result<PathBuf> {
     match diverged::place(data_dir, have)? {
-        Err(kept) => Ok(kept),
-        Ok(place) => {
+        Place::Kept(kept) => Ok(kept),
+        Place::New(place) => {
             copy(connection, &place.partial)?;
             place.keep()
         }

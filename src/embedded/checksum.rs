@@ -4,11 +4,8 @@
 //! The values are not LiteFS': it combines bare CRCs, and CRCs are linear, so that two pages that
 //! change places leave that sum as it was. We mix each CRC first.
 
-use crc::{CRC_64_GO_ISO, Crc, Table};
-
+use crate::copy::state_file::CRC64;
 pub(crate) use crate::txid::{Checksum, Position};
-
-static CRC64: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_GO_ISO);
 
 /// The CRC-64 of some bytes.
 pub(crate) fn crc64(bytes: &[u8]) -> u64 {

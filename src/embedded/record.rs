@@ -14,8 +14,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::checksum::{Position, crc64};
-use crate::txid::{Txid, hex16};
+use super::checksum::Position;
+use crate::copy::state_file::{sealed, unsealed};
+use crate::txid::Txid;
 
 /// The file's name in `data_dir`.
 pub(crate) const FILE: &str = "embedded.copy";
@@ -109,27 +110,6 @@ impl Record {
 fn read(place: &[u8]) -> Option<Line> {
     let line = place.split(|byte| *byte == b'\n').next()?;
     serde_json::from_slice(unsealed(line).ok()?).ok()
-}
-
-/// Puts a CRC before what is written, so that damage is noticed.
-pub(crate) fn sealed(json: &[u8]) -> Vec<u8> {
-    let mut text = hex16(crc64(json)).to_vec();
-    text.push(b' ');
-    text.extend_from_slice(json);
-    text
-}
-
-/// The reverse of [`sealed`].
-///
-/// # Errors
-///
-/// When it is cut off or was changed.
-pub(crate) fn unsealed(text: &[u8]) -> Result<&[u8], String> {
-    let (crc, json) = text.split_at_checked(17).ok_or("it is cut off")?;
-    if crc[..16] != hex16(crc64(json)) || crc[16] != b' ' {
-        return Err("it is damaged: its checksum does not match".to_owned());
-    }
-    Ok(json)
 }
 
 /// Whether a state file has the format that is known here, and is about the database that is configured.

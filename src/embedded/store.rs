@@ -13,9 +13,10 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use super::checksum::{Checksum, Position};
-use super::record::{self, Known, Record, sealed, unsealed};
+use super::record::{self, Known, Record};
 use super::tenure::{Tenure, continued};
 use crate::cluster::{Epoch, EpochStart};
+use crate::copy::state_file::{sealed, unsealed};
 use crate::files;
 use crate::txid::{EpochTxid, Txid};
 
@@ -364,7 +365,8 @@ fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
 }
 
 fn parse(text: &[u8], database: &Path) -> Result<Saved, String> {
-    let saved: Saved = serde_json::from_slice(unsealed(text)?).map_err(|e| e.to_string())?;
+    let saved: Saved = serde_json::from_slice(unsealed(text).map_err(|e| e.to_string())?)
+        .map_err(|e| e.to_string())?;
     record::is_ours((&saved.format, &saved.database), (FORMAT, database))?;
     Ok(saved)
 }
