@@ -17,12 +17,13 @@
 //! | [`tls`] | who does TLS' cryptography; certificates and keys as files, and how they are made |
 //! | [`engine`], [`embedded`] | what keeps the database: the interface, and the engine over plain directories |
 //! | [`litefs`], [`lease`] | the engine over LiteFS; the lease that LiteFS takes from us |
+//! | [`copy`] | what the engines share: the state file, whether a copy diverges, copies set aside |
 //! | [`process`] | the application as our child, the guard that kills it when we cannot, its health, PID 1 |
 //! | [`admin`], [`status`] | the admin port: health, status, metrics, and what operators ask for |
 //! | [`control`] | steering a cluster: the interface between who asks and who elects |
 //! | [`telemetry`] | logs, metrics, events |
 //! | [`demo`] | a whole cluster on this machine, and the guestbook that it serves |
-//! | [`files`], [`secret`], [`diverged`], [`html`] | files replaced whole; secrets in files; copies set aside; text in HTML |
+//! | [`files`], [`secret`], [`html`] | files replaced whole; secrets in files; text in HTML |
 //! | [`shutdown`] | phases of stopping, in order, with a deadline |
 //!
 //! # What always holds
@@ -56,8 +57,8 @@ pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod control;
+pub(crate) mod copy;
 pub mod demo;
-pub(crate) mod diverged;
 pub mod election;
 pub mod embedded;
 pub mod engine;

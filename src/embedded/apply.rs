@@ -117,8 +117,7 @@ pub(crate) fn replace(connection: &Connection, update: &Update) -> rusqlite::Res
 pub(crate) fn fill(connection: &Connection, first: &[u8]) -> rusqlite::Result<()> {
     connection.execute_batch("BEGIN")?;
     // Whoever writes it meanwhile keeps us from writing: nothing can come in between.
-    let count: u32 = connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
-    if count == 0 {
+    if first_page(connection)?.is_none() {
         connection.execute(PUT, (1, first))?;
     }
     connection.execute_batch("COMMIT")
@@ -127,14 +126,9 @@ pub(crate) fn fill(connection: &Connection, first: &[u8]) -> rusqlite::Result<()
 /// Sets the mark in a write transaction that `connection` has begun. A database without any page gets
 /// `first`, which bears it.
 pub(crate) fn mark(connection: &Connection, first: &[u8]) -> rusqlite::Result<()> {
-    let marked = match first_page(connection)? {
-        Some(mut page) => {
-            page[WRITE_VERSION] = READ_ONLY;
-            page
-        }
-        None => first.to_vec(),
-    };
-    connection.execute(PUT, (1, marked)).map(drop)
+    let mut page = first_page(connection)?.unwrap_or_else(|| first.to_vec());
+    page[WRITE_VERSION] = READ_ONLY;
+    connection.execute(PUT, (1, page)).map(drop)
 }
 
 /// Collects the pages in a table of their own, so that one statement can write them all: between
@@ -216,5 +210,4 @@ fn begin_writing(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 #[cfg(test)]
-#[path = "apply_tests.rs"]
 mod tests;

@@ -1,50 +1,56 @@
 //! A consistent copy of the whole database in memory, and what differs between two of them.
 //!
-//! Pages are shared between images that have them in common, so that keeping the image that a slow
-//! replica was last sent costs only what has changed since.
+//! Images share the pages that they have in common, so that keeping the one that a slow replica was
+//! last sent costs only what has changed since.
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension};
+use serde::{Deserialize, Serialize};
 
-use super::checksum::{Checksum, Position, page_sum};
 use super::observe::explain;
-use crate::txid::EpochTxid;
+use crate::copy::state_file::CRC64;
+use crate::txid::{Checksum, EpochTxid, Position};
 
+const MIB: u64 = 1024 * 1024;
 /// Larger databases are not shipped, in bytes.
-pub(crate) const MAX_SIZE: u64 = 64 * 1024 * 1024;
-
+pub(crate) const MAX_SIZE: u64 = 64 * MIB;
 /// In SQLite's header: who may write (1: rollback journal, 2: WAL, more: nobody).
 pub(crate) const WRITE_VERSION: usize = 18;
 /// In SQLite's header: how to read (1: rollback journal, 2: WAL).
 pub(crate) const READ_VERSION: usize = 19;
 
-/// A page's number, from 1, and its bytes.
-pub(crate) type Page = (u32, Arc<[u8]>);
-
-/// The database at one moment.
+/// The database at one moment; without pages if nothing was ever written.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Image {
-    /// In bytes; 0 if there is no database.
-    pub(crate) page_size: u32,
-    pages: Vec<Arc<[u8]>>,
-    sums: Vec<u64>,
+    page_size: u32,
+    pages: Vec<Page>,
+    /// It holds at least this.
+    pub(crate) at: EpochTxid,
+}
+
+#[derive(Clone, Debug)]
+struct Page {
+    bytes: Arc<[u8]>,
+    sum: u64,
 }
 
 /// What turns one image into another.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Update {
     /// Of the image that it applies to; `None` if it contains every page.
     pub(crate) base: Option<Checksum>,
-    /// What a copy is afterwards.
+    /// What a copy holds afterwards.
     pub(crate) position: Position,
     pub(crate) page_size: u32,
-    /// How many pages the database has afterwards.
+    /// Pages of the database afterwards.
     pub(crate) count: u32,
-    /// The pages that differ, in order.
-    pub(crate) pages: Vec<Page>,
+    pub(crate) changed: u32,
+    /// The pages that differ, with their numbers (from 1), in order.
+    #[serde(skip)]
+    pub(crate) pages: Vec<(u32, Arc<[u8]>)>,
 }
 
 impl Image {
@@ -57,101 +63,95 @@ impl Image {
     pub(crate) fn read(connection: &Connection, path: &Path, previous: &Self) -> io::Result<Self> {
         let failed = |e| explain(path, e);
         let snapshot = connection.unchecked_transaction().map_err(failed)?;
-        let number = |pragma| snapshot.pragma_query_value(None, pragma, |row| row.get::<_, u32>(0));
-        let page_size = number("page_size").map_err(failed)?;
-        let count = number("page_count").map_err(failed)?;
-        if count == 0 {
-            return Ok(Self::default());
-        }
+        let number = |pragma| {
+            snapshot.pragma_query_value(None, pragma, |row| row.get::<_, u32>(0)).map_err(failed)
+        };
+        let (page_size, count) = (number("page_size")?, number("page_count")?);
         let first = first_page(&snapshot).map_err(failed)?;
-        if count == 1 && first.as_deref().is_some_and(is_untouched) {
-            return Ok(Self::default());
+        let untouched = count == 1 && first.as_deref().is_some_and(is_untouched);
+        let mut image = Self { page_size, ..Self::default() };
+        if count == 0 || untouched {
+            return Ok(image);
         }
         let size = u64::from(page_size) * u64::from(count);
         if size > MAX_SIZE {
-            return Err(io::Error::new(
-                io::ErrorKind::FileTooLarge,
-                format!(
-                    "{} has {} MiB: `engine: embedded` replicates at most {} MiB, use `engine: litefs`",
-                    path.display(),
-                    size.div_ceil(1024 * 1024),
-                    MAX_SIZE / (1024 * 1024)
-                ),
-            ));
+            let what = format!(
+                "{} has {} MiB: `engine: embedded` replicates at most {} MiB, use `engine: litefs`",
+                path.display(),
+                size.div_ceil(MIB),
+                MAX_SIZE / MIB
+            );
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, what));
         }
-        let mut image = Self { page_size, ..Self::default() };
-        image.take(&snapshot, previous).map_err(failed)?;
-        if let Some(mut first) = first {
-            neutralize(&mut first, count);
-            image.set_first(&first, previous);
-        }
+        image.take(&snapshot, count, previous).map_err(failed)?;
         Ok(image)
     }
 
-    fn take(&mut self, snapshot: &Connection, previous: &Self) -> rusqlite::Result<()> {
-        let mut pages = snapshot.prepare_cached("SELECT pgno, data FROM sqlite_dbpage")?;
-        let mut rows = pages.query(())?;
+    fn take(&mut self, snapshot: &Connection, count: u32, previous: &Self) -> rusqlite::Result<()> {
+        let mut statement = snapshot.prepare_cached("SELECT pgno, data FROM sqlite_dbpage")?;
+        let mut rows = statement.query(())?;
         while let Some(row) = rows.next()? {
             let number = row.get(0)?;
-            let page = row.get_ref(1)?.as_blob()?;
-            let at = self.pages.len();
-            let (page, sum) = previous.same(at, page).unwrap_or_else(|| shared(number, page));
-            self.pages.push(page);
-            self.sums.push(sum);
+            let bytes = row.get_ref(1)?.as_blob()?;
+            let first = (number == 1).then(|| neutral(bytes, count));
+            let bytes = first.as_deref().unwrap_or(bytes);
+            let known = previous.pages.get(self.pages.len()).filter(|page| *page.bytes == *bytes);
+            let new = || Page { bytes: bytes.into(), sum: page_sum(number, bytes) };
+            self.pages.push(known.cloned().unwrap_or_else(new));
         }
         Ok(())
     }
 
-    fn set_first(&mut self, first: &[u8], previous: &Self) {
-        let (page, sum) = previous.same(0, first).unwrap_or_else(|| shared(1, first));
-        if let (Some(old), Some(old_sum)) = (self.pages.first_mut(), self.sums.first_mut()) {
-            (*old, *old_sum) = (page, sum);
-        }
-    }
-
-    /// Our page at this index with its sum, if it has these bytes.
-    fn same(&self, at: usize, bytes: &[u8]) -> Option<(Arc<[u8]>, u64)> {
-        let page = self.pages.get(at).filter(|page| ***page == *bytes)?;
-        Some((page.clone(), *self.sums.get(at)?))
-    }
-
-    /// Nothing was ever written: there is no database, or one that nobody has used yet.
     pub(crate) fn is_empty(&self) -> bool {
         self.pages.is_empty()
     }
 
-    pub(crate) fn checksum(&self) -> Checksum {
-        Checksum::of(&self.sums)
+    pub(crate) fn sums(&self) -> Vec<u64> {
+        self.pages.iter().map(|page| page.sum).collect()
     }
 
-    pub(crate) fn into_sums(self) -> Vec<u64> {
-        self.sums
+    /// What a copy with this image holds.
+    pub(crate) fn position(&self) -> Position {
+        Position { at: self.at, checksum: Checksum::of(&self.sums()) }
     }
 
-    /// What turns `base` (if given, and of the same page size) into this image.
-    pub(crate) fn update(&self, base: Option<&Self>, position: EpochTxid) -> Update {
-        let base = base.filter(|b| b.page_size == self.page_size);
-        let changed = self.pages.iter().enumerate().filter(|(at, page)| {
-            let old = base.and_then(|b| b.pages.get(*at));
-            !old.is_some_and(|old| Arc::ptr_eq(old, page) || old == *page)
-        });
+    /// What turns `base` into this image, or nothing.
+    pub(crate) fn update(&self, base: Option<&Self>) -> Update {
+        let base = base.filter(|base| base.page_size == self.page_size);
+        let same = |at: usize, page: &Page| {
+            let old = base.and_then(|base| base.pages.get(at));
+            old.is_some_and(|old| old.bytes == page.bytes)
+        };
+        let pages: Vec<_> = (1..)
+            .zip(&self.pages)
+            .enumerate()
+            .filter(|(at, (_, page))| !same(*at, page))
+            .map(|(_, (number, page))| (number, page.bytes.clone()))
+            .collect();
+        // Page counts fit: `MAX_SIZE` bounds them.
+        let number = |count| u32::try_from(count).unwrap_or(u32::MAX);
         Update {
-            base: base.map(Self::checksum),
-            position: Position { at: position, checksum: self.checksum() },
+            base: base.map(|base| base.position().checksum),
+            position: self.position(),
             page_size: self.page_size,
             count: number(self.pages.len()),
-            pages: changed.map(|(at, page)| (number(at + 1), page.clone())).collect(),
+            changed: number(pages.len()),
+            pages,
         }
     }
 }
 
-fn shared(number: u32, page: &[u8]) -> (Arc<[u8]>, u64) {
-    (page.into(), page_sum(number, page))
-}
-
-/// Page counts fit: [`MAX_SIZE`] bounds them.
-fn number(count: usize) -> u32 {
-    u32::try_from(count).unwrap_or(u32::MAX)
+/// The sum of a page; pages are numbered from 1. CRCs are linear, so that two pages that change places
+/// would leave their combination as it was: hence MurmurHash3's finalizer, a permutation that is not.
+pub(crate) fn page_sum(number: u32, page: &[u8]) -> u64 {
+    let mut digest = CRC64.digest();
+    digest.update(&number.to_be_bytes());
+    digest.update(page);
+    let mut sum = digest.finalize();
+    for factor in [0xff51_afd7_ed55_8ccd, 0xc4ce_b9fe_1a85_ec53] {
+        sum = (sum ^ sum >> 33).wrapping_mul(factor);
+    }
+    sum ^ sum >> 33
 }
 
 /// The page that begins with SQLite's header, `None` in an empty database.
@@ -164,21 +164,19 @@ pub(crate) fn first_page(connection: &Connection) -> rusqlite::Result<Option<Vec
 /// Whether nothing was ever written to a database of which this is the only page: it never had a
 /// table, and neither `user_version` nor `application_id` was set. It is as good as no database.
 fn is_untouched(first: &[u8]) -> bool {
-    let zero = |field: std::ops::Range<usize>| {
-        first.get(field).is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0))
-    };
-    // The schema's number of changes.
-    zero(40..44) && zero(60..64) && zero(68..72)
+    // The first is the schema's number of changes.
+    [40..44, 60..64, 68..72].into_iter().all(|field| first.get(field) == Some(&[0; 4]))
 }
 
 /// Sets those fields of the header that differ between copies of the same data to fixed values:
 /// who may write, the count of changes, who wrote last. See SQLite's "Database File Format", 1.3.
-fn neutralize(first: &mut [u8], count: u32) {
-    if first.len() < 100 {
-        return;
+fn neutral(first: &[u8], count: u32) -> Vec<u8> {
+    let mut first = first.to_vec();
+    if first.len() >= 100 {
+        first[WRITE_VERSION] = first[READ_VERSION];
+        first[24..28].fill(0);
+        first[28..32].copy_from_slice(&count.to_be_bytes());
+        first[92..100].fill(0);
     }
-    first[WRITE_VERSION] = first[READ_VERSION];
-    first[24..28].fill(0);
-    first[28..32].copy_from_slice(&count.to_be_bytes());
-    first[92..100].fill(0);
+    first
 }

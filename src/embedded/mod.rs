@@ -2,22 +2,21 @@
 //!
 //! It is for development, demos and tests; it says so once at start, loudly.
 //!
-//! One thread owns all of SQLite (`worker`), because SQLite blocks and must not do so on a thread
-//! that serves requests. As a `primary` it sees the application's commits by [`observe`], numbers
-//! them, keeps the numbers from ever being used twice by [`store`], and makes one [`image`] of each
-//! state for all replicas. As a `replica` it [`apply`]s what it was sent. [`serve`] and [`follow`]
-//! are the two ends of a link; they know nothing of how it was made. [`posfile`] tells applications.
-//! `roles` is where the copy changes hands, with a [`fence`] against writers; by [`tenure`]s a copy is
-//! known that has what a new primary lacks, and the [`archive`] keeps it.
+//! | module | subject |
+//! | --- | --- |
+//! | `worker`, `roles` | the one thread that owns SQLite, which blocks; how the copy changes hands |
+//! | `primary`, [`observe`] | sees the application's commits, numbers them, fences writers |
+//! | `replica`, [`apply`], `placeholder` | writes what it was sent to a copy that nobody else can write |
+//! | `image` | one state of the database, made once for all replicas |
+//! | `serve`, `follow`, `wire` | the two ends of a connection; they know nothing of how it was made |
+//! | `store`, [`lineage`] | what outlives a restart; which history a copy is of |
+//! | [`posfile`] | tells applications where they are |
 //!
 //! An application's connection that has read a replica stays read-only: SQLite looks at the mark, but
-//! never unlearns it. After a promotion the application has to connect anew; [`openers`] tells whether
-//! it has. A write lock in place of the mark would leave no trace in connections (see [`fence`]), but it
-//! makes each writer wait for as long as its busy timeout, usually 5 s, for an error that does not tell a
-//! replica from a busy database; and it ends with each transaction of ours, hence with each update that is
-//! applied: a writer that waits gets in between.
-//!
-//! A replica that has no copy yet has a [`placeholder`], which applications cannot write either.
+//! never unlearns it. After a promotion the application has to connect anew. A write lock in place of
+//! the mark would leave no trace in connections, but it makes each writer wait for as long as its busy
+//! timeout, usually 5 s, for an error that does not tell a replica from a busy database; and it ends with
+//! each update that is applied: a writer that waits gets in between.
 //!
 //! # What always holds
 //!
@@ -27,26 +26,20 @@
 //! * An image holds at least what its position says; a position never says more than a copy holds.
 
 pub(crate) mod apply;
-pub(crate) mod archive;
-pub(crate) mod checksum;
-pub(crate) mod fence;
-pub(crate) mod follow;
-pub(crate) mod image;
-pub(crate) mod observe;
-pub(crate) mod openers;
+mod follow;
+mod image;
+pub mod lineage;
+mod observe;
 mod placeholder;
 pub mod posfile;
 mod primary;
-pub(crate) mod record;
 mod replica;
 mod roles;
-pub(crate) mod serve;
-pub(crate) mod store;
-pub mod tenure;
-pub(crate) mod wire;
+mod serve;
+mod store;
+mod wire;
 mod worker;
 
-use parking_lot::Mutex;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -54,10 +47,11 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{RwLock, oneshot, watch};
 
-use self::worker::{Command, Reply, Worker};
+use self::worker::{Request, Worker};
 use crate::cluster::{Epoch, NodeId};
 use crate::engine::{BoxFuture, Engine, EngineState, Held};
 use crate::position::PositionCell;
@@ -65,22 +59,21 @@ use crate::txid::{EpochTxid, Position};
 
 /// How many requests may wait for the engine's thread; more than connections are served.
 const QUEUE: usize = 16_384;
-/// How long the end of a reign waits for the application's writers.
+/// How long the end of an epoch waits for the application's writers.
 const WRITERS: Duration = Duration::from_secs(1);
 /// Between two tries to get past them: others get their turn.
 const AGAIN: Duration = Duration::from_millis(1);
 
-/// What an [`Embedded`] engine is started with.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     /// The directory of the database; has to exist if `replicated`.
-    pub mount: PathBuf,
+    pub(crate) mount: PathBuf,
     /// The database, relative to `mount`. It need not exist yet.
-    pub db: PathBuf,
+    pub(crate) db: PathBuf,
     /// Where the engine keeps its own state.
-    pub data_dir: PathBuf,
+    pub(crate) data_dir: PathBuf,
     /// What this node is at start.
-    pub(crate) duty: Duty,
+    pub(crate) role: CopyRole,
     /// There are other nodes: `<db>-pos` and `.primary` are published.
     pub(crate) replicated: bool,
     /// For tests: updates are applied this much later.
@@ -95,7 +88,7 @@ impl Options {
 
 /// What this node's copy is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Duty {
+pub(crate) enum CopyRole {
     /// The application writes it, in this epoch.
     Primary(Epoch),
     /// It follows the primary's.
@@ -104,50 +97,48 @@ pub(crate) enum Duty {
 
 /// The engine: a handle on its thread, which ends with it.
 pub(crate) struct Embedded {
-    shared: Arc<Shared>,
+    published: Arc<Published>,
     apply_delay: Duration,
-    commands: Mutex<Option<SyncSender<Command>>>,
+    requests: Mutex<Option<SyncSender<Request>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What the thread publishes.
-struct Shared {
+struct Published {
     position: Arc<PositionCell>,
     standing: watch::Sender<Standing>,
     /// Held for reading while an acknowledgement is sent.
     acknowledging: RwLock<()>,
-    state: Mutex<State>,
+    state: Mutex<DatabaseState>,
     /// Why the database is not replicated although it can be read.
     refusal: Mutex<Option<String>>,
     /// When this replica last knew that it held all that the primary held.
     level_at: Mutex<Option<Instant>>,
-    /// Where the last copy was saved that was replaced by another history.
-    diverged: watch::Sender<Option<PathBuf>>,
 }
 
-/// What this node is, and whom it may listen to.
+/// What this node is, and whom it may follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Standing {
-    duty: Duty,
+    role: CopyRole,
     /// Every epoch before this is over.
     floor: Epoch,
 }
 
 impl Standing {
     /// Whether this node is the primary of `epoch`.
-    fn reigns(self, epoch: Epoch) -> bool {
-        self.duty == Duty::Primary(epoch) && epoch >= self.floor
+    fn leads(self, epoch: Epoch) -> bool {
+        self.role == CopyRole::Primary(epoch) && epoch >= self.floor
     }
 
     /// Whether this node is a replica that may follow the primary of `epoch`.
     fn follows(self, epoch: Epoch) -> bool {
-        self.duty == Duty::Replica && epoch >= self.floor
+        self.role == CopyRole::Replica && epoch >= self.floor
     }
 }
 
 /// How the database was when it was last looked at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-enum State {
+enum DatabaseState {
     /// There is none yet.
     #[default]
     Waiting,
@@ -173,99 +164,86 @@ impl Embedded {
         if options.replicated {
             apply::supported()?;
         }
-        let shared = Arc::new(Shared {
+        let standing = Standing { role: options.role, floor: Epoch(0) };
+        let published = Arc::new(Published {
             position: Arc::default(),
-            standing: watch::Sender::new(Standing { duty: options.duty, floor: Epoch(0) }),
+            standing: watch::Sender::new(standing),
             acknowledging: RwLock::new(()),
             state: Mutex::default(),
             refusal: Mutex::default(),
             level_at: Mutex::default(),
-            diverged: watch::Sender::new(None),
         });
         let apply_delay = options.apply_delay;
-        let (commands, queue) = sync_channel(QUEUE);
-        let mut worker = Worker::new(options, shared.clone())?;
+        let (requests, queue) = sync_channel(QUEUE);
+        let mut worker = Worker::new(options, published.clone())?;
         let thread = std::thread::Builder::new()
             .name("embedded".to_owned())
             .spawn(move || worker.run(&queue))?;
-        let (commands, thread) = (Mutex::new(Some(commands)), Mutex::new(Some(thread)));
-        Ok(Arc::new(Self { shared, apply_delay, commands, thread }))
+        let (requests, thread) = (Mutex::new(Some(requests)), Mutex::new(Some(thread)));
+        Ok(Arc::new(Self { published, apply_delay, requests, thread }))
     }
 
-    /// As primary: serves the replica at the other end of `stream`, and tells `on_applied` whatever it
-    /// holds of this reign. See [`serve::serve`].
+    /// As primary: see [`serve::serve`].
     pub(crate) async fn serve<S>(
         &self,
         stream: S,
         on_applied: impl Fn(Position) + Send,
     ) -> io::Result<()>
     where
-        S: AsyncRead + AsyncWrite + Send,
+        S: AsyncRead + AsyncWrite + Unpin + Send,
     {
         serve::serve(self, stream, on_applied).await
     }
 
-    /// As replica: follows the primary at the other end of `stream`. See [`follow::follow`].
-    ///
-    /// # Errors
-    ///
-    /// Always ends with one; dial again.
+    /// As replica: see [`follow::follow`].
     pub(crate) async fn follow<S>(&self, stream: S) -> io::Result<()>
     where
-        S: AsyncRead + AsyncWrite + Send,
+        S: AsyncRead + AsyncWrite + Unpin + Send,
     {
         follow::follow(self, stream).await
-    }
-
-    /// Where the last copy of this node was saved that was replaced by a history that lacks some of it.
-    pub(crate) fn diverged(&self) -> watch::Receiver<Option<PathBuf>> {
-        self.shared.diverged.subscribe()
     }
 
     /// Ends the engine's thread and waits for it: for as long as what it is doing takes, at most a
     /// few seconds. Positions can no longer be read afterwards.
     pub(crate) fn stop(&self) {
-        lock(&self.commands).take();
-        if let Some(thread) = lock(&self.thread).take() {
+        self.requests.lock().take();
+        if let Some(thread) = self.thread.lock().take() {
             // It reports what went wrong itself; a panic there has been printed.
             let _ = thread.join();
         }
     }
 
-    /// Asks the thread for something and waits for the answer.
-    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> io::Result<T> {
+    /// Has the thread do something and waits for the answer.
+    async fn ask<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Worker) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        self.ask_or(job, |_, _| {}).await
+    }
+
+    /// As [`Self::ask`]; `unheard` is done instead if nobody waits for the answer any more.
+    async fn ask_or<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Worker) -> io::Result<T> + Send + 'static,
+        unheard: fn(&mut Worker, T),
+    ) -> io::Result<T> {
         let (reply, answer) = oneshot::channel();
-        self.send(command(reply))?;
+        self.send(Request::Job(Box::new(move |worker| {
+            if let Err(Ok(done)) = reply.send(job(worker)) {
+                unheard(worker, done);
+            }
+        })))?;
         answer.await.map_err(|_| stopped())?
     }
 
-    /// Asks again for as long as writers or readers are in the way, at least once.
-    async fn insist<T>(
-        &self,
-        limit: Duration,
-        command: impl Fn(Reply<T>) -> Command,
-    ) -> io::Result<T> {
-        let began = Instant::now();
-        loop {
-            match self.ask(&command).await {
-                Err(error)
-                    if error.kind() == io::ErrorKind::ResourceBusy && began.elapsed() < limit =>
-                {
-                    tokio::time::sleep(AGAIN).await;
-                }
-                answer => return answer,
-            }
-        }
+    fn role(&self) -> CopyRole {
+        self.published.standing.borrow().role
     }
 
-    fn duty(&self) -> Duty {
-        self.shared.standing.borrow().duty
-    }
-
-    fn send(&self, command: Command) -> io::Result<()> {
-        let commands = lock(&self.commands);
-        let Some(queue) = commands.as_ref() else { return Err(stopped()) };
-        queue.try_send(command).map_err(|refused| match refused {
+    fn send(&self, request: Request) -> io::Result<()> {
+        let requests = self.requests.lock();
+        let queue = requests.as_ref().ok_or_else(stopped)?;
+        queue.try_send(request).map_err(|refused| match refused {
             TrySendError::Full(_) => io::Error::new(
                 io::ErrorKind::ResourceBusy,
                 "too many requests wait for the embedded engine",
@@ -275,64 +253,96 @@ impl Embedded {
     }
 }
 
+/// Asks again for as long as writers or readers are in the way, at least once.
+async fn insist<T, F: Future<Output = io::Result<T>>>(
+    limit: Duration,
+    ask: impl Fn() -> F,
+) -> io::Result<T> {
+    let began = Instant::now();
+    loop {
+        match ask().await {
+            Err(busy) if busy.kind() == io::ErrorKind::ResourceBusy && began.elapsed() < limit => {
+                tokio::time::sleep(AGAIN).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
 impl Engine for Embedded {
     fn position(&self) -> &Arc<PositionCell> {
-        &self.shared.position
+        &self.published.position
     }
 
     fn read_position(&self) -> BoxFuture<'_, io::Result<EpochTxid>> {
         Box::pin(async move {
             // Nobody but us moves a replica, and the thread may be busy doing so.
-            if self.duty() == Duty::Replica {
-                return Ok(self.shared.position.get());
+            if self.role() == CopyRole::Replica {
+                return Ok(self.published.position.get());
             }
-            self.ask(Command::EpochTxid).await
+            let (reply, answer) = oneshot::channel();
+            self.send(Request::Position(reply))?;
+            answer.await.map_err(|_| stopped())?
         })
     }
 
     fn lag(&self) -> Option<Duration> {
-        if self.duty() != Duty::Replica {
-            return Some(Duration::ZERO);
+        match self.role() {
+            CopyRole::Primary(_) => Some(Duration::ZERO),
+            CopyRole::Replica => self.published.level_at.lock().map(|at| at.elapsed()),
         }
-        lock(&self.shared.level_at).map(|at| at.elapsed())
     }
 
     fn become_primary(&self, epoch: Epoch) -> BoxFuture<'_, io::Result<Position>> {
-        Box::pin(self.ask(move |reply| Command::BecomePrimary(epoch, reply)))
+        Box::pin(self.ask(move |worker| worker.become_primary(epoch)))
     }
 
     fn become_replica(&self, primary: Option<NodeId>) -> BoxFuture<'_, io::Result<()>> {
-        let command = move |reply| Command::BecomeReplica(primary.clone(), reply);
-        Box::pin(self.insist(WRITERS, command))
+        let ask = move || {
+            let primary = primary.clone();
+            self.ask(move |worker| worker.become_replica(primary.as_ref()))
+        };
+        Box::pin(insist(WRITERS, ask))
     }
 
     fn promise(&self, epoch: Epoch) -> BoxFuture<'_, io::Result<Held>> {
         Box::pin(async move {
-            let held = self.insist(WRITERS, move |reply| Command::LetGo(epoch, reply)).await?;
+            let ask = || self.ask(move |worker| worker.promise(epoch));
+            let held = insist(WRITERS, ask).await?;
             // An acknowledgement that was just being sent is over, and no other begins.
-            drop(self.shared.acknowledging.write().await);
+            drop(self.published.acknowledging.write().await);
             Ok(held)
         })
     }
 
     fn held(&self) -> BoxFuture<'_, io::Result<Held>> {
-        Box::pin(self.ask(Command::Held))
+        Box::pin(self.ask(Worker::held))
     }
 
     fn fence(&self, limit: Duration) -> BoxFuture<'_, io::Result<Position>> {
-        Box::pin(self.insist(limit, Command::Fence))
+        // Nobody would lift a fence that its caller does not know of.
+        let unheard = |worker: &mut Worker, (new, _)| {
+            if new {
+                worker.lift_fence();
+            }
+        };
+        let fenced = insist(limit, move || self.ask_or(Worker::fence, unheard));
+        Box::pin(async { fenced.await.map(|(_, position)| position) })
     }
 
     fn lift_fence(&self) -> BoxFuture<'_, io::Result<()>> {
-        Box::pin(self.ask(Command::LiftFence))
+        Box::pin(self.ask(|worker| {
+            worker.lift_fence();
+            Ok(())
+        }))
     }
 
     fn state(&self) -> EngineState {
-        let state = match (&*lock(&self.shared.state), &*lock(&self.shared.refusal)) {
-            (State::Failed(reason), _) => format!("failed: {reason}"),
+        let state = match (&*self.published.state.lock(), &*self.published.refusal.lock()) {
+            (DatabaseState::Failed(reason), _) => format!("failed: {reason}"),
             (_, Some(reason)) => format!("not replicated: {reason}"),
-            (State::Waiting, None) => "waiting".to_owned(),
-            (State::Running, None) => "running".to_owned(),
+            (DatabaseState::Waiting, None) => "waiting".to_owned(),
+            (DatabaseState::Running, None) => "running".to_owned(),
         };
         EngineState { engine: "embedded", state, pid: None, restarts: 0 }
     }
@@ -344,24 +354,26 @@ impl Drop for Embedded {
     }
 }
 
-impl Shared {
-    /// Publishes how the database is, and logs it if that is news.
-    fn set_state(&self, state: State) {
-        let mut published = lock(&self.state);
+impl Published {
+    /// Says how the database is, and logs it if that is news.
+    fn set_state(&self, state: DatabaseState) {
+        let mut published = self.state.lock();
         if *published == state {
             return;
         }
         match &state {
-            State::Running => tracing::info!("the database is there"),
-            State::Waiting => tracing::info!("there is no database yet"),
-            State::Failed(reason) => tracing::warn!(reason, "the database cannot be used"),
+            DatabaseState::Running => tracing::info!("the database is there"),
+            DatabaseState::Waiting => tracing::info!("there is no database yet"),
+            DatabaseState::Failed(reason) => {
+                tracing::warn!(reason, "the database cannot be used");
+            }
         }
         *published = state;
     }
 
-    /// Publishes why it is not replicated, `None` if it is, and logs it if that is news.
+    /// Says why it is not replicated, `None` if it is, and logs it if that is news.
     fn set_refusal(&self, refusal: Option<String>) {
-        let mut published = lock(&self.refusal);
+        let mut published = self.refusal.lock();
         if let Some(reason) = refusal.as_deref().filter(|r| published.as_deref() != Some(r)) {
             tracing::error!(reason, "the database is not replicated");
         }
@@ -373,19 +385,13 @@ fn stopped() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "the embedded engine has stopped")
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> parking_lot::MutexGuard<'_, T> {
-    mutex.lock()
+fn not(role: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, format!("this node is not {role}"))
 }
 
-#[cfg(test)]
-mod cluster_tests;
-#[cfg(test)]
-mod crash_tests;
-#[cfg(test)]
-mod fence_tests;
-#[cfg(test)]
-mod placeholder_tests;
-#[cfg(test)]
-mod roles_tests;
+fn over(epoch: Epoch) -> io::Error {
+    io::Error::new(io::ErrorKind::Interrupted, format!("epoch {epoch} is over"))
+}
+
 #[cfg(test)]
 mod tests;

@@ -6,8 +6,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::checksum::Position;
 use crate::cluster::NodeId;
+use crate::txid::Position;
 
 /// statfs' type of FUSE.
 const FUSE: u32 = 0x6573_5546;
@@ -39,7 +39,8 @@ impl PosFiles {
 
     /// Publishes what this copy holds.
     pub(crate) fn set_position(&self, position: &Position) -> io::Result<()> {
-        replace(&self.pos, &format!("{}/{}\n", position.at.txid, position.checksum))
+        let text = format!("{}/{}\n", position.at.txid, position.checksum);
+        replace(&self.pos, text.as_bytes())
     }
 
     /// Publishes who the primary is, `None` if this node is.
@@ -63,7 +64,7 @@ impl PrimaryFile {
     /// Publishes who the primary is; `None` if this node is, or nobody.
     pub(crate) fn set(&self, primary: Option<&NodeId>) -> io::Result<()> {
         match primary {
-            Some(name) => replace(&self.0, &format!("{name}\n")),
+            Some(name) => replace(&self.0, format!("{name}\n").as_bytes()),
             None => match fs::remove_file(&self.0) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
                 _ => Ok(()),
@@ -88,8 +89,8 @@ fn plain(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Not flushed to disk: after a crash of the machine it is written anew.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
+/// Replaces a file without flushing it to disk: it outlives the process, not the machine.
+pub(super) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
     let at = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));

@@ -1,27 +1,29 @@
-//! The engine's thread on a replica: keeps a copy that only it can write.
+//! A replica's copy: only we can write it.
 
+use std::fs::OpenOptions;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
+use rusqlite::backup::{Backup, StepResult};
 
-use super::apply;
-use super::archive;
-use super::checksum::{Checksum, Position, page_sum};
-use super::image::{Image, Update};
+use super::image::{Image, Update, WRITE_VERSION, page_sum};
+use super::lineage::Lineage;
 use super::observe::{FileId, explain, file_at};
-use super::placeholder;
 use super::store::{Found, Store};
-use super::tenure::Tenure;
+use super::wire::bad;
+use super::{Options, apply, placeholder};
+use crate::copy::diverged::{self, Place};
+use crate::txid::{Checksum, Position};
 
 pub(crate) struct Replica {
     path: PathBuf,
     data_dir: PathBuf,
     open: Option<Open>,
+    /// An empty copy as long as nothing is known.
     have: Found,
     sums: Vec<u64>,
-    /// Where the last copy was saved that was replaced by another history.
-    saved: Option<PathBuf>,
 }
 
 struct Open {
@@ -31,21 +33,16 @@ struct Open {
     empty: bool,
 }
 
+const NOTHING: fn() -> Found = || Found { position: Position::default(), certain: true };
+
 impl Replica {
-    /// The copy at `path`, which may not exist yet.
-    pub(crate) fn new(path: PathBuf, data_dir: PathBuf) -> Self {
-        let have = Found { position: Position::default(), certain: true };
-        Self { path, data_dir, open: None, have, sums: Vec::new(), saved: None }
+    pub(crate) fn new(options: &Options) -> Self {
+        let (path, data_dir) = (options.database(), options.data_dir.clone());
+        Self { path, data_dir, open: None, have: NOTHING(), sums: Vec::new() }
     }
 
-    /// What the copy holds; nothing known is an empty one.
     pub(crate) fn have(&self) -> Position {
         self.have.position
-    }
-
-    /// Where the last copy was saved that was replaced by another history.
-    pub(crate) fn saved(&self) -> Option<&Path> {
-        self.saved.as_deref()
     }
 
     /// Opens the copy if it is not open, keeps applications from writing it, and finds out what it
@@ -59,53 +56,50 @@ impl Replica {
         if let Some(open) = self.open.as_ref().filter(|open| Some(open.file) == file) {
             return Ok(!open.empty);
         }
-        if self.open.is_some() {
+        if self.open.take().is_some() {
             // What we know is about another file.
-            *self = Self::new(self.path.clone(), self.data_dir.clone());
+            (self.have, self.sums) = (NOTHING(), Vec::new());
         }
         placeholder::put(&self.path)?;
         let Some(file) = file_at(&self.path)? else { return Ok(false) };
         let connection = apply::open(&self.path)?;
-        let failed = |e| explain(&self.path, e);
-        apply::set_read_only(&connection, true).map_err(failed)?;
+        apply::set_read_only(&connection, true).map_err(|e| explain(&self.path, e))?;
         let image = match Image::read(&connection, &self.path, &Image::default()) {
-            Ok(image) => Some(image),
             Err(error) if error.kind() == io::ErrorKind::FileTooLarge => None,
-            Err(error) => return Err(error),
+            image => Some(image?),
         };
         let empty = image.as_ref().is_some_and(Image::is_empty);
         if !empty {
-            let checksum = image.as_ref().map_or(Checksum::UNKNOWN, Image::checksum);
+            let checksum = image.as_ref().map_or(Checksum::UNKNOWN, |i| i.position().checksum);
             self.have = store.identify(checksum)?;
-            self.sums = image.map(Image::into_sums).unwrap_or_default();
+            self.sums = image.map(|image| image.sums()).unwrap_or_default();
         }
         self.open = Some(Open { connection, file, empty });
         Ok(!empty)
     }
 
-    /// The primary of `reign` is at `position`, and this copy equals its.
+    /// The primary is at `position`, and this copy equals its.
     pub(crate) fn level(
         &mut self,
         position: Position,
-        reign: &Tenure,
+        lineage: &Lineage,
         store: &mut Store,
     ) -> io::Result<()> {
         self.look(store)?;
-        follows(position, reign)?;
+        is_of(lineage, position)?;
         if position.checksum != self.have.position.checksum {
-            return Err(mismatch("says that this copy equals its own, which it does not"));
+            return Err(bad("that this copy equals its own, which it does not"));
         }
         let now = Found { position, certain: true };
         // Nothing to remember of a copy that holds nothing.
         if self.have != now && !self.sums.is_empty() {
-            store.applying(self.have, position, reign)?;
+            store.applying(self.have, position, lineage)?;
         }
         self.have = now;
         Ok(())
     }
 
-    /// Applies what the primary of `reign` sent. A copy of which that history lacks something is saved
-    /// before.
+    /// Applies what the primary sent. A copy of which its history lacks something is saved before.
     ///
     /// # Errors
     ///
@@ -114,41 +108,41 @@ impl Replica {
     pub(crate) fn apply(
         &mut self,
         update: &Update,
-        reign: &Tenure,
+        lineage: &Lineage,
         store: &mut Store,
     ) -> io::Result<Position> {
         let exists = self.look(store)?;
-        follows(update.position, reign)?;
+        is_of(lineage, update.position)?;
         let sums = self.sums_after(update)?;
         if exists {
-            self.fits(update)?;
+            self.has_page_size(update.page_size)?;
             if update.base.is_none() {
-                self.save_what_is_lost(reign, store)?;
+                self.save_what_is_lost(lineage, store)?;
             }
         }
-        store.applying(self.have, update.position, reign)?;
+        store.applying(self.have, update.position, lineage)?;
         self.write(update)?;
         self.sums = sums;
         self.have = Found { position: update.position, certain: true };
         Ok(update.position)
     }
 
-    fn save_what_is_lost(&mut self, reign: &Tenure, store: &Store) -> io::Result<()> {
-        // Two nodes that reigned in the same epoch are of two clusters.
-        let certain = self.have.certain && !store.reigned_in(reign.epoch());
-        if !reign.lacks(self.have.position, certain) {
+    fn save_what_is_lost(&self, lineage: &Lineage, store: &Store) -> io::Result<()> {
+        let have = self.have.position;
+        // Two nodes that were primary in the same epoch are of two clusters.
+        let certain = self.have.certain && !store.led(lineage.epoch());
+        if !lineage.lacks(have, certain) {
             return Ok(());
         }
-        let open = self.open.as_ref().ok_or_else(taken_away)?;
-        let saved = archive::save(&open.connection, self.have.position, &self.data_dir)?;
-        if self.saved.as_ref() != Some(&saved) {
+        if let Place::New(place) = diverged::place(&self.data_dir, have)? {
+            save(&self.opened()?.connection, &place.partial)?;
+            let saved = place.keep()?;
             tracing::warn!(
                 saved = %saved.display(),
-                held = %self.have.position.at,
-                epoch = %reign.epoch(),
+                held = %have.at,
+                epoch = %lineage.epoch(),
                 "this node's database has what the primary's lacks, and is replaced; it was saved"
             );
-            self.saved = Some(saved);
         }
         Ok(())
     }
@@ -157,67 +151,66 @@ impl Replica {
     fn sums_after(&self, update: &Update) -> io::Result<Vec<u64>> {
         let mut sums = match update.base {
             Some(base) if base != self.have.position.checksum => {
-                return Err(mismatch("sent changes of another state than this copy is in"));
+                return Err(bad("changes of another state than this copy is in"));
             }
             Some(_) => self.sums.clone(),
             None => Vec::new(),
         };
         sums.resize(update.count as usize, 0);
         for (number, page) in &update.pages {
-            match sums.get_mut((*number as usize).wrapping_sub(1)) {
-                Some(sum) => *sum = page_sum(*number, page),
-                None => return Err(mismatch("sent a page beyond the end of the database")),
-            }
+            let sum = sums.get_mut((*number as usize).wrapping_sub(1));
+            *sum.ok_or_else(|| bad("a page beyond the end of the database"))? =
+                page_sum(*number, page);
         }
-        if Checksum::of(&sums) != update.position.checksum {
-            return Err(mismatch("sent pages that do not add up to its checksum"));
+        match Checksum::of(&sums) == update.position.checksum {
+            true => Ok(sums),
+            false => Err(bad("pages that do not add up to its checksum")),
         }
-        Ok(sums)
     }
 
     /// SQLite cannot change the size of pages under readers.
-    fn fits(&self, update: &Update) -> io::Result<()> {
+    fn has_page_size(&self, wanted: u32) -> io::Result<()> {
         let size = self.page_size()?;
-        if size == update.page_size {
+        if size == wanted {
             return Ok(());
         }
-        Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            format!(
-                "{}: its pages have {size} bytes, the primary's {}: stop this node and its \
-                 application, move the database (with its -wal and -shm) away, and start again",
-                self.path.display(),
-                update.page_size
-            ),
-        ))
+        let what = format!(
+            "{}: its pages have {size} bytes, the primary's {wanted}: stop this node and its \
+             application, move the database (with its -wal and -shm) away, and start again",
+            self.path.display(),
+        );
+        Err(io::Error::new(io::ErrorKind::Unsupported, what))
+    }
+
+    fn opened(&self) -> io::Result<&Open> {
+        self.open.as_ref().ok_or_else(taken_away)
     }
 
     fn page_size(&self) -> io::Result<u32> {
-        let connection = &self.open.as_ref().ok_or_else(taken_away)?.connection;
-        connection
-            .pragma_query_value(None, "page_size", |row| row.get(0))
-            .map_err(|e| explain(&self.path, e))
+        let connection = &self.opened()?.connection;
+        let size = connection.pragma_query_value(None, "page_size", |row| row.get(0));
+        size.map_err(|e| explain(&self.path, e))
     }
 
     fn write(&mut self, update: &Update) -> io::Result<()> {
         let fits = self.page_size()? == update.page_size;
         let mut open = self.open.take().ok_or_else(taken_away)?;
-        let failed = |e| explain(&self.path, e);
         if fits {
             let applied = apply::apply(&open.connection, update);
             open.empty &= applied.is_err();
             self.open = Some(open);
-            return applied.map_err(failed);
+            return applied.map_err(|e| explain(&self.path, e));
         }
         // Who closes it last ends WAL mode.
         drop(open);
-        apply::replace(&apply::open(&self.path)?, update).map_err(failed).map_err(|error| {
-            let (kind, size) = (error.kind(), update.page_size);
-            let remedy = match kind {
+        apply::replace(&apply::open(&self.path)?, update).map_err(|error| {
+            let (error, size) = (explain(&self.path, error), update.page_size);
+            let remedy = match error.kind() {
                 io::ErrorKind::ResourceBusy => ", the application has to close it once: restart it",
                 _ => "",
             };
-            io::Error::new(kind, format!("{error}; the primary's pages have {size} bytes{remedy}"))
+            let what = format!("{error}; the primary's pages have {size} bytes{remedy}");
+            io::Error::new(error.kind(), what)
         })?;
         let connection = apply::open(&self.path)?;
         let file = file_at(&self.path)?.ok_or_else(taken_away)?;
@@ -226,18 +219,29 @@ impl Replica {
     }
 }
 
+/// Copies the database, as a plain one that anybody may write. It is on the disk when this returns.
+fn save(connection: &Connection, to: &Path) -> io::Result<()> {
+    let failed = |e| explain(to, e);
+    let mut copy = Connection::open(to).map_err(failed)?;
+    let backup = Backup::new(connection, &mut copy).map_err(failed)?;
+    if backup.step(-1).map_err(failed)? != StepResult::Done {
+        return Err(io::Error::new(io::ErrorKind::ResourceBusy, "the database is locked"));
+    }
+    drop(backup);
+    drop(copy);
+    let file = OpenOptions::new().write(true).open(to)?;
+    file.write_all_at(&[1, 1], WRITE_VERSION as u64)?;
+    file.sync_all()
+}
+
 fn taken_away() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, "the database was taken away")
 }
 
-/// What a primary ships is of its own reign.
-fn follows(position: Position, reign: &Tenure) -> io::Result<()> {
-    match position.at.epoch == reign.epoch() {
+/// What a primary ships is of its own epoch.
+fn is_of(lineage: &Lineage, position: Position) -> io::Result<()> {
+    match position.at.epoch == lineage.epoch() {
         true => Ok(()),
-        false => Err(mismatch("sent what is not of its reign")),
+        false => Err(bad("what is not of its epoch")),
     }
-}
-
-fn mismatch(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("the primary {what}"))
 }

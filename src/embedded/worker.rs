@@ -7,84 +7,58 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::checksum::{Checksum, Position};
-use super::image::Update;
+use super::image::{Image, Update};
+use super::lineage::Lineage;
 use super::posfile::PosFiles;
-use super::primary::{Primary, Shipped};
+use super::primary::Primary;
 use super::replica::Replica;
 use super::store::Store;
-use super::tenure::Tenure;
-use super::{Duty, Options, Shared, State};
-use crate::cluster::{Epoch, NodeId};
-use crate::engine::Held;
-use crate::txid::EpochTxid;
+use super::{CopyRole, DatabaseState, Options, Published, not};
+use crate::txid::{Checksum, EpochTxid, Position};
 
 /// How often the database is looked at while nobody asks, for commits made past the proxy.
 const IDLE_LOOK: Duration = Duration::from_millis(100);
 
-/// Where an answer goes.
-pub(crate) type Reply<T> = oneshot::Sender<io::Result<T>>;
+/// Where the answer to a look goes.
+pub(super) type PositionReply = oneshot::Sender<io::Result<EpochTxid>>;
 
 /// What others ask of the thread.
-pub(crate) enum Command {
-    EpochTxid(Reply<EpochTxid>),
-    /// What the copy holds now.
-    Held(Reply<Held>),
-    /// On the primary: its reign.
-    Tenure(Reply<Tenure>),
-    /// On the primary: the database now, for replicas.
-    Ship(Reply<Shipped>),
-    /// On a replica: whether the primary of this reign may be followed.
-    Follow(Arc<Tenure>, Reply<()>),
-    /// On a replica: apply what the primary of this reign sent.
-    Apply(Arc<Update>, Arc<Tenure>, Reply<Position>),
-    /// On a replica: this copy equals that of the primary of this reign, which is there.
-    Level(Position, Arc<Tenure>, Reply<Position>),
-    /// Become the primary, in this epoch. Answers what the copy held before.
-    BecomePrimary(Epoch, Reply<Position>),
-    /// Become a replica; the name is the primary's, for applications.
-    BecomeReplica(Option<NodeId>, Reply<()>),
-    /// Let go of every primary of an epoch before this.
-    LetGo(Epoch, Reply<Held>),
-    /// On the primary: keep everybody from writing.
-    Fence(Reply<Position>),
-    /// Let them write again.
-    LiftFence(Reply<()>),
+pub(super) enum Request {
+    Position(PositionReply),
+    Job(Box<dyn FnOnce(&mut Worker) + Send>),
 }
 
 /// What the thread owns.
-pub(crate) struct Worker {
+pub(super) struct Worker {
     pub(super) options: Options,
     pub(super) store: Store,
     pub(super) files: Option<PosFiles>,
-    pub(super) copy: CopyOf,
+    pub(super) copy: LocalCopy,
     /// What `<db>-pos` says.
-    published: Option<Position>,
-    pub(super) shared: Arc<Shared>,
+    published_position: Option<Position>,
+    pub(super) published: Arc<Published>,
 }
 
-/// This node's copy of the database: whose it is.
-pub(super) enum CopyOf {
+/// This node's copy of the database.
+pub(super) enum LocalCopy {
     Primary(Box<Primary>),
     Replica(Box<Replica>),
 }
 
 impl Worker {
     /// Takes up where the saved state ends, and looks at the database once.
-    pub(crate) fn new(options: Options, shared: Arc<Shared>) -> io::Result<Self> {
+    pub(super) fn new(options: Options, published: Arc<Published>) -> io::Result<Self> {
         let database = options.database();
         let mut store = Store::open(&options.data_dir, &database)?;
-        let files = match options.replicated {
-            true => Some(PosFiles::new(&options.mount, &database)?),
-            false => None,
+        let files = options.replicated.then(|| PosFiles::new(&options.mount, &database));
+        let files = files.transpose()?;
+        let copy = match options.role {
+            CopyRole::Replica => LocalCopy::Replica(Box::new(Replica::new(&options))),
+            CopyRole::Primary(epoch) => LocalCopy::primary_at_start(&options, epoch, &mut store)?,
         };
-        let copy = match options.duty {
-            Duty::Replica => CopyOf::replica(&options),
-            Duty::Primary(epoch) => CopyOf::primary_at_start(&options, epoch, &mut store)?,
-        };
-        let mut worker = Self { options, store, files, copy, published: None, shared };
+        let mut worker = Self { options, store, files, copy, published_position: None, published };
         worker.publish_standing();
-        if let (Some(files), Duty::Primary(_)) = (&worker.files, worker.options.duty) {
+        if let (Some(files), LocalCopy::Primary(_)) = (&worker.files, &worker.copy) {
             files.set_primary(None)?;
         }
         // A database that cannot be read now may be later; `state` says so.
@@ -93,11 +67,10 @@ impl Worker {
     }
 
     /// Serves requests until nobody is left to ask.
-    pub(crate) fn run(&mut self, queue: &Receiver<Command>) {
-        let mut asked = Vec::new();
+    pub(super) fn run(&mut self, queue: &Receiver<Request>) {
         loop {
             let mut next = match queue.recv_timeout(IDLE_LOOK) {
-                Ok(command) => Some(command),
+                Ok(request) => Some(request),
                 Err(RecvTimeoutError::Timeout) => {
                     self.idle();
                     continue;
@@ -105,57 +78,32 @@ impl Worker {
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             // One look serves everybody who asked before it began.
-            while let Some(Command::EpochTxid(reply)) = next {
+            let mut asked = Vec::new();
+            while let Some(Request::Position(reply)) = next {
                 asked.push(reply);
                 next = queue.try_recv().ok();
             }
-            self.answer(&mut asked);
-            if let Some(command) = next {
-                self.obey(command);
+            if !asked.is_empty() {
+                self.answer(asked);
+            }
+            if let Some(Request::Job(job)) = next {
+                job(self);
             }
         }
     }
 
-    fn answer(&mut self, asked: &mut Vec<Reply<EpochTxid>>) {
-        if asked.is_empty() {
-            return;
-        }
+    fn answer(&mut self, asked: Vec<PositionReply>) {
         let found = self.look();
-        for reply in asked.drain(..) {
+        for reply in asked {
+            let found = found.as_ref().copied();
             // Whoever gave up meanwhile does not need the answer.
-            let _ = reply.send(match &found {
-                Ok(position) => Ok(*position),
-                Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
-            });
-        }
-    }
-
-    fn obey(&mut self, command: Command) {
-        match command {
-            Command::EpochTxid(reply) => self.answer(&mut vec![reply]),
-            Command::Held(reply) => drop(reply.send(self.held())),
-            Command::Tenure(reply) => drop(reply.send(self.reign())),
-            Command::Ship(reply) => drop(reply.send(self.ship())),
-            Command::Follow(reign, reply) => drop(reply.send(self.follows(&reign).map(drop))),
-            Command::Apply(update, reign, reply) => {
-                drop(reply.send(self.apply(&update, &reign)));
-            }
-            Command::Level(position, reign, reply) => {
-                drop(reply.send(self.level(position, &reign)))
-            }
-            Command::BecomePrimary(epoch, reply) => drop(reply.send(self.become_primary(epoch))),
-            Command::BecomeReplica(primary, reply) => {
-                drop(reply.send(self.become_replica(primary.as_ref())));
-            }
-            Command::LetGo(epoch, reply) => drop(reply.send(self.promise(epoch))),
-            Command::Fence(reply) => self.fence(reply),
-            Command::LiftFence(reply) => drop(reply.send(self.lift_fence())),
+            let _ = reply.send(found.map_err(|e| io::Error::new(e.kind(), e.to_string())));
         }
     }
 
     /// Looks for what happened while nobody asked.
     fn idle(&mut self) {
-        let moved = self.look().is_ok() && matches!(&self.copy, CopyOf::Primary(p) if p.moved());
+        let moved = self.look().is_ok() && matches!(&self.copy, LocalCopy::Primary(p) if p.moved());
         if moved && self.files.is_some() {
             // For `<db>-pos`. What fails is in `state`.
             let _ = self.ship();
@@ -164,38 +112,41 @@ impl Worker {
 
     /// Looks at the database and publishes what it found.
     pub(super) fn look(&mut self) -> io::Result<EpochTxid> {
-        let found = match &mut self.copy {
-            CopyOf::Primary(primary) => primary
-                .look(&mut self.store, &self.shared.position)
-                .map(|exists| (exists, primary.position())),
-            CopyOf::Replica(replica) => {
-                replica.look(&mut self.store).map(|exists| (exists, replica.have().at))
+        let (exists, at) = match &mut self.copy {
+            LocalCopy::Primary(primary) => {
+                let exists = primary.look(&mut self.store);
+                if exists.is_ok() {
+                    self.published.position.advance(primary.position());
+                }
+                (exists, primary.position())
+            }
+            LocalCopy::Replica(replica) => {
+                let exists = replica.look(&mut self.store);
+                let have = replica.have();
+                self.copy_holds(have);
+                (exists, have.at)
             }
         };
-        if let CopyOf::Replica(replica) = &self.copy {
-            let have = replica.have();
-            self.copy_holds(have);
-        }
-        let state = match &found {
-            Ok((true, _)) => State::Running,
-            Ok((false, _)) => State::Waiting,
-            Err(error) => State::Failed(error.to_string()),
-        };
-        self.shared.set_state(state);
-        found.map(|(_, position)| position)
+        self.published.set_state(match &exists {
+            Ok(true) => DatabaseState::Running,
+            Ok(false) => DatabaseState::Waiting,
+            Err(error) => DatabaseState::Failed(error.to_string()),
+        });
+        exists.map(|_| at)
     }
 
-    pub(super) fn ship(&mut self) -> io::Result<Shipped> {
+    /// On the primary: the database now, for replicas.
+    pub(super) fn ship(&mut self) -> io::Result<Arc<Image>> {
         self.look()?;
-        let CopyOf::Primary(primary) = &mut self.copy else { return Err(not("the primary")) };
+        let LocalCopy::Primary(primary) = &mut self.copy else { return Err(not("the primary")) };
         let shipped = primary.ship(&mut self.store);
         match &shipped {
-            Ok(shipped) => {
-                self.shared.set_refusal(None);
-                self.publish(shipped.position());
+            Ok(image) => {
+                self.published.set_refusal(None);
+                self.publish(image.position());
             }
             Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
-                self.shared.set_refusal(Some(error.to_string()));
+                self.published.set_refusal(Some(error.to_string()));
             }
             // Passing; `state` says it after the next look.
             Err(_) => {}
@@ -203,59 +154,53 @@ impl Worker {
         shipped
     }
 
-    fn reign(&self) -> io::Result<Tenure> {
-        let reign = self.store.reign().filter(|_| matches!(self.copy, CopyOf::Primary(_)));
-        reign.ok_or_else(|| not("the primary"))
+    /// On the primary: the history that it continues.
+    pub(super) fn lineage(&self) -> io::Result<Lineage> {
+        let lineage = self.store.lineage();
+        let lineage = lineage.filter(|_| matches!(self.copy, LocalCopy::Primary(_)));
+        lineage.ok_or_else(|| not("the primary"))
     }
 
-    /// This node's copy, if the primary of `reign` may have a say in it.
-    fn follows(&mut self, reign: &Tenure) -> io::Result<(&mut Replica, &mut Store)> {
-        let floor = self.store.floor();
-        if reign.epoch() < floor {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!(
-                    "the primary reigns in epoch {}, this node has let go of all before {floor}",
-                    reign.epoch()
-                ),
-            ));
+    /// This node's copy, if it may follow the primary that continues `lineage`.
+    pub(super) fn follows(&mut self, lineage: &Lineage) -> io::Result<(&mut Replica, &mut Store)> {
+        let (floor, epoch) = (self.store.floor(), lineage.epoch());
+        if epoch < floor {
+            let what = format!("the primary is of epoch {epoch}, this node has promised {floor}");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
         }
         match &mut self.copy {
-            CopyOf::Replica(replica) => Ok((replica, &mut self.store)),
-            CopyOf::Primary(_) => Err(not("a replica")),
+            LocalCopy::Replica(replica) => Ok((replica, &mut self.store)),
+            LocalCopy::Primary(_) => Err(not("a replica")),
         }
     }
 
-    fn apply(&mut self, update: &Update, reign: &Tenure) -> io::Result<Position> {
-        let (replica, store) = self.follows(reign)?;
-        let applied = replica.apply(update, reign, store);
-        if let Some(saved) = replica.saved().map(Into::into) {
-            self.shared.diverged.send_if_modified(|known| {
-                let news = known.as_ref() != Some(&saved);
-                *known = Some(saved);
-                news
-            });
-        }
-        let have = applied?;
-        self.shared.set_state(State::Running);
-        self.shared.set_refusal(None);
-        self.copy_holds(have);
+    /// On a replica: applies what the primary sent.
+    pub(super) fn apply(&mut self, update: &Update, lineage: &Lineage) -> io::Result<Position> {
+        let (replica, store) = self.follows(lineage)?;
+        let have = replica.apply(update, lineage, store)?;
+        self.published.set_state(DatabaseState::Running);
+        self.is_level(have);
         Ok(have)
     }
 
-    fn level(&mut self, position: Position, reign: &Tenure) -> io::Result<Position> {
-        let (replica, store) = self.follows(reign)?;
-        replica.level(position, reign, store)?;
-        self.shared.set_refusal(None);
-        self.copy_holds(position);
+    /// On a replica: this copy equals the primary's.
+    pub(super) fn level(&mut self, position: Position, lineage: &Lineage) -> io::Result<Position> {
+        let (replica, store) = self.follows(lineage)?;
+        replica.level(position, lineage, store)?;
+        self.is_level(position);
         Ok(position)
+    }
+
+    fn is_level(&mut self, have: Position) {
+        self.published.set_refusal(None);
+        self.copy_holds(have);
     }
 
     /// Publishes what a replica's copy holds.
     fn copy_holds(&mut self, have: Position) {
         // What it holds may be of a later epoch than before.
         self.publish_standing();
-        let cell = &self.shared.position;
+        let cell = &self.published.position;
         match have.at < cell.get() {
             true => cell.reset(have.at),
             false => cell.advance(have.at),
@@ -265,18 +210,15 @@ impl Worker {
 
     fn publish(&mut self, position: Position) {
         // LiteFS has no such file for a database that does not exist.
-        let nothing = position.at == EpochTxid::default();
-        if nothing || position.checksum == Checksum::default() || self.published == Some(position) {
+        let nothing =
+            position.at == EpochTxid::default() || position.checksum == Checksum::default();
+        let Some(files) = self.files.as_ref().filter(|_| !nothing) else { return };
+        if self.published_position == Some(position) {
             return;
         }
-        let Some(files) = &self.files else { return };
         match files.set_position(&position) {
-            Ok(()) => self.published = Some(position),
+            Ok(()) => self.published_position = Some(position),
             Err(error) => tracing::warn!(%error, "the position cannot be published"),
         }
     }
-}
-
-pub(super) fn not(role: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, format!("this node is not {role}"))
 }

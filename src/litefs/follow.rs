@@ -4,12 +4,12 @@ use std::io;
 use std::time::Duration;
 
 use super::engine::{Duty, Litefs, lock};
-use super::history;
 use super::position::LitefsPosition;
 use super::tunnel::Tunnel;
 use super::watch::Seen;
 use crate::cluster::{Epoch, EpochStart, NodeId};
-use crate::diverged;
+use crate::copy::diverged::{self, Place};
+use crate::copy::history;
 use crate::engine::Held;
 use crate::lease::PrimaryInfo;
 use crate::txid::Position;
@@ -105,8 +105,8 @@ impl Litefs {
 
     async fn keep_diverged(&self, have: Position) -> io::Result<()> {
         let place = match diverged::place(&self.data_dir, have)? {
-            Ok(place) => place,
-            Err(_kept_before) => return Ok(()),
+            Place::New(place) => place,
+            Place::Kept(_) => return Ok(()),
         };
         let name = self.db.to_string_lossy();
         self.api.export(&name, &place.partial).await.map_err(io::Error::other)?;

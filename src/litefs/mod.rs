@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | [`engine`], [`tenure`], [`follow`] | [`crate::engine::Engine`] over the parts below: its roles and how they change |
 //! | [`lease_state`], [`cluster`] | what its lease says; the cluster behind that |
-//! | [`store`], [`history`] | what is remembered across restarts; whether a copy has something of its own |
+//! | [`store`] | what is remembered across restarts |
 //! | [`watch`], [`events`], [`position`], [`api`] | what it is seen to be; what it tells, and answers |
 //! | [`fence`], [`hold`] | keeping writers out while it changes its role |
 //! | [`tunnel`], [`link`] | the way to the primary's LiteFS; what its stream does not carry |
@@ -22,7 +22,6 @@ pub mod engine;
 pub(crate) mod events;
 pub mod fence;
 mod follow;
-pub(crate) mod history;
 pub(crate) mod hold;
 pub(crate) mod lease_state;
 pub(crate) mod link;

@@ -18,7 +18,7 @@ use crate::acks::Acks;
 use crate::cluster::{Epoch, EpochStart, NodeId};
 use crate::config::{Config, EngineKind};
 use crate::election::Election;
-use crate::embedded::{self, Duty, Embedded};
+use crate::embedded::{self, CopyRole, Embedded};
 use crate::engine::Engine;
 use crate::lease::SECRET_FILE;
 use crate::litefs::engine::{Litefs, Options};
@@ -61,7 +61,7 @@ pub(crate) struct InLitefs {
 /// What an engine is started with beside the configuration.
 pub(crate) struct Beginning {
     /// What this node is at start.
-    pub(crate) duty: Duty,
+    pub(crate) duty: CopyRole,
     /// There are other nodes.
     pub(crate) replicated: bool,
     pub(crate) dialer: Option<Arc<Dialer>>,
@@ -89,7 +89,7 @@ impl Kept {
                 mount: config.litefs.mount.clone(),
                 db: config.proxy.db.clone(),
                 data_dir: config.data_dir.clone(),
-                duty,
+                role: duty,
                 replicated,
                 apply_delay,
             };

@@ -21,7 +21,7 @@ use crate::cluster::{Epoch, Role};
 use crate::config::{Config, Election, EngineKind};
 use crate::control;
 use crate::control::fixed::FixedControl;
-use crate::embedded::Duty;
+use crate::embedded::CopyRole;
 use crate::engine::Engine;
 use crate::process::app;
 use crate::process::child::{self, ChildHandle};
@@ -352,8 +352,10 @@ impl Control {
                 &config,
                 kept::Beginning {
                     duty: match role {
-                        Role::Primary => Duty::Primary(beginning.epoch().unwrap_or(SINGLE_EPOCH)),
-                        Role::Replica | Role::Witness => Duty::Replica,
+                        Role::Primary => {
+                            CopyRole::Primary(beginning.epoch().unwrap_or(SINGLE_EPOCH))
+                        }
+                        Role::Replica | Role::Witness => CopyRole::Replica,
                     },
                     replicated: beginning.epoch().is_some(),
                     dialer: beginning.peering().map(|peering| peering.dialer.clone()),

@@ -40,7 +40,7 @@ pub(crate) const LITEFS: &str = "litepilot-litefs/1";
 /// How far copies in LiteFS are.
 pub(crate) const POSITIONS: &str = "litepilot-positions/1";
 /// The embedded engine's shipping of the database.
-pub(crate) const EMBEDDED: &str = "litepilot-embedded/1";
+pub(crate) const EMBEDDED: &str = "litepilot-embedded/2";
 
 /// Times of the peer port.
 #[derive(Clone, Copy, Debug)]

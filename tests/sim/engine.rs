@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use litepilot::cluster::{Epoch, EpochStart, NodeId};
-use litepilot::embedded::tenure::{Tenure, continued};
+use litepilot::embedded::lineage::{Lineage, continued};
 use litepilot::engine::{BoxFuture, Engine, EngineState, Held};
 use litepilot::position::PositionCell;
 use litepilot::txid::{Checksum, EpochTxid, Position, Txid};
@@ -146,7 +146,7 @@ impl Copy {
     /// As a replica: takes over what the primary holds, and keeps what that replaces. Returns what may
     /// be acknowledged.
     pub fn apply(&self, shipped: &Shipped) -> Option<Position> {
-        let reign = Tenure::new(shipped.starts.clone())?;
+        let reign = Lineage::new(shipped.starts.clone())?;
         let mut state = self.state();
         let stale = reign.epoch() < state.floor() || shipped.position.at.epoch != reign.epoch();
         if state.primary.is_some() || stale {
@@ -166,7 +166,7 @@ impl Copy {
         Some(shipped.position)
     }
 
-    fn replace(&self, state: &mut State, reign: &Tenure, shipped: &Shipped) {
+    fn replace(&self, state: &mut State, reign: &Lineage, shipped: &Shipped) {
         let old = state.head.clone();
         let kept: std::collections::BTreeSet<u64> = Entry::ids(&shipped.head).collect();
         let lost: Vec<u64> = Entry::ids(&old).filter(|id| !kept.contains(id)).collect();

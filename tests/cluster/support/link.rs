@@ -30,7 +30,7 @@ impl PeerLink {
         let addr = listener.local_addr().unwrap();
         let relays = [
             ("litepilot-http/1", http.clone()),
-            ("litepilot-embedded/1", data.clone()),
+            ("litepilot-embedded/2", data.clone()),
             ("litepilot-gossip/1", gossip.clone()),
         ];
         let mut tasks = JoinSet::new();

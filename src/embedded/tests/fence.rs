@@ -1,13 +1,11 @@
 //! The fence against applications that write past the proxy: other processes, with the SQLite that
 //! comes with Python.
 
-use super::cluster_tests::{Link, MODES, Node, PATIENCE, REIGN, insert, replica_is_level, until};
-use super::*;
-use crate::txid::Txid;
-use rusqlite::Connection;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdin, Command as Process, Stdio};
 use std::sync::atomic::{AtomicI64, Ordering};
+
+use super::harness::*;
 
 /// How often it is tried.
 const ROUNDS: usize = 10;
@@ -105,9 +103,9 @@ async fn finish(writers: Vec<Writer>) -> i64 {
 #[tokio::test]
 async fn behind_it_nothing_is_committed_and_nothing_lost() {
     for mode in MODES {
-        let (primary, replica) = (Node::new(REIGN), Node::new(Duty::Replica));
+        let (primary, replica) = (Node::new(PRIMARY), Node::new(CopyRole::Replica));
         drop(primary.app(mode));
-        let link = Link::new(&primary, &replica);
+        let link = Joined::new(&primary, &replica);
         let writers: Vec<_> = (0..2).map(|_| Writer::new(&primary)).collect();
         let mut taken = Vec::new();
         for round in 0..ROUNDS {
@@ -157,13 +155,13 @@ async fn promise(node: &Node, epoch: u64) -> Held {
             }
         }
     };
-    tokio::time::timeout(PATIENCE, asked).await.unwrap()
+    timeout(PATIENCE, asked).await.unwrap()
 }
 
 #[tokio::test]
-async fn an_ended_reign_lost_nothing_without_a_fence_before() {
+async fn an_ended_epoch_lost_nothing_without_a_fence_before() {
     for mode in MODES {
-        let node = Node::new(REIGN);
+        let node = Node::new(PRIMARY);
         drop(node.app(mode));
         let mut before = 0;
         for epoch in 2..6 {
@@ -183,7 +181,7 @@ async fn an_ended_reign_lost_nothing_without_a_fence_before() {
 #[tokio::test]
 async fn writers_that_do_not_end_prevent_it() {
     for mode in MODES {
-        let node = Node::new(REIGN);
+        let node = Node::new(PRIMARY);
         let app = node.app(mode);
         app.execute_batch("BEGIN IMMEDIATE; INSERT INTO t (x) VALUES (1)").unwrap();
         let error = node.engine.fence(Duration::from_millis(50)).await.unwrap_err();
@@ -206,21 +204,8 @@ async fn writers_that_do_not_end_prevent_it() {
 }
 
 #[tokio::test]
-async fn a_caller_that_gives_up_leaves_no_fence() {
-    let node = Node::new(REIGN);
-    let app = node.app("wal");
-    app.busy_timeout(PATIENCE).unwrap();
-    for _ in 0..20 {
-        let (reply, answer) = oneshot::channel();
-        node.engine.send(Command::Fence(reply)).unwrap();
-        drop(answer);
-        insert(&app);
-    }
-}
-
-#[tokio::test]
-async fn it_stays_when_the_reign_is_confirmed_and_ends_with_it() {
-    let node = Node::new(REIGN);
+async fn it_stays_when_the_epoch_is_confirmed_and_ends_with_it() {
+    let node = Node::new(PRIMARY);
     let app = Connection::open(node.database()).unwrap();
     app.execute_batch("CREATE TABLE t (x)").unwrap();
     let fenced = |app: &Connection| app.execute("INSERT INTO t VALUES (1)", ()).is_err();
@@ -234,14 +219,14 @@ async fn it_stays_when_the_reign_is_confirmed_and_ends_with_it() {
     assert!(fenced(&app));
     node.engine.become_primary(Epoch(3)).await.unwrap();
     assert!(!fenced(&Connection::open(node.database()).unwrap()));
-    let error = Node::new(Duty::Replica).engine.fence(PATIENCE).await.unwrap_err();
+    let error = Node::new(CopyRole::Replica).engine.fence(PATIENCE).await.unwrap_err();
     assert!(error.to_string().contains("not the primary"), "{error}");
 }
 
 #[tokio::test]
 async fn a_database_that_is_not_there_yet_is_fenced_too() {
     for mode in MODES {
-        let node = Node::new(REIGN);
+        let node = Node::new(PRIMARY);
         let position = node.engine.fence(PATIENCE).await.unwrap();
         let held = node.engine.held().await.unwrap();
         assert_eq!((held.position, held.empty), (position, true));
@@ -253,7 +238,7 @@ async fn a_database_that_is_not_there_yet_is_fenced_too() {
         app.execute_batch("CREATE TABLE t (x); INSERT INTO t VALUES (1)").unwrap();
         assert!(node.now().await.txid > Txid(0));
 
-        let node = Node::new(REIGN);
+        let node = Node::new(PRIMARY);
         let position = node.engine.fence(PATIENCE).await.unwrap();
         node.engine.become_replica(None).await.unwrap();
         let held = node.engine.held().await.unwrap();
@@ -265,9 +250,9 @@ async fn a_database_that_is_not_there_yet_is_fenced_too() {
 }
 
 #[tokio::test]
-async fn readers_hold_up_the_end_of_a_reign_in_rollback_mode_only() {
+async fn readers_hold_up_the_end_of_an_epoch_in_rollback_mode_only() {
     for mode in MODES {
-        let node = Node::new(REIGN);
+        let node = Node::new(PRIMARY);
         insert(&node.app(mode));
         let reader = node.connect();
         reader.execute_batch("BEGIN; SELECT * FROM t").unwrap();
@@ -280,5 +265,20 @@ async fn readers_hold_up_the_end_of_a_reign_in_rollback_mode_only() {
         reader.execute_batch("COMMIT").unwrap();
         node.engine.become_replica(None).await.unwrap();
         assert_eq!(node.engine.held().await.unwrap().position, position, "{mode}");
+    }
+}
+
+#[tokio::test]
+async fn a_caller_that_gives_up_leaves_no_fence() {
+    let node = Node::new(PRIMARY);
+    let app = node.app("wal");
+    for _ in 0..20 {
+        // Asked, and not waited for.
+        tokio::select! {
+            biased;
+            _ = node.engine.fence(PATIENCE) => {}
+            () = std::future::ready(()) => {}
+        }
+        insert(&app);
     }
 }

@@ -1,11 +1,9 @@
 //! A primary and its replica, killed at any moment: what was said of a copy holds afterwards.
 
-use super::cluster_tests::{Link, MODES, Node, insert, replica_is_level};
-use super::*;
-use crate::txid::Txid;
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
 use std::process::{Command as Process, Stdio};
+
+use super::harness::*;
 
 fn say(line: &str) {
     // In one piece: the process may end at any moment.
@@ -15,18 +13,18 @@ fn say(line: &str) {
 /// Not a test of its own: the process that [`killed_at_any_moment`] kills.
 #[tokio::test]
 #[ignore = "a helper of another test"]
-async fn helper_reigns_until_it_is_killed() {
+async fn helper_leads_until_it_is_killed() {
     let var = |name| std::env::var_os(name).and_then(|value| value.into_string().ok());
     let (Some(primary), Some(replica), Some(epoch)) =
         (var("LITEPILOT_PRIMARY"), var("LITEPILOT_REPLICA"), var("LITEPILOT_EPOCH"))
     else {
         return;
     };
-    let node = |dir| Node::at(Path::new(dir), Duty::Replica);
+    let node = |dir| Node::at(Path::new(dir), CopyRole::Replica);
     let (primary, replica) = (node(&primary), node(&replica));
     primary.engine.become_primary(Epoch(epoch.parse().unwrap())).await.unwrap();
     let app = primary.app(&var("LITEPILOT_MODE").unwrap());
-    let _link = Link::telling(&primary, &replica, |position| {
+    let _link = Joined::telling(&primary, &replica, |position| {
         say(&format!("applied {} {}", position.at.txid, position.checksum));
     });
     loop {
@@ -46,10 +44,10 @@ struct Said {
 }
 
 /// Runs the helper until replicas have acknowledged something, and a little longer.
-fn reign_and_be_killed(primary: &Path, replica: &Path, epoch: u64, mode: &str) -> Said {
+fn lead_and_be_killed(primary: &Path, replica: &Path, epoch: u64, mode: &str) -> Said {
     let mut helper = Process::new(std::env::current_exe().unwrap())
         .args([
-            "embedded::crash_tests::helper_reigns_until_it_is_killed",
+            "embedded::tests::crash::helper_leads_until_it_is_killed",
             "--ignored",
             "--nocapture",
         ])
@@ -93,14 +91,21 @@ async fn killed_at_any_moment() {
             // The other one each time, however far it is.
             let (old, new) = (dirs[epoch % 2].path(), dirs[(epoch + 1) % 2].path());
             let epoch = u64::try_from(epoch).unwrap();
-            let said = reign_and_be_killed(old, new, epoch, mode);
-            let (primary, replica) = (Node::at(old, Duty::Replica), Node::at(new, Duty::Replica));
+            let said = lead_and_be_killed(old, new, epoch, mode);
+            let (primary, replica) =
+                (Node::at(old, CopyRole::Replica), Node::at(new, CopyRole::Replica));
             let (was, is) = (primary.held().await, replica.held().await);
             let context = format!("{mode}, epoch {epoch}: {was:?}, {is:?}");
             assert_eq!(was.position.at.epoch, Epoch(epoch), "{context}");
             assert!(was.position.at.txid >= said.given, "{} given; {context}", said.given);
             assert!(primary.count() >= said.rows, "{} written; {context}", said.rows);
             assert!(was.position.at >= is.position.at, "{context}");
+            let reader = replica.connect();
+            let sound: String =
+                reader.pragma_query_value(None, "integrity_check", |row| row.get(0)).unwrap();
+            assert_eq!(sound, "ok", "{context}");
+            assert!(reader.execute("DELETE FROM t", ()).is_err(), "{context}");
+            drop(reader);
             assert_eq!(is.position.at.epoch, Epoch(epoch), "{context}");
             let equal = primary.count() == replica.count();
             assert_eq!(was.position.checksum == is.position.checksum, equal, "{context}");
@@ -109,17 +114,17 @@ async fn killed_at_any_moment() {
                 let same = is.position.at.txid == txid;
                 assert!(!same || is.position.checksum.to_string() == checksum, "{context}");
             }
-            // Now the replica reigns. What it lacks is saved; what it has is not.
+            // Now the replica leads. What it lacks is saved; what it has is not.
             let (rows, lacks) = (primary.count(), primary.count() > replica.count());
             let before = primary.archived().len();
             assert_eq!(replica.engine.become_primary(Epoch(epoch + 1)).await.unwrap(), is.position);
-            let _link = Link::new(&replica, &primary);
+            let _link = Joined::new(&replica, &primary);
             replica_is_level(&replica, &primary).await;
             let saved = primary.archived();
             assert_eq!(saved.len() > before || saved.len() == 3, lacks || before == 3, "{context}");
             if lacks {
                 lost += 1;
-                let last = rusqlite::Connection::open(saved.last().unwrap()).unwrap();
+                let last = Connection::open(saved.last().unwrap()).unwrap();
                 let kept: i64 = last.query_row("SELECT count(*) FROM t", (), |r| r.get(0)).unwrap();
                 assert_eq!(kept, rows, "{context}");
             }
@@ -127,6 +132,6 @@ async fn killed_at_any_moment() {
             primary.engine.stop();
             replica.engine.stop();
         }
-        println!("{mode}: {lost} of 10 reigns ended with something that only their primary had");
+        println!("{mode}: {lost} of 10 epochs ended with something that only their primary had");
     }
 }

@@ -14,21 +14,28 @@ const KEPT: usize = 3;
 /// While it is being written.
 const PARTIAL: &str = "partial";
 
-/// Where a copy is to be kept.
+/// Where a copy is kept.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) enum Place {
+    /// There already: a crash came between keeping the copy and replacing it.
+    Kept(PathBuf),
+    /// The copy is still to be written.
+    New(NewPlace),
+}
+
+#[derive(Debug)]
+pub(crate) struct NewPlace {
     dir: PathBuf,
     pub(crate) partial: PathBuf,
     whole: PathBuf,
 }
 
-/// A place for a copy that holds `have`; `Err` with the path if it is kept already: a crash may have
-/// come between keeping it and replacing it.
+/// A place for a copy that holds `have`.
 ///
 /// # Errors
 ///
 /// When there can be none; then the copy must not be replaced.
-pub(crate) fn place(data_dir: &Path, have: Position) -> io::Result<Result<Place, PathBuf>> {
+pub(crate) fn place(data_dir: &Path, have: Position) -> io::Result<Place> {
     let dir = data_dir.join(DIR);
     fs::create_dir_all(&dir).map_err(|e| at(&dir, e))?;
     let content = format!("-{}.sqlite3", have.checksum);
@@ -37,7 +44,7 @@ pub(crate) fn place(data_dir: &Path, have: Position) -> io::Result<Result<Place,
         have.checksum != Checksum::UNKNOWN && name.is_some_and(|name| name.ends_with(&content))
     };
     if let Some(kept) = kept(&dir).map_err(|e| at(&dir, e))?.into_iter().find(same) {
-        return Ok(Err(kept));
+        return Ok(Place::Kept(kept));
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     // Names sort by time.
@@ -47,10 +54,10 @@ pub(crate) fn place(data_dir: &Path, have: Position) -> io::Result<Result<Place,
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&partial, error)),
         _ => {}
     }
-    Ok(Ok(Place { dir, partial, whole }))
+    Ok(Place::New(NewPlace { dir, partial, whole }))
 }
 
-impl Place {
+impl NewPlace {
     /// Keeps what was written, and is on the disk: says where. Older copies may have to go.
     ///
     /// # Errors
@@ -99,17 +106,22 @@ mod tests {
     #[test]
     fn each_content_is_kept_once_and_the_newest_longest() {
         let dir = tempfile::tempdir().unwrap();
+        let new = |checksum| match place(dir.path(), position(checksum)).unwrap() {
+            Place::New(place) => place,
+            Place::Kept(path) => panic!("kept already: {}", path.display()),
+        };
         let keep = |checksum| {
-            let place = place(dir.path(), position(checksum)).unwrap().unwrap();
+            let place = new(checksum);
             fs::write(&place.partial, checksum.to_string()).unwrap();
             place.keep().unwrap()
         };
         let first = keep(1);
-        assert_eq!(place(dir.path(), position(1)).unwrap().unwrap_err(), first);
+        let again = place(dir.path(), position(1)).unwrap();
+        assert!(matches!(again, Place::Kept(path) if path == first));
         let others: Vec<_> = (2..=4).map(keep).collect();
         assert!(!first.exists() && others.iter().all(|path| path.exists()));
         // Left behind by a crash.
         fs::write(dir.path().join(DIR).join(PARTIAL), "half").unwrap();
-        assert!(!place(dir.path(), position(5)).unwrap().unwrap().partial.exists());
+        assert!(!new(5).partial.exists());
     }
 }

