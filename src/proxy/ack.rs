@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use tokio::time::{Instant, timeout};
 
-use super::problem::{Kind, Problem};
+use super::problem::{Problem, ProblemKind};
 use crate::acks::Acks;
 use crate::config::Ack;
 use crate::telemetry::metrics::NodeMetrics;
@@ -51,7 +51,7 @@ impl Acknowledging {
         metrics.ack_timeouts.inc();
         match level {
             Ack::Majority => Err(Problem::new(
-                Kind::AckTimeout,
+                ProblemKind::AckTimeout,
                 "the application has done it, but no majority of the nodes confirmed in time that they \
                  hold it: it stays, unless this node is lost now",
             )),
@@ -99,10 +99,16 @@ mod tests {
         let cluster = primary(&["a", "b", "c"]);
         assert_eq!(says(&cluster, Ack::Primary).await.unwrap(), None);
         assert_eq!(says(&cluster, Ack::One).await.unwrap().unwrap(), b"timeout");
-        assert_eq!(says(&cluster, Ack::Majority).await.unwrap_err().kind(), Kind::AckTimeout);
+        assert_eq!(
+            says(&cluster, Ack::Majority).await.unwrap_err().kind(),
+            ProblemKind::AckTimeout
+        );
         cluster.acks.heard(&node("a"), WRITE);
         assert_eq!(says(&cluster, Ack::One).await.unwrap().unwrap(), b"one");
-        assert_eq!(says(&cluster, Ack::Majority).await.unwrap_err().kind(), Kind::AckTimeout);
+        assert_eq!(
+            says(&cluster, Ack::Majority).await.unwrap_err().kind(),
+            ProblemKind::AckTimeout
+        );
         cluster.acks.heard(&node("b"), WRITE);
         assert_eq!(says(&cluster, Ack::Majority).await.unwrap().unwrap(), b"majority");
         assert_eq!(metrics.node().ack_timeouts.get(), 3);

@@ -61,7 +61,7 @@ pub(crate) fn named_by(connection: &HeaderValue) -> impl Iterator<Item = HeaderN
 
 /// What was found in a request while it was cleaned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Found {
+pub(crate) struct SenderFields {
     /// Its sender said how long its body is.
     pub(crate) length: bool,
     /// Its sender takes trailers.
@@ -75,8 +75,8 @@ pub(crate) struct Found {
 /// Removes from a request what concerns only the connection that it came on, its framing, since what
 /// goes out is framed by what is sent, and what its sender must not be able to say. `Connection` cannot
 /// take away what is added later.
-pub(crate) fn clean(request: &mut HeaderMap, trust: Trust) -> Found {
-    let mut found = Found::default();
+pub(crate) fn clean(request: &mut HeaderMap, trust: Trust) -> SenderFields {
+    let mut found = SenderFields::default();
     // Nothing is allocated as long as nothing is unwanted.
     let mut unwanted: Vec<HeaderName> = Vec::new();
     let mut named: Vec<HeaderName> = Vec::new();
@@ -95,9 +95,9 @@ pub(crate) fn clean(request: &mut HeaderMap, trust: Trust) -> Found {
         }
         let text = name.as_str();
         let known = is_hop_by_hop(text) || matches!(text, "content-length" | "expect");
-        let claim = Claim::of(text);
-        if known || claim.is_some_and(|claim| !trust.believes(claim, name)) {
-            forged |= trust == Trust::Nobody && claim == Some(Claim::Forwarding);
+        let assertion = Assertion::of(text);
+        if known || assertion.is_some_and(|assertion| !trust.believes(assertion, name)) {
+            forged |= trust == Trust::Nobody && assertion == Some(Assertion::Forwarding);
             unwanted.push(name.clone());
         }
     }
@@ -111,7 +111,7 @@ pub(crate) fn clean(request: &mut HeaderMap, trust: Trust) -> Found {
     found
 }
 
-impl Found {
+impl SenderFields {
     fn note(&mut self, name: &str) {
         self.length |= name == "content-length";
         self.set_forwarded(name, true);
@@ -135,7 +135,7 @@ impl Found {
 
 /// What a request's field could make an application believe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Claim {
+enum Assertion {
     /// What only Litepilot says.
     Ours,
     /// What only Litepilot says with a replay.
@@ -147,7 +147,7 @@ enum Claim {
     Disguised,
 }
 
-impl Claim {
+impl Assertion {
     fn of(name: &str) -> Option<Self> {
         if name.contains('_') {
             return Self::of_disguised(&name.replace('_', "-"));
@@ -195,12 +195,11 @@ pub(crate) enum Trust {
 }
 
 impl Trust {
-    fn believes(self, claim: Claim, name: &HeaderName) -> bool {
-        match (self, claim) {
-            (Self::Nobody, _) | (Self::Proxy, Claim::Ours | Claim::Replay | Claim::Disguised) => {
-                false
-            }
-            (Self::Proxy, Claim::Forwarding) => true,
+    fn believes(self, assertion: Assertion, name: &HeaderName) -> bool {
+        match (self, assertion) {
+            (Self::Nobody, _)
+            | (Self::Proxy, Assertion::Ours | Assertion::Replay | Assertion::Disguised) => false,
+            (Self::Proxy, Assertion::Forwarding) => true,
             (Self::Peer, _) => *name != ROLE && *name != PRIMARY,
         }
     }
@@ -242,17 +241,22 @@ impl ClientHeaders {
     }
 
     /// Whether the client came over TLS, here or at a trusted proxy.
-    pub(crate) fn over_tls(&self, request: &HeaderMap, found: Found) -> bool {
+    pub(crate) fn over_tls(&self, request: &HeaderMap, found: SenderFields) -> bool {
         let believed = self.trust == Trust::Proxy && found.forwarded_proto;
-        let claimed = if believed { request.get(X_FORWARDED_PROTO) } else { None };
-        let proto = claimed.unwrap_or(&self.proto).as_bytes();
+        let said = if believed { request.get(X_FORWARDED_PROTO) } else { None };
+        let proto = said.unwrap_or(&self.proto).as_bytes();
         let first = proto.split(|b| *b == b',').next().unwrap_or_default();
         first.trim_ascii().eq_ignore_ascii_case(b"https")
     }
 
     /// Says what the application is to believe of the client, beside what is left of its own words
     /// in a cleaned request.
-    pub(crate) fn describe(&self, request: &mut HeaderMap, found: Found, lines: &mut RawHeaders) {
+    pub(crate) fn describe(
+        &self,
+        request: &mut HeaderMap,
+        found: SenderFields,
+        lines: &mut RawHeaders,
+    ) {
         let host = request.get(HOST);
         if host.is_none() {
             lines.add(&HOST, &self.host);

@@ -21,13 +21,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
-use super::answer::Finish;
-use super::body::Answer;
 use super::client::{self, Client};
 use super::exchange::{self, Exchange};
+use super::finish::Finish;
 use super::lazy_timer::LazyTimer;
 use super::observed_io::ObservedIo;
-use super::problem::{Kind, Problem};
+use super::problem::{Problem, ProblemKind};
+use super::response_body::ResponseBody;
 use super::streams::{Paced, Spawner, Streams};
 use super::worker::Worker;
 
@@ -107,7 +107,7 @@ fn builder(streams: &Rc<Streams>) -> Builder<Spawner> {
     builder
 }
 
-type Answered = Result<Response<Paced<Answer<Finish>>>, std::convert::Infallible>;
+type Answered = Result<Response<Paced<ResponseBody<Finish>>>, std::convert::Infallible>;
 
 async fn answer(
     worker: Rc<Worker>,
@@ -117,8 +117,10 @@ async fn answer(
     let head_only = request.method() == Method::HEAD;
     join_cookies(request.headers_mut());
     let response = if request.headers().len() > MAX_FIELDS {
-        let problem = Problem::new(Kind::HeadersTooLarge, "the request has more than 100 fields");
-        Exchange::new(worker, client).refuse(&problem, request.headers().get(ACCEPT))
+        let problem =
+            Problem::new(ProblemKind::HeadersTooLarge, "the request has more than 100 fields");
+        Exchange::unread(worker, client, Instant::now())
+            .refuse(&problem, request.headers().get(ACCEPT))
     } else {
         exchange::serve(worker, client, request).await?
     };

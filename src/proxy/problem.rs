@@ -14,7 +14,7 @@ use crate::html::escaped;
 
 /// What kind of thing went wrong. The names are part of the contract with users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum ProblemKind {
     /// Nobody takes writes now.
     NoPrimary,
     /// No majority of the voters is in contact.
@@ -45,7 +45,7 @@ pub(crate) enum Kind {
     NotImplemented,
 }
 
-impl Kind {
+impl ProblemKind {
     /// The last part of `urn:litepilot:problem:…`.
     pub(crate) fn name(self) -> &'static str {
         self.row().0
@@ -120,7 +120,7 @@ impl Kind {
 /// A refusal, with what the client needs to know about it.
 #[derive(Clone, Debug)]
 pub(crate) struct Problem {
-    kind: Kind,
+    kind: ProblemKind,
     status: StatusCode,
     detail: Cow<'static, str>,
     safe: bool,
@@ -130,7 +130,7 @@ pub(crate) struct Problem {
 
 impl Problem {
     /// A problem of that kind; `detail` says what happened and what to do.
-    pub(crate) fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn new(kind: ProblemKind, detail: impl Into<Cow<'static, str>>) -> Self {
         Self {
             kind,
             status: kind.status(),
@@ -161,7 +161,7 @@ impl Problem {
     }
 
     /// What kind it is.
-    pub(crate) fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> ProblemKind {
         self.kind
     }
 
@@ -181,10 +181,10 @@ impl Problem {
             fields.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         // What can be read in two ways may end in two places: what follows it is no request.
-        if self.kind == Kind::BadRequest {
+        if self.kind == ProblemKind::BadRequest {
             fields.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        if self.kind == Kind::AckTimeout {
+        if self.kind == ProblemKind::AckTimeout {
             fields.insert(headers::ACK, ack::TIMEOUT);
         }
         if let Some(methods) = self.allow {
@@ -285,14 +285,14 @@ mod tests {
 
     #[test]
     fn a_page_cannot_be_injected_into() {
-        let problem = Problem::new(Kind::BadRequest, "<script>alert(1)</script>");
+        let problem = Problem::new(ProblemKind::BadRequest, "<script>alert(1)</script>");
         let page = problem.respond("n", Some(&HeaderValue::from_static("text/html"))).into_body();
         assert!(!String::from_utf8_lossy(&page).contains("<script>"));
     }
 
     #[test]
     fn says_whether_to_retry() {
-        let body = Problem::new(Kind::WriteOutcomeUnknown, "x").respond("n1", None);
+        let body = Problem::new(ProblemKind::WriteOutcomeUnknown, "x").respond("n1", None);
         let json: serde_json::Value = serde_json::from_slice(body.body()).unwrap();
         assert_eq!(json["retry"], "unsafe");
         assert_eq!(json["type"], "urn:litepilot:problem:write-outcome-unknown");

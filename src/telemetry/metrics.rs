@@ -6,6 +6,7 @@
 
 mod family;
 mod histogram;
+mod labels;
 mod node;
 pub(crate) mod traffic;
 mod worker;
@@ -14,8 +15,10 @@ use std::sync::Arc;
 
 use prometheus::TextEncoder;
 
-pub(crate) use node::{CertificateUse, Counter, NodeMetrics};
-pub(crate) use worker::{Held, ReadWait, Replay, WorkerMetrics};
+pub use labels::Route;
+pub(crate) use labels::{ReadWait, Replay};
+pub(crate) use node::{CertificateUse, NodeMetrics};
+pub(crate) use worker::{Held, WorkerMetrics};
 
 use crate::status::Status;
 
@@ -68,7 +71,6 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proxy::route::Route;
     use crate::rules::Class;
     use crate::status::example;
     use http::StatusCode;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::exchange::Connection;
+use super::round_trip::Connection;
 use super::wire::Buffers;
 
 /// Idle connections kept to one origin by one worker.

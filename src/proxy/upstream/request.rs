@@ -5,7 +5,7 @@ use std::rc::Rc;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
-use crate::proxy::body::Outgoing;
+use crate::proxy::request_body::Outgoing;
 
 /// A request for an application or for a peer.
 ///

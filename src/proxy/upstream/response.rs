@@ -22,7 +22,7 @@ const OURS: usize = 4;
 
 /// What the bytes that came from an origin begin with.
 #[derive(Debug)]
-pub(crate) enum Start {
+pub(crate) enum ParsedHead {
     /// A head that has not come whole.
     Partial,
     /// An interim response (RFC 9110, 15.2), and what came after it.
@@ -60,22 +60,22 @@ pub(crate) enum Framing {
 /// # Errors
 ///
 /// When it is no HTTP/1, or its body could be delimited in more than one way.
-pub(crate) fn parse(came: &Bytes, method: &Method) -> io::Result<Start> {
+pub(crate) fn parse(came: &Bytes, method: &Method) -> io::Result<ParsedHead> {
     let mut fields = [MaybeUninit::uninit(); MAX_FIELDS];
     let mut parsed = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();
     let length = match config.parse_response_with_uninit_headers(&mut parsed, came, &mut fields) {
         Ok(Status::Complete(length)) if length <= MAX_HEAD => length,
-        Ok(Status::Partial) if came.len() < MAX_HEAD => return Ok(Start::Partial),
+        Ok(Status::Partial) if came.len() < MAX_HEAD => return Ok(ParsedHead::Partial),
         Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(too_large()),
         Err(why) => return Err(io::Error::new(io::ErrorKind::InvalidData, why)),
     };
     let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok());
     let status = status.ok_or_else(|| invalid("its status is none"))?;
     if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(Start::Interim(status, came.slice(length..)));
+        return Ok(ParsedHead::Interim(status, came.slice(length..)));
     }
-    Head::new(came, length, &parsed, status, method).map(Start::Final)
+    Head::new(came, length, &parsed, status, method).map(ParsedHead::Final)
 }
 
 /// Whether the end of a head may lie beyond `from`: looks at the new bytes only, so that a head which
@@ -231,13 +231,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn read(said: &str, method: &Method) -> io::Result<Start> {
+    fn read(said: &str, method: &Method) -> io::Result<ParsedHead> {
         parse(&Bytes::copy_from_slice(said.as_bytes()), method)
     }
 
     fn head(fields: &str) -> io::Result<Head> {
         match read(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n"), &Method::GET)? {
-            Start::Final(head) => Ok(head),
+            ParsedHead::Final(head) => Ok(head),
             other => panic!("{fields:?}: {other:?}"),
         }
     }
@@ -303,7 +303,9 @@ mod tests {
         for (method, status) in [(Method::HEAD, 200), (Method::GET, 204), (Method::GET, 304)] {
             for fields in ["content-length: 5\r\n", "transfer-encoding: chunked\r\n", ""] {
                 let said = format!("HTTP/1.1 {status} x\r\n{fields}\r\n");
-                let Start::Final(head) = read(&said, &method).unwrap() else { panic!("{said}") };
+                let ParsedHead::Final(head) = read(&said, &method).unwrap() else {
+                    panic!("{said}")
+                };
                 assert_eq!((head.framing, head.keep), (Framing::Length(0), true), "{said}");
             }
         }
@@ -324,17 +326,18 @@ mod tests {
     #[test]
     fn interim_responses_are_told_from_final_ones() {
         let said = "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 2";
-        let Start::Interim(status, rest) = read(said, &Method::GET).unwrap() else { panic!() };
+        let ParsedHead::Interim(status, rest) = read(said, &Method::GET).unwrap() else { panic!() };
         assert_eq!((status.as_u16(), &rest[..]), (103, &b"HTTP/1.1 2"[..]));
         let said = "HTTP/1.1 101 Switching\r\nupgrade: websocket\r\n\r\nhello";
-        let Start::Final(head) = read(said, &Method::GET).unwrap() else { panic!() };
+        let ParsedHead::Final(head) = read(said, &Method::GET).unwrap() else { panic!() };
         assert_eq!((head.framing, head.keep), (Framing::Switched, false));
         assert_eq!(&head.rest[..], b"hello");
     }
 
     #[test]
     fn a_reason_of_its_own_is_kept() {
-        let Start::Final(head) = read("HTTP/1.1 200 Fine\r\n\r\n", &Method::GET).unwrap() else {
+        let ParsedHead::Final(head) = read("HTTP/1.1 200 Fine\r\n\r\n", &Method::GET).unwrap()
+        else {
             panic!()
         };
         let reason = head.response.extensions().get::<ReasonPhrase>().unwrap();
@@ -363,7 +366,7 @@ mod tests {
         ) {
             let said = format!("HTTP/1.1 200 OK\r\n{fields}\r\n");
             let cut = cut.index(said.len());
-            prop_assert!(matches!(read(&said[..cut], &Method::GET), Ok(Start::Partial) | Err(_)));
+            prop_assert!(matches!(read(&said[..cut], &Method::GET), Ok(ParsedHead::Partial) | Err(_)));
             prop_assert!(may_end(said.as_bytes(), cut), "{said:?} cut at {cut}");
         }
     }

@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName};
 
 use super::request::{self, Request};
 use super::wire::Wire;
-use crate::proxy::body::{Outgoing, Streamed};
+use crate::proxy::request_body::{Outgoing, Streamed};
 
 /// A piece of a body up to this size is copied behind what goes before it, to be written at once.
 const SMALL: usize = 16 * 1024;

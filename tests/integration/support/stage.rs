@@ -20,7 +20,7 @@ use litepilot::proxy::acceptor::Slots;
 use litepilot::proxy::ack::Acknowledging;
 use litepilot::proxy::hold::Holds;
 use litepilot::proxy::misclassified_reads::MisclassifiedReads;
-use litepilot::proxy::worker::Shared;
+use litepilot::proxy::worker::WorkerContext;
 use litepilot::proxy::writes::Writes;
 use litepilot::rules::{Class, RuleSet};
 use litepilot::status::{AppStatus, Status};
@@ -228,7 +228,7 @@ impl Stage {
         let (rules, draining) =
             (Arc::new(RuleSet::load(&config.rules).unwrap()), watch::Sender::new(false));
         let suspects = Arc::new(MisclassifiedReads::new(Arc::default()));
-        let shared = Shared {
+        let shared = WorkerContext {
             node: NAMES[node].into(),
             access_log: Default::default(),
             rules: watch::Sender::new(rules).subscribe(),
