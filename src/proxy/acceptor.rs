@@ -192,7 +192,7 @@ async fn accept(listener: &tokio::net::TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         let accepted = listener.accept().await.and_then(|(stream, peer)| {
             stream.set_nodelay(true)?;
-            // Let go of by this thread's event queue, to be watched by its worker's.
+            // Off this thread's event queue: its worker's will watch it.
             Ok((stream.into_std()?, peer))
         });
         match accepted {

@@ -134,7 +134,7 @@ mod tests {
         let (waiting, again) = (claim.clone(), claim.clone());
         let waiting = tokio::spawn(async move { renewed(&waiting).await });
         tokio::task::yield_now().await;
-        claim.renewed(in_millis(1));
+        claim.renewed(BootTime::now());
         assert!(waiting.await.unwrap());
         let waiting = tokio::spawn(async move { renewed(&again).await });
         tokio::task::yield_now().await;

@@ -46,16 +46,12 @@ pub(crate) enum ProblemKind {
 }
 
 impl ProblemKind {
-    /// The last part of `urn:litepilot:problem:…`.
-    pub(crate) fn name(self) -> &'static str {
-        self.row().0
-    }
-
     /// The status it is answered with.
     pub(crate) fn status(self) -> StatusCode {
         self.row().1
     }
 
+    /// The last part of `urn:litepilot:problem:…`, the status, and the title.
     fn row(self) -> (&'static str, StatusCode, &'static str) {
         use StatusCode as S;
         match self {
@@ -160,8 +156,8 @@ impl Problem {
         self
     }
 
-    /// What kind it is.
-    pub(crate) fn kind(&self) -> ProblemKind {
+    #[cfg(test)]
+    pub(super) fn kind(&self) -> ProblemKind {
         self.kind
     }
 
