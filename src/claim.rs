@@ -25,7 +25,7 @@ impl BootTime {
         Self(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
     }
 
-    /// So much later.
+    /// The moment `wait` after this one.
     pub fn after(self, wait: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX)))
     }
@@ -36,7 +36,7 @@ impl BootTime {
     }
 }
 
-/// One reign's right to take writes. Copies share it; once it has lapsed or was ended it is over for
+/// The right to take writes in one epoch. Copies share it; once it has lapsed or was ended it is over for
 /// good.
 #[derive(Clone)]
 pub struct Claim(Arc<Times>);

@@ -25,8 +25,8 @@ pub struct Acknowledging {
 }
 
 impl Acknowledging {
-    /// Waits until a write is held as `level` asks for, at most so long. Returns what the answer says
-    /// of it; nothing where only the primary was asked.
+    /// Waits until a write is held as `level` asks for, for at most `timeout`. Returns what the answer
+    /// says of it; nothing where only the primary was asked for.
     ///
     /// # Errors
     ///
@@ -38,13 +38,13 @@ impl Acknowledging {
         metrics: &NodeMetrics,
     ) -> Result<Option<HeaderValue>, Problem> {
         let began = Instant::now();
-        let heard = match level {
+        let acknowledged = match level {
             Ack::Primary => return Ok(None),
             Ack::One if self.alone => false,
             Ack::One => timeout(self.timeout, self.acks.one(position)).await.is_ok(),
             Ack::Majority => timeout(self.timeout, self.acks.majority(position)).await.is_ok(),
         };
-        if heard {
+        if acknowledged {
             metrics.ack(began.elapsed());
             return Ok(Some(HeaderValue::from_static(level.as_str())));
         }

@@ -220,7 +220,7 @@ where
     S::ResBody: Body + 'static,
     <S::ResBody as Body>::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let mut alarm = LazyTimer::default();
+    let mut timer = LazyTimer::default();
     let mut finishing = false;
     let mut presence = None;
     poll_fn(|cx| {
@@ -236,7 +236,7 @@ where
         presence.get_or_insert_with(|| worker.enter(cx.waker().clone()));
         let deadline = activity.deadline(worker.impatient_since());
         let Some(deadline) = deadline else { return Poll::Pending };
-        ready!(alarm.poll_passed(deadline, cx));
+        ready!(timer.poll_passed(deadline, cx));
         let slow = activity.phase() == Phase::Head && activity.is_between_messages();
         Poll::Ready(if slow { End::SlowHead } else { End::Done })
     })

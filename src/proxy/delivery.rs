@@ -66,11 +66,7 @@ impl Exchange {
         seen: &ViewSnapshot,
         takes_writes: bool,
     ) -> Result<Attempt, Problem> {
-        let is_write = self.class() == Class::Write;
-        let under_way = if is_write { self.enter(&seen.view) } else { None };
-        if is_write && under_way.is_none() {
-            return Ok(Attempt::Again);
-        }
+        let Ok(under_way) = self.enter(&seen.view) else { return Ok(Attempt::Again) };
         request.tell(seen.told.clone());
         self.watch(request, takes_writes);
         match self.worker.app.send(request, self.sending()).await {

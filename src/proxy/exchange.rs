@@ -118,6 +118,9 @@ fn begin(
     Begun::Answered(Box::new(answer))
 }
 
+/// This node has ceased to take writes in the epoch under whose view the request came.
+pub(super) struct NoMoreWrites;
+
 impl Exchange {
     /// Of a request whose head could not be read, or is answered here: it counts as a read.
     pub(super) fn unread(worker: Rc<Worker>, client: Rc<Client>, started: Instant) -> Self {
@@ -171,11 +174,13 @@ impl Exchange {
         self.progress.class(&self.facts)
     }
 
-    /// Counts a write that is about to go to the application here as under way; `None` if this node
-    /// has ceased to take writes in the epoch that `view` tells of.
-    pub(super) fn enter(&self, view: &ClusterView) -> Option<UnderWay> {
+    /// Counts a write that is about to go to the application here as under way.
+    pub(super) fn enter(&self, view: &ClusterView) -> Result<Option<UnderWay>, NoMoreWrites> {
+        if self.class() != Class::Write {
+            return Ok(None);
+        }
         let shared = &self.worker.shared;
-        shared.writes.enter(&shared.view, view.epoch())
+        shared.writes.enter(&shared.view, view.epoch()).map(Some).ok_or(NoMoreWrites)
     }
 
     /// Watches a read that goes to the application of the primary.

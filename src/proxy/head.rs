@@ -13,10 +13,11 @@ use super::headers::{self, SenderFields};
 use super::health;
 use super::problem::{Problem, ProblemKind};
 use super::request::{self, Upgrade};
-use super::token;
+use super::token::{self, Carried};
 use super::upstream::{RawHeaders, Request};
 use super::worker::Worker;
 use crate::config::Consistency;
+use crate::rules::Verdict;
 
 /// Bytes that we usually add to the head of a request.
 const ADDED: usize = 256;
@@ -57,26 +58,36 @@ pub(super) fn read(
     let asked = if speaks_to_us { asked_consistency(&head.headers) } else { None };
     // Rules see what the client sent; from here on only what goes on is there.
     let sender = headers::clean(&mut head.headers, client.trust());
-    let config = &worker.shared.config;
     let facts = RequestFacts {
-        started,
         method: head.method.clone(),
-        class: verdict.class,
-        rule: Some(verdict.rule),
-        consistency: verdict.consistency.or(asked).unwrap_or(config.consistency),
-        token: carried.token,
-        malformed_token: carried.malformed,
-        ack: verdict.ack.unwrap_or(worker.shared.ack.level),
         upgrade,
-        from_peer: false,
         over_tls: client.is_over_tls(&head.headers, sender),
-        read_wait: verdict.read_wait.unwrap_or(config.read_wait),
-        deadline: started + verdict.write_hold.unwrap_or(config.write_hold),
+        ..ruled(worker, &verdict, &carried, asked, started)
     };
     let mut added = RawHeaders::with_capacity(ADDED);
     added.add(&headers::HOPS, &next_hop(hops));
     carried.strip(&mut head.headers, &mut added);
     Ok(Read::Request(facts, outgoing(client, head, sender, upgrade, added)))
+}
+
+/// What follows from the rules, the client's token and the configuration.
+fn ruled(
+    worker: &Worker,
+    verdict: &Verdict,
+    carried: &Carried,
+    asked: Option<Consistency>,
+    started: Instant,
+) -> RequestFacts {
+    let config = &worker.shared.config;
+    let consistency = verdict.consistency.or(asked).unwrap_or(config.consistency);
+    RequestFacts {
+        rule: Some(verdict.rule),
+        malformed_token: carried.malformed,
+        ack: verdict.ack.unwrap_or(worker.shared.ack.level),
+        read_wait: verdict.read_wait.unwrap_or(config.read_wait),
+        deadline: started + verdict.write_hold.unwrap_or(config.write_hold),
+        ..RequestFacts::plain(verdict.class, consistency, carried.token, started)
+    }
 }
 
 /// Turns a cleaned head into a request that goes on, with `added` and what the application is to

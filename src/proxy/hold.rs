@@ -21,7 +21,7 @@ struct Queue {
 pub(crate) struct HoldPlace(Arc<AtomicUsize>);
 
 impl Holds {
-    /// So many writes and reads may wait.
+    /// Room for this many waiting writes and reads.
     pub fn new(writes: usize, reads: usize) -> Self {
         let queue = |places| Queue { taken: Arc::default(), places };
         Self { writes: queue(writes), reads: queue(reads) }

@@ -47,7 +47,7 @@ const MAX_UNSENT: usize = 64 * 1024;
 /// attack (CVE-2023-44487, CVE-2025-8671).
 const MAX_RESET_UNSEEN: usize = 20;
 const MAX_FAULTS: usize = 100;
-/// A client that has said nothing for so long is asked whether it is there, and has so long to answer.
+/// A client silent for `ASK_AFTER` is pinged, and has `ANSWER_WITHIN` to answer.
 const ASK_AFTER: Duration = Duration::from_secs(30);
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
@@ -61,7 +61,7 @@ where
     let io = TokioIo::new(ObservedIo { socket: stream, clock: streams.clone() });
     let service = service_fn(|request| answer(worker.clone(), client.clone(), request));
     let mut connection = pin!(builder(&streams).serve_connection(io, service));
-    let mut alarm = LazyTimer::default();
+    let mut timer = LazyTimer::default();
     let mut leaving: Option<Instant> = None;
     let mut presence = None;
     poll_fn(|cx| {
@@ -80,7 +80,7 @@ where
             });
             let deadline = streams.deadline(leaving, worker.impatient_since());
             let Some(deadline) = deadline else { return Poll::Pending };
-            ready!(alarm.poll_passed(deadline, cx));
+            ready!(timer.poll_passed(deadline, cx));
             if leaving.is_some() || streams.is_stalled() {
                 return Poll::Ready(());
             }

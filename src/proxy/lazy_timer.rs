@@ -38,16 +38,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn goes_off_at_the_latest_deadline_asked_for() {
-        let mut alarm = LazyTimer::default();
+        let mut timer = LazyTimer::default();
         let start = Instant::now();
         let at = |s| start + Duration::from_secs(s);
         for deadline in [at(5), at(9), at(7), at(8)] {
-            let polled = poll_fn(|cx| Poll::Ready(alarm.poll_passed(deadline, cx))).await;
+            let polled = poll_fn(|cx| Poll::Ready(timer.poll_passed(deadline, cx))).await;
             assert!(polled.is_pending());
         }
-        poll_fn(|cx| alarm.poll_passed(at(8), cx)).await;
+        poll_fn(|cx| timer.poll_passed(at(8), cx)).await;
         assert_eq!(Instant::now(), at(8));
-        poll_fn(|cx| alarm.poll_passed(at(20), cx)).await;
+        poll_fn(|cx| timer.poll_passed(at(20), cx)).await;
         assert_eq!(Instant::now(), at(20));
     }
 }

@@ -1,6 +1,6 @@
 //! Requests that the rules call reads and that seem to have written: on the primary the database
 //! advanced while such a request was at the application and no write was. On a replica it would have
-//! failed, so that somebody should know, and which rule would fix it.
+//! failed, so an operator is told of it, with the rule that would fix it.
 //!
 //! It is a suspicion. A cron job that commits meanwhile looks the same, and of several reads at once
 //! the first to end after the commit is blamed. To know costs a look at the database: each worker
@@ -26,7 +26,7 @@ use crate::txid::EpochTxid;
 const MOST: usize = 32;
 /// Looks that a worker allows itself until its budget is renewed, four times a second.
 pub(crate) const LOOKS: u32 = 32;
-/// A segment of a path that is at least so long and holds a digit is a name of one thing only.
+/// A segment of a path of at least this many bytes that holds a digit names one thing only.
 const LONG: usize = 16;
 /// What glob patterns take for more than itself.
 const SPECIAL: &[char] = &['*', '?', '[', ']', '{', '}', '\\', '!', ','];

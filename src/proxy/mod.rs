@@ -1,7 +1,8 @@
 //! The data plane: one thread with a runtime of its own per worker, and one that accepts.
 //!
-//! A request's life is in [`exchange`]; what is decided without I/O in [`route`], [`request`],
-//! [`headers`] and [`token`]. It knows the cluster only as a [`ClusterView`](crate::cluster).
+//! A request's life is in [`exchange`]; what is known of it in [`facts`]; what is decided without I/O
+//! in [`route`], [`request`], [`headers`] and [`token`]. The cluster is known here only as a
+//! [`ClusterView`](crate::cluster).
 
 pub mod acceptor;
 pub(crate) mod access;

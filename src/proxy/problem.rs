@@ -12,7 +12,7 @@ use serde_json::json;
 use super::{ack, headers};
 use crate::html::escaped;
 
-/// What kind of thing went wrong. The names are part of the contract with users.
+/// What went wrong. The names are part of the contract with users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProblemKind {
     /// Nobody takes writes now.
@@ -48,56 +48,44 @@ pub(crate) enum ProblemKind {
 impl ProblemKind {
     /// The status it is answered with.
     pub(crate) fn status(self) -> StatusCode {
-        self.row().1
+        match self {
+            Self::NoPrimary | Self::NoQuorum | Self::TooManyHeld => StatusCode::SERVICE_UNAVAILABLE,
+            Self::PrimaryUnreachable | Self::AppUnreachable | Self::WriteOutcomeUnknown => {
+                StatusCode::BAD_GATEWAY
+            }
+            Self::AppTimeout | Self::AckTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::BodyTooLargeToReplay => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::LoopDetected => StatusCode::LOOP_DETECTED,
+            Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NotImplemented => StatusCode::NOT_IMPLEMENTED,
+        }
     }
 
-    /// The last part of `urn:litepilot:problem:…`, the status, and the title.
-    fn row(self) -> (&'static str, StatusCode, &'static str) {
-        use StatusCode as S;
+    /// The last part of `urn:litepilot:problem:…`, and the title.
+    fn texts(self) -> (&'static str, &'static str) {
         match self {
-            Self::NoPrimary => ("no-primary", S::SERVICE_UNAVAILABLE, "No node takes writes"),
-            Self::NoQuorum => ("no-quorum", S::SERVICE_UNAVAILABLE, "The cluster has no quorum"),
-            Self::TooManyHeld => {
-                ("too-many-held", S::SERVICE_UNAVAILABLE, "Too many requests are waiting")
-            }
-            Self::PrimaryUnreachable => {
-                ("primary-unreachable", S::BAD_GATEWAY, "The primary does not answer")
-            }
-            Self::AppUnreachable => {
-                ("app-unreachable", S::BAD_GATEWAY, "The application does not answer")
-            }
-            Self::AppTimeout => {
-                ("app-timeout", S::GATEWAY_TIMEOUT, "The application took too long")
-            }
+            Self::NoPrimary => ("no-primary", "No node takes writes"),
+            Self::NoQuorum => ("no-quorum", "The cluster has no quorum"),
+            Self::TooManyHeld => ("too-many-held", "Too many requests are waiting"),
+            Self::PrimaryUnreachable => ("primary-unreachable", "The primary does not answer"),
+            Self::AppUnreachable => ("app-unreachable", "The application does not answer"),
+            Self::AppTimeout => ("app-timeout", "The application took too long"),
             Self::WriteOutcomeUnknown => {
-                ("write-outcome-unknown", S::BAD_GATEWAY, "It is unknown whether this was done")
+                ("write-outcome-unknown", "It is unknown whether this was done")
             }
-            Self::AckTimeout => {
-                ("ack-timeout", S::GATEWAY_TIMEOUT, "Too few replicas confirmed the write in time")
+            Self::AckTimeout => ("ack-timeout", "Too few replicas confirmed the write in time"),
+            Self::BodyTooLargeToReplay => {
+                ("body-too-large-to-replay", "The body is too large to be sent again")
             }
-            Self::BodyTooLargeToReplay => (
-                "body-too-large-to-replay",
-                S::PAYLOAD_TOO_LARGE,
-                "The body is too large to be sent again",
-            ),
-            Self::HeadersTooLarge => (
-                "headers-too-large",
-                S::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                "The request head is too large",
-            ),
-            Self::RequestTimeout => {
-                ("request-timeout", S::REQUEST_TIMEOUT, "The request came too slowly")
-            }
-            Self::LoopDetected => {
-                ("loop-detected", S::LOOP_DETECTED, "The request went in a circle")
-            }
-            Self::BadRequest => ("bad-request", S::BAD_REQUEST, "The request is not acceptable"),
-            Self::MethodNotAllowed => {
-                ("method-not-allowed", S::METHOD_NOT_ALLOWED, "The method is not allowed")
-            }
-            Self::NotImplemented => {
-                ("not-implemented", S::NOT_IMPLEMENTED, "The method is not supported")
-            }
+            Self::HeadersTooLarge => ("headers-too-large", "The request head is too large"),
+            Self::RequestTimeout => ("request-timeout", "The request came too slowly"),
+            Self::LoopDetected => ("loop-detected", "The request went in a circle"),
+            Self::BadRequest => ("bad-request", "The request is not acceptable"),
+            Self::MethodNotAllowed => ("method-not-allowed", "The method is not allowed"),
+            Self::NotImplemented => ("not-implemented", "The method is not supported"),
         }
     }
 
@@ -208,7 +196,7 @@ impl Problem {
     }
 
     fn json(&self, node: &str) -> String {
-        let (name, _, title) = self.kind.row();
+        let (name, title) = self.kind.texts();
         let body = json!({
             "type": format!("urn:litepilot:problem:{name}"),
             "title": title,
@@ -221,7 +209,7 @@ impl Problem {
     }
 
     fn html(&self, node: &str) -> String {
-        let (name, _, title) = self.kind.row();
+        let (name, title) = self.kind.texts();
         let advice = if self.safe {
             "Nothing was done. It is safe to try again."
         } else {

@@ -23,7 +23,6 @@ use super::request_body::Outgoing;
 use super::route::Decision;
 use super::upstream::{Failure, RawHeaders, Sending};
 use super::worker::{ViewSnapshot, Worker};
-use crate::rules::Class;
 use crate::telemetry::metrics::Route;
 
 /// Why a forwarded request got no answer of the application.
@@ -117,11 +116,9 @@ impl Exchange {
         } else {
             self.read_body(body).await.map_err(|_| Stop::Failed(cut_off(true)))?
         };
-        let is_write = self.class() == Class::Write;
-        let under_way = if is_write { self.enter(&seen.view) } else { None };
-        if is_write && under_way.is_none() {
+        let Ok(_under_way) = self.enter(&seen.view) else {
             return Err(Stop::Refused(PeerRefusal::NotPrimary));
-        }
+        };
         let sender = headers::clean(&mut head.headers, self.client.trust());
         let upgrade = self.facts.upgrade;
         let added = RawHeaders::default();

@@ -156,13 +156,13 @@ impl<F: Future<Output = ()> + 'static> Executor<F> for Spawner {
         let limit = self.0.limits.piece;
         tokio::task::spawn_local(STREAM.scope(open.pace.clone(), async move {
             let mut stream = pin!(stream);
-            let mut alarm = LazyTimer::default();
+            let mut timer = LazyTimer::default();
             poll_fn(|cx| {
                 if stream.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(());
                 }
                 match open.pace.waiting.get() {
-                    Some(since) => alarm.poll_passed(since + limit, cx),
+                    Some(since) => timer.poll_passed(since + limit, cx),
                     None => Poll::Pending,
                 }
             })

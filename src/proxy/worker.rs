@@ -35,7 +35,7 @@ use crate::telemetry::metrics::{Metrics, WorkerMetrics};
 /// How long an idle connection to a peer is kept.
 const PEER_KEEP: Duration = Duration::from_secs(60);
 
-/// What all workers of a node work with.
+/// What all workers of a node share.
 pub struct WorkerContext {
     /// `proxy:` of the configuration.
     pub config: config::Proxy,
@@ -71,7 +71,7 @@ pub struct WorkerContext {
     pub draining: watch::Receiver<bool>,
 }
 
-/// One worker's own things.
+/// One worker's own state.
 pub(crate) struct Worker {
     pub(crate) shared: Arc<WorkerContext>,
     pub(crate) metrics: Arc<WorkerMetrics>,
@@ -81,7 +81,7 @@ pub(crate) struct Worker {
     pub(crate) cookies: token::Setter,
     /// Makes names for requests.
     pub(crate) numbers: trace::Numbers,
-    /// How many reads may still be watched for writes.
+    /// How many reads may still be watched for writes until the budget is renewed.
     pub(crate) looks: Cell<u32>,
     pub(crate) node: HeaderValue,
     rules: Latest<Arc<RuleSet>, Arc<RuleSet>>,

@@ -32,7 +32,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Counters for so many data-plane workers; one at least.
+    /// Counters for that number of data-plane workers; one at least.
     pub fn new(workers: usize) -> Arc<Self> {
         let workers = (0..workers.max(1)).map(|_| Arc::new(WorkerMetrics::new())).collect();
         Arc::new(Self { workers, node: NodeMetrics::default() })

@@ -24,12 +24,12 @@ use crate::proxy::request_body::{ReadError, UploadProgress};
 /// A connection on which no request is under way; dropping it closes it.
 pub(crate) struct Connection {
     pub(crate) wire: Wire,
-    alarm: LazyTimer,
+    timer: LazyTimer,
 }
 
 impl Connection {
     pub(crate) fn new(wire: Wire) -> Self {
-        Self { wire, alarm: LazyTimer::default() }
+        Self { wire, timer: LazyTimer::default() }
     }
 
     /// Ready once it cannot be used: the origin has closed it, or has said something unasked.
@@ -104,7 +104,7 @@ impl<'a> RoundTrip<'a> {
         if !just_sent && let Poll::Ready(head) = self.poll_head(cx) {
             return Poll::Ready(head);
         }
-        ready!(self.connection.alarm.poll_passed(self.deadline(), cx));
+        ready!(self.connection.timer.poll_passed(self.deadline(), cx));
         Poll::Ready(Err(match &self.progress {
             Some(progress) if progress.starved() && !progress.sent() => {
                 Failure::Client(ReadError::Timeout)
@@ -208,7 +208,7 @@ impl<'a> RoundTrip<'a> {
 /// it, and a client that sends before it reads must not block forever. Ends when nothing moves for
 /// as long as `limit`.
 fn proceed(mut upload: Upload, wire: Wire, limit: Duration) -> Continuing {
-    let mut alarm = LazyTimer::default();
+    let mut timer = LazyTimer::default();
     let mut deadline = Instant::now() + limit;
     Continuing::new(tokio::task::spawn_local(async move {
         let sent = poll_fn(|cx| {
@@ -218,7 +218,7 @@ fn proceed(mut upload: Upload, wire: Wire, limit: Duration) -> Continuing {
             if upload.has_moved() {
                 deadline = Instant::now() + limit;
             }
-            alarm.poll_passed(deadline, cx).map(|()| false)
+            timer.poll_passed(deadline, cx).map(|()| false)
         });
         if !sent.await {
             // The origin must not wait for the rest.
