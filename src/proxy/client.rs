@@ -99,10 +99,10 @@ impl Client {
         &self,
         request: &mut HeaderMap,
         found: SenderFields,
-        lines: &mut RawHeaders,
+        added: &mut RawHeaders,
     ) {
         if let Some(headers) = &self.headers {
-            headers.describe(request, found, lines);
+            headers.describe(request, found, added);
         }
     }
 

@@ -255,30 +255,30 @@ impl ClientHeaders {
         &self,
         request: &mut HeaderMap,
         found: SenderFields,
-        lines: &mut RawHeaders,
+        added: &mut RawHeaders,
     ) {
         let host = request.get(HOST);
         if host.is_none() {
-            lines.add(&HOST, &self.host);
+            added.add(&HOST, &self.host);
         }
         if self.trust == Trust::Nobody {
-            lines.add(&X_REAL_IP, &self.address);
+            added.add(&X_REAL_IP, &self.address);
         }
         if !found.forwarded_proto {
-            lines.add(&X_FORWARDED_PROTO, &self.proto);
+            added.add(&X_FORWARDED_PROTO, &self.proto);
         }
         if !found.forwarded_port {
-            lines.add(&X_FORWARDED_PORT, &self.port);
+            added.add(&X_FORWARDED_PORT, &self.port);
         }
         if !found.forwarded_host {
-            lines.add(&X_FORWARDED_HOST, host.unwrap_or(&self.host));
+            added.add(&X_FORWARDED_HOST, host.unwrap_or(&self.host));
         }
         if !found.forwarded_for {
-            lines.add(&X_FORWARDED_FOR, &self.address);
+            added.add(&X_FORWARDED_FOR, &self.address);
         } else {
             // One line, whatever number of lines came in.
             let chain = request.get_all(X_FORWARDED_FOR).iter().chain([&self.address]);
-            lines.add_joined(&X_FORWARDED_FOR, ", ", chain.map(HeaderValue::as_bytes));
+            added.add_joined(&X_FORWARDED_FOR, ", ", chain.map(HeaderValue::as_bytes));
             request.remove(X_FORWARDED_FOR);
         }
     }

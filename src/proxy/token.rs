@@ -70,13 +70,13 @@ impl Carried {
     /// Takes the cookies off a request that holds a token, and adds those that the application may
     /// see; they stay byte for byte. Tokens in headers go with [the others of
     /// ours](super::headers::clean).
-    pub(crate) fn strip(&self, headers: &mut HeaderMap, lines: &mut RawHeaders) {
+    pub(crate) fn strip(&self, headers: &mut HeaderMap, added: &mut RawHeaders) {
         if !self.in_cookie {
             return;
         }
         for line in headers.get_all(COOKIE) {
             let kept = pairs(line).filter(|pair| !pair.is_empty() && token(pair).is_none());
-            lines.add_joined(&COOKIE, "; ", kept);
+            added.add_joined(&COOKIE, "; ", kept);
         }
         headers.remove(COOKIE);
     }
