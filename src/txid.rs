@@ -92,7 +92,7 @@ impl fmt::Display for BadTxid {
 impl std::error::Error for BadTxid {}
 
 /// How far a copy of the data is. Compared by epoch, then by transaction: after a failover two
-/// histories can carry the same number, so a bare [`Txid`] is not a position (`election.md`).
+/// histories can carry the same number, so a bare [`Txid`] is not a position (`docs/election.md`).
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
 )]

@@ -186,7 +186,7 @@ impl Exchange {
             malformed: self.facts.malformed_token,
             ack: self.facts.ack,
         };
-        request.tell(forwarded.to_headers());
+        request.tell(forwarded.headers());
         if let Some(replay) = &self.progress.replay {
             request.headers_mut().insert(FLY_REPLAY_SRC, replay.source(&self.worker.shared.node));
         }

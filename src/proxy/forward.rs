@@ -45,7 +45,7 @@ pub(crate) struct Forwarded {
 
 impl Forwarded {
     /// As a field of a request.
-    pub(crate) fn to_headers(&self) -> Rc<RawHeaders> {
+    pub(crate) fn headers(&self) -> Rc<RawHeaders> {
         let mut lines = RawHeaders::default();
         if let Some(value) = self.value() {
             lines.add(&FORWARDED, &value);

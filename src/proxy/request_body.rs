@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::piece_timer::PieceTimer;
 
-/// How far the sending of a request has come, for the one who waits for its response.
+/// How far the sending of a body has come, for whoever waits for the response.
 #[derive(Debug)]
 pub(crate) struct UploadProgress {
     last: Cell<Instant>,

@@ -2,7 +2,7 @@
 //! (RFC 7301).
 //!
 //! A handshake has the time and, in rustls, the memory (64 KiB) of a head in HTTP/1. So there may be as
-//! many of them as connections: a smaller number would be a place where a few slow ones hold everybody up.
+//! many of them as connections: with a lower limit a few slow ones would hold everybody up.
 
 use std::rc::Rc;
 use std::sync::Arc;

@@ -11,7 +11,7 @@ use crate::cluster::Epoch;
 use crate::config;
 use crate::txid::{EpochTxid, Token, Txid};
 
-/// LiteFS' own cookie name.
+/// The name of LiteFS' own cookie.
 const TXID_COOKIE: &[u8] = b"__txid";
 const EPOCH_COOKIE: &[u8] = b"__txid_epoch";
 

@@ -6,20 +6,20 @@ use std::hash::Hash;
 use parking_lot::Mutex;
 use std::time::{Duration, Instant};
 
-/// How long a key is silent after it spoke.
+/// How long a key stays silent after it was logged.
 const PAUSE: Duration = Duration::from_secs(60);
 /// Keys remembered at once. Beyond it new keys stay silent: a flood from many addresses must cost
 /// neither memory nor log.
 const MAX_KEYS: usize = 1024;
 
-/// Remembers, for each key, when it last spoke.
+/// When each key was last logged.
 pub(crate) struct LogThrottle<K> {
     spoke: Mutex<HashMap<K, Spoke>>,
 }
 
 struct Spoke {
     at: Instant,
-    /// How often it would have spoken since.
+    /// How often it was to be logged since.
     held_back: u64,
 }
 

@@ -52,7 +52,7 @@ pub(crate) struct Upload {
 
 /// How the body is delimited.
 enum Framing {
-    /// So many bytes are still to come.
+    /// How many bytes are still to come.
     Length(u64),
     /// By chunks, and the trailers that were announced.
     Chunked(Vec<HeaderName>),

@@ -1,4 +1,4 @@
-//! What requests met in each of the last seconds: for charts, where there is no Prometheus.
+//! Rates and latencies of each of the last seconds: for charts, where there is no Prometheus.
 
 use std::time::{Duration, Instant, SystemTime};
 
