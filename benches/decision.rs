@@ -9,10 +9,12 @@ use http::{Method, Uri};
 use litepilot::cluster::{ClusterView, Epoch, NodeId, Primary, Role};
 use litepilot::config::Consistency;
 use litepilot::position::PositionCell;
-use litepilot::proxy::route::{Ask, Decision, decide};
+use litepilot::proxy::facts::{Progress, RequestFacts};
+use litepilot::proxy::route::{Decision, Situation, decide};
 use litepilot::proxy::token;
-use litepilot::rules::RuleSet;
+use litepilot::rules::{Class, RuleSet};
 use litepilot::txid::{EpochTxid, Txid};
+use tokio::time::Instant;
 
 /// A read on a replica, with a token that the replica has reached, among a browser's other cookies.
 struct Read {
@@ -21,6 +23,7 @@ struct Read {
     position: PositionCell,
     uri: Uri,
     headers: HeaderMap,
+    started: Instant,
 }
 
 impl Read {
@@ -28,7 +31,7 @@ impl Read {
         let sources = ["django".to_owned(), "static".to_owned()];
         let rules = RuleSet::load(&sources).unwrap_or_else(|problems| panic!("{problems:?}"));
         let name = |name: &str| name.parse::<NodeId>().unwrap_or_else(|why| panic!("{why}"));
-        let reign = Primary {
+        let primary = Primary {
             node: name("node-1"),
             epoch: Epoch(3),
             since: std::time::SystemTime::UNIX_EPOCH,
@@ -36,7 +39,7 @@ impl Read {
         let view = ClusterView {
             node: name("node-2"),
             role: Role::Replica,
-            primary: Some(reign),
+            primary: Some(primary),
             writable: false,
             claim: litepilot::claim::Claim::none(),
             elected: true,
@@ -49,19 +52,28 @@ impl Read {
         let cookies =
             "sessionid=0123456789abcdef; __txid=00000000000001ff; __txid_epoch=3; theme=dark";
         headers.insert(COOKIE, HeaderValue::from_static(cookies));
-        Self { rules, view, position, uri: Uri::from_static("/entries/17?page=2"), headers }
+        Self {
+            rules,
+            view,
+            position,
+            uri: Uri::from_static("/entries/17?page=2"),
+            headers,
+            started: Instant::now(),
+        }
     }
 
     fn decide(&self) -> Decision {
         let verdict = self.rules.classify(&Method::GET, &self.uri, &self.headers);
         let verdict = verdict.unwrap_or_else(|why| panic!("{why}"));
         let found = token::find(&self.headers, false);
-        let ask = Ask {
-            class: verdict.class,
-            consistency: verdict.consistency.unwrap_or(Consistency::ReadYourWrites),
-            token: found.token,
-        };
-        decide(&ask, &self.view, self.view.takes_writes(), self.position.get())
+        let consistency = verdict.consistency.unwrap_or(Consistency::ReadYourWrites);
+        let facts = RequestFacts::plain(verdict.class, consistency, found.token, self.started);
+        decide(&facts, &Progress::default(), &self.situation())
+    }
+
+    fn situation(&self) -> Situation<'_> {
+        let (takes_writes, position) = (self.view.takes_writes(), self.position.get());
+        Situation { view: &self.view, takes_writes, position, app_is_up: true }
     }
 }
 
@@ -74,17 +86,11 @@ fn bench(criterion: &mut Criterion) {
 
     criterion.bench_function("classify, token, route", |b| b.iter(|| black_box(read.decide())));
     criterion.bench_function("token", |b| b.iter(|| black_box(token::find(&read.headers, false))));
-    let view = &read.view;
-    let ask = Ask {
-        class: litepilot::rules::Class::Read,
-        consistency: Consistency::ReadYourWrites,
-        token: token::find(&read.headers, false).token,
-    };
+    let token = token::find(&read.headers, false).token;
+    let facts = RequestFacts::plain(Class::Read, Consistency::ReadYourWrites, token, read.started);
+    let progress = Progress::default();
     criterion.bench_function("route", |b| {
-        b.iter(|| {
-            let takes_writes = view.takes_writes();
-            black_box(decide(black_box(&ask), view, takes_writes, read.position.get()))
-        });
+        b.iter(|| black_box(decide(black_box(&facts), &progress, &read.situation())));
     });
 }
 

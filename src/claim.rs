@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 /// A moment of CLOCK_BOOTTIME, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,7 +25,7 @@ impl BootTime {
         Self(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
     }
 
-    /// So much later.
+    /// The moment `wait` after this one.
     pub fn after(self, wait: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX)))
     }
@@ -34,7 +36,7 @@ impl BootTime {
     }
 }
 
-/// One reign's right to take writes. Copies share it; once it has lapsed or was ended it is over for
+/// The right to take writes in one epoch. Copies share it; once it has lapsed or was ended it is over for
 /// good.
 #[derive(Clone)]
 pub struct Claim(Arc<Times>);
@@ -43,6 +45,8 @@ struct Times {
     end: AtomicU64,
     /// When the latest successful renewal was asked for.
     asked: AtomicU64,
+    /// Tells who waits of a renewal, or of an end that somebody made.
+    changed: Notify,
 }
 
 const UNLIMITED: u64 = u64::MAX;
@@ -65,7 +69,8 @@ impl Claim {
     }
 
     fn ending(end: u64) -> Self {
-        Self(Arc::new(Times { end: AtomicU64::new(end), asked: AtomicU64::new(0) }))
+        let (end, asked) = (AtomicU64::new(end), AtomicU64::new(0));
+        Self(Arc::new(Times { end, asked, changed: Notify::new() }))
     }
 
     /// Whether it is valid at this moment.
@@ -97,6 +102,12 @@ impl Claim {
     /// Takes note that it was extended because of a renewal that was asked for at `asked`.
     pub(crate) fn renewed(&self, asked: BootTime) {
         self.0.asked.fetch_max(asked.0, Ordering::AcqRel);
+        self.0.changed.notify_waiters();
+    }
+
+    /// Ready once it was renewed or ended after this call. That it lapses is told by the clock alone.
+    pub(crate) fn changed(&self) -> Notified<'_> {
+        self.0.changed.notified()
     }
 
     /// Whether it is valid, and was renewed because that was asked for after `moment`: then no other
@@ -109,6 +120,7 @@ impl Claim {
     /// Ends it now.
     pub fn end(&self) {
         self.0.end.store(OVER, Ordering::Release);
+        self.0.changed.notify_waiters();
     }
 
     /// When it ends; `None` if it never does.

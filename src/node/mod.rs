@@ -32,7 +32,7 @@ use crate::proxy::acceptor::{BACKLOG, Slots};
 use crate::proxy::ack::Acknowledging;
 use crate::proxy::hold::Holds;
 use crate::proxy::misclassified_reads::MisclassifiedReads;
-use crate::proxy::worker::Shared;
+use crate::proxy::worker::WorkerContext;
 use crate::proxy::writes::Writes;
 use crate::rules::RuleSet;
 use crate::shutdown::{self, Urgency};
@@ -387,7 +387,7 @@ impl Control {
             acks.begin(epoch, vec![peers::electorate(&config)]);
         }
         let suspects = Arc::new(MisclassifiedReads::new(events.clone()));
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(WorkerContext {
             config: config.proxy.clone(),
             node: config.node.as_str().into(),
             access_log: config.log.access,

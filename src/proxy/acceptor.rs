@@ -17,13 +17,13 @@ use crate::peer;
 
 /// How many accepted connections may wait for one worker to take them.
 const QUEUE: usize = 256;
-/// How many connections may wait to be accepted, if the system allows so many.
+/// How many connections may wait to be accepted, if the system allows that many.
 pub(crate) const BACKLOG: i32 = 4096;
 
 /// For those who had begun to connect when the port is to be closed.
 const ROUND_TRIP: Duration = Duration::from_millis(100);
-/// A packet filter that drops what has the flag SYN of TCP, and lets the rest pass: accepted sockets
-/// inherit it. Its words are those of linux/filter.h.
+/// A packet filter that drops TCP segments with SYN and lets the rest pass. Accepted sockets inherit
+/// it. Its words are those of linux/filter.h.
 const NO_SYN: [SockFilter; 4] = [
     // BPF_LD | BPF_B | BPF_ABS: the byte with the flags (RFC 9293, 3.1).
     SockFilter::new(0x30, 0, 0, 13),
@@ -47,7 +47,7 @@ pub struct Slots {
     open: AtomicUsize,
     most: usize,
     freed: Notify,
-    /// As many are open as may be: idle ones are asked to leave.
+    /// (Nearly) all are taken: idle clients are asked to leave.
     pub(crate) full: AtomicBool,
 }
 
@@ -55,7 +55,7 @@ pub struct Slots {
 pub(crate) struct Slot(Arc<Slots>);
 
 impl Slots {
-    /// Room for so many connections.
+    /// Room for that number of connections.
     pub fn new(most: usize) -> Arc<Self> {
         Arc::new(Self {
             open: AtomicUsize::new(0),
@@ -192,7 +192,7 @@ async fn accept(listener: &tokio::net::TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         let accepted = listener.accept().await.and_then(|(stream, peer)| {
             stream.set_nodelay(true)?;
-            // Let go of by this thread's event queue, to be watched by its worker's.
+            // Off this thread's event queue: its worker's will watch it.
             Ok((stream.into_std()?, peer))
         });
         match accepted {

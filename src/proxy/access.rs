@@ -3,8 +3,8 @@
 use http::{HeaderValue, Method, StatusCode, Uri};
 use tokio::time::Duration;
 
-use super::route::Route;
 use crate::rules::Class;
+use crate::telemetry::metrics::Route;
 
 /// A parameter of the query whose name holds one of these is a secret …
 const SECRET_PARTS: [&str; 10] = [

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use tokio::time::{Instant, timeout};
 
-use super::problem::{Kind, Problem};
+use super::problem::{Problem, ProblemKind};
 use crate::acks::Acks;
 use crate::config::Ack;
 use crate::telemetry::metrics::NodeMetrics;
@@ -25,8 +25,8 @@ pub struct Acknowledging {
 }
 
 impl Acknowledging {
-    /// Waits until a write is held as `level` asks for, at most so long. Returns what the answer says
-    /// of it; nothing where only the primary was asked.
+    /// Waits until a write is held as `level` asks for, for at most `timeout`. Returns what the answer
+    /// says of it; nothing where only the primary was asked for.
     ///
     /// # Errors
     ///
@@ -38,20 +38,20 @@ impl Acknowledging {
         metrics: &NodeMetrics,
     ) -> Result<Option<HeaderValue>, Problem> {
         let began = Instant::now();
-        let heard = match level {
+        let acknowledged = match level {
             Ack::Primary => return Ok(None),
             Ack::One if self.alone => false,
             Ack::One => timeout(self.timeout, self.acks.one(position)).await.is_ok(),
             Ack::Majority => timeout(self.timeout, self.acks.majority(position)).await.is_ok(),
         };
-        if heard {
+        if acknowledged {
             metrics.ack(began.elapsed());
             return Ok(Some(HeaderValue::from_static(level.as_str())));
         }
         metrics.ack_timeouts.inc();
         match level {
             Ack::Majority => Err(Problem::new(
-                Kind::AckTimeout,
+                ProblemKind::AckTimeout,
                 "the application has done it, but no majority of the nodes confirmed in time that they \
                  hold it: it stays, unless this node is lost now",
             )),
@@ -99,10 +99,16 @@ mod tests {
         let cluster = primary(&["a", "b", "c"]);
         assert_eq!(says(&cluster, Ack::Primary).await.unwrap(), None);
         assert_eq!(says(&cluster, Ack::One).await.unwrap().unwrap(), b"timeout");
-        assert_eq!(says(&cluster, Ack::Majority).await.unwrap_err().kind(), Kind::AckTimeout);
+        assert_eq!(
+            says(&cluster, Ack::Majority).await.unwrap_err().kind(),
+            ProblemKind::AckTimeout
+        );
         cluster.acks.heard(&node("a"), WRITE);
         assert_eq!(says(&cluster, Ack::One).await.unwrap().unwrap(), b"one");
-        assert_eq!(says(&cluster, Ack::Majority).await.unwrap_err().kind(), Kind::AckTimeout);
+        assert_eq!(
+            says(&cluster, Ack::Majority).await.unwrap_err().kind(),
+            ProblemKind::AckTimeout
+        );
         cluster.acks.heard(&node("b"), WRITE);
         assert_eq!(says(&cluster, Ack::Majority).await.unwrap().unwrap(), b"majority");
         assert_eq!(metrics.node().ack_timeouts.get(), 3);

@@ -23,7 +23,7 @@ pub(crate) enum Phase {
 
 /// The limits that apply to a client connection.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub(crate) struct ConnectionLimits {
     /// For a request's head.
     pub(crate) head: Duration,
     pub(crate) idle: Duration,
@@ -36,7 +36,7 @@ pub(crate) struct Limits {
 #[derive(Debug)]
 pub(crate) struct Activity {
     start: Instant,
-    limits: Limits,
+    limits: ConnectionLimits,
     phase: AtomicU8,
     /// Milliseconds after `start` at which the phase began; [`UNKNOWN`]: just now, and nobody has asked.
     since: AtomicU64,
@@ -49,7 +49,7 @@ pub(crate) struct Activity {
 }
 
 impl Activity {
-    pub(crate) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: ConnectionLimits) -> Self {
         Self {
             start: Instant::now(),
             limits,
@@ -159,7 +159,7 @@ impl Clock for Activity {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits {
+    const LIMITS: ConnectionLimits = ConnectionLimits {
         head: Duration::from_secs(10),
         idle: Duration::from_secs(120),
         piece: Duration::from_secs(30),

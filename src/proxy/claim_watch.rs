@@ -1,4 +1,4 @@
-//! Waiting for the end of a reign, whoever notices it first: the view, or the clock, by which a claim
+//! Waiting for the end of an epoch, whoever notices it first: the view, or the clock, by which a claim
 //! lapses although nobody says so.
 
 use std::future::pending;
@@ -10,10 +10,8 @@ use tokio::time::sleep;
 use crate::claim::{BootTime, Claim};
 use crate::cluster::{ClusterView, Epoch};
 
-/// Answers given at the end of a reign may be overtaken by the news of the next one.
+/// Answers given at the end of an epoch may be overtaken by the news of the next one.
 const LATE_ANSWERS: Duration = Duration::from_secs(1);
-/// Between two looks whether a claim was renewed, which happens about five times per ttl.
-const LOOK: Duration = Duration::from_millis(10);
 
 /// Returns once this node takes no more writes in `epoch`. Also if nobody publishes views any more.
 pub(crate) async fn closed(mut views: watch::Receiver<ClusterView>, epoch: Epoch) {
@@ -45,8 +43,8 @@ pub(crate) async fn over(mut views: watch::Receiver<ClusterView>, taken_under: &
     }
 }
 
-/// Returns once this node has known of a later reign than that of `epoch` for so long that an answer
-/// from then must have come.
+/// Returns once this node has known of an epoch later than `epoch` for [`LATE_ANSWERS`]: what the
+/// former primary had answered must have come.
 pub(crate) async fn superseded(mut views: watch::Receiver<ClusterView>, epoch: Epoch) {
     if views.wait_for(|view| view.newest_epoch() > epoch).await.is_err() {
         pending().await
@@ -57,13 +55,20 @@ pub(crate) async fn superseded(mut views: watch::Receiver<ClusterView>, epoch: E
 /// Whether a claim gets renewed from now on, or ends.
 pub(crate) async fn renewed(claim: &Claim) -> bool {
     let now = BootTime::now();
-    while !claim.is_renewed_since(now) {
+    loop {
+        // Before the look, so that a change between the look and the wait is noticed.
+        let changed = claim.changed();
+        if claim.is_renewed_since(now) {
+            return true;
+        }
         if !claim.is_valid() {
             return false;
         }
-        sleep(LOOK).await;
+        tokio::select! {
+            () = changed => {}
+            () = lapse(claim) => {}
+        }
     }
-    true
 }
 
 /// Returns once a claim has lapsed. It may be renewed meanwhile.
@@ -83,7 +88,7 @@ mod tests {
 
     const EPOCH: Epoch = Epoch(3);
 
-    fn reign(claim: &Claim) -> ClusterView {
+    fn primary(claim: &Claim) -> ClusterView {
         let view = ClusterView::single("me".parse().unwrap(), EPOCH);
         ClusterView { claim: claim.clone(), ..view }
     }
@@ -98,7 +103,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_claim_that_lapses_ends_it_without_another_view() {
-        let view = reign(&Claim::until(in_millis(50)));
+        let view = primary(&Claim::until(in_millis(50)));
         let (_sender, views) = watch::channel(view.clone());
         soon(closed(views.clone(), EPOCH)).await;
         assert!(!view.claim.is_valid());
@@ -108,7 +113,7 @@ mod tests {
     #[tokio::test]
     async fn a_claim_that_is_renewed_does_not() {
         let first = in_millis(200);
-        let view = reign(&Claim::until(first));
+        let view = primary(&Claim::until(first));
         let (sender, views) = watch::channel(view.clone());
         let claim = view.claim.clone();
         let close = tokio::spawn(closed(views.clone(), EPOCH));
@@ -129,7 +134,7 @@ mod tests {
         let (waiting, again) = (claim.clone(), claim.clone());
         let waiting = tokio::spawn(async move { renewed(&waiting).await });
         tokio::task::yield_now().await;
-        claim.renewed(in_millis(1));
+        claim.renewed(BootTime::now());
         assert!(waiting.await.unwrap());
         let waiting = tokio::spawn(async move { renewed(&again).await });
         tokio::task::yield_now().await;
@@ -140,7 +145,7 @@ mod tests {
 
     #[tokio::test]
     async fn holding_writes_closes_it_and_does_not_end_it() {
-        let view = reign(&Claim::unlimited());
+        let view = primary(&Claim::unlimited());
         let (sender, views) = watch::channel(view.clone());
         let close = tokio::spawn(closed(views.clone(), EPOCH));
         let end = tokio::spawn(async move { over(views, &view).await });

@@ -19,12 +19,12 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::acceptor::Slot;
-use super::activity::{Activity, Limits, Phase};
+use super::activity::{Activity, ConnectionLimits, Phase};
 use super::client_io::ClientIo;
 use super::exchange::{self, Served};
-use super::headers::{ClientHeaders, Found, Trust};
+use super::headers::{ClientHeaders, SenderFields, Trust};
 use super::lazy_timer::LazyTimer;
-use super::problem::{Kind, Problem};
+use super::problem::{Problem, ProblemKind};
 use super::receive;
 use super::secure;
 use super::upstream::RawHeaders;
@@ -46,7 +46,7 @@ pub(crate) struct Client {
     activity: Option<Arc<Activity>>,
     /// What the application is told about the client; `None`: a peer, which has said so already.
     headers: Option<ClientHeaders>,
-    _place: Option<Place>,
+    _place: Option<CountedConnection>,
 }
 
 impl Client {
@@ -57,7 +57,11 @@ impl Client {
         // Without its own address the socket is of no use any more; the next read will say so.
         let local = socket.local_addr().unwrap_or_else(|_| ([0, 0, 0, 0], 0).into());
         let headers = ClientHeaders::new(trust, peer.ip(), local, config.tls.is_some());
-        Self { activity: None, headers: Some(headers), _place: Some(Place::new(slot, worker)) }
+        Self {
+            activity: None,
+            headers: Some(headers),
+            _place: Some(CountedConnection::new(slot, worker)),
+        }
     }
 
     pub(crate) fn busy(&self) {
@@ -91,32 +95,37 @@ impl Client {
     }
 
     /// Says who the client is, beside what is left of its own words in a request.
-    pub(crate) fn describe(&self, request: &mut HeaderMap, found: Found, lines: &mut RawHeaders) {
+    pub(crate) fn describe(
+        &self,
+        request: &mut HeaderMap,
+        found: SenderFields,
+        added: &mut RawHeaders,
+    ) {
         if let Some(headers) = &self.headers {
-            headers.describe(request, found, lines);
+            headers.describe(request, found, added);
         }
     }
 
     /// Whether the client came over TLS, here or at a trusted proxy.
-    pub(crate) fn is_over_tls(&self, request: &HeaderMap, found: Found) -> bool {
+    pub(crate) fn is_over_tls(&self, request: &HeaderMap, found: SenderFields) -> bool {
         self.headers.as_ref().is_some_and(|headers| headers.over_tls(request, found))
     }
 }
 
 /// A client's place among the connections, counted for as long as it is taken.
-struct Place {
+struct CountedConnection {
     metrics: Arc<WorkerMetrics>,
     _slot: Slot,
 }
 
-impl Place {
+impl CountedConnection {
     fn new(slot: Slot, worker: &Worker) -> Self {
         worker.metrics.connection_opened();
         Self { metrics: worker.metrics.clone(), _slot: slot }
     }
 }
 
-impl Drop for Place {
+impl Drop for CountedConnection {
     fn drop(&mut self) {
         self.metrics.connection_closed();
     }
@@ -142,8 +151,8 @@ where
 }
 
 /// The limits of a client's connection.
-pub(crate) fn limits(config: &config::Proxy) -> Limits {
-    Limits {
+pub(crate) fn limits(config: &config::Proxy) -> ConnectionLimits {
+    ConnectionLimits {
         head: config.header_timeout,
         idle: config.keepalive_timeout,
         piece: config.body_timeout,
@@ -153,7 +162,7 @@ pub(crate) fn limits(config: &config::Proxy) -> Limits {
 /// Serves a peer that passes requests on. While this node stops, such connections end by themselves
 /// once nothing more comes: cutting one could lose an answer, or meet a request on its way.
 pub(crate) async fn serve_peer(worker: Rc<Worker>, stream: peer::Stream) {
-    let limits = Limits { idle: PEER_IDLE, ..limits(&worker.shared.config) };
+    let limits = ConnectionLimits { idle: PEER_IDLE, ..limits(&worker.shared.config) };
     let client = Client { activity: None, headers: None, _place: None };
     let _counted = worker.shared.forwarded.enter();
     drive(worker.clone(), stream, client, limits, receive::serve).await;
@@ -163,7 +172,7 @@ async fn drive<T, F>(
     worker: Rc<Worker>,
     stream: T,
     client: Client,
-    limits: Limits,
+    limits: ConnectionLimits,
     answer: impl Fn(Rc<Worker>, Rc<Client>, Request<Incoming>) -> F,
 ) where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -211,7 +220,7 @@ where
     S::ResBody: Body + 'static,
     <S::ResBody as Body>::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let mut alarm = LazyTimer::default();
+    let mut timer = LazyTimer::default();
     let mut finishing = false;
     let mut presence = None;
     poll_fn(|cx| {
@@ -227,7 +236,7 @@ where
         presence.get_or_insert_with(|| worker.enter(cx.waker().clone()));
         let deadline = activity.deadline(worker.impatient_since());
         let Some(deadline) = deadline else { return Poll::Pending };
-        ready!(alarm.poll_passed(deadline, cx));
+        ready!(timer.poll_passed(deadline, cx));
         let slow = activity.phase() == Phase::Head && activity.is_between_messages();
         Poll::Ready(if slow { End::SlowHead } else { End::Done })
     })
@@ -237,7 +246,7 @@ where
 /// Says 408 to a client that began a request and did not end it.
 async fn say_timeout(mut stream: impl AsyncWrite + Unpin, worker: &Worker) {
     let problem = Problem::new(
-        Kind::RequestTimeout,
+        ProblemKind::RequestTimeout,
         "the request's head did not come within proxy.header_timeout",
     );
     let answer = problem.raw(&worker.shared.node);

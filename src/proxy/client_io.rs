@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::activity::Activity;
 use super::observed_io::ObservedIo;
-use super::problem::{Kind, Problem};
+use super::problem::{Problem, ProblemKind};
 
 /// Wraps a client's socket.
 pub(crate) struct ClientIo<T> {
@@ -44,10 +44,10 @@ impl<T> ClientIo<T> {
         };
         let problem = match status {
             b"431" | b"414" => Problem::new(
-                Kind::HeadersTooLarge,
+                ProblemKind::HeadersTooLarge,
                 "the request head is larger than 64 KiB or has more than 100 fields",
             ),
-            _ => Problem::new(Kind::BadRequest, "this is not valid HTTP/1.1 (RFC 9112)"),
+            _ => Problem::new(ProblemKind::BadRequest, "this is not valid HTTP/1.1 (RFC 9112)"),
         };
         self.refusal = Some(problem.raw(&self.node));
         true

@@ -27,7 +27,7 @@ pub(crate) const FLY_REPLAY_SRC: HeaderName = HeaderName::from_static("fly-repla
 /// What the entry found out about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Forwarded {
-    /// The reign in which the entry believes the receiver to be the primary.
+    /// The epoch in which the entry believes the receiver to be the primary.
     pub(crate) epoch: Epoch,
     /// What the request does.
     pub(crate) class: Class,
@@ -45,7 +45,7 @@ pub(crate) struct Forwarded {
 
 impl Forwarded {
     /// As a field of a request.
-    pub(crate) fn to_lines(&self) -> Rc<RawHeaders> {
+    pub(crate) fn headers(&self) -> Rc<RawHeaders> {
         let mut lines = RawHeaders::default();
         if let Some(value) = self.value() {
             lines.add(&FORWARDED, &value);
@@ -66,7 +66,7 @@ impl Forwarded {
 
 /// Why a primary does not take a request. It has done nothing with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum PeerRefusal {
     /// It is not, or no more, the primary of that epoch.
     NotPrimary,
     /// Its application takes no connections.
@@ -74,7 +74,7 @@ pub(crate) enum Refusal {
     Stopping,
 }
 
-impl Refusal {
+impl PeerRefusal {
     const ALL: [Self; 3] = [Self::NotPrimary, Self::AppDown, Self::Stopping];
 
     fn as_str(self) -> &'static str {
@@ -110,11 +110,11 @@ pub(crate) fn accept(
     view: &ClusterView,
     takes_writes: bool,
     stopping: bool,
-) -> Result<(), Refusal> {
+) -> Result<(), PeerRefusal> {
     if !takes_writes || view.epoch() != forwarded.epoch {
-        Err(Refusal::NotPrimary)
+        Err(PeerRefusal::NotPrimary)
     } else if stopping {
-        Err(Refusal::Stopping)
+        Err(PeerRefusal::Stopping)
     } else {
         Ok(())
     }
@@ -160,19 +160,19 @@ mod tests {
         let view = ClusterView::single("me".parse().unwrap(), Epoch(3));
         let accepts = |epoch, takes, stops| accept(&forwarded(epoch), &view, takes, stops);
         assert_eq!(accepts(3, true, false), Ok(()));
-        assert_eq!(accepts(2, true, false), Err(Refusal::NotPrimary));
-        assert_eq!(accepts(4, true, false), Err(Refusal::NotPrimary));
-        assert_eq!(accepts(3, false, false), Err(Refusal::NotPrimary));
-        assert_eq!(accepts(3, true, true), Err(Refusal::Stopping));
+        assert_eq!(accepts(2, true, false), Err(PeerRefusal::NotPrimary));
+        assert_eq!(accepts(4, true, false), Err(PeerRefusal::NotPrimary));
+        assert_eq!(accepts(3, false, false), Err(PeerRefusal::NotPrimary));
+        assert_eq!(accepts(3, true, true), Err(PeerRefusal::Stopping));
     }
 
     #[test]
     fn refusals_are_told_from_applications_answers() {
-        for refusal in Refusal::ALL {
-            assert_eq!(Refusal::of(&refusal.respond()), Some(refusal));
+        for refusal in PeerRefusal::ALL {
+            assert_eq!(PeerRefusal::of(&refusal.respond()), Some(refusal));
         }
-        let mut of_app = Refusal::AppDown.respond();
+        let mut of_app = PeerRefusal::AppDown.respond();
         super::super::headers::remove_ours(of_app.headers_mut());
-        assert_eq!(Refusal::of(&of_app), None);
+        assert_eq!(PeerRefusal::of(&of_app), None);
     }
 }

@@ -26,8 +26,8 @@ pub(crate) fn answer(worker: &Worker) -> Response<Bytes> {
     response
 }
 
-/// A node that lags counts as ill only while a primary is heard: without one, old data is the best
-/// there is.
+/// A node that lags is unhealthy only while there is a primary: without one, old data is the best there
+/// is.
 fn trouble(worker: &Worker) -> Option<&'static str> {
     let shared = &worker.shared;
     let lags = || shared.engine.lag().is_none_or(|lag| lag > shared.config.max_lag);

@@ -18,25 +18,25 @@ struct Queue {
 }
 
 /// A place that a request has taken.
-pub(crate) struct Place(Arc<AtomicUsize>);
+pub(crate) struct HoldPlace(Arc<AtomicUsize>);
 
 impl Holds {
-    /// So many writes and reads may wait.
+    /// Room for this many waiting writes and reads.
     pub fn new(writes: usize, reads: usize) -> Self {
         let queue = |places| Queue { taken: Arc::default(), places };
         Self { writes: queue(writes), reads: queue(reads) }
     }
 
     /// A place for a request of that class, unless all are taken.
-    pub(crate) fn take(&self, class: Class) -> Option<Place> {
+    pub(crate) fn take(&self, class: Class) -> Option<HoldPlace> {
         let queue = if class == Class::Write { &self.writes } else { &self.reads };
         let taken =
             queue.taken.fetch_update(Relaxed, Relaxed, |n| (n < queue.places).then_some(n + 1));
-        taken.ok().map(|_| Place(queue.taken.clone()))
+        taken.ok().map(|_| HoldPlace(queue.taken.clone()))
     }
 }
 
-impl Drop for Place {
+impl Drop for HoldPlace {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
     }

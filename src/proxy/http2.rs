@@ -21,13 +21,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
-use super::answer::Finish;
-use super::body::Answer;
 use super::client::{self, Client};
 use super::exchange::{self, Exchange};
+use super::finish::Finish;
 use super::lazy_timer::LazyTimer;
 use super::observed_io::ObservedIo;
-use super::problem::{Kind, Problem};
+use super::problem::{Problem, ProblemKind};
+use super::response_body::ResponseBody;
 use super::streams::{Paced, Spawner, Streams};
 use super::worker::Worker;
 
@@ -47,7 +47,7 @@ const MAX_UNSENT: usize = 64 * 1024;
 /// attack (CVE-2023-44487, CVE-2025-8671).
 const MAX_RESET_UNSEEN: usize = 20;
 const MAX_FAULTS: usize = 100;
-/// A client that has said nothing for so long is asked whether it is there, and has so long to answer.
+/// A client silent for `ASK_AFTER` is pinged, and has `ANSWER_WITHIN` to answer.
 const ASK_AFTER: Duration = Duration::from_secs(30);
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
@@ -61,7 +61,7 @@ where
     let io = TokioIo::new(ObservedIo { socket: stream, clock: streams.clone() });
     let service = service_fn(|request| answer(worker.clone(), client.clone(), request));
     let mut connection = pin!(builder(&streams).serve_connection(io, service));
-    let mut alarm = LazyTimer::default();
+    let mut timer = LazyTimer::default();
     let mut leaving: Option<Instant> = None;
     let mut presence = None;
     poll_fn(|cx| {
@@ -80,7 +80,7 @@ where
             });
             let deadline = streams.deadline(leaving, worker.impatient_since());
             let Some(deadline) = deadline else { return Poll::Pending };
-            ready!(alarm.poll_passed(deadline, cx));
+            ready!(timer.poll_passed(deadline, cx));
             if leaving.is_some() || streams.is_stalled() {
                 return Poll::Ready(());
             }
@@ -107,7 +107,7 @@ fn builder(streams: &Rc<Streams>) -> Builder<Spawner> {
     builder
 }
 
-type Answered = Result<Response<Paced<Answer<Finish>>>, std::convert::Infallible>;
+type Answered = Result<Response<Paced<ResponseBody<Finish>>>, std::convert::Infallible>;
 
 async fn answer(
     worker: Rc<Worker>,
@@ -117,8 +117,10 @@ async fn answer(
     let head_only = request.method() == Method::HEAD;
     join_cookies(request.headers_mut());
     let response = if request.headers().len() > MAX_FIELDS {
-        let problem = Problem::new(Kind::HeadersTooLarge, "the request has more than 100 fields");
-        Exchange::new(worker, client).refuse(&problem, request.headers().get(ACCEPT))
+        let problem =
+            Problem::new(ProblemKind::HeadersTooLarge, "the request has more than 100 fields");
+        Exchange::unread(worker, client, Instant::now())
+            .refuse(&problem, request.headers().get(ACCEPT))
     } else {
         exchange::serve(worker, client, request).await?
     };

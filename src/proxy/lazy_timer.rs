@@ -1,15 +1,14 @@
 //! A timer for deadlines that nearly always move on before they pass.
 //!
-//! Setting a timer for each request and taking it back costs more than all else that is done about
-//! time. So a timer is left where it was once set, and only when it goes off it is looked whether
-//! the deadline has moved meanwhile.
+//! Setting and cancelling a timer for each request costs more than all other timekeeping. So a timer
+//! stays where it was set, and only when it fires is the deadline compared.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Goes off at a deadline that may be another one at each look.
+/// Fires at a deadline that may be another one at each poll.
 #[derive(Default)]
 pub(crate) struct LazyTimer(Option<Pin<Box<Sleep>>>);
 
@@ -37,17 +36,17 @@ mod tests {
     use std::time::Duration;
 
     #[tokio::test(start_paused = true)]
-    async fn goes_off_at_the_latest_deadline_asked_for() {
-        let mut alarm = LazyTimer::default();
+    async fn fires_at_the_latest_deadline_asked_for() {
+        let mut timer = LazyTimer::default();
         let start = Instant::now();
         let at = |s| start + Duration::from_secs(s);
         for deadline in [at(5), at(9), at(7), at(8)] {
-            let polled = poll_fn(|cx| Poll::Ready(alarm.poll_passed(deadline, cx))).await;
+            let polled = poll_fn(|cx| Poll::Ready(timer.poll_passed(deadline, cx))).await;
             assert!(polled.is_pending());
         }
-        poll_fn(|cx| alarm.poll_passed(at(8), cx)).await;
+        poll_fn(|cx| timer.poll_passed(at(8), cx)).await;
         assert_eq!(Instant::now(), at(8));
-        poll_fn(|cx| alarm.poll_passed(at(20), cx)).await;
+        poll_fn(|cx| timer.poll_passed(at(20), cx)).await;
         assert_eq!(Instant::now(), at(20));
     }
 }

@@ -1,6 +1,6 @@
 //! Requests that the rules call reads and that seem to have written: on the primary the database
 //! advanced while such a request was at the application and no write was. On a replica it would have
-//! failed, so that somebody should know, and which rule would mend it.
+//! failed, so an operator is told of it, with the rule that would fix it.
 //!
 //! It is a suspicion. A cron job that commits meanwhile looks the same, and of several reads at once
 //! the first to end after the commit is blamed. To know costs a look at the database: each worker
@@ -26,7 +26,7 @@ use crate::txid::EpochTxid;
 const MOST: usize = 32;
 /// Looks that a worker allows itself until its budget is renewed, four times a second.
 pub(crate) const LOOKS: u32 = 32;
-/// A segment of a path that is at least so long and holds a digit is a name of one thing only.
+/// A segment of a path of at least this many bytes that holds a digit names one thing only.
 const LONG: usize = 16;
 /// What glob patterns take for more than itself.
 const SPECIAL: &[char] = &['*', '?', '[', ']', '{', '}', '\\', '!', ','];
@@ -36,14 +36,14 @@ const ELSEWHERE: &str = "another node's rules";
 /// What was suspected so far, on all workers.
 pub struct MisclassifiedReads {
     events: Arc<Events>,
-    seen: Mutex<Seen>,
+    seen: Mutex<Suspicions>,
 }
 
 #[derive(Default)]
-struct Seen {
+struct Suspicions {
     /// The advance for which a request was blamed last.
     blamed: EpochTxid,
-    /// By request, as the rule that would mend it has it.
+    /// By request, as the rule that would fix it has it.
     requests: BTreeMap<(String, String), Suspect>,
 }
 
@@ -130,7 +130,7 @@ impl MisclassifiedReads {
             self.events.warn("suspected-write", format!(
                 "{method} {path} is a read by {rule}, and the database changed during it while no write was \
                  under way; if it writes, this rule, before that one, sends it to the primary: {}",
-                mend(method, path)
+                fix(method, path)
             ));
             let suspect = Suspect { rule: rule.to_owned(), count: 1, last: SystemTime::now() };
             seen.requests.insert(request, suspect);
@@ -145,20 +145,20 @@ impl MisclassifiedReads {
             rule: suspect.rule.clone(),
             count: suspect.count,
             last: rfc3339(suspect.last),
-            mend: mend(method, path),
+            mend: fix(method, path),
         };
         let mut list: Vec<_> = self.seen().requests.iter().map(suspected).collect();
         list.sort_by_key(|suspected| std::cmp::Reverse(suspected.count));
         list
     }
 
-    fn seen(&self) -> MutexGuard<'_, Seen> {
+    fn seen(&self) -> MutexGuard<'_, Suspicions> {
         self.seen.lock()
     }
 }
 
 /// A rule that calls such requests writes, as an item of `rules:`.
-fn mend(method: &str, path: &str) -> String {
+fn fix(method: &str, path: &str) -> String {
     // JSON's text is YAML's, and its quotes are needed where the path has signs of YAML's.
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"/_.-*~+@".contains(&b);
     let path = match path.bytes().all(plain) {
@@ -228,9 +228,9 @@ mod tests {
             "/a:b/#",
         ] {
             let uri: Uri = target.parse().unwrap();
-            let rules = format!("rules:\n  {}\n", mend("GET", &pattern(uri.path())));
+            let rules = format!("rules:\n  {}\n", fix("GET", &pattern(uri.path())));
             let dir = tempfile::tempdir().unwrap();
-            let file = dir.path().join("mend.yml");
+            let file = dir.path().join("fix.yml");
             std::fs::write(&file, &rules).unwrap();
             let rules = RuleSet::load(&[file.display().to_string()]);
             let rules = rules.unwrap_or_else(|why| panic!("{target}: {why:?}"));

@@ -1,20 +1,23 @@
 //! The data plane: one thread with a runtime of its own per worker, and one that accepts.
 //!
-//! A request's life is in [`exchange`]; what is decided without I/O in [`route`], [`request`],
-//! [`headers`] and [`token`]. It knows the cluster only as a [`ClusterView`](crate::cluster).
+//! A request's life is in [`exchange`]; what is known of it in [`facts`]; what is decided without I/O
+//! in [`route`], [`request`], [`headers`] and [`token`]. The cluster is known here only as a
+//! [`ClusterView`](crate::cluster).
 
 pub mod acceptor;
 pub(crate) mod access;
 pub mod ack;
 pub(crate) mod activity;
 pub(crate) mod answer;
-pub(crate) mod body;
 pub(crate) mod claim_watch;
 pub(crate) mod client;
 pub(crate) mod client_io;
 pub(crate) mod delivery;
 pub(crate) mod exchange;
+pub mod facts;
+pub(crate) mod finish;
 pub(crate) mod forward;
+pub(crate) mod head;
 pub(crate) mod headers;
 pub(crate) mod health;
 pub mod hold;
@@ -22,9 +25,13 @@ pub(crate) mod http2;
 pub(crate) mod lazy_timer;
 pub mod misclassified_reads;
 pub(crate) mod observed_io;
+pub(crate) mod piece_timer;
 pub(crate) mod problem;
 pub(crate) mod receive;
+pub(crate) mod replay;
 pub(crate) mod request;
+pub(crate) mod request_body;
+pub(crate) mod response_body;
 pub mod route;
 pub(crate) mod secure;
 pub(crate) mod streams;
@@ -32,6 +39,7 @@ pub mod token;
 pub(crate) mod trace;
 pub(crate) mod tunnel;
 pub(crate) mod upstream;
+pub(crate) mod waiting;
 pub mod worker;
 pub mod writes;
 
@@ -48,7 +56,7 @@ use tokio::sync::mpsc;
 use crate::peer;
 use crate::telemetry::metrics::WorkerMetrics;
 use acceptor::{Accepted, Slots};
-use worker::{Shared, Worker};
+use worker::{Worker, WorkerContext};
 
 /// The running data plane.
 pub struct DataPlane {
@@ -68,7 +76,11 @@ impl DataPlane {
     /// # Errors
     ///
     /// When the system gives us no thread or no event queue.
-    pub fn start(listener: TcpListener, shared: Arc<Shared>, workers: usize) -> io::Result<Self> {
+    pub fn start(
+        listener: TcpListener,
+        shared: Arc<WorkerContext>,
+        workers: usize,
+    ) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let slots = Slots::new(shared.config.max_connections);
@@ -157,7 +169,7 @@ fn spawn<F: Future<Output = ()>>(
 
 /// Serves the connections dealt to one worker, for as long as the process lives.
 async fn work(
-    shared: Arc<Shared>,
+    shared: Arc<WorkerContext>,
     metrics: Arc<WorkerMetrics>,
     slots: Arc<Slots>,
     mut connections: mpsc::Receiver<Accepted>,

@@ -1,4 +1,4 @@
-//! A client's socket that tells the connection's clock what passes.
+//! A client's socket that reports its traffic to the connection's clock.
 
 use std::io;
 use std::ops::Deref;
@@ -18,9 +18,9 @@ pub(crate) trait Clock {
     fn flushed(&self, all: bool);
 }
 
-/// The socket with what points to its clock.
+/// A socket, and the clock that it reports to.
 pub(crate) struct ObservedIo<T, C> {
-    /// What passes here directly is not told.
+    /// What goes through it directly is not reported.
     pub(crate) socket: T,
     pub(crate) clock: C,
 }

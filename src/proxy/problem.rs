@@ -12,9 +12,9 @@ use serde_json::json;
 use super::{ack, headers};
 use crate::html::escaped;
 
-/// What kind of thing went wrong. The names are part of the contract with users.
+/// What went wrong. The names are part of the contract with users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum ProblemKind {
     /// Nobody takes writes now.
     NoPrimary,
     /// No majority of the voters is in contact.
@@ -45,63 +45,47 @@ pub(crate) enum Kind {
     NotImplemented,
 }
 
-impl Kind {
-    /// The last part of `urn:litepilot:problem:…`.
-    pub(crate) fn name(self) -> &'static str {
-        self.row().0
-    }
-
+impl ProblemKind {
     /// The status it is answered with.
     pub(crate) fn status(self) -> StatusCode {
-        self.row().1
+        match self {
+            Self::NoPrimary | Self::NoQuorum | Self::TooManyHeld => StatusCode::SERVICE_UNAVAILABLE,
+            Self::PrimaryUnreachable | Self::AppUnreachable | Self::WriteOutcomeUnknown => {
+                StatusCode::BAD_GATEWAY
+            }
+            Self::AppTimeout | Self::AckTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::BodyTooLargeToReplay => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::LoopDetected => StatusCode::LOOP_DETECTED,
+            Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NotImplemented => StatusCode::NOT_IMPLEMENTED,
+        }
     }
 
-    fn row(self) -> (&'static str, StatusCode, &'static str) {
-        use StatusCode as S;
+    /// The last part of `urn:litepilot:problem:…`, and the title.
+    fn texts(self) -> (&'static str, &'static str) {
         match self {
-            Self::NoPrimary => ("no-primary", S::SERVICE_UNAVAILABLE, "No node takes writes"),
-            Self::NoQuorum => ("no-quorum", S::SERVICE_UNAVAILABLE, "The cluster has no quorum"),
-            Self::TooManyHeld => {
-                ("too-many-held", S::SERVICE_UNAVAILABLE, "Too many requests are waiting")
-            }
-            Self::PrimaryUnreachable => {
-                ("primary-unreachable", S::BAD_GATEWAY, "The primary does not answer")
-            }
-            Self::AppUnreachable => {
-                ("app-unreachable", S::BAD_GATEWAY, "The application does not answer")
-            }
-            Self::AppTimeout => {
-                ("app-timeout", S::GATEWAY_TIMEOUT, "The application took too long")
-            }
+            Self::NoPrimary => ("no-primary", "No node takes writes"),
+            Self::NoQuorum => ("no-quorum", "The cluster has no quorum"),
+            Self::TooManyHeld => ("too-many-held", "Too many requests are waiting"),
+            Self::PrimaryUnreachable => ("primary-unreachable", "The primary does not answer"),
+            Self::AppUnreachable => ("app-unreachable", "The application does not answer"),
+            Self::AppTimeout => ("app-timeout", "The application took too long"),
             Self::WriteOutcomeUnknown => {
-                ("write-outcome-unknown", S::BAD_GATEWAY, "It is unknown whether this was done")
+                ("write-outcome-unknown", "It is unknown whether this was done")
             }
-            Self::AckTimeout => {
-                ("ack-timeout", S::GATEWAY_TIMEOUT, "Too few replicas confirmed the write in time")
+            Self::AckTimeout => ("ack-timeout", "Too few replicas confirmed the write in time"),
+            Self::BodyTooLargeToReplay => {
+                ("body-too-large-to-replay", "The body is too large to be sent again")
             }
-            Self::BodyTooLargeToReplay => (
-                "body-too-large-to-replay",
-                S::PAYLOAD_TOO_LARGE,
-                "The body is too large to be sent again",
-            ),
-            Self::HeadersTooLarge => (
-                "headers-too-large",
-                S::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                "The request head is too large",
-            ),
-            Self::RequestTimeout => {
-                ("request-timeout", S::REQUEST_TIMEOUT, "The request came too slowly")
-            }
-            Self::LoopDetected => {
-                ("loop-detected", S::LOOP_DETECTED, "The request went in a circle")
-            }
-            Self::BadRequest => ("bad-request", S::BAD_REQUEST, "The request is not acceptable"),
-            Self::MethodNotAllowed => {
-                ("method-not-allowed", S::METHOD_NOT_ALLOWED, "The method is not allowed")
-            }
-            Self::NotImplemented => {
-                ("not-implemented", S::NOT_IMPLEMENTED, "The method is not supported")
-            }
+            Self::HeadersTooLarge => ("headers-too-large", "The request head is too large"),
+            Self::RequestTimeout => ("request-timeout", "The request came too slowly"),
+            Self::LoopDetected => ("loop-detected", "The request went in a circle"),
+            Self::BadRequest => ("bad-request", "The request is not acceptable"),
+            Self::MethodNotAllowed => ("method-not-allowed", "The method is not allowed"),
+            Self::NotImplemented => ("not-implemented", "The method is not supported"),
         }
     }
 
@@ -120,7 +104,7 @@ impl Kind {
 /// A refusal, with what the client needs to know about it.
 #[derive(Clone, Debug)]
 pub(crate) struct Problem {
-    kind: Kind,
+    kind: ProblemKind,
     status: StatusCode,
     detail: Cow<'static, str>,
     safe: bool,
@@ -130,7 +114,7 @@ pub(crate) struct Problem {
 
 impl Problem {
     /// A problem of that kind; `detail` says what happened and what to do.
-    pub(crate) fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn new(kind: ProblemKind, detail: impl Into<Cow<'static, str>>) -> Self {
         Self {
             kind,
             status: kind.status(),
@@ -160,8 +144,8 @@ impl Problem {
         self
     }
 
-    /// What kind it is.
-    pub(crate) fn kind(&self) -> Kind {
+    #[cfg(test)]
+    pub(super) fn kind(&self) -> ProblemKind {
         self.kind
     }
 
@@ -181,10 +165,10 @@ impl Problem {
             fields.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         // What can be read in two ways may end in two places: what follows it is no request.
-        if self.kind == Kind::BadRequest {
+        if self.kind == ProblemKind::BadRequest {
             fields.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        if self.kind == Kind::AckTimeout {
+        if self.kind == ProblemKind::AckTimeout {
             fields.insert(headers::ACK, ack::TIMEOUT);
         }
         if let Some(methods) = self.allow {
@@ -212,7 +196,7 @@ impl Problem {
     }
 
     fn json(&self, node: &str) -> String {
-        let (name, _, title) = self.kind.row();
+        let (name, title) = self.kind.texts();
         let body = json!({
             "type": format!("urn:litepilot:problem:{name}"),
             "title": title,
@@ -225,7 +209,7 @@ impl Problem {
     }
 
     fn html(&self, node: &str) -> String {
-        let (name, _, title) = self.kind.row();
+        let (name, title) = self.kind.texts();
         let advice = if self.safe {
             "Nothing was done. It is safe to try again."
         } else {
@@ -285,14 +269,14 @@ mod tests {
 
     #[test]
     fn a_page_cannot_be_injected_into() {
-        let problem = Problem::new(Kind::BadRequest, "<script>alert(1)</script>");
+        let problem = Problem::new(ProblemKind::BadRequest, "<script>alert(1)</script>");
         let page = problem.respond("n", Some(&HeaderValue::from_static("text/html"))).into_body();
         assert!(!String::from_utf8_lossy(&page).contains("<script>"));
     }
 
     #[test]
     fn says_whether_to_retry() {
-        let body = Problem::new(Kind::WriteOutcomeUnknown, "x").respond("n1", None);
+        let body = Problem::new(ProblemKind::WriteOutcomeUnknown, "x").respond("n1", None);
         let json: serde_json::Value = serde_json::from_slice(body.body()).unwrap();
         assert_eq!(json["retry"], "unsafe");
         assert_eq!(json["type"], "urn:litepilot:problem:write-outcome-unknown");

@@ -4,26 +4,31 @@ use std::rc::Rc;
 
 use http::Request;
 use http::header::EXPECT;
+use http::request::Parts;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
+use tokio::time::Instant;
 
-use super::answer::{Outcome, ReplayRequest};
-use super::body::Outgoing;
 use super::claim_watch;
 use super::client::Client;
-use super::exchange::{Call, ClientResponse, Exchange, Served};
-use super::forward::{self, Forwarded, Refusal};
-use super::problem::{Kind, Problem};
-use super::route::{self, Ask, Route};
-use super::token::Carried;
+use super::exchange::{ClientResponse, Exchange, Served};
+use super::facts::{Progress, RequestFacts};
+use super::forward::{self, Forwarded, PeerRefusal};
+use super::head;
+use super::headers;
+use super::problem::{Problem, ProblemKind};
+use super::replay::ReplayRequest;
+use super::request::Upgrade;
+use super::request_body::Outgoing;
+use super::route::Decision;
 use super::upstream::{Failure, RawHeaders, Sending};
-use super::worker::Worker;
-use crate::rules::Class;
+use super::worker::{ViewSnapshot, Worker};
+use crate::telemetry::metrics::Route;
 
 /// Why a forwarded request got no answer of the application.
 enum Stop {
     /// It may go elsewhere.
-    Refused(Refusal),
+    Refused(PeerRefusal),
     /// It may have been done.
     Failed(Problem),
 }
@@ -36,87 +41,109 @@ pub(crate) async fn serve(
     request: Request<Incoming>,
 ) -> Served {
     client.busy();
-    let mut exchange = Exchange::new(worker, client);
-    Ok(match exchange.receive(request).await {
+    let started = Instant::now();
+    let (mut head, body) = request.into_parts();
+    let seen = worker.seen();
+    let takes_writes = seen.view.takes_writes();
+    let (mut exchange, answered) = match accept(&worker, &mut head, &seen, takes_writes) {
+        Ok(forwarded) => {
+            let mut exchange = Exchange::forwarded(worker, client, forwarded, &mut head, started);
+            let answered = exchange.hand_over(head, body, &seen, takes_writes).await;
+            (exchange, answered)
+        }
+        Err(stop) => (Exchange::unread(worker, client, started), Err(stop)),
+    };
+    Ok(match answered {
         Ok(response) => response,
         Err(Stop::Refused(refusal)) => exchange.own(refusal.respond()),
         Err(Stop::Failed(problem)) => exchange.refuse(&problem, None),
     })
 }
 
+fn accept(
+    worker: &Worker,
+    head: &mut Parts,
+    seen: &ViewSnapshot,
+    takes_writes: bool,
+) -> Result<Forwarded, Stop> {
+    let Some(forwarded) = Forwarded::take(&mut head.headers) else {
+        let detail = "a peer sent a request without its mark";
+        return Err(Stop::Failed(Problem::new(ProblemKind::BadRequest, detail)));
+    };
+    forward::accept(&forwarded, &seen.view, takes_writes, worker.is_draining())
+        .map_err(Stop::Refused)?;
+    Ok(forwarded)
+}
+
 impl Exchange {
-    async fn receive(&mut self, request: Request<Incoming>) -> Result<ClientResponse, Stop> {
-        let (mut head, body) = request.into_parts();
-        let Some(forwarded) = Forwarded::take(&mut head.headers) else {
-            let problem = Problem::new(Kind::BadRequest, "a peer sent a request without its mark");
-            return Err(Stop::Failed(problem));
+    /// The entry has read the head; it is also the one that waits, so that here nothing is held.
+    fn forwarded(
+        worker: Rc<Worker>,
+        client: Rc<Client>,
+        forwarded: Forwarded,
+        head: &mut Parts,
+        started: Instant,
+    ) -> Self {
+        let Forwarded { class, consistency, token, malformed, ack, .. } = forwarded;
+        let client_side = head.extensions.remove::<OnUpgrade>();
+        let upgrade = if client_side.is_some() { Upgrade::WebSocket } else { Upgrade::None };
+        let facts = RequestFacts {
+            method: head.method.clone(),
+            malformed_token: malformed,
+            ack,
+            upgrade,
+            from_peer: true,
+            ..RequestFacts::plain(class, consistency, token, started)
         };
-        let seen = self.worker.seen();
-        let takes_writes = seen.view.takes_writes();
-        forward::accept(&forwarded, &seen.view, takes_writes, self.worker.is_draining())
-            .map_err(Stop::Refused)?;
-        self.class = forwarded.class;
-        self.route = Route::Local;
-        let mut call = self.call_of(forwarded, head.extensions.remove::<OnUpgrade>());
-        call.method = head.method.clone();
-        if route::is_doubtful(&call.ask, &seen.view)
+        let progress = Progress { route: Route::Local, ..Progress::default() };
+        Self { worker, client, facts, progress, client_side, logged: None }
+    }
+
+    async fn hand_over(
+        &mut self,
+        mut head: Parts,
+        body: Incoming,
+        seen: &ViewSnapshot,
+        takes_writes: bool,
+    ) -> Result<ClientResponse, Stop> {
+        if self.decide(&seen.view, takes_writes) == Decision::LocalAfterRenewal
             && !claim_watch::renewed(&seen.view.claim).await
         {
-            return Err(Stop::Refused(Refusal::NotPrimary));
+            return Err(Stop::Refused(PeerRefusal::NotPrimary));
         }
         let body = if head.headers.contains_key(EXPECT) {
             Outgoing::untouched(body, self.worker.shared.config.body_timeout)
         } else {
             self.read_body(body).await.map_err(|_| Stop::Failed(cut_off(true)))?
         };
-        let is_write = self.class == Class::Write;
-        let under_way = if is_write { self.enter(&seen.view) } else { None };
-        if is_write && under_way.is_none() {
-            return Err(Stop::Refused(Refusal::NotPrimary));
-        }
-        let mut request =
-            self.outgoing(&mut head, &mut call, Carried::default(), RawHeaders::default());
+        let Ok(_under_way) = self.enter(&seen.view) else {
+            return Err(Stop::Refused(PeerRefusal::NotPrimary));
+        };
+        let sender = headers::clean(&mut head.headers, self.client.trust());
+        let upgrade = self.facts.upgrade;
+        let added = RawHeaders::default();
+        let mut request = head::outgoing(&self.client, &mut head, sender, upgrade, added);
         request.set_body(body);
         request.tell(seen.told.clone());
-        self.watch(&mut call, &request, takes_writes);
-        match self.worker.app.send(&request, self.sending(&call)).await {
-            Ok(mut response) => {
-                if !self.worker.seen().view.takes_writes()
-                    && ReplayRequest::take(response.headers_mut()).is_some()
-                {
-                    // It did nothing, since this node ceased to be the primary meanwhile.
-                    return Err(Stop::Refused(Refusal::NotPrimary));
-                }
-                let outcome = Outcome { exchange: self, call: &mut call, view: &seen.view };
-                outcome.of_app(response).await.map_err(Stop::Failed)
-            }
-            Err(Failure::Unreached(_)) if request.body().is_intact() => {
-                Err(Stop::Refused(Refusal::AppDown))
-            }
-            Err(Failure::Client(_)) => {
-                Err(Stop::Failed(cut_off(self.sending(&call) == Sending::Repeatable)))
-            }
-            Err(failure) => Err(Stop::Failed(self.failed(&call, failure))),
+        self.watch(&request, takes_writes);
+        let sent = self.worker.app.send(&request, self.sending()).await;
+        let intact = request.body().is_intact();
+        let mut response = sent.map_err(|failure| self.no_answer(failure, intact))?;
+        if !self.worker.seen().view.takes_writes()
+            && ReplayRequest::take(response.headers_mut()).is_some()
+        {
+            // It did nothing, since this node ceased to be the primary meanwhile.
+            return Err(Stop::Refused(PeerRefusal::NotPrimary));
         }
+        self.answer_of_app(response, &seen.view).await.map_err(Stop::Failed)
     }
 
-    fn call_of(&self, forwarded: Forwarded, upgrade: Option<OnUpgrade>) -> Call {
-        let Forwarded { class, consistency, token, malformed, ack, .. } = forwarded;
-        Call {
-            ask: Ask { class, consistency, token },
-            malformed_token: malformed,
-            ack,
-            upgrade,
-            over_tls: false,
-            from_peer: true,
-            replay: None,
-            rule: None,
-            watch: None,
-            method: http::Method::GET,
-            read_wait: self.worker.shared.config.read_wait,
-            give_up: self.started,
-            local_exhausted: false,
-            claim_confirmed: false,
+    /// `intact`: the body can still be sent to another application.
+    fn no_answer(&self, failure: Failure, intact: bool) -> Stop {
+        match failure {
+            Failure::Unreached(_) if intact => Stop::Refused(PeerRefusal::AppDown),
+            Failure::Client(_) => Stop::Failed(cut_off(self.sending() == Sending::Repeatable)),
+            failure => Stop::Failed(self.failed(failure)),
         }
     }
 }
@@ -124,7 +151,11 @@ impl Exchange {
 /// The body has not come whole. It is not the client's fault: if it were, the entry would not be there
 /// to be told.
 fn cut_off(did_nothing: bool) -> Problem {
-    let kind = if did_nothing { Kind::PrimaryUnreachable } else { Kind::WriteOutcomeUnknown };
+    let kind = if did_nothing {
+        ProblemKind::PrimaryUnreachable
+    } else {
+        ProblemKind::WriteOutcomeUnknown
+    };
     Problem::new(kind, "the connection between the nodes broke in the middle of the request")
         .retry_safe(did_nothing)
 }

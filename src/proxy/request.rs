@@ -6,7 +6,7 @@ use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 
-use super::problem::{Kind, Problem};
+use super::problem::{Problem, ProblemKind};
 
 /// What to do about an `Upgrade` field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,10 +24,10 @@ pub(crate) enum Upgrade {
 /// 400 for what is ambiguous, 501 for CONNECT, 405 for TRACE.
 pub(crate) fn check(head: &mut Parts) -> Result<Upgrade, Problem> {
     if head.method == Method::CONNECT {
-        return Err(Problem::new(Kind::NotImplemented, "this is no forward proxy"));
+        return Err(Problem::new(ProblemKind::NotImplemented, "this is no forward proxy"));
     }
     if head.method == Method::TRACE {
-        let problem = Problem::new(Kind::MethodNotAllowed, "TRACE is not passed on");
+        let problem = Problem::new(ProblemKind::MethodNotAllowed, "TRACE is not passed on");
         return Err(problem.allow("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
     }
     check_framing(&head.headers)?;
@@ -37,7 +37,7 @@ pub(crate) fn check(head: &mut Parts) -> Result<Upgrade, Problem> {
 }
 
 fn bad(detail: &'static str) -> Problem {
-    Problem::new(Kind::BadRequest, detail)
+    Problem::new(ProblemKind::BadRequest, detail)
 }
 
 /// hyper has refused what has no single reading, and dropped a length beside a coding. This adds what it merely tolerates: codings that

@@ -2,7 +2,7 @@
 //! (RFC 7301).
 //!
 //! A handshake has the time and, in rustls, the memory (64 KiB) of a head in HTTP/1. So there may be as
-//! many of them as connections: a smaller number would be a place where a few slow ones hold everybody up.
+//! many of them as connections: with a lower limit a few slow ones would hold everybody up.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::client::{self, Client};
 use super::http2;
-use super::problem::{Kind, Problem};
+use super::problem::{Problem, ProblemKind};
 use super::worker::Worker;
 use crate::tls::edge::HTTP_2;
 
@@ -76,7 +76,8 @@ async fn shake_hands(
 
 /// Tells a client that speaks plain HTTP what would be right.
 async fn say_https(mut socket: TcpStream, worker: &Worker) {
-    let problem = Problem::new(Kind::BadRequest, "this port speaks TLS: use https:// in its URL");
+    let problem =
+        Problem::new(ProblemKind::BadRequest, "this port speaks TLS: use https:// in its URL");
     let answer = problem.raw(&worker.shared.node);
     let _ = socket.write_all(&answer).await;
     let _ = socket.shutdown().await;

@@ -12,7 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::rt::Executor;
 use tokio::time::Instant;
 
-use super::activity::Limits;
+use super::activity::ConnectionLimits;
 use super::lazy_timer::LazyTimer;
 use super::observed_io::Clock;
 
@@ -32,7 +32,7 @@ tokio::task_local! {
 
 /// The clock of a connection, shared by its socket, its watchdog and its streams.
 pub(crate) struct Streams {
-    limits: Limits,
+    limits: ConnectionLimits,
     open: Cell<usize>,
     /// No stream has been opened yet.
     fresh: Cell<bool>,
@@ -48,7 +48,7 @@ pub(crate) struct Streams {
 
 impl Streams {
     /// Of a new connection.
-    pub(crate) fn new(limits: Limits) -> Rc<Self> {
+    pub(crate) fn new(limits: ConnectionLimits) -> Rc<Self> {
         let now = Instant::now();
         Rc::new(Self {
             limits,
@@ -79,7 +79,7 @@ impl Streams {
         leaving: Option<Instant>,
         impatient: Option<Instant>,
     ) -> Option<Instant> {
-        let Limits { head, idle, piece } = self.limits;
+        let ConnectionLimits { head, idle, piece } = self.limits;
         let stalled = self.stalled.get().map(|since| since + piece);
         let quiet = self.quiet.get();
         let without_streams = match leaving {
@@ -156,13 +156,13 @@ impl<F: Future<Output = ()> + 'static> Executor<F> for Spawner {
         let limit = self.0.limits.piece;
         tokio::task::spawn_local(STREAM.scope(open.pace.clone(), async move {
             let mut stream = pin!(stream);
-            let mut alarm = LazyTimer::default();
+            let mut timer = LazyTimer::default();
             poll_fn(|cx| {
                 if stream.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(());
                 }
                 match open.pace.waiting.get() {
-                    Some(since) => alarm.poll_passed(since + limit, cx),
+                    Some(since) => timer.poll_passed(since + limit, cx),
                     None => Poll::Pending,
                 }
             })
@@ -260,7 +260,7 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    const LIMITS: Limits = Limits {
+    const LIMITS: ConnectionLimits = ConnectionLimits {
         head: Duration::from_secs(10),
         idle: Duration::from_secs(120),
         piece: Duration::from_secs(30),

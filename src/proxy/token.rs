@@ -11,7 +11,7 @@ use crate::cluster::Epoch;
 use crate::config;
 use crate::txid::{EpochTxid, Token, Txid};
 
-/// LiteFS' own cookie name.
+/// The name of LiteFS' own cookie.
 const TXID_COOKIE: &[u8] = b"__txid";
 const EPOCH_COOKIE: &[u8] = b"__txid_epoch";
 
@@ -70,13 +70,13 @@ impl Carried {
     /// Takes the cookies off a request that holds a token, and adds those that the application may
     /// see; they stay byte for byte. Tokens in headers go with [the others of
     /// ours](super::headers::clean).
-    pub(crate) fn strip(&self, headers: &mut HeaderMap, lines: &mut RawHeaders) {
+    pub(crate) fn strip(&self, headers: &mut HeaderMap, added: &mut RawHeaders) {
         if !self.in_cookie {
             return;
         }
         for line in headers.get_all(COOKIE) {
             let kept = pairs(line).filter(|pair| !pair.is_empty() && token(pair).is_none());
-            lines.add_joined(&COOKIE, "; ", kept);
+            added.add_joined(&COOKIE, "; ", kept);
         }
         headers.remove(COOKIE);
     }
@@ -188,144 +188,4 @@ fn shared_caches_may_keep(headers: &HeaderMap) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn with_cookies(lines: &[&str]) -> HeaderMap {
-        lines.iter().map(|l| (COOKIE, HeaderValue::from_str(l).unwrap())).collect()
-    }
-
-    /// What is left of the cookies that are taken off.
-    fn left(found: Carried, headers: &mut HeaderMap) -> String {
-        let mut lines = RawHeaders::default();
-        found.strip(headers, &mut lines);
-        String::from_utf8(lines.as_bytes().to_vec()).unwrap()
-    }
-
-    fn at(epoch: u64, txid: u64) -> Option<Token> {
-        Some(EpochTxid { epoch: Epoch(epoch), txid: Txid(txid) })
-    }
-
-    #[test]
-    fn found_among_other_cookies_and_taken_out() {
-        let mut headers =
-            with_cookies(&["a=1; __txid=00000000000000ff;__txid_epoch=7; b=\"x; y\"", "c"]);
-        let found = find(&headers, false);
-        assert_eq!((found.token, found.malformed), (at(7, 255), false));
-        assert_eq!(left(found, &mut headers), "cookie: a=1; b=\"x; y\"\r\ncookie: c\r\n");
-        assert!(headers.is_empty());
-    }
-
-    #[test]
-    fn a_header_with_nothing_left_is_removed() {
-        let mut headers = with_cookies(&["__txid=00000000000000ff; __txid_epoch=7"]);
-        assert_eq!(left(find(&headers, false), &mut headers), "");
-        assert!(headers.is_empty());
-    }
-
-    #[test]
-    fn cookies_without_a_token_are_left_alone() {
-        let mut headers = with_cookies(&["a=1;;b=2 "]);
-        assert_eq!(left(find(&headers, false), &mut headers), "");
-        assert_eq!(headers, with_cookies(&["a=1;;b=2 "]));
-    }
-
-    #[test]
-    fn the_highest_of_several_counts() {
-        let mut headers = with_cookies(&[
-            "__txid=0000000000000009; __txid_epoch=1; __txid=0000000000000003; __txid_epoch=2",
-        ]);
-        assert_eq!(find(&headers, false).token, at(2, 3));
-        headers.insert(TXID_HEADER, HeaderValue::from_static("0000000000000005"));
-        headers.insert(EPOCH_HEADER, HeaderValue::from_static("2"));
-        assert_eq!(find(&headers, true).token, at(2, 5));
-    }
-
-    #[test]
-    fn litefs_own_cookie_alone_has_no_epoch() {
-        assert_eq!(find(&with_cookies(&["__txid=0000000000000009"]), false).token, at(0, 9));
-    }
-
-    #[test]
-    fn malformed_tokens_are_told_from_none() {
-        for bad in [
-            "__txid=9",
-            "__txid=000000000000000G",
-            "__txid=",
-            "__txid",
-            "__txid=0000000000000009; __txid_epoch=-1",
-            "__txid=0000000000000009; __txid_epoch=99999999999999999999",
-        ] {
-            let found = find(&with_cookies(&[bad]), false);
-            assert!(found.malformed && found.token.is_none(), "{bad}");
-        }
-        assert_eq!(find(&with_cookies(&["x__txid=9; __txidx=1"]), false), Carried::default());
-    }
-
-    #[test]
-    fn cookies_say_what_the_configuration_says() {
-        let setter = |secure, domain: Option<&str>| {
-            Setter::new(&config::Cookie {
-                same_site: config::SameSite::Lax,
-                secure,
-                domain: domain.map(str::to_owned),
-            })
-        };
-        let cookies = |setter: Setter, tls| {
-            let mut headers = HeaderMap::new();
-            setter.set(at(3, 10).unwrap(), tls, &mut headers);
-            let all: Vec<_> = headers
-                .get_all(SET_COOKIE)
-                .iter()
-                .map(|v| v.to_str().unwrap().to_owned())
-                .collect();
-            all
-        };
-        let plain = cookies(setter(config::Secure::Auto, None), false);
-        assert_eq!(
-            plain,
-            [
-                "__txid=000000000000000a; HttpOnly; SameSite=Lax; Path=/; Max-Age=300",
-                "__txid_epoch=3; HttpOnly; SameSite=Lax; Path=/; Max-Age=300"
-            ]
-        );
-        let tls = cookies(setter(config::Secure::Auto, Some("example.org")), true);
-        assert!(tls[0].contains("Domain=example.org") && tls[0].ends_with("; Secure"), "{tls:?}");
-        assert!(cookies(setter(config::Secure::Always, None), false)[1].ends_with("; Secure"));
-        assert!(!cookies(setter(config::Secure::Never, None), true)[1].contains("Secure"));
-    }
-
-    #[test]
-    fn shared_caches_get_no_cookie_but_clients_the_header() {
-        let setter = Setter::new(&config::Cookie {
-            same_site: config::SameSite::Lax,
-            secure: config::Secure::Auto,
-            domain: None,
-        });
-        for (control, cookie) in [
-            ("public, max-age=3", false),
-            ("S-MaxAge=60", false),
-            ("private", true),
-            ("no-store", true),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(CACHE_CONTROL, HeaderValue::from_static(control));
-            setter.set(at(1, 1).unwrap(), false, &mut headers);
-            assert_eq!(headers.contains_key(SET_COOKIE), cookie, "{control}");
-            assert_eq!(headers[TXID_HEADER], "0000000000000001");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn whatever_stands_in_a_cookie_nothing_of_ours_reaches_the_app(line in "[ -~]{0,80}", txid: u64) {
-            let mut headers =
-                with_cookies(&[&line, &format!("{line}; __txid={txid:016x}; {line}")]);
-            let left = left(find(&headers, false), &mut headers);
-            prop_assert!(headers.is_empty());
-            let kept: Vec<_> = left.lines().map(|l| l.strip_prefix("cookie: ").unwrap()).collect();
-            prop_assert_eq!(tokens(&with_cookies(&kept)).count(), 0);
-        }
-    }
-}
+mod tests;

@@ -19,8 +19,8 @@ pub(crate) enum Tied {
     Freely,
     /// This node's right to take writes in that epoch.
     ToClaim(Epoch),
-    /// The reign of another node. That one closes it, unless it is cut off.
-    ToReign(Epoch),
+    /// The epoch of another primary. That one closes it, unless it is cut off.
+    ToEpoch(Epoch),
 }
 
 /// Ties the two connections together. `client` keeps its place among the connections meanwhile.
@@ -44,7 +44,7 @@ pub(crate) fn spawn(
             match tied {
                 Tied::Freely => std::future::pending().await,
                 Tied::ToClaim(epoch) => claim_watch::closed(views, epoch).await,
-                Tied::ToReign(epoch) => claim_watch::superseded(views, epoch).await,
+                Tied::ToEpoch(epoch) => claim_watch::superseded(views, epoch).await,
             }
         };
         tokio::select! {

@@ -22,7 +22,7 @@ use super::hold::Holds;
 use super::misclassified_reads::{self, MisclassifiedReads};
 use super::token;
 use super::trace;
-use super::upstream::{Dial, Limits, Origin, PrimaryDial, RawHeaders};
+use super::upstream::{Dial, Origin, OriginLimits, PrimaryDial, RawHeaders};
 use super::writes::Writes;
 use crate::cluster::{ClusterView, NodeId};
 use crate::config;
@@ -35,8 +35,8 @@ use crate::telemetry::metrics::{Metrics, WorkerMetrics};
 /// How long an idle connection to a peer is kept.
 const PEER_KEEP: Duration = Duration::from_secs(60);
 
-/// What all workers of a node work with.
-pub struct Shared {
+/// What all workers of a node share.
+pub struct WorkerContext {
     /// `proxy:` of the configuration.
     pub config: config::Proxy,
     /// This node's name.
@@ -71,9 +71,9 @@ pub struct Shared {
     pub draining: watch::Receiver<bool>,
 }
 
-/// One worker's own things.
+/// One worker's own state.
 pub(crate) struct Worker {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) shared: Arc<WorkerContext>,
     pub(crate) metrics: Arc<WorkerMetrics>,
     /// Its connections to the application.
     pub(crate) app: Rc<Origin>,
@@ -81,12 +81,12 @@ pub(crate) struct Worker {
     pub(crate) cookies: token::Setter,
     /// Makes names for requests.
     pub(crate) numbers: trace::Numbers,
-    /// How many reads may still be watched for writes.
+    /// How many reads may still be watched for writes until the budget is renewed.
     pub(crate) looks: Cell<u32>,
     pub(crate) node: HeaderValue,
     rules: Latest<Arc<RuleSet>, Arc<RuleSet>>,
     tls: Option<Latest<Arc<ServerConfig>, Arc<ServerConfig>>>,
-    seen: Latest<ClusterView, Rc<Seen>>,
+    seen: Latest<ClusterView, Rc<ViewSnapshot>>,
     draining: Cell<bool>,
     /// Since when idle connections get only a short while: the node stops, or too many are open.
     impatient_since: Cell<Option<Instant>>,
@@ -96,7 +96,7 @@ pub(crate) struct Worker {
 }
 
 /// The cluster as this worker last saw it, with what it tells applications about it.
-pub(crate) struct Seen {
+pub(crate) struct ViewSnapshot {
     pub(crate) view: ClusterView,
     /// That, in fields of a request.
     pub(crate) told: Rc<RawHeaders>,
@@ -104,7 +104,7 @@ pub(crate) struct Seen {
 
 impl Worker {
     /// Belongs to the thread that calls this.
-    pub(crate) fn new(shared: Arc<Shared>, metrics: Arc<WorkerMetrics>) -> Rc<Self> {
+    pub(crate) fn new(shared: Arc<WorkerContext>, metrics: Arc<WorkerMetrics>) -> Rc<Self> {
         let config = &shared.config;
         let limits = limits(config, config.target_keepalive);
         Rc::new(Self {
@@ -116,7 +116,7 @@ impl Worker {
             node: name_header(&shared.node),
             rules: Latest::new(shared.rules.clone(), Arc::clone),
             tls: shared.tls.clone().map(|tls| Latest::new(tls, Arc::clone)),
-            seen: Latest::new(shared.view.clone(), Seen::new),
+            seen: Latest::new(shared.view.clone(), ViewSnapshot::new),
             draining: Cell::new(false),
             impatient_since: Cell::new(None),
             present: RefCell::default(),
@@ -153,7 +153,7 @@ impl Worker {
     }
 
     /// The cluster as it is now.
-    pub(crate) fn seen(&self) -> Rc<Seen> {
+    pub(crate) fn seen(&self) -> Rc<ViewSnapshot> {
         self.seen.get()
     }
 
@@ -198,8 +198,8 @@ impl Worker {
     }
 }
 
-fn limits(config: &config::Proxy, keep: Duration) -> Limits {
-    Limits {
+fn limits(config: &config::Proxy, keep: Duration) -> OriginLimits {
+    OriginLimits {
         connect: config.connect_timeout,
         piece: config.body_timeout,
         response: config.response_timeout,
@@ -219,7 +219,7 @@ impl Drop for Presence {
     }
 }
 
-impl Seen {
+impl ViewSnapshot {
     fn new(view: &ClusterView) -> Rc<Self> {
         let mut told = RawHeaders::default();
         told.add(&headers::ROLE, &HeaderValue::from_static(view.role.as_str()));

@@ -1,11 +1,11 @@
-//! Points in time as text.
+//! Timestamps as text.
 
 use std::time::SystemTime;
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// RFC 3339 in UTC, to the millisecond: `2026-11-20T11:31:32.5Z`.
+/// RFC 3339 in UTC, to the millisecond: `2026-11-20T11:31:32.512Z`.
 pub(crate) fn rfc3339(at: SystemTime) -> String {
     let at = OffsetDateTime::from(at);
     let at = at.replace_millisecond(at.millisecond()).unwrap_or(at);

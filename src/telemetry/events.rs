@@ -20,7 +20,7 @@ const LONGEST_TEXT: usize = 1024;
 pub struct Event {
     /// When (RFC 3339, UTC).
     pub(crate) at: String,
-    /// One word for the sort of event: `primary`, `app`, `config`, …
+    /// The kind of event in one word: `primary`, `app`, `config`, …
     pub(crate) kind: &'static str,
     /// What happened, for people.
     pub text: String,
@@ -43,14 +43,14 @@ impl Events {
         self.keep(kind, text);
     }
 
-    /// Likewise, of something that somebody should see to.
+    /// The same for what needs an operator.
     pub fn warn(&self, kind: &'static str, text: impl Into<String>) {
         let text = beginning(&text.into(), LONGEST_TEXT).to_owned();
         tracing::warn!(kind, "{text}");
         self.keep(kind, text);
     }
 
-    /// Likewise, of something that is logged elsewhere.
+    /// The same for what is logged elsewhere.
     pub(crate) fn keep(&self, kind: &'static str, text: impl Into<String>) {
         let text = text.into();
         self.0.push(Arc::new(Event { at: rfc3339(SystemTime::now()), kind, text }));

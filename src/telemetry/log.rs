@@ -43,7 +43,7 @@ pub fn init(config: &Log) -> io::Result<()> {
     let (sender, receiver) = sync_channel(QUEUE);
     thread::Builder::new().name("log".into()).spawn(|| write_all(receiver))?;
     if QUEUED.set(sender.clone()).is_err() {
-        // Another thread was faster; ours ends when its last sender is dropped here.
+        // Another thread was faster; the writing thread ends with its last sender, dropped here.
         return Ok(());
     }
     let subscriber =
@@ -60,8 +60,8 @@ pub fn init(config: &Log) -> io::Result<()> {
     Ok(())
 }
 
-/// What openraft says is for its authors, and with a node down it says much: we report ourselves what
-/// concerns an operator.
+/// openraft logs for its authors, and much while a node is down: what concerns an operator we report
+/// ourselves.
 fn filter(level: Level) -> EnvFilter {
     let others = if level == Level::TRACE { "trace" } else { "off" };
     EnvFilter::new(format!("{level},openraft={others}"))

@@ -6,20 +6,20 @@ use std::hash::Hash;
 use parking_lot::Mutex;
 use std::time::{Duration, Instant};
 
-/// How long a key is silent after it spoke.
+/// How long a key stays silent after it was logged.
 const PAUSE: Duration = Duration::from_secs(60);
 /// Keys remembered at once. Beyond it new keys stay silent: a flood from many addresses must cost
 /// neither memory nor log.
 const MAX_KEYS: usize = 1024;
 
-/// Remembers, for each key, when it last spoke.
+/// When each key was last logged.
 pub(crate) struct LogThrottle<K> {
     spoke: Mutex<HashMap<K, Spoke>>,
 }
 
 struct Spoke {
     at: Instant,
-    /// How often it would have spoken since.
+    /// How often it was to be logged since.
     held_back: u64,
 }
 
@@ -58,22 +58,22 @@ mod tests {
 
     #[test]
     fn each_key_speaks_once_a_minute() {
-        let seldom = LogThrottle::new();
+        let throttle = LogThrottle::new();
         let start = Instant::now();
-        assert_eq!(seldom.may_speak("a", start), Some(0));
-        assert_eq!(seldom.may_speak("b", start), Some(0));
+        assert_eq!(throttle.may_speak("a", start), Some(0));
+        assert_eq!(throttle.may_speak("b", start), Some(0));
         for second in 1..60 {
-            assert_eq!(seldom.may_speak("a", start + Duration::from_secs(second)), None);
+            assert_eq!(throttle.may_speak("a", start + Duration::from_secs(second)), None);
         }
-        assert_eq!(seldom.may_speak("a", start + Duration::from_secs(60)), Some(59));
+        assert_eq!(throttle.may_speak("a", start + Duration::from_secs(60)), Some(59));
     }
 
     #[test]
     fn a_flood_of_keys_is_bounded() {
-        let seldom = LogThrottle::new();
+        let throttle = LogThrottle::new();
         let now = Instant::now();
-        let spoke = (0..5000).filter(|key| seldom.may_speak(*key, now).is_some()).count();
+        let spoke = (0..5000).filter(|key| throttle.may_speak(*key, now).is_some()).count();
         assert_eq!(spoke, MAX_KEYS);
-        assert_eq!(seldom.may_speak(5000, now + PAUSE), Some(0));
+        assert_eq!(throttle.may_speak(5000, now + PAUSE), Some(0));
     }
 }

@@ -7,7 +7,7 @@ pub(crate) mod log_throttle;
 pub mod metrics;
 pub(crate) mod ring;
 
-/// The beginning of a text, at most so many bytes, cut between characters.
+/// The beginning of a text, at most `at_most` bytes, cut between characters.
 fn beginning(text: &str, at_most: usize) -> &str {
     let mut end = text.len().min(at_most);
     while !text.is_char_boundary(end) {

@@ -14,7 +14,7 @@ pub(crate) struct Ring<T> {
 }
 
 impl<T: Clone> Ring<T> {
-    /// Keeps so many; a follower may be as many behind before it misses some.
+    /// Keeps `most` values; a follower may be that many behind before it misses some.
     pub(crate) fn new(most: usize) -> Self {
         Self { kept: Mutex::default(), most, feed: broadcast::Sender::new(most) }
     }

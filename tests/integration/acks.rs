@@ -29,10 +29,10 @@ fn said(answer: &Message) -> (u16, Option<&str>) {
     (answer.status(), answer.field("litepilot-ack"))
 }
 
-/// A pair of which the first node reigns.
+/// A pair of which the first node is the primary.
 async fn primary(stage: Stage, app: &Recorder, claim: &Claim) -> Pair {
     let pair = stage.before([app, app]).await;
-    pair.reigns(0, DONE.0, claim);
+    pair.elects(0, DONE.0, claim);
     pair
 }
 
@@ -43,7 +43,7 @@ async fn an_answer_waits_for_as_many_as_the_configuration_asks_for() {
         let stage = Stage::new().ack([level; 2]);
         let pair = primary(stage, &app, &Claim::unlimited()).await;
         for node in [0, 1] {
-            pair.reigns(0, DONE.0, &Claim::unlimited());
+            pair.elects(0, DONE.0, &Claim::unlimited());
             let mut client = pair.nodes[node].client().await;
             client.begin("POST /", &WRITE).await;
             pair.nodes[0].hears(at(1, 4));
@@ -140,7 +140,7 @@ async fn a_claim_that_ends_while_replicas_are_waited_for_ends_the_wait() {
     for level in [Ack::One, Ack::Majority] {
         let pair = Stage::new().ack([level; 2]).before([&app, &app]).await;
         let (claim, renewing) = renewed();
-        pair.reigns(0, 1, &claim);
+        pair.elects(0, 1, &claim);
         let ask = async || {
             let mut client = pair.nodes[0].client().await;
             client.begin("POST /", &WRITE).await;
@@ -156,19 +156,19 @@ async fn a_claim_that_ends_while_replicas_are_waited_for_ends_the_wait() {
         assert_eq!((answer.status(), answer.problem().as_str()), (502, "write-outcome-unknown"));
         // Ended by the node itself, just before the replicas answer.
         let claim = Claim::unlimited();
-        pair.reigns(0, 1, &claim);
+        pair.elects(0, 1, &claim);
         let (mut client, mut asked) = ask().await;
         asked.send(ok("done")).await;
         claim.end();
         pair.nodes[0].hears(at(1, 5));
         let answer = client.response().await;
         assert_eq!((answer.status(), answer.problem().as_str()), (502, "write-outcome-unknown"));
-        // By a later reign too, whatever that one's replicas hold.
-        pair.reigns(0, 2, &Claim::unlimited());
+        // In a later epoch too, whatever that one's replicas hold.
+        pair.elects(0, 2, &Claim::unlimited());
         pair.nodes[0].database.is_at(at(2, 6));
         let (mut client, mut asked) = ask().await;
         asked.send(ok("done")).await;
-        pair.reigns(0, 3, &Claim::unlimited());
+        pair.elects(0, 3, &Claim::unlimited());
         pair.nodes[0].hears(at(3, 7));
         let answer = client.response().await;
         assert_eq!((answer.status(), answer.problem().as_str()), (502, "write-outcome-unknown"));

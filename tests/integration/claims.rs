@@ -43,7 +43,7 @@ async fn a_node_whose_claim_has_lapsed_takes_no_write_whatever_its_view_says() {
     let apps = [Recorder::echoing().await, Recorder::echoing().await];
     let pair = Stage::new().before([&apps[0], &apps[1]]).await;
     let [first, second] = &pair.nodes;
-    pair.reigns(0, 1, &lapsed());
+    pair.elects(0, 1, &lapsed());
     let mut clients = [write(first).await, write(second).await];
     let mut strong = first.client().await;
     strong.begin("GET /strong", &["Litepilot-Consistency: strong"]).await;
@@ -57,7 +57,7 @@ async fn a_node_whose_claim_has_lapsed_takes_no_write_whatever_its_view_says() {
     assert_eq!(first.client().await.ask("GET /", &[&txid, &epoch]).await.status(), 200);
     apps[0].take();
 
-    pair.reigns(0, 2, &Claim::unlimited());
+    pair.elects(0, 2, &Claim::unlimited());
     for client in &mut clients {
         let answer = client.response().await;
         assert_eq!((answer.status(), answer.field("litepilot-node")), (200, Some(NAMES[0])));
@@ -72,7 +72,7 @@ async fn an_answer_after_the_claims_end_is_no_success() {
     let pair = Stage::new().before([&apps[0], &apps[1]]).await;
     for (epoch, node) in [(1, 0), (2, 1)] {
         let claim = Claim::unlimited();
-        pair.reigns(0, epoch, &claim);
+        pair.elects(0, epoch, &claim);
         let mut client = write(&pair.nodes[node]).await;
         let mut app = asked(&apps[0]).await;
         claim.end();
@@ -81,7 +81,7 @@ async fn an_answer_after_the_claims_end_is_no_success() {
     }
     // An error acknowledges nothing, and the application's own is more use.
     let claim = Claim::unlimited();
-    pair.reigns(0, 3, &claim);
+    pair.elects(0, 3, &claim);
     let mut client = write(&pair.nodes[0]).await;
     let mut app = asked(&apps[0]).await;
     claim.end();
@@ -91,13 +91,13 @@ async fn an_answer_after_the_claims_end_is_no_success() {
 }
 
 #[tokio::test]
-async fn an_answer_from_another_reign_is_no_success() {
+async fn an_answer_from_another_epoch_is_no_success() {
     let apps = [Recorder::played().await, Recorder::played().await];
     let pair = Stage::new().before([&apps[0], &apps[1]]).await;
-    pair.reigns(0, 1, &Claim::unlimited());
+    pair.elects(0, 1, &Claim::unlimited());
     let mut client = write(&pair.nodes[0]).await;
     let mut app = asked(&apps[0]).await;
-    pair.reigns(0, 2, &Claim::unlimited());
+    pair.elects(0, 2, &Claim::unlimited());
     app.send(ok("done")).await;
     assert_eq!(problem(&client.response().await), unknown());
 }
@@ -106,7 +106,7 @@ async fn an_answer_from_another_reign_is_no_success() {
 async fn a_position_that_cannot_be_read_is_no_success() {
     let apps = [Recorder::echoing().await, Recorder::echoing().await];
     let pair = Stage::new().before([&apps[0], &apps[1]]).await;
-    pair.reigns(0, 1, &Claim::unlimited());
+    pair.elects(0, 1, &Claim::unlimited());
     pair.nodes[0].database.breaks();
     assert_eq!(problem(&write(&pair.nodes[0]).await.response().await), unknown());
 }
@@ -118,7 +118,7 @@ async fn a_handoff_waits_for_writes_under_way_and_holds_new_ones() {
     let pair = Stage::new().before([&apps[0], &apps[1]]).await;
     let [first, second] = &pair.nodes;
     let claim = Claim::unlimited();
-    pair.reigns(0, 1, &claim);
+    pair.elects(0, 1, &claim);
     soon("nothing", first.writes.none_under_way()).await;
     let mut under_way = Vec::new();
     for node in [first, second] {
@@ -139,7 +139,7 @@ async fn a_handoff_waits_for_writes_under_way_and_holds_new_ones() {
     soon("those under way", first.writes.none_under_way()).await;
 
     claim.end();
-    pair.reigns(1, 2, &Claim::unlimited());
+    pair.elects(1, 2, &Claim::unlimited());
     for _ in &held {
         asked(&apps[1]).await.send(ok("done")).await;
     }
@@ -154,7 +154,7 @@ async fn a_handoff_waits_for_writes_under_way_and_holds_new_ones() {
 async fn who_leaves_is_not_waited_for() {
     let apps = [Recorder::played().await, Recorder::played().await];
     let pair = Stage::new().before([&apps[0], &apps[1]]).await;
-    pair.reigns(0, 1, &Claim::unlimited());
+    pair.elects(0, 1, &Claim::unlimited());
     let client = write(&pair.nodes[0]).await;
     let _app = asked(&apps[0]).await;
     pair.nodes[0].holds_writes();
@@ -166,13 +166,13 @@ async fn who_leaves_is_not_waited_for() {
 async fn a_write_that_waits_for_its_application_is_not_under_way_and_goes_to_the_next_primary() {
     let (app, port) = (Recorder::played().await, Recorder::played().await);
     let pair = Stage::new().before([&port, &app]).await;
-    pair.reigns(0, 1, &Claim::unlimited());
+    pair.elects(0, 1, &Claim::unlimited());
     drop(port);
     let mut client = write(&pair.nodes[0]).await;
     pair.nodes[0].held(Class::Write, 1).await;
     pair.nodes[0].holds_writes();
     soon("nothing to be under way", pair.nodes[0].writes.none_under_way()).await;
-    pair.reigns(1, 2, &Claim::unlimited());
+    pair.elects(1, 2, &Claim::unlimited());
     asked(&app).await.send(ok("done")).await;
     let answer = client.response().await;
     assert_eq!((answer.status(), answer.field("litepilot-node")), (200, Some(NAMES[1])));
@@ -181,13 +181,13 @@ async fn a_write_that_waits_for_its_application_is_not_under_way_and_goes_to_the
 /// A request that the application wants the primary to have, since this node ceased to be it.
 async fn asks_for_the_primary(pair: &Pair, apps: &[Recorder; 2], node: usize, request: &str) {
     let claim = Claim::unlimited();
-    pair.reigns(0, 1, &claim);
+    pair.elects(0, 1, &claim);
     let mut client = pair.nodes[node].client().await;
     let fields = ["Content-Length: 0", "Litepilot-Consistency: strong"];
     client.begin(request, &fields).await;
     let mut app = asked(&apps[0]).await;
     claim.end();
-    pair.reigns(1, 2, &Claim::unlimited());
+    pair.elects(1, 2, &Claim::unlimited());
     app.send(response("409 Conflict", &["Litepilot-Replay: primary"], "")).await;
     asked(&apps[1]).await.send(ok("done")).await;
     let answer = client.response().await;
@@ -199,7 +199,7 @@ async fn asks_for_the_primary(pair: &Pair, apps: &[Recorder; 2], node: usize, re
 }
 
 #[tokio::test]
-async fn an_application_may_notice_the_end_of_a_reign_before_it_has_answered() {
+async fn an_application_may_notice_the_end_of_an_epoch_before_it_has_answered() {
     for node in [0, 1] {
         for request in ["GET /", "POST /"] {
             let apps = [Recorder::played().await, Recorder::played().await];
@@ -209,7 +209,7 @@ async fn an_application_may_notice_the_end_of_a_reign_before_it_has_answered() {
     }
 }
 
-/// A token of a later reign that comes while this node still believes in its own.
+/// a token of a later epoch that comes while this node still believes in its own.
 #[tokio::test]
 async fn only_with_a_valid_claim_a_token_is_found_impossible() {
     let apps = [Recorder::played().await, Recorder::played().await];
@@ -218,7 +218,7 @@ async fn only_with_a_valid_claim_a_token_is_found_impossible() {
         let pair = stage.before([&apps[0], &apps[1]]).await;
         for (ends, replaced) in [(true, None), (false, Some("0000000000000005"))] {
             let claim = Claim::unlimited();
-            pair.reigns(0, 1, &claim);
+            pair.elects(0, 1, &claim);
             let [txid, epoch] = token(2, 1);
             let mut client = pair.nodes[0].client().await;
             client.begin("GET /", &[&txid, &epoch]).await;
@@ -240,7 +240,7 @@ async fn sockets_of_the_primary_end_with_its_claim_and_others_stay() {
     let apps = [Recorder::played().await, Recorder::played().await];
     let pair = stage.before([&apps[0], &apps[1]]).await;
     let claim = Claim::until(BootTime::now().after(Duration::from_secs(3600)));
-    pair.reigns(0, 1, &claim);
+    pair.elects(0, 1, &claim);
     let mut sockets = Vec::new();
     for (path, node) in [("GET /live", 0), ("GET /live", 1), ("GET /other", 0)] {
         let mut client = pair.nodes[node].client().await;
@@ -288,12 +288,12 @@ async fn a_strong_read_waits_for_a_primary_and_no_longer_than_it_may() {
     }
 }
 
-/// A copy of an older reign holds what the newest may have begun without.
+/// A copy of an older epoch holds what the newest may have begun without.
 #[tokio::test]
-async fn a_token_waits_for_a_copy_of_the_newest_reign() {
+async fn a_token_waits_for_a_copy_of_the_newest_epoch() {
     let apps = [Recorder::echoing().await, Recorder::echoing().await];
     let pair = Stage::new().proxy("read_wait: 1h").before([&apps[0], &apps[1]]).await;
-    pair.reigns(0, 2, &Claim::unlimited());
+    pair.elects(0, 2, &Claim::unlimited());
     let [txid, epoch] = token(1, 3);
     let mut client = pair.nodes[1].client().await;
     client.begin("GET /", &[&txid, &epoch]).await;
@@ -313,7 +313,7 @@ async fn a_primary_that_does_not_answer_is_not_waited_for_once_there_is_another(
     pair.learns(1, 0, 1);
     let mut client = write(&pair.nodes[1]).await;
     let (_connection, _) = soon("a dial", silent.accept()).await.unwrap();
-    pair.reigns(1, 2, &Claim::unlimited());
+    pair.elects(1, 2, &Claim::unlimited());
     let answer = client.response().await;
     assert_eq!((answer.status(), answer.field("litepilot-node")), (200, Some(NAMES[1])));
 }

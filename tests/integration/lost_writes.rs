@@ -1,4 +1,4 @@
-//! Tokens of writes that a failover lost, on data planes whose reigns the test plays.
+//! Tokens of writes that a failover lost, on data planes whose epochs the test plays.
 
 use litepilot::claim::Claim;
 use litepilot::rules::Class;
@@ -7,11 +7,11 @@ use crate::support::recorder::{Recorder, response};
 use crate::support::stage::{NAMES, Pair, Stage, at, token};
 use crate::support::wire::Message;
 
-/// Both nodes follow the reign of the first in epoch 2, which began at transaction 7 of epoch 1.
+/// Both nodes follow the first in epoch 2, which began at transaction 7 of epoch 1.
 async fn after_a_failover(stage: Stage, app: &Recorder) -> Pair {
     let pair = stage.before([app, app]).await;
     pair.began(2, at(1, 7));
-    pair.reigns(0, 2, &Claim::unlimited());
+    pair.elects(0, 2, &Claim::unlimited());
     pair.nodes.iter().for_each(|node| node.database.is_at(at(2, 9)));
     pair
 }
@@ -88,7 +88,7 @@ async fn every_level_of_consistency_is_told_and_passthrough_is_not() {
 }
 
 #[tokio::test]
-async fn a_replica_that_has_not_reached_the_reign_leaves_it_to_the_primary() {
+async fn a_replica_that_has_not_reached_the_epoch_leaves_it_to_the_primary() {
     let app = Recorder::echoing().await;
     let pair = after_a_failover(Stage::new().proxy("read_wait: 20ms"), &app).await;
     // It holds the lost write still, or never had it.
@@ -107,16 +107,16 @@ async fn a_replica_that_has_not_reached_the_reign_leaves_it_to_the_primary() {
 }
 
 #[tokio::test]
-async fn a_read_that_waits_for_a_lost_write_is_told_once_the_copy_follows_the_next_reign() {
+async fn a_read_that_waits_for_a_lost_write_is_told_once_the_copy_follows_the_next_epoch() {
     let app = Recorder::echoing().await;
     let pair = Stage::new().proxy("read_wait: 1h").before([&app, &app]).await;
-    pair.reigns(0, 1, &Claim::unlimited());
+    pair.elects(0, 1, &Claim::unlimited());
     let [txid, epoch] = token(1, 8);
     let mut client = pair.nodes[1].client().await;
     client.begin("GET /", &[&txid, &epoch]).await;
     pair.nodes[1].held(Class::Read, 1).await;
     pair.began(2, at(1, 7));
-    pair.reigns(0, 2, &Claim::unlimited());
+    pair.elects(0, 2, &Claim::unlimited());
     pair.nodes[1].database.is_at(at(2, 9));
     let answer = client.response().await;
     assert_eq!(told(&answer), (true, NOW));

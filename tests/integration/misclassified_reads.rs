@@ -1,4 +1,4 @@
-//! Requests that the rules call reads and that write: counted and shown with the rule that would mend
+//! Requests that the rules call reads and that write: counted and shown with the rule that would fix
 //! it.
 
 use litepilot::claim::Claim;
@@ -38,7 +38,7 @@ fn suspected(pair: &Pair) -> Vec<(String, u64)> {
 async fn a_read_during_which_the_database_advances_is_suspected_unless_a_write_was_under_way() {
     let app = Recorder::played().await;
     let pair = Stage::new().before([&app, &app]).await;
-    pair.reigns(0, 1, &Claim::unlimited());
+    pair.elects(0, 1, &Claim::unlimited());
 
     // A write is under way, from before, and begins and ends meanwhile.
     let mut writer = pair.nodes[0].client().await;
@@ -66,15 +66,15 @@ async fn a_read_during_which_the_database_advances_is_suspected_unless_a_write_w
     }
     let expected = [("GET /cart/clear".to_owned(), 2), ("GET /item/*/like".to_owned(), 1)];
     assert_eq!(suspected(&pair), expected);
-    let mend = &pair.nodes[0].suspects.list()[0].mend;
-    assert_eq!(mend, "- {match: {method: GET, path: /cart/clear}, as: write}");
+    let fix = &pair.nodes[0].suspects.list()[0].mend;
+    assert_eq!(fix, "- {match: {method: GET, path: /cart/clear}, as: write}");
 }
 
 #[tokio::test]
 async fn on_a_replica_nothing_is_suspected_and_what_it_passes_on_is() {
     let app = Recorder::played().await;
     let pair = Stage::new().before([&app, &app]).await;
-    pair.reigns(0, 1, &Claim::unlimited());
+    pair.elects(0, 1, &Claim::unlimited());
     let mut client = pair.nodes[1].client().await;
     for (fields, txid) in [(&[][..], 6), (&["Litepilot-Consistency: strong"][..], 7)] {
         client.begin("GET /clear", fields).await;
@@ -91,7 +91,7 @@ async fn on_a_replica_nothing_is_suspected_and_what_it_passes_on_is() {
 }
 
 #[tokio::test]
-async fn a_real_application_that_writes_on_get_is_found_out_and_mended() {
+async fn a_real_application_that_writes_on_get_is_found_out_and_fixed() {
     let dir = tempfile::tempdir().unwrap();
     let app = Gunicorn::flask(Worker::Gthread, 1, dir.path()).start();
     let target = app.address().to_string();
@@ -119,8 +119,8 @@ async fn a_real_application_that_writes_on_get_is_found_out_and_mended() {
     assert_eq!(found[0]["request"], "GET /visits", "{found}");
     assert_eq!((&found[0]["count"], found.as_array().unwrap().len()), (&1.into(), 1));
 
-    let mend = found[0]["mend"].as_str().unwrap();
-    std::fs::write(node.rule_file(), format!("rules:\n  {mend}\n")).unwrap();
+    let fix = found[0]["mend"].as_str().unwrap();
+    std::fs::write(node.rule_file(), format!("rules:\n  {fix}\n")).unwrap();
     node.reload();
     let before = visitor.txid();
     assert_eq!(json(&visitor.get("/visits").await)["visits"], 2);

@@ -62,7 +62,7 @@ async fn an_app_may_speak_http_1_0() {
 }
 
 #[tokio::test]
-async fn a_client_that_asks_for_it_is_let_go() {
+async fn a_client_that_asks_for_it_is_disconnected() {
     let app = Recorder::echoing().await;
     let node = TestNode::before(&app);
     let mut client = node.client().await;

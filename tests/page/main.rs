@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use http::StatusCode;
 use litepilot::admin::Limits;
-use litepilot::proxy::route::Route;
 use litepilot::rules::Class;
+use litepilot::telemetry::metrics::Route;
 use serde_json::json;
 
 use browser::Browser;

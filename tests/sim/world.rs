@@ -14,11 +14,13 @@ use litepilot::cluster::NodeId;
 use litepilot::config::Consistency;
 use litepilot::election::Election;
 use litepilot::election::raft::{Member, seed};
+use litepilot::proxy::facts::{Progress, RequestFacts};
 use litepilot::proxy::route;
 use litepilot::rules::Class;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::app::App;
 use super::disk::Shelf;
@@ -428,13 +430,11 @@ impl World {
         let Some(life) = &slot.life else { return };
         let (id, token) = truth.tokens[self.chance.random_range(0..truth.tokens.len())];
         let (view, position) = (life.view.borrow(), life.engine.position().get());
-        let ask = route::Ask {
-            class: Class::Read,
-            consistency: Consistency::ReadYourWrites,
-            token: Some(token),
-        };
-        let writes = view.writable && view.claim.is_valid_at(slot.place.clock(self.now));
-        if route::decide(&ask, &view, writes, position) != route::Decision::Local {
+        let (consistency, started) = (Consistency::ReadYourWrites, Instant::now());
+        let facts = RequestFacts::plain(Class::Read, consistency, Some(token), started);
+        let takes_writes = view.writable && view.claim.is_valid_at(slot.place.clock(self.now));
+        let situation = route::Situation { view: &view, takes_writes, position, app_is_up: true };
+        if route::decide(&facts, &Progress::default(), &situation) != route::Decision::Local {
             return;
         }
         truth.count("reads with a token");

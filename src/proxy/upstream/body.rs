@@ -13,8 +13,8 @@ use tokio::task::JoinHandle;
 
 use super::Origin;
 use super::chunked::{Chunks, Found};
-use super::exchange::Connection;
 use super::response::{Framing, Head};
+use super::round_trip::Connection;
 use super::tunnel::Tunnel;
 
 /// The body of a response. Dropped before its end, it closes the connection.

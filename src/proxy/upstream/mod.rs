@@ -9,10 +9,10 @@
 
 mod body;
 mod chunked;
-mod exchange;
 mod pool;
 mod request;
 mod response;
+mod round_trip;
 #[cfg(test)]
 mod tests;
 mod tunnel;
@@ -30,13 +30,13 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::body::ReadError;
+use super::request_body::ReadError;
 use crate::cluster::{ClusterView, NodeId};
 use crate::config::Target;
 use crate::net::Remote;
 use crate::peer::{self, Dialer};
-use exchange::Connection;
 use pool::Pool;
+use round_trip::Connection;
 use wire::{Buffers, Wire};
 
 pub(crate) use body::Body;
@@ -100,7 +100,7 @@ impl Dial {
 
 /// The times that a request to an origin is bounded by.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub(crate) struct OriginLimits {
     pub(crate) connect: Duration,
     /// Between two pieces of a body.
     pub(crate) piece: Duration,
@@ -113,7 +113,7 @@ pub(crate) struct Limits {
 /// Where requests are sent, with the connections that are kept to it. Belongs to one worker.
 pub(crate) struct Origin {
     dial: Dial,
-    limits: Limits,
+    limits: OriginLimits,
     pool: Pool,
     buffers: Buffers,
 }
@@ -144,7 +144,7 @@ pub(crate) enum Sending {
 
 impl Origin {
     /// No connection is made before the first request.
-    pub(crate) fn new(dial: Dial, limits: Limits) -> Rc<Self> {
+    pub(crate) fn new(dial: Dial, limits: OriginLimits) -> Rc<Self> {
         let (pool, buffers) = (Pool::new(limits.keep), Buffers::default());
         Rc::new(Self { dial, limits, pool, buffers })
     }
@@ -174,7 +174,7 @@ impl Origin {
                     Err(why) => return Err(Failure::Unreached(why)),
                 },
             };
-            match connection.exchange(self, request).await {
+            match connection.send(self, request).await {
                 Err(Failure::Unreached(_)) if is_kept => {}
                 Err(Failure::Broken(_)) if repeatable && request.body().is_intact() => {
                     (reuse, repeatable) = (false, false);

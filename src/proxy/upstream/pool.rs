@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::exchange::Connection;
+use super::round_trip::Connection;
 use super::wire::Buffers;
 
 /// Idle connections kept to one origin by one worker.
@@ -44,7 +44,7 @@ impl Pool {
     }
 
     /// Closes those that have been idle for too long, and those that the origin has closed. To be
-    /// called often: by the time between two calls a connection may be kept longer than said.
+    /// called often: a connection may be kept longer than said by the time between two calls.
     pub(crate) fn sweep(&self, buffers: &Buffers) {
         let mut cx = Context::from_waker(Waker::noop());
         let now = Instant::now();

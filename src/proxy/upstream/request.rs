@@ -5,13 +5,13 @@ use std::rc::Rc;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
-use crate::proxy::body::Outgoing;
+use crate::proxy::request_body::Outgoing;
 
 /// A request for an application or for a peer.
 ///
 /// What a client said stays in the map in which it came. What we add goes behind it in its form on
-/// the wire: putting it into the map first, to write it out a moment later, would cost more than all
-/// else that is done about it.
+/// the wire: putting it into the map first, to write it out a moment later, would cost more than the rest of
+/// the head.
 pub(crate) struct Request {
     method: Method,
     target: Uri,

@@ -13,12 +13,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::LocalSet;
 use tokio::time::Instant;
 
-use super::exchange::Connection;
+use super::round_trip::Connection;
 use super::wire::Wire;
-use super::{Body, Dial, Failure, Limits, Origin, RawHeaders, Request};
-use crate::proxy::body::Outgoing;
+use super::{Body, Dial, Failure, Origin, OriginLimits, RawHeaders, Request};
+use crate::proxy::request_body::Outgoing;
 
-const LIMITS: Limits = Limits {
+const LIMITS: OriginLimits = OriginLimits {
     connect: Duration::from_secs(1),
     piece: Duration::from_secs(2),
     response: Duration::from_secs(3),
@@ -62,7 +62,7 @@ async fn ask(
         theirs.write_all(said).await.unwrap();
         theirs
     };
-    let (answer, theirs) = tokio::join!(connection.exchange(origin, request), async {
+    let (answer, theirs) = tokio::join!(connection.send(origin, request), async {
         let mut theirs = speak.await;
         theirs.shutdown().await.unwrap();
         theirs
@@ -83,7 +83,7 @@ fn run<R>(test: impl Future<Output = R>) -> R {
     LocalSet::new().block_on(&runtime, test)
 }
 
-/// What the origin gets of a request, and how the exchange ends when it then says nothing.
+/// What the origin gets of a request, and how the round trip ends when it then says nothing.
 async fn sent(request: &Request, length: usize) -> String {
     let (connection, mut theirs) = connection();
     let hear = async {
@@ -93,7 +93,7 @@ async fn sent(request: &Request, length: usize) -> String {
         String::from_utf8(heard).unwrap()
     };
     let origin = origin();
-    let (answer, heard) = tokio::join!(connection.exchange(&origin, request), hear);
+    let (answer, heard) = tokio::join!(connection.send(&origin, request), hear);
     assert!(matches!(answer, Err(Failure::Broken(_))));
     heard
 }
@@ -183,7 +183,7 @@ fn a_connection_that_ended_or_spoke_while_idle_gets_no_request() {
             let (connection, mut theirs) = connection();
             theirs.write_all(said.as_bytes()).await.unwrap();
             theirs.shutdown().await.unwrap();
-            let answer = connection.exchange(&origin(), &get()).await;
+            let answer = connection.send(&origin(), &get()).await;
             assert!(matches!(answer, Err(Failure::Unreached(_))), "{said:?}");
             let mut heard = Vec::new();
             theirs.read_to_end(&mut heard).await.unwrap();
@@ -197,7 +197,7 @@ fn a_silent_origin_is_not_waited_for_longer_than_said() {
     run(async {
         let (connection, _theirs) = connection();
         let begun = Instant::now();
-        let answer = connection.exchange(&origin(), &get()).await;
+        let answer = connection.send(&origin(), &get()).await;
         assert!(matches!(answer, Err(Failure::Timeout)));
         assert_eq!(begun.elapsed().as_secs(), LIMITS.response.as_secs());
     });
@@ -216,7 +216,7 @@ fn an_answer_to_a_request_that_was_not_taken_whole_is_passed_on() {
             theirs
         };
         let origin = origin();
-        let (answer, theirs) = tokio::join!(connection.exchange(&origin, &request), refuse);
+        let (answer, theirs) = tokio::join!(connection.send(&origin, &request), refuse);
         assert_eq!(text(answer.ok().unwrap()).await, "no");
         assert!(origin.pool.take().is_none(), "the rest would be taken for a request");
         drop(theirs);
@@ -242,7 +242,7 @@ fn the_rest_of_a_request_is_sent_while_its_response_comes() {
         let origin = origin();
         let read = async {
             // Nobody reads the response meanwhile.
-            let response = connection.exchange(&origin, &request).await.ok().unwrap();
+            let response = connection.send(&origin, &request).await.ok().unwrap();
             tokio::time::sleep(LIMITS.piece / 2).await;
             text(response).await
         };
@@ -304,7 +304,7 @@ proptest! {
             let origin = origin();
             let request = get();
             let hear = async {
-                let response = connection.exchange(&origin, &request).await.ok().unwrap();
+                let response = connection.send(&origin, &request).await.ok().unwrap();
                 assert_eq!(response.status(), StatusCode::OK);
                 assert_eq!(response.headers()["x-a"], "b");
                 assert!(!response.headers().contains_key("link"));

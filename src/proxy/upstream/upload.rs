@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName};
 
 use super::request::{self, Request};
 use super::wire::Wire;
-use crate::proxy::body::{Outgoing, Streamed};
+use crate::proxy::request_body::{Outgoing, Streamed};
 
 /// A piece of a body up to this size is copied behind what goes before it, to be written at once.
 const SMALL: usize = 16 * 1024;
@@ -52,7 +52,7 @@ pub(crate) struct Upload {
 
 /// How the body is delimited.
 enum Framing {
-    /// So many bytes are still to come.
+    /// How many bytes are still to come.
     Length(u64),
     /// By chunks, and the trailers that were announced.
     Chunked(Vec<HeaderName>),

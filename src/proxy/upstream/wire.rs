@@ -18,7 +18,7 @@ pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Socket for T {}
 
-/// A socket that the sending and the receiving half of an exchange share.
+/// A socket that the sending and the receiving half of a round trip share.
 #[derive(Clone)]
 pub(crate) struct Wire(Rc<RefCell<dyn Socket>>);
 

@@ -74,7 +74,7 @@ impl Total {
         difference
     }
 
-    /// The duration that so large a part of all stays below, in milliseconds; `None` if nothing was
+    /// The duration that this part of all stays below, in milliseconds; `None` if nothing was
     /// counted. Within a bucket all durations count as spread evenly, as Prometheus does it.
     pub(crate) fn quantile_ms(&self, part: f64) -> Option<f64> {
         let rank = part * self.count() as f64;

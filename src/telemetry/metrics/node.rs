@@ -71,62 +71,70 @@ impl NodeMetrics {
     }
 
     pub(super) fn families(&self) -> Vec<MetricFamily> {
-        let count = |name, help, value| counters(name, help, vec![counter(&[], value)]);
         let seconds = |name, help, histogram| {
             histograms(name, help, vec![Total::of(std::iter::once(histogram)).to_metric(&[])])
         };
-        let mut families = vec![
-            count(
+        let counts = self.counts();
+        let counts =
+            counts.into_iter().map(|(name, help, n)| counters(name, help, vec![counter(&[], n)]));
+        counts
+            .chain([
+                seconds(
+                    "litepilot_failover_seconds",
+                    "How long there was no primary to take writes.",
+                    &self.failover_seconds,
+                ),
+                seconds(
+                    "litepilot_ack_seconds",
+                    "How long writes waited for their acknowledgements.",
+                    &self.ack_seconds,
+                ),
+            ])
+            .chain(self.certificate())
+            .collect()
+    }
+
+    /// Name, description and number of each counter.
+    fn counts(&self) -> [(&'static str, &'static str, u64); 6] {
+        [
+            (
                 "litepilot_quorum_losses_total",
                 "How often contact with a majority of the voters was lost.",
                 self.quorum_losses.get(),
             ),
-            count(
-                "litepilot_elections_total",
-                "How often a primary was chosen.",
-                self.elections.get(),
-            ),
-            count(
+            ("litepilot_elections_total", "How often a primary was chosen.", self.elections.get()),
+            (
                 "litepilot_split_brain_total",
                 "Conflicting claims to be primary seen. Anything but 0 is an alarm.",
                 self.split_brain.get(),
             ),
-            count(
+            (
                 "litepilot_lost_writes_total",
                 "Clients told that a write of theirs was lost in a failover.",
                 self.lost_writes.get(),
             ),
-            count(
+            (
                 "litepilot_ack_timeouts_total",
                 "Writes whose acknowledgements did not come in time.",
                 self.ack_timeouts.get(),
             ),
-            count(
+            (
                 "litepilot_log_lines_dropped_total",
                 "Log lines dropped because whoever reads them did not keep up.",
                 log::dropped_lines(),
             ),
-            seconds(
-                "litepilot_failover_seconds",
-                "How long there was no primary to take writes.",
-                &self.failover_seconds,
-            ),
-            seconds(
-                "litepilot_ack_seconds",
-                "How long writes waited for their acknowledgements.",
-                &self.ack_seconds,
-            ),
-        ];
+        ]
+    }
+
+    fn certificate(&self) -> Option<MetricFamily> {
         let expiries = self.certificate_expiry.iter().map(|at| at.load(Relaxed));
-        if let Some(expiry) = expiries.filter(|at| *at > 0).min() {
-            let left = expiry as f64 - since_1970(SystemTime::now()) as f64;
-            families.push(gauge_family(
-                "litepilot_certificate_expiry_seconds",
-                "Until the first of this node's certificates expires; negative once it has.",
-                vec![gauge(&[], left)],
-            ));
-        }
-        families
+        let expiry = expiries.filter(|at| *at > 0).min()?;
+        let left = expiry as f64 - since_1970(SystemTime::now()) as f64;
+        Some(gauge_family(
+            "litepilot_certificate_expiry_seconds",
+            "Until the first of this node's certificates expires; negative once it has.",
+            vec![gauge(&[], left)],
+        ))
     }
 }
 
@@ -168,12 +176,8 @@ pub(super) fn gauges(status: &Status) -> Vec<MetricFamily> {
             vec![gauge(&[("version", VERSION)], 1.0)],
         ),
     ];
-    if let Some(lag) = status.lag() {
-        families.push(one(
-            "litefs_replica_lag_seconds",
-            "How far this copy is behind the primary's; absent while that cannot be known.",
-            lag.as_secs_f64(),
-        ));
-    }
+    let lag = "How far this copy is behind the primary's; absent while that cannot be known.";
+    let seconds = status.lag().map(|lag| lag.as_secs_f64());
+    families.extend(seconds.map(|seconds| one("litefs_replica_lag_seconds", lag, seconds)));
     families
 }

@@ -1,4 +1,4 @@
-//! What requests met in each of the last seconds: for charts, where there is no Prometheus.
+//! Rates and latencies of each of the last seconds: for charts, where there is no Prometheus.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -6,8 +6,7 @@ use serde::Serialize;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::histogram::Total;
-use super::{Metrics, worker};
-use crate::proxy::route::Route;
+use super::{Metrics, Route, worker};
 use crate::rules::Class;
 use crate::telemetry::clock::rfc3339;
 use crate::telemetry::ring::Ring;
@@ -50,7 +49,7 @@ pub(crate) fn traffic() -> Traffic {
     Ring::new(KEPT)
 }
 
-/// Takes a sample each second, for ever.
+/// Takes a sample each second, forever.
 pub(crate) async fn observe(metrics: &Metrics, traffic: &Traffic) {
     let mut tick = interval(EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);

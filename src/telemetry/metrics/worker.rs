@@ -14,7 +14,7 @@ use prometheus::proto::MetricFamily;
 
 use super::family::{counter, counters, gauge, gauges, histograms};
 use super::histogram::{Histogram, Total};
-use crate::proxy::route::Route;
+use super::labels::{ReadWait, Replay, Route};
 use crate::rules::Class;
 
 /// Every class, in the order of its discriminant.
@@ -26,34 +26,6 @@ const KINDS: usize = CLASSES.len() * Route::ALL.len();
 /// Rules named one by one; reloads could otherwise name ever more.
 const MAX_RULES: usize = 256;
 const OTHER: &str = "other";
-
-/// How a read's wait for its token ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ReadWait {
-    /// This node reached the token.
-    Reached,
-    /// `read_wait` passed.
-    TimedOut,
-    /// The token is so far ahead that waiting makes no sense.
-    FarAhead,
-    /// `held_reads` others were waiting already.
-    Full,
-    /// No such transaction can exist; the token is replaced.
-    Impossible,
-    /// The client went away.
-    Abandoned,
-}
-
-/// What asked for a replay.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Replay {
-    /// `Litepilot-Replay: primary`
-    Litepilot,
-    /// `fly-replay: instance=…`
-    FlyInstance,
-    /// `fly-replay: region=…`
-    FlyRegion,
-}
 
 /// One worker's counters. The alignment keeps neighbours off its cache lines (128: processors
 /// fetch lines in pairs).
@@ -74,42 +46,6 @@ pub struct WorkerMetrics {
 pub(crate) struct Held {
     metrics: Arc<WorkerMetrics>,
     class: Class,
-}
-
-impl ReadWait {
-    const ALL: [Self; 6] = [
-        Self::Reached,
-        Self::TimedOut,
-        Self::FarAhead,
-        Self::Full,
-        Self::Impossible,
-        Self::Abandoned,
-    ];
-
-    /// The name in the metrics.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Reached => "reached",
-            Self::TimedOut => "timed-out",
-            Self::FarAhead => "far-ahead",
-            Self::Full => "full",
-            Self::Impossible => "impossible",
-            Self::Abandoned => "abandoned",
-        }
-    }
-}
-
-impl Replay {
-    const ALL: [Self; 3] = [Self::Litepilot, Self::FlyInstance, Self::FlyRegion];
-
-    /// The name in the metrics.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Litepilot => "litepilot",
-            Self::FlyInstance => "fly-instance",
-            Self::FlyRegion => "fly-region",
-        }
-    }
 }
 
 impl WorkerMetrics {

@@ -1,4 +1,4 @@
-//! The data planes of two nodes, of which the test plays the rest: who reigns and how long the claim
+//! The data planes of two nodes, of which the test plays the rest: who is primary and how long the claim
 //! lasts, what the databases hold, and what replicas acknowledge.
 
 use std::io;
@@ -20,7 +20,7 @@ use litepilot::proxy::acceptor::Slots;
 use litepilot::proxy::ack::Acknowledging;
 use litepilot::proxy::hold::Holds;
 use litepilot::proxy::misclassified_reads::MisclassifiedReads;
-use litepilot::proxy::worker::Shared;
+use litepilot::proxy::worker::WorkerContext;
 use litepilot::proxy::writes::Writes;
 use litepilot::rules::{Class, RuleSet};
 use litepilot::status::{AppStatus, Status};
@@ -58,7 +58,7 @@ pub struct Stage {
     first_at: Option<SocketAddr>,
 }
 
-/// The nodes. At first nobody reigns, and both databases are at transaction 5 of epoch 1.
+/// The nodes. At first nobody is primary, and both databases are at transaction 5 of epoch 1.
 pub struct Pair {
     pub nodes: [Plane; 2],
     _dir: TempDir,
@@ -228,7 +228,7 @@ impl Stage {
         let (rules, draining) =
             (Arc::new(RuleSet::load(&config.rules).unwrap()), watch::Sender::new(false));
         let suspects = Arc::new(MisclassifiedReads::new(Arc::default()));
-        let shared = Shared {
+        let shared = WorkerContext {
             node: NAMES[node].into(),
             access_log: Default::default(),
             rules: watch::Sender::new(rules).subscribe(),
@@ -265,8 +265,8 @@ impl Stage {
 }
 
 impl Pair {
-    /// Both know that this node reigns in that epoch; it has this claim.
-    pub fn reigns(&self, node: usize, epoch: u64, claim: &Claim) {
+    /// Both know that this node is the primary of that epoch, with this claim.
+    pub fn elects(&self, node: usize, epoch: u64, claim: &Claim) {
         self.learns_at_home(node, epoch, claim);
         self.learns(1 - node, node, epoch);
     }
@@ -278,7 +278,7 @@ impl Pair {
         plane.acks.begin(Epoch(epoch), vec![Electorate { others }]);
         plane.view.send_modify(|view| {
             view.role = Role::Primary;
-            view.primary = Some(reign(node, epoch));
+            view.primary = Some(primary_of(node, epoch));
             view.writable = true;
             view.claim = claim.clone();
         });
@@ -288,13 +288,13 @@ impl Pair {
     pub fn learns(&self, node: usize, primary: usize, epoch: u64) {
         self.nodes[node].view.send_modify(|view| {
             view.role = Role::Replica;
-            view.primary = Some(reign(primary, epoch));
+            view.primary = Some(primary_of(primary, epoch));
             view.writable = false;
             view.claim = Claim::none();
         });
     }
 
-    /// Both know where that reign began.
+    /// Both know where that epoch began.
     pub fn began(&self, epoch: u64, held: EpochTxid) {
         let start =
             EpochStart { epoch: Epoch(epoch), held: Position { at: held, ..Position::default() } };
@@ -306,7 +306,7 @@ impl Pair {
     }
 }
 
-fn reign(node: usize, epoch: u64) -> Primary {
+fn primary_of(node: usize, epoch: u64) -> Primary {
     let node = NAMES[node].parse().unwrap();
     Primary { node, epoch: Epoch(epoch), since: SystemTime::UNIX_EPOCH }
 }

@@ -14,22 +14,22 @@ use tokio::time::Instant;
 
 use super::body::{Body, Continuing};
 use super::request::Request;
-use super::response::{self, Head, MAX_HEAD, Start};
+use super::response::{self, Head, MAX_HEAD, ParsedHead};
 use super::upload::{Stopped, Upload};
 use super::wire::{Buffers, Wire};
 use super::{Failure, Origin};
-use crate::proxy::body::{Progress, ReadError};
 use crate::proxy::lazy_timer::LazyTimer;
+use crate::proxy::request_body::{ReadError, UploadProgress};
 
-/// A connection on which no exchange is under way; dropping it closes it.
+/// A connection on which no request is under way; dropping it closes it.
 pub(crate) struct Connection {
     pub(crate) wire: Wire,
-    alarm: LazyTimer,
+    timer: LazyTimer,
 }
 
 impl Connection {
     pub(crate) fn new(wire: Wire) -> Self {
-        Self { wire, alarm: LazyTimer::default() }
+        Self { wire, timer: LazyTimer::default() }
     }
 
     /// Ready once it cannot be used: the origin has closed it, or has said something unasked.
@@ -43,7 +43,7 @@ impl Connection {
     }
 
     /// Sends a request and waits for the head of its response.
-    pub(crate) async fn exchange(
+    pub(crate) async fn send(
         self,
         origin: &Rc<Origin>,
         request: &Request,
@@ -52,13 +52,13 @@ impl Connection {
         if let Poll::Ready(why) = ended {
             return Err(Failure::Unreached(why));
         }
-        let mut exchange = Exchange::new(origin, self, request);
-        let head = poll_fn(|cx| exchange.poll(cx)).await?;
-        Ok(exchange.finish(head))
+        let mut trip = RoundTrip::new(origin, self, request);
+        let head = poll_fn(|cx| trip.poll(cx)).await?;
+        Ok(trip.finish(head))
     }
 }
 
-struct Exchange<'a> {
+struct RoundTrip<'a> {
     origin: &'a Rc<Origin>,
     connection: Connection,
     request: &'a Request,
@@ -67,14 +67,14 @@ struct Exchange<'a> {
     upload: Option<Upload>,
     /// The origin took no more of the request. It may have answered nevertheless.
     refused: Option<io::Error>,
-    progress: Option<Rc<Progress>>,
+    progress: Option<Rc<UploadProgress>>,
     first: bool,
     came: BytesMut,
     /// As much of what came holds no head.
     looked: usize,
 }
 
-impl<'a> Exchange<'a> {
+impl<'a> RoundTrip<'a> {
     fn new(origin: &'a Rc<Origin>, connection: Connection, request: &'a Request) -> Self {
         let begun = Instant::now();
         let progress = request.body().progress();
@@ -104,7 +104,7 @@ impl<'a> Exchange<'a> {
         if !just_sent && let Poll::Ready(head) = self.poll_head(cx) {
             return Poll::Ready(head);
         }
-        ready!(self.connection.alarm.poll_passed(self.deadline(), cx));
+        ready!(self.connection.timer.poll_passed(self.deadline(), cx));
         Poll::Ready(Err(match &self.progress {
             Some(progress) if progress.starved() && !progress.sent() => {
                 Failure::Client(ReadError::Timeout)
@@ -159,12 +159,12 @@ impl<'a> Exchange<'a> {
             {
                 let came = mem::take(&mut self.came).freeze();
                 match response::parse(&came, self.request.method())? {
-                    Start::Final(head) => return Poll::Ready(Ok(Some(head))),
-                    Start::Interim(status, rest) => {
+                    ParsedHead::Final(head) => return Poll::Ready(Ok(Some(head))),
+                    ParsedHead::Interim(status, rest) => {
                         self.interim(status, rest);
                         return Poll::Ready(Ok(None));
                     }
-                    Start::Partial => self.came = came.into(),
+                    ParsedHead::Partial => self.came = came.into(),
                 }
             }
             self.looked = self.came.len();
@@ -205,10 +205,10 @@ impl<'a> Exchange<'a> {
 }
 
 /// Sends on what is left of a request whose response has begun to come: the origin may want all of
-/// it, and a client that sends before it reads must not block for ever. Ends when nothing moves for
+/// it, and a client that sends before it reads must not block forever. Ends when nothing moves for
 /// as long as `limit`.
 fn proceed(mut upload: Upload, wire: Wire, limit: Duration) -> Continuing {
-    let mut alarm = LazyTimer::default();
+    let mut timer = LazyTimer::default();
     let mut deadline = Instant::now() + limit;
     Continuing::new(tokio::task::spawn_local(async move {
         let sent = poll_fn(|cx| {
@@ -218,7 +218,7 @@ fn proceed(mut upload: Upload, wire: Wire, limit: Duration) -> Continuing {
             if upload.has_moved() {
                 deadline = Instant::now() + limit;
             }
-            alarm.poll_passed(deadline, cx).map(|()| false)
+            timer.poll_passed(deadline, cx).map(|()| false)
         });
         if !sent.await {
             // The origin must not wait for the rest.

@@ -1,5 +1,5 @@
-//! Bodies on their way through. Both directions stream with back-pressure: a piece is asked for only
-//! when the other side has taken the one before. Only what may have to be sent again is kept.
+//! A request's body on its way to an application. It streams with back-pressure: a piece is asked for
+//! only when the application has taken the one before. Only what may have to be sent again is kept.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -15,42 +15,18 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::lazy_timer::LazyTimer;
-use super::upstream;
+use super::piece_timer::PieceTimer;
 
-/// Gives each wait for the next piece of a body a limit of its own.
-struct PieceTimer {
-    limit: Duration,
-    alarm: LazyTimer,
-    waiting_since: Option<Instant>,
-}
-
-impl PieceTimer {
-    fn new(limit: Duration) -> Self {
-        Self { limit, alarm: LazyTimer::default(), waiting_since: None }
-    }
-
-    fn arrived(&mut self) {
-        self.waiting_since = None;
-    }
-
-    /// Ready once the present wait has lasted too long.
-    fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let since = *self.waiting_since.get_or_insert_with(Instant::now);
-        self.alarm.poll_passed(since + self.limit, cx)
-    }
-}
-
-/// How far the sending of a request has come, for the one who waits for its response.
+/// How far the sending of a body has come, for whoever waits for the response.
 #[derive(Debug)]
-pub(crate) struct Progress {
+pub(crate) struct UploadProgress {
     last: Cell<Instant>,
     sent: Cell<bool>,
     starved: Cell<bool>,
     failed: Cell<Option<ReadError>>,
 }
 
-impl Progress {
+impl UploadProgress {
     /// When the last piece went out.
     pub(crate) fn last(&self) -> Instant {
         self.last.get()
@@ -94,7 +70,7 @@ pub(crate) enum Outgoing {
 /// A body that is still coming from the client. Copies share it: whoever polls first has it.
 pub(crate) struct Streamed {
     source: Rc<RefCell<Source>>,
-    progress: Rc<Progress>,
+    progress: Rc<UploadProgress>,
 }
 
 struct Source {
@@ -151,7 +127,7 @@ impl Outgoing {
     }
 
     fn stream(read: Bytes, rest: Incoming, limit: Duration) -> Self {
-        let progress = Rc::new(Progress {
+        let progress = Rc::new(UploadProgress {
             last: Cell::new(Instant::now()),
             sent: Cell::new(false),
             starved: Cell::new(false),
@@ -172,7 +148,7 @@ impl Outgoing {
     }
 
     /// The clock of a body that is still coming.
-    pub(crate) fn progress(&self) -> Option<Rc<Progress>> {
+    pub(crate) fn progress(&self) -> Option<Rc<UploadProgress>> {
         match self {
             Self::Streamed(streamed) => Some(streamed.progress.clone()),
             _ => None,
@@ -232,100 +208,5 @@ impl Streamed {
             progress.sent.set(true);
         }
         Poll::Ready(frame.map(|f| f.map_err(io::Error::other)))
-    }
-}
-
-/// A response's body on its way to the client. Whatever is attached to it lives until the body has
-/// been passed on or the client has gone.
-pub(crate) struct Answer<A> {
-    content: Content,
-    attached: Option<A>,
-}
-
-enum Content {
-    Whole(Option<Bytes>),
-    App {
-        body: upstream::Body,
-        timer: PieceTimer,
-    },
-    /// It broke off, and why.
-    Broken(Option<io::Error>),
-}
-
-impl<A> Answer<A> {
-    /// A body of ours.
-    pub(crate) fn whole(data: Bytes, attached: A) -> Self {
-        Self { content: Content::Whole(Some(data)), attached: Some(attached) }
-    }
-
-    pub(crate) fn app(body: upstream::Body, limit: Duration, attached: A) -> Self {
-        let content = Content::App { body, timer: PieceTimer::new(limit) };
-        let mut answer = Self { content, attached: Some(attached) };
-        if answer.content.is_at_end() {
-            answer.attached = None;
-        }
-        answer
-    }
-}
-
-impl Content {
-    fn is_at_end(&self) -> bool {
-        match self {
-            Self::Whole(data) => data.as_ref().is_none_or(Bytes::is_empty),
-            Self::App { body, .. } => body.is_end_stream(),
-            Self::Broken(why) => why.is_none(),
-        }
-    }
-}
-
-impl<A: Unpin> Body for Answer<A> {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let frame = match &mut self.content {
-            Content::Whole(data) => {
-                data.take().filter(|d| !d.is_empty()).map(|d| Ok(Frame::data(d)))
-            }
-            Content::App { body, timer } => {
-                let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else {
-                    ready!(timer.poll_expired(cx));
-                    return Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())));
-                };
-                timer.arrived();
-                if let Some(Err(why)) = frame {
-                    // hyper drops a connection whose body fails, with whatever it has not flushed:
-                    // a client that never sees the head may take the request for one not sent, and
-                    // send it again. Polled anew, it has flushed.
-                    self.content = Content::Broken(Some(io::Error::other(why)));
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                frame.map(|f| f.map_err(io::Error::other))
-            }
-            Content::Broken(why) => why.take().map(Err),
-        };
-        let failed = frame.as_ref().is_some_and(Result::is_err);
-        if !failed && (frame.is_none() || self.content.is_at_end()) {
-            self.attached = None;
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.content.is_at_end()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.content {
-            Content::Whole(data) => {
-                SizeHint::with_exact(data.as_ref().map_or(0, |d| d.len() as u64))
-            }
-            Content::App { body, .. } => body.size_hint(),
-            Content::Broken(_) => SizeHint::new(),
-        }
     }
 }
