@@ -2,15 +2,14 @@
 //! the successor reaches it, and only then the claim passes. Nobody sees an error.
 
 use parking_lot::Mutex;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
 
+use super::error::ElectionError;
 use super::keep_alive::KeepAlive;
-use super::lessor::Lessor;
-use super::rpc::{Answer, Fitness, Request};
-use super::table::{Command, Holder, Outcome};
+use super::rpc::{Fitness, Request, Response};
+use super::table::{Applied, Command, Holder};
 use super::tenure::{Order, Tenure};
 use crate::cluster::{Epoch, NodeId};
 use crate::txid::Position;
@@ -67,7 +66,6 @@ impl Tenure {
         holder: &Holder,
         order: Order,
         keep_alive: &mut KeepAlive,
-        lessor: &Lessor,
     ) -> bool {
         let Order { to, patience, reply } = order;
         let passing = self.pass(holder, &to, patience);
@@ -81,12 +79,12 @@ impl Tenure {
         let passed = tokio::select! {
             biased;
             passed = passing => passed,
-            () = kept => Err("this node's claim ended meanwhile".to_owned()),
+            () = kept => Err(ElectionError::ClaimEnded),
         };
         let yielded = self.handover.is_done();
         self.handover.set(None);
         if passed.is_err() && !yielded {
-            if let Err(why) = self.common.engine.lift_fence().await {
+            if let Err(why) = self.context.engine.lift_fence().await {
                 tracing::error!(%why, "the application cannot write: the fence stays");
             }
             self.set_open(true);
@@ -94,90 +92,91 @@ impl Tenure {
         if yielded && passed.is_err() {
             // The successor has the claim and not the lease: an ordinary election follows.
             let release = Command::Release { epoch: holder.epoch };
-            drop(self.common.propose(lessor, release, self.common.times.ttl).await);
+            drop(self.context.propose(release, self.context.times.ttl).await);
         }
         if let Err(why) = &passed {
             let text = format!("{holder} was not handed over to {to}: {why}");
-            self.common.ground.event("handoff-failed", text);
+            self.context.callbacks.event("handoff-failed", text);
         }
         drop(reply.send(passed.clone()));
         yielded
     }
 
-    async fn pass(&self, holder: &Holder, to: &NodeId, patience: Duration) -> Result<(), String> {
+    async fn pass(
+        &self,
+        holder: &Holder,
+        to: &NodeId,
+        patience: Duration,
+    ) -> Result<(), ElectionError> {
         self.is_fit(to).await?;
-        self.common.ground.event("handoff", format!("{holder} hands over to {to}"));
+        self.context.callbacks.event("handoff", format!("{holder} hands over to {to}"));
         self.set_open(false);
-        let done = timeout(patience, self.common.ground.writes_done()).await;
-        done.map_err(|_| format!("writes were still under way after {patience:?}"))?;
-        let at = self.common.engine.fence(FENCE).await;
-        let at = at.map_err(|why| format!("the application does not stop writing: {why}"))?;
+        let done = timeout(patience, self.context.callbacks.writes_done()).await;
+        done.map_err(|_| ElectionError::WritesUnderWay(patience))?;
+        let at = self.context.engine.fence(FENCE).await;
+        let at = at.map_err(|why| ElectionError::NotFenced(why.to_string()))?;
         let yielding = Yielding { epoch: holder.epoch, to: to.clone(), done: false };
         self.handover.set(Some(yielding));
         let request = Request::TakeOver { epoch: holder.epoch, at };
-        match self.common.transport.call(to.clone(), request, YIELDING).await {
-            Ok(Answer::Done) => Ok(()),
-            Ok(Answer::Refused(why)) => Err(why),
-            Ok(_) => Err("it answered something else".to_owned()),
-            Err(why) => Err(why.to_string()),
+        match self.context.transport.call(to.clone(), request, YIELDING).await {
+            Ok(Response::Done) => Ok(()),
+            Ok(Response::Refused(why)) => Err(ElectionError::Refused(why)),
+            Ok(_) => Err(ElectionError::UnexpectedResponse),
+            Err(why) => Err(why.into()),
         }
     }
 
-    async fn is_fit(&self, to: &NodeId) -> Result<(), String> {
-        let answer = self.common.transport.call(to.clone(), Request::Fitness, QUESTION).await;
-        match answer.map_err(|why| why.to_string())? {
-            Answer::Fitness(Fitness { candidate: false, .. }) => Err("it is no candidate".into()),
-            Answer::Fitness(Fitness { unfit: Some(why), .. }) => Err(why),
-            Answer::Fitness(_) => Ok(()),
-            Answer::Refused(why) => Err(why),
-            _ => Err("it answered something else".into()),
+    async fn is_fit(&self, to: &NodeId) -> Result<(), ElectionError> {
+        let answer = self.context.transport.call(to.clone(), Request::Fitness, QUESTION).await;
+        match answer? {
+            Response::Fitness(Fitness { candidate: false, .. }) => {
+                Err(ElectionError::Refused("it is no candidate".to_owned()))
+            }
+            Response::Fitness(Fitness { unfit: Some(why), .. }) => Err(ElectionError::Refused(why)),
+            Response::Fitness(_) => Ok(()),
+            Response::Refused(why) => Err(ElectionError::Refused(why)),
+            _ => Err(ElectionError::UnexpectedResponse),
         }
     }
 
     /// As the successor: waits until this copy is as far as the holder's, takes the claim over, and
     /// has it agreed upon.
-    pub(crate) async fn take_over(
-        &self,
-        from: NodeId,
-        epoch: Epoch,
-        at: Position,
-        lessor: &Arc<Lessor>,
-    ) -> Answer {
+    pub(crate) async fn take_over(&self, from: NodeId, epoch: Epoch, at: Position) -> Response {
         let reached = async {
             loop {
-                match self.common.engine.held().await {
+                match self.context.engine.held().await {
                     Ok(held) if held.position == at => return,
-                    _ => self.common.clock.sleep(LOOK).await,
+                    _ => self.context.clock.sleep(LOOK).await,
                 }
             }
         };
         if timeout(QUESTION, reached).await.is_err() {
-            return Answer::Refused("its copy is too far behind".to_owned());
+            return Response::Refused("its copy is too far behind".to_owned());
         }
-        let Answer::Fitness(fitness) = self.show().await else {
-            return Answer::Refused("its copy cannot be read".to_owned());
+        let Response::Fitness(fitness) = self.fitness().await else {
+            return Response::Refused("its copy cannot be read".to_owned());
         };
-        let next = fitness.holder(self.common.own.clone(), Epoch(epoch.0 + 1));
-        let asked = self.common.transport.call(from, Request::Yield { epoch }, QUESTION).await;
-        if !matches!(asked, Ok(Answer::Done)) {
-            return Answer::Refused("the primary did not yield".to_owned());
+        let next = fitness.holder(self.context.own.clone(), Epoch(epoch.0 + 1));
+        let asked = self.context.transport.call(from, Request::Yield { epoch }, QUESTION).await;
+        if !matches!(asked, Ok(Response::Done)) {
+            return Response::Refused("the primary did not yield".to_owned());
         }
         let hand_over = Command::HandOver(next.clone());
-        match self.common.propose(lessor, hand_over, YIELDING).await {
-            Ok(Outcome::Done) => {
+        match self.context.propose(hand_over, YIELDING).await {
+            Ok(Applied::Done) => {
                 self.granted(next);
-                Answer::Done
+                Response::Done
             }
-            Ok(Outcome::Rejected(why)) | Err(why) => Answer::Refused(why),
+            Ok(Applied::Rejected(why)) | Err(why) => Response::Refused(why),
         }
     }
 
     /// As the holder: ends the claim for the successor that was chosen, and for nobody else.
-    pub(crate) fn yield_to(&self, from: &NodeId, epoch: Epoch) -> Answer {
+    pub(crate) fn yield_to(&self, from: &NodeId, epoch: Epoch) -> Response {
         if !self.handover.take(from, epoch) {
-            return Answer::Refused("this node hands nothing over to that one".to_owned());
+            return Response::Refused("this node hands nothing over to that one".to_owned());
         }
         self.end_claim();
-        Answer::Done
+        Response::Done
     }
 }

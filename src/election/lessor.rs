@@ -16,11 +16,10 @@ use tokio::task::JoinSet;
 
 use super::choice::{self, Situation, Verdict, Why};
 use super::clock::until;
-use super::common::Common;
+use super::context::ElectionContext;
 use super::raft::{ChangeError, Leadership};
-use super::rpc::{Answer, Fitness, Request};
-use super::table::{Command, Holder, Outcome, Session, Table, Term};
-use super::tenure::Tenure;
+use super::rpc::{Fitness, Request, Response};
+use super::table::{Applied, Command, Holder, Session, Table, Term};
 use crate::claim::BootTime;
 use crate::cluster::{Epoch, NodeId};
 use crate::control::MemberChange;
@@ -32,8 +31,7 @@ const FRESH: Duration = Duration::from_secs(1);
 
 /// The timers of one node, in use while it leads Raft.
 pub(crate) struct Lessor {
-    common: Arc<Common>,
-    reign: Arc<Tenure>,
+    context: Arc<ElectionContext>,
     timers: Mutex<Timers>,
     /// Whom the operator wants, in the epoch that is vacant.
     forced: watch::Sender<Option<(Epoch, NodeId)>>,
@@ -57,15 +55,14 @@ struct Timers {
 type Answers = BTreeMap<NodeId, (Fitness, BootTime)>;
 
 impl Lessor {
-    /// `reign` is this node's own part: it is asked like the others, but not over the network.
-    pub(crate) fn new(common: Arc<Common>, reign: Arc<Tenure>) -> Self {
+    pub(crate) fn new(context: Arc<ElectionContext>) -> Self {
         let forced = watch::Sender::new(None);
-        Self { common, reign, timers: Mutex::default(), forced, log: LogThrottle::new() }
+        Self { context, timers: Mutex::default(), forced, log: LogThrottle::new() }
     }
 
     /// Does the work of a Raft leader whenever this node is one.
     pub(crate) async fn run(&self) {
-        let mut leadership = self.common.raft.leadership();
+        let mut leadership = self.context.raft.leadership();
         loop {
             let now = leadership.borrow_and_update().clone();
             let leads = async {
@@ -87,115 +84,111 @@ impl Lessor {
     }
 
     /// Answers what is asked of a Raft leader.
-    pub(crate) async fn answer(&self, from: &NodeId, request: Request) -> Answer {
+    pub(crate) async fn answer(&self, from: &NodeId, request: Request) -> Response {
         match request {
             Request::Renew { epoch, session } => self.renew(from, epoch, &session).await,
             Request::Propose(command) => self.propose(command).await,
             Request::Force(node) => self.force(node).await,
             Request::Members(change) => self.change_members(change).await,
-            _ => Answer::Refused("that is not asked of a Raft leader".to_owned()),
+            _ => Response::Refused("that is not asked of a Raft leader".to_owned()),
         }
     }
 
     /// The holder says that it is alive. The quorum round that confirms it begins after this was
     /// called: this node still led when it ended.
-    async fn renew(&self, from: &NodeId, epoch: Epoch, session: &Session) -> Answer {
-        let leadership = self.common.raft.leadership().borrow().clone();
+    async fn renew(&self, from: &NodeId, epoch: Epoch, session: &Session) -> Response {
+        let leadership = self.context.raft.leadership().borrow().clone();
         if !leadership.ours {
-            return Answer::NotLeader(leadership.leader);
+            return Response::NotLeader(leadership.leader);
         }
-        let Ok(table) = self.common.raft.confirm().await else { return Answer::NotLeader(None) };
-        let now = self.common.clock.now();
+        let Ok(table) = self.context.raft.confirm().await else { return Response::NotLeader(None) };
+        let now = self.context.clock.now();
         let Some(mut timers) = self.timers_of(leadership.term) else {
-            return Answer::NotLeader(None);
+            return Response::NotLeader(None);
         };
         let holds = table.holds(epoch, session).is_some_and(|holder| holder.node == *from);
         if !holds || epoch <= timers.revoked {
-            return Answer::LeaseLost;
+            return Response::LeaseLost;
         }
-        timers.expiry = Some((epoch, now.after(self.common.times.ttl)));
-        Answer::Renewed
+        timers.expiry = Some((epoch, now.after(self.context.times.ttl)));
+        Response::Renewed
     }
 
     /// Somebody wants this agreed upon.
-    async fn propose(&self, command: Command) -> Answer {
-        let leadership = self.common.raft.leadership().borrow().clone();
+    async fn propose(&self, command: Command) -> Response {
+        let leadership = self.context.raft.leadership().borrow().clone();
         if !leadership.ours {
-            return Answer::NotLeader(leadership.leader);
+            return Response::NotLeader(leadership.leader);
         }
         let ends = match &command {
             Command::Release { epoch } => Some(*epoch),
             Command::HandOver(to) => Some(Epoch(to.epoch.0.saturating_sub(1))),
             // Only the leader that has waited may say so.
             Command::Expire { .. } | Command::Acquire(_) => {
-                return Answer::Refused("only the Raft leader does that".to_owned());
+                return Response::Refused("only the Raft leader does that".to_owned());
             }
             _ => None,
         };
         if let Some(epoch) = ends {
             match self.timers_of(leadership.term) {
                 Some(mut timers) => timers.revoke(epoch),
-                None => return Answer::NotLeader(None),
+                None => return Response::NotLeader(None),
             }
         }
-        match self.common.raft.propose(command).await {
-            Ok(outcome) => Answer::Proposed(outcome),
-            Err(_) => Answer::NotLeader(self.common.raft.leadership().borrow().leader.clone()),
+        match self.context.raft.propose(command).await {
+            Ok(outcome) => Response::Proposed(outcome),
+            Err(_) => Response::NotLeader(self.context.raft.leadership().borrow().leader.clone()),
         }
     }
 
     /// The operator wants `node` as primary although others may have more.
-    async fn force(&self, node: NodeId) -> Answer {
-        let leadership = self.common.raft.leadership().borrow().clone();
+    async fn force(&self, node: NodeId) -> Response {
+        let leadership = self.context.raft.leadership().borrow().clone();
         if !leadership.ours {
-            return Answer::NotLeader(leadership.leader);
+            return Response::NotLeader(leadership.leader);
         }
-        let mut tables = self.common.raft.table();
+        let mut tables = self.context.raft.table();
         let table = tables.borrow_and_update().clone();
         if let Some(holder) = &table.holder {
-            return Answer::Refused(format!("{holder} is primary: promote without force"));
+            return Response::Refused(format!("{holder} is primary: promote without force"));
         }
         let epoch = next_epoch(&table);
         self.forced.send_replace(Some((epoch, node.clone())));
         let chosen = tables.wait_for(|table| table.last_epoch >= epoch).await;
         match chosen.map(|table| table.holder.clone()) {
-            Ok(Some(holder)) if holder.node == node => Answer::Done,
-            Ok(_) => Answer::Refused("another node was faster".to_owned()),
-            Err(_) => Answer::NotLeader(None),
+            Ok(Some(holder)) if holder.node == node => Response::Done,
+            Ok(_) => Response::Refused("another node was faster".to_owned()),
+            Err(_) => Response::NotLeader(None),
         }
     }
 
     /// What a majority of the old members has acknowledged a majority of the new ones has to hold,
     /// before only these count: the holder is asked to see to it.
-    async fn change_members(&self, change: MemberChange) -> Answer {
-        let holder = self.common.raft.table().borrow().primary().map(|holder| holder.node.clone());
+    async fn change_members(&self, change: MemberChange) -> Response {
+        let holder = self.context.raft.table().borrow().primary().map(|holder| holder.node.clone());
         let Some(holder) = holder else {
             let why = "there is no primary; members are changed while there is one";
-            return Answer::Refused(why.to_owned());
+            return Response::Refused(why.to_owned());
         };
         let ask = |next| self.ask_holder(holder.clone(), next);
         let gate = |next| -> BoxFuture<'_, Result<(), String>> { Box::pin(ask(Some(next))) };
-        let changed = self.common.raft.change_members(change, &gate).await;
+        let changed = self.context.raft.change_members(change, &gate).await;
         if let Err(why) = ask(None).await {
             tracing::warn!(%holder, %why, "the primary does not know yet who counts");
         }
         match changed {
-            Ok(()) => Answer::Done,
-            Err(ChangeError::NotLeader(leader)) => Answer::NotLeader(leader),
-            Err(ChangeError::Refused(why)) => Answer::Refused(why),
+            Ok(()) => Response::Done,
+            Err(ChangeError::NotLeader(leader)) => Response::NotLeader(leader),
+            Err(ChangeError::Refused(why)) => Response::Refused(why),
         }
     }
 
     async fn ask_holder(&self, holder: NodeId, next: Option<Vec<NodeId>>) -> Result<(), String> {
-        let answer = match holder == self.common.own {
-            true => Ok(self.reign.expect(next).await),
-            false => {
-                self.common.transport.call(holder, Request::Electorate(next), EVERYTHING).await
-            }
-        };
-        match answer {
-            Ok(Answer::Done) => Ok(()),
-            Ok(Answer::Refused(why)) => Err(why),
+        // The holder itself gives up after EVERYTHING, and says why: that answer should arrive.
+        let limit = EVERYTHING + Duration::from_secs(1);
+        match self.context.transport.call(holder, Request::Electorate(next), limit).await {
+            Ok(Response::Done) => Ok(()),
+            Ok(Response::Refused(why)) => Err(why),
             Ok(_) => Err("the primary's answer makes no sense".to_owned()),
             Err(why) => Err(format!("the primary did not answer: {why}")),
         }
@@ -203,7 +196,7 @@ impl Lessor {
 
     async fn lead(&self, term: Term) {
         drop(self.timers_of(term));
-        let mut tables = self.common.raft.table();
+        let mut tables = self.context.raft.table();
         loop {
             let table = tables.borrow_and_update().clone();
             match &table.holder {
@@ -224,16 +217,16 @@ impl Lessor {
         tokio::select! {
             biased;
             _ = tables.changed() => return,
-            () = until(&*self.common.clock, expiry) => {}
+            () = until(&*self.context.clock, expiry) => {}
         }
         let Some(first) = self.revoke_if_lapsed(term, holder.epoch) else { return };
         if first {
-            let ttl = self.common.times.ttl;
+            let ttl = self.context.times.ttl;
             let why = format!("{holder} was not heard for {ttl:?}: its lease ends");
-            self.common.ground.event("lease-expired", why);
+            self.context.callbacks.event("lease-expired", why);
         }
         let expire = Command::Expire { epoch: holder.epoch, term };
-        if let Err(why) = self.common.raft.propose(expire).await {
+        if let Err(why) = self.context.raft.propose(expire).await {
             self.try_again("cannot expire the lease; trying again", &why).await;
         }
     }
@@ -243,20 +236,20 @@ impl Lessor {
         if let Some(held_back) = self.log.may_speak(what, Instant::now()) {
             tracing::warn!(%why, held_back, "{what}");
         }
-        self.common.pause().await;
+        self.context.pause().await;
     }
 
     /// Whoever both leads Raft and holds the lease takes both with it when it dies: that costs an
     /// election and a full ttl. Another voter had better lead.
     async fn pass_leadership_on(&self) {
-        let table = self.common.raft.table();
+        let table = self.context.raft.table();
         loop {
-            self.common.clock.sleep(self.common.times.renew).await;
+            self.context.clock.sleep(self.context.times.renew).await;
             let holds = |table: &Table| {
-                table.holder.as_ref().is_some_and(|holder| holder.node == self.common.own)
+                table.holder.as_ref().is_some_and(|holder| holder.node == self.context.own)
             };
             let holds = holds(&table.borrow());
-            if holds && let Err(why) = self.common.raft.pass_leadership_on().await {
+            if holds && let Err(why) = self.context.raft.pass_leadership_on().await {
                 tracing::debug!(%why, "cannot pass Raft's leadership on");
             }
         }
@@ -266,7 +259,7 @@ impl Lessor {
     /// once the table has changed.
     async fn fill(&self, table: &Table, tables: &mut watch::Receiver<Arc<Table>>) {
         let epoch = next_epoch(table);
-        let mut members = self.common.raft.members();
+        let mut members = self.context.raft.members();
         let electorate = members.borrow_and_update().data_nodes();
         let (send, mut incoming) = mpsc::channel(64);
         let mut asking = JoinSet::new();
@@ -284,11 +277,11 @@ impl Lessor {
                 _ = members.changed() => return,
                 _ = forced.changed() => {}
                 Some((node, fitness)) = incoming.recv() => {
-                    answers.insert(node, (fitness, self.common.clock.now()));
+                    answers.insert(node, (fitness, self.context.clock.now()));
                 }
-                () = self.common.pause() => {}
+                () = self.context.pause() => {}
             }
-            let now = self.common.clock.now();
+            let now = self.context.clock.now();
             let wanted = forced.borrow().clone().filter(|(of, _)| *of == epoch).map(|(_, n)| n);
             let current = current(&answers, now);
             let situation = Situation {
@@ -297,9 +290,9 @@ impl Lessor {
                 first: table.last_epoch == Epoch(0),
                 had_data: table.starts.iter().any(|s| s.held.at.txid.0 > 0),
                 held_up: held_up.map(|since| now.since(since)).unwrap_or_default(),
-                patience: (!self.common.strict).then_some(self.common.times.hold_up),
+                patience: (!self.context.strict).then_some(self.context.times.hold_up),
                 forced: wanted.as_ref(),
-                rather_not: Some(&self.common.own),
+                rather_not: Some(&self.context.own),
             };
             match choice::choose(&situation) {
                 Verdict::Elect(node) => match current.get(&node) {
@@ -311,8 +304,8 @@ impl Lessor {
                         Why::HeldUp { .. } => held_up = held_up.or(Some(now)),
                         _ => held_up = None,
                     }
-                    if waiting.is_news(&why, now, self.common.times.ttl) {
-                        self.common.ground.event("no-primary", why.to_string());
+                    if waiting.is_news(&why, now, self.context.times.ttl) {
+                        self.context.callbacks.event("no-primary", why.to_string());
                     }
                 }
             }
@@ -321,20 +314,17 @@ impl Lessor {
 
     async fn grant(&self, node: &NodeId, fitness: &Fitness, epoch: Epoch) {
         let holder = fitness.holder(node.clone(), epoch);
-        match self.common.raft.propose(Command::Acquire(holder.clone())).await {
-            Ok(Outcome::Done) => {
+        match self.context.raft.propose(Command::Acquire(holder.clone())).await {
+            Ok(Applied::Done) => {
                 let held = fitness.held.at;
-                self.common.ground.event("elected", format!("{holder}; it holds {held}"));
-                if *node == self.common.own {
-                    return self.reign.granted(holder);
-                }
+                self.context.callbacks.event("elected", format!("{holder}; it holds {held}"));
                 // Raft tells it as well, a little later.
-                let limit = self.common.times.renew;
+                let limit = self.context.times.renew;
                 let told =
-                    self.common.transport.call(node.clone(), Request::Granted(holder), limit);
+                    self.context.transport.call(node.clone(), Request::Granted(holder), limit);
                 drop(told.await);
             }
-            Ok(Outcome::Rejected(why)) => tracing::info!(%node, why, "was not granted the lease"),
+            Ok(Applied::Rejected(why)) => tracing::info!(%node, why, "was not granted the lease"),
             Err(why) => self.try_again("cannot grant the lease; trying again", &why).await,
         }
     }
@@ -346,22 +336,18 @@ impl Lessor {
         epoch: Epoch,
         answers: mpsc::Sender<(NodeId, Fitness)>,
     ) -> impl Future<Output = ()> + Send + use<> {
-        let (common, reign) = (self.common.clone(), self.reign.clone());
+        let context = self.context.clone();
         async move {
             loop {
-                let answer = match node == common.own {
-                    true => Ok(reign.prepare(epoch).await),
-                    false => {
-                        let request = Request::Promise { epoch };
-                        common.transport.call(node.clone(), request, common.times.hold_up).await
-                    }
-                };
-                if let Ok(Answer::Fitness(fitness)) = answer
+                let request = Request::Promise { epoch };
+                let answer =
+                    context.transport.call(node.clone(), request, context.times.hold_up).await;
+                if let Ok(Response::Fitness(fitness)) = answer
                     && answers.send((node.clone(), fitness)).await.is_err()
                 {
                     return;
                 }
-                common.clock.sleep(common.times.renew / 4).await;
+                context.clock.sleep(context.times.renew / 4).await;
             }
         }
     }
@@ -377,7 +363,7 @@ impl Lessor {
 
     /// When the lease of `epoch` expires; in a new term a full ttl from now.
     fn expiry(&self, term: Term, epoch: Epoch) -> Option<BootTime> {
-        let full = self.common.clock.now().after(self.common.times.ttl);
+        let full = self.context.clock.now().after(self.context.times.ttl);
         let mut timers = self.timers_of(term)?;
         if timers.revoked >= epoch {
             return Some(BootTime(0));
@@ -390,7 +376,7 @@ impl Lessor {
     /// If the lease of `epoch` is at its end, also if it was renewed until this moment: whether that
     /// is news.
     fn revoke_if_lapsed(&self, term: Term, epoch: Epoch) -> Option<bool> {
-        let now = self.common.clock.now();
+        let now = self.context.clock.now();
         let mut timers = self.timers_of(term)?;
         if timers.revoked >= epoch {
             return Some(false);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::raft;
-use super::table::{Command, Holder, Outcome, Session};
+use super::table::{Applied, Command, Holder, Session};
 use crate::cluster::{Epoch, NodeId};
 use crate::control::MemberChange;
 use crate::engine::BoxFuture;
@@ -61,7 +61,7 @@ pub enum Request {
 /// The answer to a [`Request`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Answer {
+pub enum Response {
     /// To [`Request::Raft`].
     Raft(raft::Reply),
     /// The lease was renewed.
@@ -70,7 +70,7 @@ pub enum Answer {
     #[serde(rename = "gone")]
     LeaseLost,
     /// The command was agreed upon, and this became of it.
-    Proposed(Outcome),
+    Proposed(Applied),
     /// To [`Request::Promise`] and [`Request::Fitness`].
     Fitness(Fitness),
     Done,
@@ -94,17 +94,12 @@ pub struct Fitness {
     pub(crate) unfit: Option<String>,
     /// Its life, for the lease.
     pub(crate) session: Session,
-    /// What LiteFS is told as the primary's `hostname`.
-    pub(crate) hostname: String,
-    /// What LiteFS is told as the primary's `advertise-url`.
-    pub(crate) advertise: String,
 }
 
 impl Fitness {
     /// Whoever has this, as the holder of `epoch`.
     pub(crate) fn holder(&self, node: NodeId, epoch: Epoch) -> Holder {
-        let Self { session, hostname, advertise, .. } = self.clone();
-        Holder { node, session, hostname, advertise, epoch }
+        Holder { node, session: self.session.clone(), epoch }
     }
 }
 
@@ -117,7 +112,7 @@ pub enum CallError {
     Lost(String),
 }
 
-/// Carries questions to other nodes. The real one runs over the peer port; `tests/sim` has another.
+/// Carries requests to other nodes. The real one runs over the peer port; `tests/sim` has another.
 pub trait Transport: Send + Sync + 'static {
     /// Asks `to`, and waits for the answer for at most `limit`.
     fn call(
@@ -125,13 +120,13 @@ pub trait Transport: Send + Sync + 'static {
         to: NodeId,
         request: Request,
         limit: Duration,
-    ) -> BoxFuture<'static, Result<Answer, CallError>>;
+    ) -> BoxFuture<'static, Result<Response, CallError>>;
 }
 
 /// Answers the questions of other nodes.
 pub trait Service: Send + Sync + 'static {
     /// `from` is who asks, as its certificate says.
-    fn answer(&self, from: NodeId, request: Request) -> BoxFuture<'static, Answer>;
+    fn answer(&self, from: NodeId, request: Request) -> BoxFuture<'static, Response>;
 }
 
 impl fmt::Display for CallError {

@@ -35,10 +35,6 @@ pub struct Holder {
     pub node: NodeId,
     /// Its life: after a restart it is another holder.
     pub session: Session,
-    /// What LiteFS is told as the primary's `hostname`.
-    pub(crate) hostname: String,
-    /// What LiteFS is told as the primary's `advertise-url`.
-    pub(crate) advertise: String,
     /// The number of the reign.
     pub epoch: Epoch,
 }
@@ -105,7 +101,7 @@ pub enum Command {
 /// What became of a command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum Applied {
     /// The table is now as the command wanted it.
     Done,
     /// It came too late, or twice: nothing was changed.
@@ -115,10 +111,10 @@ pub enum Outcome {
 
 impl Table {
     /// Applies a command of an entry that a leader made in `term`.
-    pub(crate) fn apply(&mut self, command: Command, term: Term) -> Outcome {
+    pub(crate) fn apply(&mut self, command: Command, term: Term) -> Applied {
         match self.change(command, term) {
-            Ok(()) => Outcome::Done,
-            Err(why) => Outcome::Rejected(why),
+            Ok(()) => Applied::Done,
+            Err(why) => Applied::Rejected(why),
         }
     }
 
@@ -267,14 +263,12 @@ mod tests {
         Holder {
             node: node.parse().unwrap(),
             session: Session(format!("{node}-{epoch}")),
-            hostname: node.to_owned(),
-            advertise: String::new(),
             epoch: Epoch(epoch),
         }
     }
 
     fn is_done(table: &mut Table, command: Command) -> bool {
-        table.apply(command, Term(1)) == Outcome::Done
+        table.apply(command, Term(1)) == Applied::Done
     }
 
     #[test]
@@ -386,7 +380,7 @@ mod tests {
             for (command, term) in commands {
                 let before = table.clone();
                 let outcome = table.apply(command.clone(), Term(term));
-                if outcome != Outcome::Done {
+                if outcome != Applied::Done {
                     prop_assert_eq!(&table, &before, "{:?} was void", command);
                 }
                 prop_assert!(table.last_epoch == before.last_epoch

@@ -12,12 +12,13 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::common::Common;
+use super::context::ElectionContext;
+use super::error::ElectionError;
 use super::handover::HandOver;
-use super::keep_alive::{KeepAlive, Over};
-use super::lessor::{EVERYTHING, Lessor};
-use super::rpc::{Answer, Fitness, Request};
-use super::table::{Command, Holder, Outcome, Session, Table};
+use super::keep_alive::{ClaimOver, KeepAlive};
+use super::lessor::EVERYTHING;
+use super::rpc::{Fitness, Request, Response};
+use super::table::{Applied, Command, Holder, Session, Table};
 use crate::acks::Electorate;
 use crate::claim::{BootTime, Claim};
 use crate::cluster::{Epoch, EpochStart, NodeId};
@@ -49,11 +50,11 @@ pub(crate) struct Order {
     /// How long it may take until writes under way are done.
     pub(crate) patience: Duration,
     /// What became of it.
-    pub(crate) reply: oneshot::Sender<Result<(), String>>,
+    pub(crate) reply: oneshot::Sender<Result<(), ElectionError>>,
 }
 
 pub(crate) struct Tenure {
-    pub(super) common: Arc<Common>,
+    pub(super) context: Arc<ElectionContext>,
     own: watch::Sender<Own>,
     /// For the next grant.
     session: Mutex<Session>,
@@ -70,7 +71,7 @@ pub(crate) struct Tenure {
 
 /// Why a reign ended.
 enum End {
-    Over(Over),
+    Over(ClaimOver),
     /// The lease was handed over, or taken away.
     Superseded,
     /// It could not begin, and why.
@@ -79,12 +80,12 @@ enum End {
 
 impl Tenure {
     /// Nothing happens before [`Tenure::run`].
-    pub(crate) fn new(common: Arc<Common>) -> Self {
+    pub(crate) fn new(context: Arc<ElectionContext>) -> Self {
         let (orders, incoming) = mpsc::channel(ORDERS);
         let own =
             Own { epoch: Epoch(0), claim: Claim::none(), open: false, holding: false, start: None };
         Self {
-            common,
+            context,
             own: watch::Sender::new(own),
             session: Mutex::new(new_session()),
             granted: watch::Sender::new(None),
@@ -124,60 +125,61 @@ impl Tenure {
 
     /// `epoch` is going to be granted: ends what this node has of earlier ones, lets go of whoever
     /// was primary, and says what this node has to offer.
-    pub(crate) async fn prepare(&self, epoch: Epoch) -> Answer {
+    pub(crate) async fn promise(&self, epoch: Epoch) -> Response {
         self.end_before(epoch);
-        if self.common.witness {
-            return Answer::Refused("a witness holds no data".to_owned());
+        if self.context.witness {
+            return Response::Refused("a witness holds no data".to_owned());
         }
         // What a disk held that was lost it may have acknowledged: its successor speaks for it only
         // once the cluster has seen to that.
-        if !self.common.raft.votes() {
-            return Answer::Refused("this disk has no vote".to_owned());
+        if !self.context.raft.votes() {
+            return Response::Refused("this disk has no vote".to_owned());
         }
-        match self.common.engine.promise(epoch).await {
-            Ok(held) => Answer::Fitness(self.fitness(held.position, held.empty)),
-            Err(why) => Answer::Refused(why.to_string()),
+        match self.context.engine.promise(epoch).await {
+            Ok(held) => Response::Fitness(self.offer(held.position, held.empty)),
+            Err(why) => Response::Refused(why.to_string()),
         }
     }
 
     /// Whether this node could be primary, without letting go of anything.
-    pub(crate) async fn show(&self) -> Answer {
-        if self.common.witness {
-            return Answer::Refused("a witness holds no data".to_owned());
+    pub(crate) async fn fitness(&self) -> Response {
+        if self.context.witness {
+            return Response::Refused("a witness holds no data".to_owned());
         }
-        match self.common.engine.held().await {
-            Ok(held) => Answer::Fitness(self.fitness(held.position, held.empty)),
-            Err(why) => Answer::Refused(why.to_string()),
+        match self.context.engine.held().await {
+            Ok(held) => Response::Fitness(self.offer(held.position, held.empty)),
+            Err(why) => Response::Refused(why.to_string()),
         }
     }
 
-    fn fitness(&self, held: Position, empty: bool) -> Fitness {
-        let now = self.common.clock.now();
+    fn offer(&self, held: Position, empty: bool) -> Fitness {
+        let now = self.context.clock.now();
         let failed = self.unfit_until.lock().clone();
         let failed = failed.filter(|(until, _)| now < *until).map(|(_, why)| why);
         Fitness {
             held,
             empty,
-            candidate: self.common.candidate,
-            unfit: self.common.ground.unfit().or(failed),
+            candidate: self.context.candidate,
+            unfit: self.context.callbacks.unfit().or(failed),
             session: self.session(),
-            hostname: self.common.own.as_str().to_owned(),
-            advertise: self.common.advertise.clone(),
         }
     }
 
     /// The other nodes that could be primary now, those with the most first.
     pub(crate) async fn others_by_fitness(&self) -> Vec<NodeId> {
-        let nodes = self.common.raft.members().borrow().data_nodes();
+        let nodes = self.context.raft.members().borrow().data_nodes();
         let mut asking = tokio::task::JoinSet::new();
-        for node in nodes.into_iter().filter(|node| *node != self.common.own) {
-            let asked =
-                self.common.transport.call(node.clone(), Request::Fitness, self.common.times.renew);
+        for node in nodes.into_iter().filter(|node| *node != self.context.own) {
+            let asked = self.context.transport.call(
+                node.clone(),
+                Request::Fitness,
+                self.context.times.renew,
+            );
             asking.spawn(async move { (node, asked.await) });
         }
         let mut fit = Vec::new();
         for (node, answer) in asking.join_all().await {
-            if let Ok(Answer::Fitness(fitness)) = answer
+            if let Ok(Response::Fitness(fitness)) = answer
                 && fitness.candidate
                 && fitness.unfit.is_none()
             {
@@ -206,11 +208,11 @@ impl Tenure {
     pub(super) fn end_claim(&self) {
         let own = self.own.borrow().clone();
         own.claim.end();
-        tracing::debug!(epoch = own.epoch.0, at = self.common.clock.now().0, "the claim is over");
+        tracing::debug!(epoch = own.epoch.0, at = self.context.clock.now().0, "the claim is over");
     }
 
     /// Reigns whenever this node holds the lease.
-    pub(crate) async fn run(&self, lessor: Arc<Lessor>) {
+    pub(crate) async fn run(&self) {
         let taken = self.incoming.lock().take();
         let Some(mut orders) = taken else { return };
         let mut last = Epoch(0);
@@ -219,7 +221,7 @@ impl Tenure {
                 biased;
                 holder = self.next_grant(last) => holder,
                 Some(order) = orders.recv() => {
-                    drop(order.reply.send(Err("this node is not the primary".to_owned())));
+                    drop(order.reply.send(Err(ElectionError::NotPrimary)));
                     continue;
                 }
             };
@@ -227,12 +229,12 @@ impl Tenure {
             // A grant to the old session that is still on its way would be of no use.
             let session = self.begin_session();
             if holder.session == session && *self.ended.borrow() < holder.epoch {
-                let end = self.reign(&holder, &lessor, &mut orders).await;
-                self.step_down(&holder, &lessor, end).await;
+                let end = self.hold(&holder, &mut orders).await;
+                self.step_down(&holder, end).await;
             } else {
                 // Of a former life: this one knows nothing of it, and its engine follows nobody yet.
                 tracing::info!(%holder, "this node holds a lease that it knows nothing of");
-                self.release(holder.epoch, &lessor).await;
+                self.release(holder.epoch).await;
             }
         }
     }
@@ -245,12 +247,12 @@ impl Tenure {
 
     /// The next lease that is this node's, by the table or by word of mouth.
     async fn next_grant(&self, last: Epoch) -> Holder {
-        let mut tables = self.common.raft.table();
+        let mut tables = self.context.raft.table();
         let mut granted = self.granted.subscribe();
         loop {
             let told = granted.borrow_and_update().clone();
             let agreed = tables.borrow_and_update().holder.clone();
-            let mine = |holder: &Holder| holder.node == self.common.own && holder.epoch > last;
+            let mine = |holder: &Holder| holder.node == self.context.own && holder.epoch > last;
             let known = [told, agreed].into_iter().flatten().filter(mine);
             if let Some(holder) = known.max_by_key(|holder| holder.epoch) {
                 return holder;
@@ -264,14 +266,9 @@ impl Tenure {
         }
     }
 
-    async fn reign(
-        &self,
-        holder: &Holder,
-        lessor: &Arc<Lessor>,
-        orders: &mut mpsc::Receiver<Order>,
-    ) -> End {
+    async fn hold(&self, holder: &Holder, orders: &mut mpsc::Receiver<Order>) -> End {
         self.own.send_modify(|own| own.holding = true);
-        let mut keep_alive = KeepAlive::new(self.common.clone(), lessor.clone(), holder.clone());
+        let mut keep_alive = KeepAlive::new(self.context.clone(), holder.clone());
         let claim = tokio::select! {
             biased;
             () = self.superseded(holder) => return End::Superseded,
@@ -286,13 +283,13 @@ impl Tenure {
             biased;
             () = self.superseded(holder) => return End::Superseded,
             over = keep_alive.keep() => return End::Over(over),
-            opened = self.open(holder, lessor) => opened,
+            opened = self.open(holder) => opened,
         };
         if let Err(end) = opened {
             return end;
         }
         self.own.send_modify(|own| own.open = true);
-        self.common.ground.event("primary", format!("{holder} takes writes"));
+        self.context.callbacks.event("primary", format!("{holder} takes writes"));
         loop {
             let order = tokio::select! {
                 biased;
@@ -300,82 +297,84 @@ impl Tenure {
                 over = keep_alive.keep() => return End::Over(over),
                 Some(order) = orders.recv() => order,
             };
-            if self.hand_over(holder, order, &mut keep_alive, lessor).await {
+            if self.hand_over(holder, order, &mut keep_alive).await {
                 return End::Superseded;
             }
         }
     }
 
     /// From the claim to open writes.
-    async fn open(&self, holder: &Holder, lessor: &Lessor) -> Result<(), End> {
+    async fn open(&self, holder: &Holder) -> Result<(), End> {
         let epoch = holder.epoch;
         let held = loop {
-            match self.common.engine.become_primary(epoch).await {
+            match self.context.engine.become_primary(epoch).await {
                 Ok(held) => break held,
                 Err(why) => {
-                    if let Some(unfit) = self.common.engine.unfit() {
+                    if let Some(unfit) = self.context.engine.unfit() {
                         return Err(End::Failed(unfit));
                     }
                     tracing::error!(%epoch, %why, "the engine cannot become primary; trying again");
-                    self.common.clock.sleep(self.common.times.renew).await;
+                    self.context.clock.sleep(self.context.times.renew).await;
                 }
             }
         };
         let start = EpochStart { epoch, held };
         let agreed = loop {
             let open = Command::Opened(start);
-            match self.common.propose(lessor, open, self.common.times.ttl).await {
+            match self.context.propose(open, self.context.times.ttl).await {
                 Ok(outcome) => break outcome,
                 Err(why) => tracing::warn!(%epoch, %why, "cannot open the reign; trying again"),
             }
         };
-        if let Outcome::Rejected(why) = agreed {
+        if let Applied::Rejected(why) = agreed {
             return Err(End::Failed(why));
         }
         self.own.send_modify(|own| own.start = Some(start));
-        if !self.common.ground.promoted(epoch).await {
+        if !self.context.callbacks.promoted(epoch).await {
             let (until, why) =
-                (self.common.clock.now().after(AFTER_A_FAILURE), "app.on_promote failed");
+                (self.context.clock.now().after(AFTER_A_FAILURE), "app.on_promote failed");
             *self.unfit_until.lock() = Some((until, why.to_owned()));
             return Err(End::Failed(why.to_owned()));
         }
-        self.common.acks.begin(epoch, self.electorates());
+        self.context.acks.begin(epoch, self.electorates());
         Ok(())
     }
 
     fn electorates(&self) -> Vec<Electorate> {
-        vec![self.electorate(self.common.raft.members().borrow().data_nodes())]
+        vec![self.electorate(self.context.raft.members().borrow().data_nodes())]
     }
 
     fn electorate(&self, nodes: Vec<NodeId>) -> Electorate {
-        Electorate { others: nodes.into_iter().filter(|node| *node != self.common.own).collect() }
+        Electorate { others: nodes.into_iter().filter(|node| *node != self.context.own).collect() }
     }
 
     /// As the holder: from now on a majority of `next` has to hold a write, too. Answers once it holds
     /// everything that was committed until now. `None`: only the members count again.
-    pub(crate) async fn expect(&self, next: Option<Vec<NodeId>>) -> Answer {
+    pub(crate) async fn expect(&self, next: Option<Vec<NodeId>>) -> Response {
         let mut electorates = self.electorates();
         let Some(next) = next else {
-            self.common.acks.require(electorates);
-            return Answer::Done;
+            self.context.acks.require(electorates);
+            return Response::Done;
         };
         electorates.push(self.electorate(next));
-        self.common.acks.require(electorates);
-        let held = match self.common.engine.read_position().await {
+        self.context.acks.require(electorates);
+        let held = match self.context.engine.read_position().await {
             Ok(position) => {
-                tokio::time::timeout(EVERYTHING, self.common.acks.majority(position)).await.is_ok()
+                tokio::time::timeout(EVERYTHING, self.context.acks.majority(position)).await.is_ok()
             }
             Err(_) => false,
         };
         match held && self.own.borrow().open {
-            true => Answer::Done,
-            false => Answer::Refused("too few of the new members hold all of the data".to_owned()),
+            true => Response::Done,
+            false => {
+                Response::Refused("too few of the new members hold all of the data".to_owned())
+            }
         }
     }
 
     /// Ready once the lease is not this holder's any more.
     async fn superseded(&self, holder: &Holder) {
-        let mut tables = self.common.raft.table();
+        let mut tables = self.context.raft.table();
         let mut ended = self.ended.subscribe();
         let gone = |table: &Arc<Table>| {
             table.last_epoch >= holder.epoch && table.holds(holder.epoch, &holder.session).is_none()
@@ -388,37 +387,37 @@ impl Tenure {
     }
 
     /// Ends a reign, in this order: claim, engine, guard, lease.
-    async fn step_down(&self, holder: &Holder, lessor: &Lessor, end: End) {
+    async fn step_down(&self, holder: &Holder, end: End) {
         self.end_claim();
         self.own.send_modify(|own| own.open = false);
         let why = match end {
-            End::Over(Over::Gone) | End::Superseded => {
+            End::Over(ClaimOver::LeaseLost) | End::Superseded => {
                 "the lease is not this node's any more".into()
             }
-            End::Over(Over::Lapsed) => "it could not renew its lease in time".into(),
+            End::Over(ClaimOver::Lapsed) => "it could not renew its lease in time".into(),
             End::Failed(why) => why,
         };
-        self.common.ground.event("not-primary", format!("{holder} is primary no more: {why}"));
-        while let Err(why) = self.common.engine.become_replica(None).await {
+        self.context.callbacks.event("not-primary", format!("{holder} is primary no more: {why}"));
+        while let Err(why) = self.context.engine.become_replica(None).await {
             tracing::error!(%why, "the engine cannot be fenced; trying again");
-            self.common.pause().await;
+            self.context.pause().await;
         }
         self.own.send_modify(|own| own.holding = false);
-        self.common.ground.deadline(None);
-        self.common.ground.demoted(holder.epoch);
-        self.release(holder.epoch, lessor).await;
+        self.context.callbacks.deadline(None);
+        self.context.callbacks.demoted(holder.epoch);
+        self.release(holder.epoch).await;
     }
 
     /// Gives a lease back, unless it is gone already.
-    async fn release(&self, epoch: Epoch, lessor: &Lessor) {
-        let mut tables = self.common.raft.table();
+    async fn release(&self, epoch: Epoch) {
+        let mut tables = self.context.raft.table();
         let gone = |table: &Arc<Table>| {
             table.last_epoch > epoch || table.last_epoch == epoch && table.holder.is_none()
         };
         let giving_back = async {
             loop {
                 let release = Command::Release { epoch };
-                match self.common.propose(lessor, release, self.common.times.ttl).await {
+                match self.context.propose(release, self.context.times.ttl).await {
                     Ok(_) => return,
                     Err(why) => tracing::debug!(%epoch, %why, "cannot give the lease back yet"),
                 }

@@ -111,13 +111,8 @@ mod tests {
     /// A table in which `name` reigns.
     fn table(name: &str, epoch: u64) -> Table {
         let mut table = Table { last_epoch: Epoch(epoch - 1), ..Table::default() };
-        let holder = Holder {
-            node: node(name),
-            session: Session(String::new()),
-            hostname: String::new(),
-            advertise: String::new(),
-            epoch: Epoch(epoch),
-        };
+        let holder =
+            Holder { node: node(name), session: Session(String::new()), epoch: Epoch(epoch) };
         table.apply(Command::Acquire(holder), Term(1));
         let start = EpochStart { epoch: Epoch(epoch), held: Position::default() };
         table.apply(Command::Opened(start), Term(1));

@@ -19,7 +19,7 @@ use crate::claim::{BootTime, Claim};
 use crate::cluster::{ClusterView, Epoch, NodeId, Role};
 use crate::config::{Ack, Config, EngineKind};
 use crate::election::clock::SystemClock;
-use crate::election::common::{Common, Ground};
+use crate::election::context::{ElectionContext, NodeCallbacks};
 use crate::election::raft::{Leadership, Member, Raft, Setup, Store};
 use crate::election::table::Table;
 use crate::election::times::Times;
@@ -49,7 +49,7 @@ const WATCH_APP: Duration = Duration::from_millis(100);
 
 /// What the election asks of this node.
 #[derive(Clone)]
-pub(crate) struct Surroundings {
+pub(crate) struct ElectionCallbacks {
     /// Whether the application answers.
     pub(crate) health: AppHealth,
     pub(crate) draining: watch::Receiver<bool>,
@@ -63,7 +63,7 @@ pub(crate) struct Surroundings {
     pub(crate) leash: SharedDeadline,
 }
 
-impl Ground for Surroundings {
+impl NodeCallbacks for ElectionCallbacks {
     fn unfit(&self) -> Option<String> {
         if *self.draining.borrow() {
             return Some("it is stopping".to_owned());
@@ -109,13 +109,13 @@ pub(crate) struct Beginning {
 }
 
 /// What the election works with on this node.
-pub(crate) struct Means {
+pub(crate) struct ElectionInputs {
     /// Where replicas' and peers' requests go; `None` on a witness.
     pub(crate) serving: Option<(Kept, PeerDoor)>,
     pub(crate) acks: Arc<Acks>,
     pub(crate) metrics: Arc<Metrics>,
     /// What it asks of the rest of the node.
-    pub(crate) surroundings: Surroundings,
+    pub(crate) callbacks: ElectionCallbacks,
 }
 
 /// A running part in an election. It ends when this is dropped.
@@ -158,28 +158,27 @@ impl Beginning {
     /// # Errors
     ///
     /// When the port cannot be had, or what is on disk cannot be used.
-    pub(crate) async fn run(self, config: &Config, means: Means) -> io::Result<Part> {
+    pub(crate) async fn run(self, config: &Config, means: ElectionInputs) -> io::Result<Part> {
         let Self { peering, view } = self;
-        let Means { serving, acks, metrics, surroundings } = means;
-        let Surroundings { health, events, .. } = surroundings.clone();
+        let ElectionInputs { serving, acks, metrics, callbacks } = means;
+        let ElectionCallbacks { health, events, .. } = callbacks.clone();
         let network = Arc::new(PeerTransport::new(peering.dialer.clone()));
         let store = Store::open(&config.data_dir.join("raft"))?;
         let raft = Raft::start(setup(config), store, network.clone()).await?;
-        let election = Election::new(Common {
+        let election = Election::new(ElectionContext {
             own: config.node.clone(),
             candidate: config.cluster.candidate,
             witness: config.is_witness(),
-            advertise: String::new(),
             strict: config.cluster.ack == Ack::Majority,
             times: times(config),
             raft: raft.clone(),
             transport: network,
             clock: Arc::new(SystemClock),
-            engine: surroundings.engine.clone(),
+            engine: callbacks.engine.clone(),
             acks: acks.clone(),
-            ground: Arc::new(surroundings.clone()),
+            callbacks: Arc::new(callbacks.clone()),
         });
-        let engine = surroundings.engine.clone();
+        let engine = callbacks.engine.clone();
         let kept = serving.as_ref().map(|(kept, _)| kept.clone());
         if let Some(kept) = &kept {
             kept.join(&election);
@@ -329,7 +328,7 @@ async fn watch_engine(election: Election, engine: Arc<dyn Engine>) {
     let mut own = election.own();
     loop {
         let epoch = engine.lost().await;
-        election.is_over(epoch);
+        election.engine_lost(epoch);
         // An error means that the election is gone.
         if own.wait_for(|own| own.epoch > epoch || !own.holding).await.is_err() {
             return;

@@ -57,7 +57,7 @@ mod steering;
 
 use certificates::{Certificates, watch_expiry};
 use edge::EdgeCertificates;
-use elected::{Means, Surroundings};
+use elected::{ElectionCallbacks, ElectionInputs};
 use event_recorder::EventRecorder;
 use hooks::Hooks;
 use kept::Kept;
@@ -467,7 +467,7 @@ impl Control {
                 }
             }
             Beginning::Elected(beginning) => {
-                let surroundings = Surroundings {
+                let callbacks = ElectionCallbacks {
                     health,
                     draining: draining.subscribe(),
                     engine: engine.clone(),
@@ -478,7 +478,7 @@ impl Control {
                     leash,
                 };
                 let metrics = metrics.clone();
-                let means = Means { serving, acks, metrics, surroundings };
+                let means = ElectionInputs { serving, acks, metrics, callbacks };
                 elected = Some(beginning.run(&config, means).await?);
             }
         }

@@ -41,7 +41,8 @@ impl Steering {
             return Err(ControlError::NoPrimary);
         }
         let promoted = self.election.promote(&node, force).await;
-        promoted.map_err(|why| ControlError::NotFit { node: node.clone(), why })?;
+        promoted
+            .map_err(|why| ControlError::NotFit { node: node.clone(), why: why.to_string() })?;
         let mut view = self.view.clone();
         let reigns = |view: &ClusterView| view.primary.as_ref().is_some_and(|p| p.node == node);
         match timeout(OPENING, view.wait_for(reigns)).await {
@@ -110,7 +111,8 @@ impl Control for Steering {
     fn change_members(&self, change: MemberChange) -> BoxFuture<'_, Result<(), ControlError>> {
         Box::pin(async move {
             self.in_contact()?;
-            self.election.change_members(change).await.map_err(ControlError::Refused)
+            let changed = self.election.change_members(change).await;
+            changed.map_err(|why| ControlError::Refused(why.to_string()))
         })
     }
 

@@ -11,7 +11,7 @@ use litepilot::claim::{BootTime, Claim};
 use litepilot::cluster::{ClusterView, Epoch, NodeId, Role};
 use litepilot::election::Election;
 use litepilot::election::clock::Clock;
-use litepilot::election::common::{Common, Ground};
+use litepilot::election::context::{ElectionContext, NodeCallbacks};
 use litepilot::election::raft::{Member, Raft, Setup, Store};
 use litepilot::election::rpc::Service;
 use litepilot::election::table::Table;
@@ -129,7 +129,7 @@ impl Clock for SimClock {
 
 struct Surroundings(Arc<Around>);
 
-impl Ground for Surroundings {
+impl NodeCallbacks for Surroundings {
     fn unfit(&self) -> Option<String> {
         let down = self.0.place.app.lock().unwrap().down;
         down.then(|| "its application does not answer".to_owned())
@@ -249,11 +249,10 @@ impl Life {
             view,
             place: place.clone(),
         });
-        let election = Election::new(Common {
+        let election = Election::new(ElectionContext {
             own: place.name.clone(),
             candidate: !place.witness,
             witness: place.witness,
-            advertise: String::new(),
             strict: place.strict,
             times: Times::of(place.ttl, Duration::ZERO),
             raft: raft.clone(),
@@ -261,7 +260,7 @@ impl Life {
             clock,
             engine: engine.clone(),
             acks,
-            ground: Arc::new(Surroundings(around.clone())),
+            callbacks: Arc::new(Surroundings(around.clone())),
         });
         tokio::spawn(election.clone().run());
         tokio::spawn(publish(around.clone(), election.clone(), raft.clone()));

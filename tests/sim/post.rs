@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use litepilot::cluster::NodeId;
-use litepilot::election::rpc::{Answer, CallError, Request, Transport};
+use litepilot::election::rpc::{CallError, Request, Response, Transport};
 use litepilot::engine::BoxFuture;
 use litepilot::peer::gossip::Report;
 use litepilot::txid::Position;
@@ -28,7 +28,7 @@ pub enum Ask {
 /// An answer.
 #[derive(Clone)]
 pub enum Said {
-    Election(Box<Answer>),
+    Election(Box<Response>),
     Shipped(Option<Shipped>),
 }
 
@@ -122,7 +122,7 @@ impl Transport for Wire {
         to: NodeId,
         request: Request,
         limit: Duration,
-    ) -> BoxFuture<'static, std::result::Result<Answer, CallError>> {
+    ) -> BoxFuture<'static, std::result::Result<Response, CallError>> {
         let post = self.0.clone();
         Box::pin(async move {
             match post.ask(to, Ask::Election(Box::new(request)), limit).await? {

@@ -13,6 +13,7 @@ use std::time::Duration;
 use litepilot::cluster::NodeId;
 use litepilot::config::Consistency;
 use litepilot::election::Election;
+use litepilot::election::error::ElectionError;
 use litepilot::election::raft::{Member, seed};
 use litepilot::proxy::facts::{Progress, RequestFacts};
 use litepilot::proxy::route;
@@ -208,7 +209,7 @@ impl World {
     /// An operator asks node `i` for something.
     fn wish<F>(&self, i: usize, wish: impl FnOnce(Election, NodeId) -> F)
     where
-        F: Future<Output = Result<(), String>> + Send + 'static,
+        F: Future<Output = Result<(), ElectionError>> + Send + 'static,
     {
         let slot = &self.slots[i];
         let Some(life) = &slot.life else { return };

@@ -17,8 +17,6 @@ fn fitness(epoch: u64, txid: u64) -> Fitness {
         candidate: true,
         unfit: None,
         session: Session("s".to_owned()),
-        hostname: String::new(),
-        advertise: String::new(),
     }
 }
 

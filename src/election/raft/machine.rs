@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::store::{SavedSnapshot, Store};
 use super::types::{Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, Types, term_of};
-use crate::election::table::{Outcome, Table};
+use crate::election::table::{Applied, Table};
 
 /// What the rest of the node sees of the state machine.
 #[derive(Clone)]
@@ -51,7 +51,7 @@ impl Machine {
         }
     }
 
-    fn apply_one(&mut self, entry: &Entry) -> Outcome {
+    fn apply_one(&mut self, entry: &Entry) -> Applied {
         let log_id = entry.log_id;
         self.applied = Some(log_id);
         if let Some(membership) = entry.get_membership() {
@@ -61,7 +61,7 @@ impl Machine {
             EntryPayload::Normal(proposal) => {
                 Arc::make_mut(&mut self.table).apply(proposal.0.clone(), term_of(&log_id))
             }
-            EntryPayload::Blank | EntryPayload::Membership(_) => Outcome::Done,
+            EntryPayload::Blank | EntryPayload::Membership(_) => Applied::Done,
         }
     }
 

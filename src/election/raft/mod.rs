@@ -53,7 +53,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::rpc::Transport;
-use super::table::{Command, Outcome, Table, Term};
+use super::table::{Applied, Command, Table, Term};
 use crate::cluster::NodeId;
 use crate::config::{HostPort, Target};
 use crate::control::MemberChange;
@@ -206,7 +206,7 @@ impl Raft {
     /// # Errors
     ///
     /// See [`ProposeError`]; after `ttl` it is [`ProposeError::Unknown`].
-    pub(crate) async fn propose(&self, command: Command) -> Result<Outcome, ProposeError> {
+    pub(crate) async fn propose(&self, command: Command) -> Result<Applied, ProposeError> {
         let core = self.0.core().ok_or(ProposeError::NotLeader(None))?;
         let written = timeout(self.0.setup.ttl, core.client_write(Proposal(command))).await;
         match written {
@@ -352,11 +352,6 @@ impl Members {
     /// Those that vote and hold data, by name.
     pub(crate) fn data_nodes(&self) -> Vec<NodeId> {
         self.voters().filter(|member| !member.witness).map(|member| member.name.clone()).collect()
-    }
-
-    /// Those that vote, but for `own`, by name.
-    pub(crate) fn other_voters(&self, own: &NodeId) -> Vec<NodeId> {
-        self.voters().map(|member| member.name.clone()).filter(|name| name != own).collect()
     }
 
     fn voters(&self) -> impl Iterator<Item = &Member> {

@@ -18,7 +18,7 @@ use super::store::Store;
 use super::types::{Openraft, RaftId, StoredMembership};
 use super::{Leadership, Listed, Member, Members, Setup};
 use crate::cluster::NodeId;
-use crate::election::rpc::{Answer, CallError, Request, Transport};
+use crate::election::rpc::{CallError, Request, Response, Transport};
 use crate::election::table::Table;
 use crate::telemetry::log_throttle::LogThrottle;
 
@@ -126,8 +126,8 @@ impl Shared {
         let request = Request::Raft(Message { sender, body });
         let answer = self.transport.call(node.clone(), request, limit).await;
         let answered = match answer.map_err(Unanswered::Call)? {
-            Answer::Raft(Reply(Ok(answered))) => answered,
-            Answer::Raft(Reply(Err(refusal))) => {
+            Response::Raft(Reply(Ok(answered))) => answered,
+            Response::Raft(Reply(Err(refusal))) => {
                 self.complain(node, &refusal);
                 return Err(Unanswered::Refused(refusal));
             }

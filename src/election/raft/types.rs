@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Member;
 use super::runtime::Runtime;
 use crate::cluster::NodeId;
-use crate::election::table::{Command, Outcome, Term};
+use crate::election::table::{Applied, Command, Term};
 
 /// What an entry of the log asks of the table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,7 +21,7 @@ openraft::declare_raft_types!(
     /// its leader.
     pub(crate) Types:
         D = Proposal,
-        R = Outcome,
+        R = Applied,
         NodeId = RaftId,
         Node = Member,
         Term = u64,

@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::STALLED;
-use crate::election::rpc::{Answer, Request};
+use crate::election::rpc::{Request, Response};
 
 /// Of one frame, in bytes. The largest is a snapshot of the table.
 const LONGEST: usize = 4 * 1024 * 1024;
@@ -23,7 +23,7 @@ pub(crate) struct Question {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Answered {
     pub(crate) id: u64,
-    pub(crate) answer: Answer,
+    pub(crate) answer: Response,
 }
 
 /// All that is understood of a question of another version.

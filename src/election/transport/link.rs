@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use super::IN_FLIGHT;
 use super::frame::{self, Answered, Question};
 use crate::cluster::NodeId;
-use crate::election::rpc::{Answer, CallError, Request};
+use crate::election::rpc::{CallError, Request, Response};
 use crate::peer::{self, Dialer, Stream};
 
 /// So many questions without an answer, and nothing else heard meanwhile: the connection is dead.
@@ -39,7 +39,7 @@ struct State {
     dead: Notify,
 }
 
-type Waiting = oneshot::Sender<Result<Answer, CallError>>;
+type Waiting = oneshot::Sender<Result<Response, CallError>>;
 
 /// A question that waits for its answer, or whose asker has just given up.
 struct Ticket<'a> {
@@ -63,7 +63,7 @@ impl Link {
     }
 
     /// See [`Transport::call`](crate::election::rpc::Transport::call).
-    pub(crate) async fn ask(&self, ask: Request, limit: Duration) -> Result<Answer, CallError> {
+    pub(crate) async fn ask(&self, ask: Request, limit: Duration) -> Result<Response, CallError> {
         let busy = || CallError::Unreachable("too many questions are under way".to_owned());
         let _place = self.state.places.try_acquire().map_err(|_| busy())?;
         let (ticket, answer) = self.state.wait();
@@ -103,7 +103,7 @@ async fn keep(
 }
 
 impl State {
-    fn wait(&self) -> (Ticket<'_>, oneshot::Receiver<Result<Answer, CallError>>) {
+    fn wait(&self) -> (Ticket<'_>, oneshot::Receiver<Result<Response, CallError>>) {
         let id = self.last_id.fetch_add(1, Relaxed);
         let (sender, answer) = oneshot::channel();
         self.waiting().insert(id, sender);

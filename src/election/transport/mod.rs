@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::rpc::{Answer, CallError, Request, Transport};
+use super::rpc::{CallError, Request, Response, Transport};
 use crate::cluster::NodeId;
 use crate::engine::BoxFuture;
 use crate::peer::{Dialer, Limits};
@@ -50,7 +50,7 @@ impl Transport for PeerTransport {
         to: NodeId,
         request: Request,
         limit: Duration,
-    ) -> BoxFuture<'static, Result<Answer, CallError>> {
+    ) -> BoxFuture<'static, Result<Response, CallError>> {
         let mut links = self.links.lock();
         let link = links
             .entry(to)

@@ -10,7 +10,7 @@ use tracing::debug;
 use super::IN_FLIGHT;
 use super::frame::{self, Answered, Question, Unknown};
 use crate::cluster::NodeId;
-use crate::election::rpc::{Answer, Service};
+use crate::election::rpc::{Response, Service};
 use crate::peer::Handler;
 
 /// Questions of all nodes that may be under way at once.
@@ -73,7 +73,7 @@ impl Desk {
     }
 }
 
-async fn send(answers: &mpsc::Sender<Vec<u8>>, id: u64, answer: Answer) {
+async fn send(answers: &mpsc::Sender<Vec<u8>>, id: u64, answer: Response) {
     let frame = frame::encode(&Answered { id, answer });
     let too_long =
         |error: io::Error| frame::encode(&Answered { id, answer: refused(error.to_string()) });
@@ -93,6 +93,6 @@ async fn speak(
     Ok(())
 }
 
-fn refused(why: String) -> Answer {
-    Answer::Refused(why)
+fn refused(why: String) -> Response {
+    Response::Refused(why)
 }

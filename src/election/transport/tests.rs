@@ -39,7 +39,7 @@ struct Waiter {
 struct Answers(Arc<Waiter>);
 
 impl Service for Answers {
-    fn answer(&self, from: NodeId, request: Request) -> BoxFuture<'static, Answer> {
+    fn answer(&self, from: NodeId, request: Request) -> BoxFuture<'static, Response> {
         let waiter = self.0.clone();
         Box::pin(async move {
             assert_eq!(from, id("a"));
@@ -47,9 +47,9 @@ impl Service for Answers {
                 waiter.waiting.fetch_add(1, Ordering::SeqCst);
                 waiter.go.notified().await;
                 waiter.done.fetch_add(1, Ordering::SeqCst);
-                return Answer::Renewed;
+                return Response::Renewed;
             }
-            Answer::Done
+            Response::Done
         })
     }
 }
@@ -78,17 +78,17 @@ impl Pair {
         Self { waiter, at, relay, transport, _tasks: tasks }
     }
 
-    async fn quick(&self, limit: Duration) -> Result<Answer, CallError> {
+    async fn quick(&self, limit: Duration) -> Result<Response, CallError> {
         self.transport.call(id("b"), Request::Fitness, limit).await
     }
 
-    fn slow(&self) -> BoxFuture<'static, Result<Answer, CallError>> {
+    fn slow(&self) -> BoxFuture<'static, Result<Response, CallError>> {
         self.transport.call(id("b"), Request::Promise { epoch: Epoch(1) }, GENEROUS)
     }
 
     async fn works(&self) {
         let tries = async {
-            while !matches!(self.quick(GENEROUS).await, Ok(Answer::Done)) {
+            while !matches!(self.quick(GENEROUS).await, Ok(Response::Done)) {
                 tokio::time::sleep(SHORT).await;
             }
         };
@@ -118,10 +118,10 @@ async fn a_slow_answer_holds_up_no_other() {
     let slow = tokio::spawn(pair.slow());
     pair.until_waiting(1).await;
     for _ in 0..10 {
-        assert!(matches!(pair.quick(GENEROUS).await, Ok(Answer::Done)));
+        assert!(matches!(pair.quick(GENEROUS).await, Ok(Response::Done)));
     }
     pair.waiter.go.notify_one();
-    assert!(matches!(slow.await.unwrap(), Ok(Answer::Renewed)));
+    assert!(matches!(slow.await.unwrap(), Ok(Response::Renewed)));
     assert_eq!(pair.relay.connections(), 1, "one connection carries them all");
 }
 

@@ -52,7 +52,7 @@ async fn all_that_was_agreed_upon_outlives_all_processes() {
     let names = ["a", "b", "c"];
     let mut cluster = Cluster::running(&names).await;
     cluster.propose(Command::Found { cluster: "x".to_owned() }).await;
-    assert_eq!(cluster.propose(Command::Acquire(holder("a", 1))).await, Outcome::Done);
+    assert_eq!(cluster.propose(Command::Acquire(holder("a", 1))).await, Applied::Done);
     cluster.agree("one").await;
     let terms = cluster.leader().await.1.leadership().borrow().term;
     for name in names {
@@ -100,14 +100,14 @@ async fn leadership_is_passed_on() {
 #[tokio::test]
 async fn an_expiry_that_another_leader_proposed_is_void() {
     let cluster = Cluster::running(&["a", "b", "c"]).await;
-    assert_eq!(cluster.propose(Command::Acquire(holder("a", 1))).await, Outcome::Done);
+    assert_eq!(cluster.propose(Command::Acquire(holder("a", 1))).await, Applied::Done);
     let (_, leader) = cluster.leader().await;
     let Leadership { term: Term(term), .. } = *leader.leadership().borrow();
     let expire = |term| Command::Expire { epoch: Epoch(1), term: Term(term) };
-    assert!(matches!(cluster.propose(expire(term - 1)).await, Outcome::Rejected(_)));
+    assert!(matches!(cluster.propose(expire(term - 1)).await, Applied::Rejected(_)));
     assert!(leader.confirm().await.unwrap().holder.is_some());
     let now = cluster.leader().await.1.leadership().borrow().term;
-    assert_eq!(cluster.propose(expire(now.0)).await, Outcome::Done);
+    assert_eq!(cluster.propose(expire(now.0)).await, Applied::Done);
 }
 
 /// More than the log keeps: whoever was away gets the snapshot.

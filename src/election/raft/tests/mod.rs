@@ -23,8 +23,8 @@ use crate::cluster::{Epoch, NodeId};
 use crate::config::HostPort;
 use crate::control::MemberChange;
 use crate::demo::reserve::{self, Reserved};
-use crate::election::rpc::{Answer, Request, Service};
-use crate::election::table::{Command, Holder, Outcome, Session, Table};
+use crate::election::rpc::{Request, Response, Service};
+use crate::election::table::{Applied, Command, Holder, Session, Table};
 use crate::election::transport::{self, PeerTransport};
 use crate::engine::BoxFuture;
 use crate::peer::{self, Dialer, Listener, Times};
@@ -146,7 +146,7 @@ impl Cluster {
         self.all_know(key).await;
     }
 
-    async fn propose(&self, command: Command) -> Outcome {
+    async fn propose(&self, command: Command) -> Applied {
         eventually(|| async {
             let (_, leader) = self.leader().await;
             leader.propose(command.clone()).await.ok()
@@ -209,12 +209,12 @@ fn addresses(members: &[Member]) -> Vec<(NodeId, HostPort)> {
 struct OnlyRaft(Raft);
 
 impl Service for OnlyRaft {
-    fn answer(&self, from: NodeId, request: Request) -> BoxFuture<'static, Answer> {
+    fn answer(&self, from: NodeId, request: Request) -> BoxFuture<'static, Response> {
         let raft = self.0.clone();
         Box::pin(async move {
             match request {
-                Request::Raft(message) => Answer::Raft(raft.answer(&from, message).await),
-                _ => Answer::Refused("only Raft here".to_owned()),
+                Request::Raft(message) => Response::Raft(raft.answer(&from, message).await),
+                _ => Response::Refused("only Raft here".to_owned()),
             }
         })
     }
@@ -248,13 +248,7 @@ async fn eventually<T, F: Future<Output = Option<T>>>(mut attempt: impl FnMut() 
 }
 
 fn holder(node: &str, epoch: u64) -> Holder {
-    Holder {
-        node: id(node),
-        session: Session("s".to_owned()),
-        hostname: String::new(),
-        advertise: String::new(),
-        epoch: Epoch(epoch),
-    }
+    Holder { node: id(node), session: Session("s".to_owned()), epoch: Epoch(epoch) }
 }
 
 /// openraft's tests of a store make members up.

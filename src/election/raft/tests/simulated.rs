@@ -21,7 +21,7 @@ impl Transport for Wires {
         to: NodeId,
         request: Request,
         limit: Duration,
-    ) -> BoxFuture<'static, Result<Answer, CallError>> {
+    ) -> BoxFuture<'static, Result<Response, CallError>> {
         let (from, nodes) = (self.own.clone(), self.nodes.clone());
         Box::pin(async move {
             sleep(Duration::from_millis(5)).await;
@@ -33,7 +33,7 @@ impl Transport for Wires {
                 return Err(CallError::Unreachable("it is down".to_owned()));
             };
             match timeout(limit, raft.answer(&from, message)).await {
-                Ok(reply) => Ok(Answer::Raft(reply)),
+                Ok(reply) => Ok(Response::Raft(reply)),
                 Err(_) => Err(CallError::Lost("no answer".to_owned())),
             }
         })

@@ -1,13 +1,12 @@
-//! What every part of the election works with.
+//! What every part of the election works with, and what it asks of the node around it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock::Clock;
-use super::lessor::Lessor;
 use super::raft::Raft;
-use super::rpc::{Answer, CallError, Request, Transport};
-use super::table::{Command, Outcome};
+use super::rpc::{CallError, Request, Response, Transport};
+use super::table::{Applied, Command};
 use super::times::Times;
 use crate::acks::Acks;
 use crate::claim::BootTime;
@@ -15,15 +14,13 @@ use crate::cluster::{Epoch, NodeId};
 use crate::engine::{BoxFuture, Engine};
 
 /// What every part of the election works with.
-pub struct Common {
+pub struct ElectionContext {
     /// This node.
     pub own: NodeId,
     /// It may become primary.
     pub candidate: bool,
     /// It holds no data.
     pub witness: bool,
-    /// What LiteFS is told as this node's `advertise-url`.
-    pub advertise: String,
     /// A fresher node that cannot become primary is waited for without end: writes are acknowledged by
     /// a majority, and none of these may be lost.
     pub strict: bool,
@@ -31,7 +28,7 @@ pub struct Common {
     pub times: Times,
     /// Replicates the table.
     pub raft: Raft,
-    /// To the other nodes.
+    /// To the other nodes. [`super::Election::new`] has it answer calls to this node as well.
     pub transport: Arc<dyn Transport>,
     /// This node's.
     pub clock: Arc<dyn Clock>,
@@ -39,12 +36,12 @@ pub struct Common {
     pub engine: Arc<dyn Engine>,
     /// What replicas hold.
     pub acks: Arc<Acks>,
-    /// The node around all this.
-    pub ground: Arc<dyn Ground>,
+    /// The node around the election.
+    pub callbacks: Arc<dyn NodeCallbacks>,
 }
 
-/// What the election asks of the node that it runs on.
-pub trait Ground: Send + Sync + 'static {
+/// By this the election calls the node that it runs on.
+pub trait NodeCallbacks: Send + Sync + 'static {
     /// Why this node cannot become primary now, as far as the election cannot know: its application is
     /// down, the node stops.
     fn unfit(&self) -> Option<String>;
@@ -59,45 +56,29 @@ pub trait Ground: Send + Sync + 'static {
     fn writes_done(&self) -> BoxFuture<'static, ()>;
 
     /// What runs under the guard is killed at `deadline`, unless another one is given before. Whether
-    /// the guard knows: without one that does a reign must not begin.
+    /// the guard knows: without one that does a tenure must not begin.
     fn deadline(&self, deadline: Option<BootTime>) -> bool;
 
     /// Something happened that operators want to know.
     fn event(&self, kind: &'static str, text: String);
 }
 
-impl Common {
+impl ElectionContext {
     pub(crate) async fn pause(&self) {
         self.clock.sleep(self.times.pause).await;
     }
 
-    /// Asks whoever leads Raft, this node included, once.
+    /// Asks whoever leads Raft, once.
     pub(crate) async fn ask_leader(
         &self,
-        lessor: &Lessor,
         request: Request,
         limit: Duration,
-    ) -> Result<Answer, CallError> {
+    ) -> Result<Response, CallError> {
         let leader = self.raft.leadership().borrow().leader.clone();
         match leader {
             None => Err(CallError::Unreachable("nobody leads Raft".to_owned())),
-            Some(leader) => self.ask(leader, lessor, request, limit).await,
+            Some(leader) => self.transport.call(leader, request, limit).await,
         }
-    }
-
-    /// Asks a node, this one included, for what a leader of Raft does.
-    pub(crate) async fn ask(
-        &self,
-        node: NodeId,
-        lessor: &Lessor,
-        request: Request,
-        limit: Duration,
-    ) -> Result<Answer, CallError> {
-        if node != self.own {
-            return self.transport.call(node, request, limit).await;
-        }
-        let answer = tokio::time::timeout(limit, lessor.answer(&self.own, request)).await;
-        answer.map_err(|_| CallError::Lost("no quorum".to_owned()))
     }
 
     /// Has `command` agreed upon, however often the leader changes meanwhile.
@@ -107,16 +88,15 @@ impl Common {
     /// Why it was not within `limit`; it still may be.
     pub(crate) async fn propose(
         &self,
-        lessor: &Lessor,
         command: Command,
         limit: Duration,
-    ) -> Result<Outcome, String> {
+    ) -> Result<Applied, String> {
         let end = self.clock.now().after(limit);
         loop {
             let request = Request::Propose(command.clone());
-            let why = match self.ask_leader(lessor, request, self.times.ttl / 2).await {
-                Ok(Answer::Proposed(outcome)) => return Ok(outcome),
-                Ok(Answer::Refused(why)) => return Err(why),
+            let why = match self.ask_leader(request, self.times.ttl / 2).await {
+                Ok(Response::Proposed(applied)) => return Ok(applied),
+                Ok(Response::Refused(why)) => return Err(why),
                 Ok(_) => "the leader has just changed".to_owned(),
                 Err(why) => why.to_string(),
             };
