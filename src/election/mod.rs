@@ -51,7 +51,7 @@ use crate::control::MemberChange;
 use crate::engine::BoxFuture;
 
 /// How long writes under way may hold up a handoff that an operator asked for.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
+pub const PATIENCE: Duration = Duration::from_secs(2);
 /// How long an operator's request may travel to whoever can fulfil it, and take there.
 const REQUEST: Duration = Duration::from_secs(10);
 /// How long a change of the members may take: a new node has to be brought level first.
