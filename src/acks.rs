@@ -1,7 +1,7 @@
 //! Which replicas hold what the primary has committed, and waiting for enough of them.
 //!
 //! Replicas tell the primary's engine what they have applied; it tells this. An acknowledgement counts
-//! only for the reign in which it was given, and only from a candidate (`ack` of the configuration).
+//! only for the epoch in which it was given, and only from a candidate (`ack` of the configuration).
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::cluster::{Epoch, NodeId};
 use crate::position::PositionCell;
 use crate::txid::EpochTxid;
 
-/// The acknowledgements of one reign.
+/// The acknowledgements of one epoch.
 #[derive(Default)]
 pub struct Acks {
     state: Mutex<State>,
@@ -52,7 +52,7 @@ impl Electorate {
 }
 
 impl Acks {
-    /// Begins a reign, in which nobody has acknowledged anything yet.
+    /// Begins an epoch, in which nobody has acknowledged anything yet.
     pub fn begin(&self, epoch: Epoch, electorates: Vec<Electorate>) {
         let mut state = self.lock();
         *state = State { epoch, electorates, held: BTreeMap::new() };
@@ -126,7 +126,7 @@ mod tests {
         Electorate { others: others.iter().map(|name| node(name)).collect() }
     }
 
-    fn reign(others: &[&str]) -> Acks {
+    fn epoch(others: &[&str]) -> Acks {
         let acks = Acks::default();
         acks.begin(Epoch(2), vec![electorate(others)]);
         acks
@@ -136,7 +136,7 @@ mod tests {
     fn a_majority_includes_the_primary() {
         for (others, needed) in [(1, 1), (2, 1), (3, 2), (4, 2)] {
             let names = ["a", "b", "c", "d"];
-            let acks = reign(&names[..others]);
+            let acks = epoch(&names[..others]);
             for name in &names[..needed - 1] {
                 acks.heard(&node(name), at(2, 7));
             }
@@ -145,12 +145,12 @@ mod tests {
             assert!(acks.majority.reached(at(2, 7)), "{others} others");
             assert!(!acks.majority.reached(at(2, 8)), "{others} others");
         }
-        assert!(reign(&[]).majority.reached(at(2, 1)), "a single candidate is its own majority");
+        assert!(epoch(&[]).majority.reached(at(2, 1)), "a single candidate is its own majority");
     }
 
     #[test]
     fn other_epochs_and_strangers_do_not_count() {
-        let acks = reign(&["a", "b"]);
+        let acks = epoch(&["a", "b"]);
         acks.heard(&node("a"), at(1, 99));
         acks.heard(&node("stranger"), at(2, 9));
         assert!(acks.one.reached(at(2, 9)), "it is a replica");
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn while_the_members_change_both_majorities_are_needed() {
-        let acks = reign(&["a", "b"]);
+        let acks = epoch(&["a", "b"]);
         acks.heard(&node("a"), at(2, 5));
         acks.require(vec![electorate(&["a", "b"]), electorate(&["a", "b", "c"])]);
         assert!(!acks.majority.reached(at(2, 5)));

@@ -80,7 +80,7 @@ impl fmt::Display for BadNodeId {
 
 impl std::error::Error for BadNodeId {}
 
-/// The number of a primary's reign. Grows by at least one with each change of primary.
+/// The number of a primary's tenure. Grows by at least one with each change of primary.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
 )]
@@ -120,16 +120,16 @@ impl Role {
 pub struct Primary {
     /// Its name.
     pub node: NodeId,
-    /// The epoch of its reign.
+    /// Its epoch.
     pub epoch: Epoch,
-    /// When this node first heard of that reign.
+    /// When this node first heard of that epoch.
     pub since: SystemTime,
 }
 
-/// Where a reign began.
+/// Where an epoch began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EpochStart {
-    /// The reign.
+    /// The epoch.
     pub epoch: Epoch,
     /// What its primary held, in terms of the history before: what others hold beyond that is lost.
     pub held: Position,
@@ -151,9 +151,9 @@ pub struct ClusterView {
     pub writable: bool,
     /// How long it may take writes.
     pub claim: Claim,
-    /// Primaries are elected: `starts` says where their reigns began.
+    /// Primaries are elected: `starts` says where their epochs began.
     pub elected: bool,
-    /// The last reigns that were opened, as far as this node knows, the newest last.
+    /// The last epochs that were opened, as far as this node knows, the newest last.
     pub starts: Arc<[EpochStart]>,
     /// A majority of the voters is in contact.
     pub quorum: bool,
@@ -181,47 +181,47 @@ impl ClusterView {
     }
 
     /// Whether this node may acknowledge, at this moment, what it took under this view; `now` is the
-    /// present one. Only the claim and later reigns count: who is about to hand over takes no more
+    /// present one. Only the claim and later epochs count: who is about to hand over takes no more
     /// writes, and still answers those that it took. Looks at the clock.
     pub(crate) fn still_acknowledges(&self, now: &Self) -> bool {
         self.claim.is_valid() && now.newest_epoch() <= self.epoch()
     }
 
-    /// Whether a failover lost what `token` stands for: a reign of the present history began without it.
+    /// Whether a failover lost what `token` stands for: an epoch of the present history began without it.
     pub fn lost(&self, token: Token) -> bool {
-        let mut reign = self.starts.last().map(|start| start.epoch).unwrap_or_default();
-        // Back along the present history. It may lack whole reigns: who was cut off meanwhile may have
+        let mut epoch = self.starts.last().map(|start| start.epoch).unwrap_or_default();
+        // Back along the present history. It may lack whole epochs: who was cut off meanwhile may have
         // begun the next.
         for start in self.starts.iter().rev() {
-            if token.epoch == Epoch(0) || reign <= token.epoch {
+            if token.epoch == Epoch(0) || epoch <= token.epoch {
                 return false;
             }
-            if start.epoch > reign {
+            if start.epoch > epoch {
                 continue;
             }
-            // A reign that was not opened may have begun with anything.
-            if start.epoch < reign || start.held.at < token {
+            // An epoch that was not opened may have begun with anything.
+            if start.epoch < epoch || start.held.at < token {
                 return true;
             }
-            reign = start.held.at.epoch;
+            epoch = start.held.at.epoch;
         }
         false
     }
 
-    /// Whether this node knows what a copy that follows the reign of `epoch` lacks. Others may have told
-    /// it of a reign before what was agreed upon has come here.
+    /// Whether this node knows what a copy that follows the tenure of `epoch` lacks. Others may have told
+    /// it of an epoch before what was agreed upon has come here.
     pub(crate) fn knows_losses_until(&self, epoch: Epoch) -> bool {
         let known = self.starts.last().map(|start| start.epoch).unwrap_or_default();
         !self.elected || epoch <= known
     }
 
-    /// The newest reign that this node knows of, or 0 if it knows of none.
+    /// The newest epoch that this node knows of, or 0 if it knows of none.
     pub fn newest_epoch(&self) -> Epoch {
         let opened = self.starts.last().map(|start| start.epoch);
         self.epoch().max(opened.unwrap_or_default())
     }
 
-    /// The epoch of the present reign, or 0 while there is no primary.
+    /// The present epoch, or 0 while there is no primary.
     pub fn epoch(&self) -> Epoch {
         self.primary.as_ref().map(|p| p.epoch).unwrap_or_default()
     }
@@ -232,7 +232,7 @@ mod tests {
     use super::*;
     use crate::txid::{EpochTxid, Txid};
 
-    /// In a cluster where reigns began so: epoch, and what its primary held.
+    /// In a cluster where epochs began so: epoch, and what its primary held.
     fn began(starts: &[(u64, EpochTxid)]) -> ClusterView {
         let start = |(epoch, position): &(u64, EpochTxid)| EpochStart {
             epoch: Epoch(*epoch),
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_beyond_the_start_of_a_later_reign_is_lost() {
+    fn a_token_beyond_the_start_of_a_later_epoch_is_lost() {
         // Epoch 3 was never opened; 4 began with what a copy of epoch 1 held.
         let view = began(&[(2, at(1, 7)), (4, at(1, 6))]);
         assert!(!view.lost(at(1, 6)) && view.lost(at(1, 7)) && view.lost(at(1, 8)));
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn where_a_reign_began_that_was_not_opened_nobody_knows() {
+    fn where_an_epoch_began_that_was_not_opened_nobody_knows() {
         let view = began(&[(1, at(0, 0)), (2, at(1, 7)), (4, at(3, 7))]);
         assert!(view.lost(at(2, 8)) && view.lost(at(1, 2)));
         assert!(!view.lost(at(3, 7)));
@@ -285,7 +285,7 @@ mod tests {
         assert!(!open.still_acknowledges(&ClusterView { starts: [start].into(), ..held.clone() }));
         claim.end();
         assert!(!open.takes_writes() && !open.still_acknowledges(&open));
-        assert!(!open.still_acknowledges(&single), "another claim to the same reign");
+        assert!(!open.still_acknowledges(&single), "another claim to the same epoch");
     }
 
     #[test]

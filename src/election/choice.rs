@@ -16,15 +16,15 @@ use crate::cluster::NodeId;
 pub(crate) struct Situation<'a> {
     /// Every member that holds data.
     pub(crate) electorate: &'a [NodeId],
-    /// What those who let go of the last primary have to offer.
+    /// What those who promised have to offer.
     pub(crate) answers: &'a BTreeMap<NodeId, Fitness>,
     /// There was never a primary.
     pub(crate) first: bool,
-    /// A reign of this cluster began with data.
+    /// An epoch of this cluster began with data.
     pub(crate) had_data: bool,
     /// For how long a fresher node that is not fit has held the choice up.
     pub(crate) held_up: Duration,
-    /// After that it is not waited for any longer; `None`: for ever (`ack: majority`).
+    /// After that it is not waited for any longer; `None`: forever (`ack: majority`).
     pub(crate) patience: Option<Duration>,
     /// The operator wants this one.
     pub(crate) forced: Option<&'a NodeId>,
@@ -138,7 +138,7 @@ fn too_few(situation: &Situation<'_>, answers: &[(&NodeId, &Fitness)], needed: u
     Why::TooFew { missing, needed, first: situation.first }
 }
 
-/// Before the first reign nobody can tell which of two differing copies is the newer.
+/// Before the first epoch nobody can tell which of two differing copies is the newer.
 fn two_histories(answers: &[(&NodeId, &Fitness)]) -> Option<Why> {
     let mut with_data = answers.iter().filter(|(_, fitness)| !fitness.empty);
     let (first, one) = with_data.next()?;
@@ -168,7 +168,7 @@ impl fmt::Display for Why {
             }
             Self::HeldUp { by, unfit, instead } => write!(
                 f,
-                "{by} has newer data than {instead}, but cannot become primary: {unfit}; mend it, \
+                "{by} has newer data than {instead}, but cannot become primary: {unfit}; fix it, \
                  or give its newest writes up with `litepilot promote {instead} --force`"
             ),
             Self::Histories(one, other) => write!(

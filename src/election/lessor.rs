@@ -222,7 +222,7 @@ impl Lessor {
         let Some(first) = self.revoke_if_lapsed(term, holder.epoch) else { return };
         if first {
             let ttl = self.context.times.ttl;
-            let why = format!("{holder} was not heard for {ttl:?}: its lease ends");
+            let why = format!("{holder} has not renewed its lease for {ttl:?}: it expires");
             self.context.callbacks.event("lease-expired", why);
         }
         let expire = Command::Expire { epoch: holder.epoch, term };
@@ -255,7 +255,7 @@ impl Lessor {
         }
     }
 
-    /// The lease is vacant: has everybody let go of the last primary, and chooses the next. Returns
+    /// The lease is vacant: has everybody promise the next epoch, and chooses its primary. Returns
     /// once the table has changed.
     async fn fill(&self, table: &Table, tables: &mut watch::Receiver<Arc<Table>>) {
         let epoch = next_epoch(table);
@@ -418,7 +418,7 @@ impl Timers {
 }
 
 /// What the answers are worth now: a node that has fallen silent is not fit, but what it held when it
-/// let go it holds still.
+/// promised it holds still.
 fn current(answers: &Answers, now: BootTime) -> BTreeMap<NodeId, Fitness> {
     let worth = |(node, (fitness, at)): (&NodeId, &(Fitness, BootTime))| {
         let mut fitness = fitness.clone();

@@ -34,14 +34,14 @@ pub enum Request {
     Granted(Holder),
     /// From the holder to its chosen successor: everything is fenced and `at` is the last state.
     TakeOver {
-        /// The reign that ends.
+        /// The epoch that ends.
         epoch: Epoch,
         /// What the holder's copy holds.
         at: Position,
     },
     /// From the successor to the holder: end your claim of `epoch` now, and say so.
     Yield {
-        /// The reign that ends.
+        /// The epoch that ends.
         epoch: Epoch,
     },
     /// Are you fit to be primary?
@@ -74,7 +74,7 @@ pub enum Response {
     /// To [`Request::Promise`] and [`Request::Fitness`].
     Fitness(Fitness),
     Done,
-    /// This node does not lead (or reign); that one may.
+    /// This node does not lead Raft, or does not hold the lease; that one may.
     #[serde(rename = "elsewhere")]
     NotLeader(Option<NodeId>),
     /// It cannot be done, and why.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::{Epoch, EpochStart, NodeId};
 use crate::txid::EpochTxid;
 
-/// The starts of so many reigns are kept.
+/// So many epoch starts are kept.
 const STARTS: usize = 64;
 /// So many keys of [`Command::Once`] are kept; the oldest are forgotten first.
 const KEYS: usize = 1024;
@@ -35,7 +35,7 @@ pub struct Holder {
     pub node: NodeId,
     /// Its life: after a restart it is another holder.
     pub session: Session,
-    /// The number of the reign.
+    /// Its epoch.
     pub epoch: Epoch,
 }
 
@@ -49,7 +49,7 @@ pub struct Table {
     pub holder: Option<Holder>,
     /// The last epoch that was granted.
     pub last_epoch: Epoch,
-    /// The reigns that were opened, the newest last.
+    /// The epochs that were opened, the newest last.
     pub(crate) starts: VecDeque<EpochStart>,
     /// LiteFS' own cluster ID.
     pub(crate) litefs_id: Option<String>,
@@ -71,7 +71,7 @@ pub enum Command {
     Opened(EpochStart),
     /// The holder gives up.
     Release { epoch: Epoch },
-    /// The holder was not heard in time.
+    /// The holder did not renew in time.
     Expire {
         epoch: Epoch,
         /// The term of the Raft leader that waited. Void if the entry is of another: that leader has
@@ -87,7 +87,7 @@ pub enum Command {
     /// Something was done that is to be done once.
     Once {
         key: String,
-        /// What the primary held then: void in another reign than this.
+        /// What the primary held then: void in another epoch than this.
         at: EpochTxid,
     },
     /// A name's former disk is void; the next node of that name is another one.
@@ -156,12 +156,12 @@ impl Table {
         self.holder.as_ref().filter(|h| h.epoch == epoch && h.session == *session)
     }
 
-    /// Where a reign began; `None` if it was not opened, or long ago.
+    /// Where an epoch began; `None` if it was not opened, or long ago.
     pub(crate) fn start_of(&self, epoch: Epoch) -> Option<&EpochStart> {
         self.starts.iter().rev().find(|start| start.epoch == epoch)
     }
 
-    /// The holder once its reign is open.
+    /// The holder once its epoch is open.
     pub(crate) fn primary(&self) -> Option<&Holder> {
         self.holder.as_ref().filter(|holder| self.start_of(holder.epoch).is_some())
     }
@@ -190,17 +190,17 @@ impl Table {
     }
 
     fn open(&mut self, start: EpochStart) -> Result<(), String> {
-        let reigns = self.holder.as_ref().is_some_and(|h| h.epoch == start.epoch);
+        let holds = self.holder.as_ref().is_some_and(|h| h.epoch == start.epoch);
         match self.start_of(start.epoch) {
             Some(known) if *known == start => Ok(()),
-            None if reigns => {
+            None if holds => {
                 if self.starts.len() == STARTS {
                     self.starts.pop_front();
                 }
                 self.starts.push_back(start);
                 Ok(())
             }
-            _ => void("that reign is not to be opened any more"),
+            _ => void("that epoch is not to be opened any more"),
         }
     }
 
@@ -218,7 +218,7 @@ impl Table {
 
     fn remember(&mut self, key: String, at: EpochTxid) -> Result<(), String> {
         if self.holder.as_ref().is_none_or(|holder| holder.epoch != at.epoch) {
-            return void("that reign is over");
+            return void("that epoch is over");
         }
         if self.was_done(&key) {
             return Ok(());
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reign_from_grant_to_vacancy() {
+    fn a_epoch_from_grant_to_vacancy() {
         let table = &mut Table::default();
         assert!(is_done(table, Command::Acquire(holder("a", 1))));
         assert!(!is_done(table, Command::Acquire(holder("b", 2))), "it is held");
@@ -284,7 +284,7 @@ mod tests {
         assert!(!is_done(table, Command::Acquire(holder("a", 1))), "an epoch is granted once");
         assert!(is_done(table, Command::Acquire(holder("b", 2))));
         assert!(is_done(table, Command::Release { epoch: Epoch(1) }), "done long ago");
-        assert_eq!(table.holder, Some(holder("b", 2)), "a late release ends no other reign");
+        assert_eq!(table.holder, Some(holder("b", 2)), "a late release ends no other epoch");
         assert!(!is_done(table, Command::Opened(start)) || table.start_of(Epoch(2)).is_none());
     }
 
@@ -317,7 +317,7 @@ mod tests {
     fn what_was_done_once_is_kept_and_bounded() {
         let table = &mut Table::default();
         let once = |key: usize| Command::Once { key: key.to_string(), at: at(1, 5) };
-        assert!(!is_done(table, once(0)), "nobody reigns");
+        assert!(!is_done(table, once(0)), "nobody holds the lease");
         assert!(is_done(table, Command::Acquire(holder("a", 1))));
         for key in 0..2 * KEYS {
             assert!(is_done(table, once(key)));

@@ -1,7 +1,7 @@
-//! The holder's part: from the grant of a lease to its end, one reign after the other.
+//! The holder's part: from the grant of a lease to its end, one tenure after the other.
 //!
-//! Writes are open while the claim is valid, the engine is the primary, and the reign was opened in the
-//! table. Whatever ends the reign, the claim ends first, then the engine is fenced, and only then is
+//! Writes are open while the claim is valid, the engine is the primary, and the epoch was opened in the
+//! table. Whatever ends the tenure, the claim ends first, then the engine is fenced, and only then is
 //! the lease given back: nothing commits in an epoch once the next one is granted.
 
 use parking_lot::Mutex;
@@ -32,7 +32,7 @@ const AFTER_A_FAILURE: Duration = Duration::from_secs(30);
 /// What this node is, as far as it knows by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Own {
-    /// Of its present or last reign; 0 if there was none.
+    /// Of its present or last epoch; 0 if there was none.
     pub epoch: Epoch,
     /// Its right to take writes.
     pub claim: Claim,
@@ -40,7 +40,7 @@ pub struct Own {
     pub open: bool,
     /// From the grant until the engine is a replica's again: nobody else tells it whom to follow.
     pub holding: bool,
-    /// Where that reign began, once it is agreed upon.
+    /// Where that epoch began, once it is agreed upon.
     pub(crate) start: Option<EpochStart>,
 }
 
@@ -69,7 +69,7 @@ pub(crate) struct Tenure {
     unfit_until: Mutex<Option<(BootTime, String)>>,
 }
 
-/// Why a reign ended.
+/// Why a tenure ended.
 enum End {
     Over(ClaimOver),
     /// The lease was handed over, or taken away.
@@ -123,7 +123,7 @@ impl Tenure {
         });
     }
 
-    /// `epoch` is going to be granted: ends what this node has of earlier ones, lets go of whoever
+    /// `epoch` is going to be granted: ends what this node has of earlier ones, stops following whoever
     /// was primary, and says what this node has to offer.
     pub(crate) async fn promise(&self, epoch: Epoch) -> Response {
         self.end_before(epoch);
@@ -211,7 +211,7 @@ impl Tenure {
         tracing::debug!(epoch = own.epoch.0, at = self.context.clock.now().0, "the claim is over");
     }
 
-    /// Reigns whenever this node holds the lease.
+    /// Serves each tenure of this node, one after the other.
     pub(crate) async fn run(&self) {
         let taken = self.incoming.lock().take();
         let Some(mut orders) = taken else { return };
@@ -323,7 +323,7 @@ impl Tenure {
             let open = Command::Opened(start);
             match self.context.propose(open, self.context.times.ttl).await {
                 Ok(outcome) => break outcome,
-                Err(why) => tracing::warn!(%epoch, %why, "cannot open the reign; trying again"),
+                Err(why) => tracing::warn!(%epoch, %why, "cannot open the epoch; trying again"),
             }
         };
         if let Applied::Rejected(why) = agreed {
@@ -386,7 +386,7 @@ impl Tenure {
         }
     }
 
-    /// Ends a reign, in this order: claim, engine, guard, lease.
+    /// Ends a tenure, in this order: claim, engine, guard, lease.
     async fn step_down(&self, holder: &Holder, end: End) {
         self.end_claim();
         self.own.send_modify(|own| own.open = false);

@@ -1,4 +1,4 @@
-//! What a node knows of the cluster, from its table, its own reign and what it hears. Pure.
+//! What a node knows of the cluster, from its table, its own tenure and what it hears. Pure.
 //!
 //! A primary says itself that it takes writes: faster than the table gets around, and no less sure,
 //! since it only does so while its claim is valid. The table tells which of such words are outdated.
@@ -35,16 +35,16 @@ pub fn view(known: &Known<'_>, before: Option<&ClusterView>, now: SystemTime) ->
         let same = same.filter(|p| p.node == node && p.epoch == epoch);
         same.unwrap_or(Primary { node, epoch, since: now })
     });
-    let reigns = primary.as_ref().is_some_and(|primary| primary.node == *known.node);
+    let holds = primary.as_ref().is_some_and(|primary| primary.node == *known.node);
     ClusterView {
         node: known.node.clone(),
-        role: match (reigns, known.witness) {
+        role: match (holds, known.witness) {
             (true, _) => Role::Primary,
             (false, true) => Role::Witness,
             (false, false) => Role::Replica,
         },
-        writable: reigns,
-        claim: if reigns { known.own.claim.clone() } else { Claim::none() },
+        writable: holds,
+        claim: if holds { known.own.claim.clone() } else { Claim::none() },
         elected: true,
         starts: starts(known, before),
         primary,
@@ -108,7 +108,7 @@ mod tests {
         name.parse().unwrap()
     }
 
-    /// A table in which `name` reigns.
+    /// A table in which `name` holds the lease.
     fn table(name: &str, epoch: u64) -> Table {
         let mut table = Table { last_epoch: Epoch(epoch - 1), ..Table::default() };
         let holder =
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn an_open_reign_of_ones_own_takes_writes_while_its_claim_lasts() {
+    fn an_open_epoch_of_ones_own_takes_writes_while_its_claim_lasts() {
         let (me, table, nobody) = (node("me"), table("me", 3), Peers::new());
         let own = Own {
             epoch: Epoch(3),
@@ -174,7 +174,7 @@ mod tests {
         assert!(before.takes_writes() && before.role == Role::Primary);
         let later = SystemTime::now() + Duration::from_secs(9);
         let after = view(&known(&me, &table, &own, &nobody), Some(&before), later);
-        assert_eq!(after, before, "the same reign");
+        assert_eq!(after, before, "the same epoch");
         own.claim.end();
         assert!(!before.takes_writes());
         let replaced = heard("b", 4, true);

@@ -27,17 +27,16 @@ pub struct Dialer {
     /// Without them it speaks plain TCP.
     credentials: Option<Arc<Credentials>>,
     times: Times,
-    peers: watch::Sender<Peers>,
+    peers: watch::Sender<PeerAddresses>,
 }
 
 /// Those whose addresses are known, but for this node itself.
 #[derive(Clone, Default)]
-pub struct Peers(Arc<HashMap<NodeId, Arc<Peer>>>);
+pub struct PeerAddresses(Arc<HashMap<NodeId, Arc<Peer>>>);
 
 struct Peer {
     remote: Remote,
     trouble: Mutex<Trouble>,
-    reachable: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -60,7 +59,7 @@ pub enum DialError {
         /// Why the last one failed.
         last_error: Arc<str>,
     },
-    /// Nobody answers: see there for how.
+    /// Nobody answers, and how that shows.
     Net(net::DialError),
     /// The connection broke in the greeting, or somebody else than a Litepilot answered.
     Greeting(io::Error),
@@ -87,7 +86,7 @@ impl Dialer {
             let same = known.0.get(node).filter(|peer| peer.remote.at() == at);
             (node.clone(), same.cloned().unwrap_or_else(|| Arc::new(Peer::new(at.clone()))))
         });
-        self.peers.send_replace(Peers(Arc::new(peers.collect())));
+        self.peers.send_replace(PeerAddresses(Arc::new(peers.collect())));
     }
 
     /// Speaks TLS only.
@@ -96,14 +95,8 @@ impl Dialer {
     }
 
     /// Every peer, as they change.
-    pub(crate) fn peers(&self) -> watch::Receiver<Peers> {
+    pub(crate) fn peers(&self) -> watch::Receiver<PeerAddresses> {
         self.peers.subscribe()
-    }
-
-    /// Whether the last dial to a peer reached it; `None` for a stranger. Starts with `false`. Those
-    /// who met [`DialError::BackOff`] or [`DialError::Net`] wait here: gossip dials all the time.
-    pub(crate) fn reachable(&self, node: &NodeId) -> Option<watch::Receiver<bool>> {
-        self.peer(node).map(|peer| peer.reachable.subscribe())
     }
 
     /// Opens a connection, unless the last attempt failed a moment ago.
@@ -178,7 +171,7 @@ impl Dialer {
     }
 }
 
-impl Peers {
+impl PeerAddresses {
     /// Their names, in no order.
     pub(crate) fn names(&self) -> impl Iterator<Item = &NodeId> {
         self.0.keys()
@@ -192,11 +185,7 @@ impl Peers {
 
 impl Peer {
     fn new(at: HostPort) -> Self {
-        Self {
-            remote: Remote::new(at),
-            trouble: Mutex::default(),
-            reachable: watch::Sender::new(false),
-        }
+        Self { remote: Remote::new(at), trouble: Mutex::default() }
     }
 
     fn trouble(&self) -> MutexGuard<'_, Trouble> {
@@ -208,13 +197,10 @@ impl Peer {
         let chance = getrandom::u32().unwrap_or(u32::MAX);
         trouble.backoff.failed(began, Instant::now(), chance);
         trouble.last_error = error.to_string().into();
-        drop(trouble);
-        self.reachable.send_if_modified(std::mem::take);
     }
 
     fn answered(&self) {
         self.trouble().backoff.succeeded();
-        self.reachable.send_if_modified(|reachable| !std::mem::replace(reachable, true));
     }
 }
 

@@ -47,8 +47,6 @@ pub struct Incoming {
     pub(crate) node: NodeId,
     /// The connection.
     pub stream: Stream,
-    pub(crate) local: SocketAddr,
-    pub(crate) remote: SocketAddr,
 }
 
 /// How many connections of one protocol may be open at once.
@@ -63,11 +61,11 @@ pub struct Limits {
 /// The one port between nodes.
 pub struct Listener {
     socket: TcpListener,
-    desk: Desk,
+    reception: Reception,
 }
 
 /// What every greeting needs to know.
-struct Desk {
+struct Reception {
     own: NodeId,
     members: Members,
     /// Without them it speaks plain TCP.
@@ -97,12 +95,12 @@ impl Listener {
     ) -> io::Result<Self> {
         let socket = TcpListener::bind(at).await?;
         let (protocols, log) = (HashMap::new(), LogThrottle::new());
-        let desk = Desk { own, members, credentials: None, times, protocols, log };
-        Ok(Self { socket, desk })
+        let reception = Reception { own, members, credentials: None, times, protocols, log };
+        Ok(Self { socket, reception })
     }
 
     pub(crate) fn secure(&mut self, credentials: Arc<Credentials>) {
-        self.desk.credentials = Some(credentials);
+        self.reception.credentials = Some(credentials);
     }
 
     /// Where it listens.
@@ -117,12 +115,12 @@ impl Listener {
     /// Who takes the connections of a protocol.
     pub fn handle(&mut self, protocol: &'static str, limits: Limits, handler: Handler) {
         let open = Mutex::new(HashMap::new());
-        self.desk.protocols.insert(protocol, Arc::new(Protocol { handler, limits, open }));
+        self.reception.protocols.insert(protocol, Arc::new(Protocol { handler, limits, open }));
     }
 
     /// Accepts until it is dropped. Connections already handed over live on with their handlers.
     pub async fn run(self) {
-        let desk = Arc::new(self.desk);
+        let reception = Arc::new(self.reception);
         let places = Arc::new(Semaphore::new(MAX_GREETINGS));
         let mut greetings = JoinSet::new();
         let log = LogThrottle::new();
@@ -132,9 +130,9 @@ impl Listener {
                 accepted = self.socket.accept() => match accepted {
                     Ok((socket, remote)) => match places.clone().try_acquire_owned() {
                         Ok(place) => {
-                            greetings.spawn(desk.clone().greet(socket, remote, place));
+                            greetings.spawn(reception.clone().greet(socket, remote, place));
                         }
-                        Err(_) => desk.log(remote, Refusal::Busy, "too many are greeting"),
+                        Err(_) => reception.log(remote, Refusal::Busy, "too many are greeting"),
                     },
                     Err(error) => {
                         if let Some(held_back) = log.may_speak((), Instant::now()) {
@@ -166,7 +164,7 @@ enum Parting {
     Cut,
 }
 
-impl Desk {
+impl Reception {
     async fn greet(
         self: Arc<Self>,
         socket: TcpStream,
@@ -179,9 +177,7 @@ impl Desk {
         };
         let result = match opened {
             Opened::By(stream, hello) => match self.admit(&hello) {
-                Ok((protocol, slot)) => {
-                    self.welcome(stream, remote, hello.from, &protocol, slot).await
-                }
+                Ok((protocol, slot)) => self.welcome(stream, hello.from, &protocol, slot).await,
                 Err((refusal, detail)) => {
                     self.part(remote, refusal, &detail, Parting::Say(stream)).await
                 }
@@ -254,16 +250,14 @@ impl Desk {
     async fn welcome(
         &self,
         mut stream: Stream,
-        remote: SocketAddr,
         node: NodeId,
         protocol: &Protocol,
         slot: Slot,
     ) -> io::Result<()> {
-        let local = stream.socket().local_addr()?;
         net::tune(stream.socket(), self.times.unacknowledged)?;
         timeout(self.times.greeting, send(&mut stream, greeting::ACCEPTED)).await??;
         let stream = stream.counted(slot);
-        (protocol.handler)(Incoming { node, stream, local, remote });
+        (protocol.handler)(Incoming { node, stream });
         Ok(())
     }
 

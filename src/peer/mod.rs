@@ -22,8 +22,7 @@ mod stream;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use dialer::{DialError, Dialer, Peers};
-pub(crate) use greeting::Refusal;
+pub use dialer::{DialError, Dialer, PeerAddresses};
 pub use listener::{Handler, Incoming, Limits, Listener, Members};
 pub use secure::Credentials;
 pub(crate) use stream::Stream;

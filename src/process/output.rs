@@ -12,7 +12,7 @@ use tokio::time::timeout;
 pub const MAX_LINE: usize = 16 * 1024;
 
 /// How long the last lines may take to arrive after the child is gone: a process that left its
-/// group may hold the pipe open for ever.
+/// group may hold the pipe open forever.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Writes one line of a child's output to the log.

@@ -1,4 +1,4 @@
-//! Clients that write and read all the time; what they were told must hold for ever.
+//! Clients that write and read all the time; what they were told must hold forever.
 
 use std::collections::HashSet;
 use std::io::{Read, Write};

@@ -86,13 +86,13 @@ fn a_failover_of_real_nodes_is_seen() {
     }
 
     cluster.nodes[primary].kill();
-    browser.until(&format!("{} === 'not heard'", role(&name(primary))));
+    browser.until(&format!("{} === 'unreachable'", role(&name(primary))));
     let others = cluster.others(primary);
-    let reigns = others.iter().map(|node| format!("{} === 'primary'", role(&name(*node))));
-    browser.until(&reigns.collect::<Vec<_>>().join(" || "));
+    let roles = others.iter().map(|node| format!("{} === 'primary'", role(&name(*node))));
+    browser.until(&roles.collect::<Vec<_>>().join(" || "));
     browser
         .until(&format!("Number({}.match(/in epoch (\\d+)/)?.[1]) > {before}", text_of("subline")));
-    browser.until(&format!("{} === '{} is not heard'", text_of("headline"), name(primary)));
+    browser.until(&format!("{} === '{} is unreachable'", text_of("headline"), name(primary)));
     browser.until(&events_hold("is primary in epoch"));
     browser.until("document.querySelectorAll('#stage .link.down').length === 1");
     browser.picture("failover");
@@ -198,7 +198,7 @@ fn what_comes_from_outside_is_text_and_what_is_wrong_is_said() {
         "{}.includes('onerror') && {0}.includes('as: write')",
         text_of("suspected")
     ));
-    browser.until(&format!("{} === 'node-3 is not heard'", text_of("headline")));
+    browser.until(&format!("{} === 'node-3 is unreachable'", text_of("headline")));
     browser.until(&(cell("node-3", "button") + ".disabled"));
     browser.picture("suspects");
     played.steered.change(|status| status["primary"] = json!(null));

@@ -30,7 +30,7 @@ type Cuts = &'static [(usize, usize)];
 
 const PARTITIONS: [(&str, usize, Cuts); 4] = [
     ("the primary is alone", 3, &[(0, 1), (1, 0), (0, 2), (2, 0)]),
-    ("the primary is not heard", 3, &[(0, 1), (0, 2)]),
+    ("the primary is unreachable", 3, &[(0, 1), (0, 2)]),
     ("the primary hears nobody", 3, &[(1, 0), (2, 0)]),
     (
         "the primary is with the fewer",

@@ -63,8 +63,8 @@ pub struct State {
     pub position: EpochTxid,
     promised: Epoch,
     starts: Vec<EpochStart>,
-    /// What the copy held when the reign began that it is the primary's of.
-    reign: Option<(Epoch, Position)>,
+    /// What the copy held when the epoch began that it is the primary's of.
+    epoch: Option<(Epoch, Position)>,
     /// Applications may write, if nothing keeps them from it.
     pub primary: Option<Epoch>,
     fenced: bool,
@@ -129,7 +129,7 @@ impl Copy {
         Some(Shipped { starts, position: state.position(), head })
     }
 
-    /// As a primary: whether a replica that says so holds a part of this reign's history.
+    /// As a primary: whether a replica that says so holds a part of this epoch's history.
     pub fn knows(&self, position: Position) -> bool {
         let state = self.state();
         let known = || Entry::chain(&state.head).any(|entry| entry.checksum == position.checksum);
@@ -146,9 +146,9 @@ impl Copy {
     /// As a replica: takes over what the primary holds, and keeps what that replaces. Returns what may
     /// be acknowledged.
     pub fn apply(&self, shipped: &Shipped) -> Option<Position> {
-        let reign = Lineage::new(shipped.starts.clone())?;
+        let epoch = Lineage::new(shipped.starts.clone())?;
         let mut state = self.state();
-        let stale = reign.epoch() < state.floor() || shipped.position.at.epoch != reign.epoch();
+        let stale = epoch.epoch() < state.floor() || shipped.position.at.epoch != epoch.epoch();
         if state.primary.is_some() || stale {
             return None;
         }
@@ -158,7 +158,7 @@ impl Copy {
         }
         let level = shipped.position.checksum == state.position().checksum;
         if !level && state.head.is_some() {
-            self.replace(&mut state, &reign, shipped);
+            self.replace(&mut state, &epoch, shipped);
         }
         state.head = shipped.head.clone();
         state.position = shipped.position.at;
@@ -166,13 +166,13 @@ impl Copy {
         Some(shipped.position)
     }
 
-    fn replace(&self, state: &mut State, reign: &Lineage, shipped: &Shipped) {
+    fn replace(&self, state: &mut State, epoch: &Lineage, shipped: &Shipped) {
         let old = state.head.clone();
         let kept: std::collections::BTreeSet<u64> = Entry::ids(&shipped.head).collect();
         let lost: Vec<u64> = Entry::ids(&old).filter(|id| !kept.contains(id)).collect();
         let mut truth = self.truth.see();
-        if reign.lacks(state.position(), true) {
-            let text = format!("archives {}, which epoch {} lacks", show(&old), reign.epoch());
+        if epoch.lacks(state.position(), true) {
+            let text = format!("archives {}, which epoch {} lacks", show(&old), epoch.epoch());
             truth.note(self.own.as_str(), &text);
             truth.count("copies archived");
             state.archived.push(old);
@@ -230,7 +230,7 @@ impl Engine for Model {
             if epoch < state.floor() {
                 return Err(Self::not("behind that epoch"));
             }
-            match state.reign {
+            match state.epoch {
                 Some((own, held)) if own == epoch && state.primary == Some(epoch) => {
                     return Ok(held);
                 }
@@ -239,7 +239,7 @@ impl Engine for Model {
             let held = state.position();
             self.truth.see().begins(&self.copy.own, epoch, &state.head);
             state.starts = continued(&state.starts, epoch, held);
-            state.reign = Some((epoch, held));
+            state.epoch = Some((epoch, held));
             state.position.epoch = epoch;
             (state.primary, state.fenced) = (Some(epoch), false);
             drop(state);

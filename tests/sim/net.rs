@@ -151,12 +151,12 @@ impl Net {
         self.holds.iter().any(|hold| hold.fits(packet))
     }
 
-    /// Cuts a link one way; several may, and all have to mend it.
+    /// Cuts a link one way; several may, and all have to repair it.
     pub fn cut(&mut self, from: usize, to: usize) {
         *self.cuts.entry((from, to)).or_default() += 1;
     }
 
-    pub fn mend(&mut self, from: usize, to: usize) {
+    pub fn repair(&mut self, from: usize, to: usize) {
         if let Some(cuts) = self.cuts.get_mut(&(from, to)) {
             *cuts = cuts.saturating_sub(1);
         }

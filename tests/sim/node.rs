@@ -419,7 +419,7 @@ async fn gossip(around: Arc<Around>, raft: Raft) {
     }
 }
 
-/// Has the engine follow whoever is primary, unless this node reigns.
+/// Has the engine follow whoever is primary, unless this node holds the lease.
 async fn follow(around: Arc<Around>) {
     let mut source = around.source.subscribe();
     let Some(model) = &around.model else { return };
@@ -458,7 +458,7 @@ async fn pull(around: &Around, model: &Model, primary: &NodeId) {
         if model.slow > 8 {
             sleep(Duration::from_millis(model.slow)).await;
         }
-        // What was let go of meanwhile is neither applied nor acknowledged.
+        // What was promised away meanwhile is neither applied nor acknowledged.
         holds = model.copy.apply(&shipped);
         holds = holds.filter(|position| model.copy.follows(position.at.epoch));
         if holds.is_none() {

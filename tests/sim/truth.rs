@@ -32,7 +32,7 @@ pub struct Seen {
     /// Whose machine stood still and did not know it: it may believe too long in its claims to these
     /// and earlier epochs. There only `ack` protects.
     excused: BTreeMap<String, Epoch>,
-    /// Who has begun which reign since the table was last looked at.
+    /// Who has begun which epoch since the table was last looked at.
     begun: Vec<(NodeId, Epoch)>,
     /// What happened how often.
     pub counts: BTreeMap<&'static str, u64>,
@@ -119,7 +119,7 @@ impl Seen {
             }
             None => {
                 self.note(who, &format!("knows first that {holder} was granted the lease"));
-                self.count("reigns granted");
+                self.count("epochs granted");
                 self.granted.insert(holder.epoch, granted);
             }
             Some(known) if *known == granted => {}

@@ -31,7 +31,7 @@ pub(crate) enum Verdict {
     Register(u64),
     /// Ask again later: this is missing.
     Wait(String),
-    /// Ask again later, but somebody has to mend this first.
+    /// Ask again later, but somebody has to fix this first.
     Refused(String),
 }
 

@@ -1,6 +1,6 @@
 //! Sends a leader's heartbeats, and lets openraft sleep while there is nothing to be seen.
 //!
-//! openraft looks at its clock five times for each heartbeat, be it as leader for when the next one is
+//! openraft looks at its clock five times for each heartbeat, as leader for when the next one is
 //! due, or as follower for how long the last one is ago: more than a third of an idle node's wake-ups. So
 //! it looks only while nobody leads, as far as this node has heard.
 

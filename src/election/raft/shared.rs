@@ -217,7 +217,7 @@ impl Shared {
         self.heard.lock()
     }
 
-    /// Logs, once in a while, what an operator has to mend.
+    /// Logs, once in a while, what an operator has to fix.
     pub(crate) fn complain(&self, node: &NodeId, refusal: &Refusal) {
         match refusal {
             Refusal::NotMe | Refusal::NotReady => {}

@@ -20,29 +20,30 @@ const IN_ALL: usize = 512;
 pub(crate) fn handler(service: Arc<dyn Service>) -> Handler {
     let places = Arc::new(Semaphore::new(IN_ALL));
     Arc::new(move |incoming| {
-        let desk = Desk { node: incoming.node, service: service.clone(), places: places.clone() };
+        let server =
+            RequestServer { node: incoming.node, service: service.clone(), places: places.clone() };
         tokio::spawn(async move {
             let (reader, writer) = tokio::io::split(incoming.stream);
             let (answers, answered) = mpsc::channel(IN_FLIGHT);
             let ended = tokio::select! {
                 biased;
-                ended = desk.hear(BufReader::new(reader), answers) => ended,
+                ended = server.hear(BufReader::new(reader), answers) => ended,
                 ended = speak(writer, answered) => ended,
             };
             if let Err(error) = ended {
-                debug!(peer = %desk.node, %error, "a connection of the election has ended");
+                debug!(peer = %server.node, %error, "a connection of the election has ended");
             }
         });
     })
 }
 
-struct Desk {
+struct RequestServer {
     node: NodeId,
     service: Arc<dyn Service>,
     places: Arc<Semaphore>,
 }
 
-impl Desk {
+impl RequestServer {
     async fn hear(
         &self,
         mut reader: impl AsyncRead + Unpin,

@@ -27,7 +27,7 @@ use crate::cluster::NodeId;
 use crate::telemetry::log_throttle::LogThrottle;
 use table::Table;
 
-/// A peer that was not heard for this long is not reachable.
+/// A peer that has been silent for this long is unreachable.
 pub(crate) const SILENCE: Duration = Duration::from_secs(1);
 /// For the listener: a peer needs one connection; the others are those it gave up.
 pub(crate) const LIMITS: Limits = Limits { per_peer: 4, total: 256 };

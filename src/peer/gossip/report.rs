@@ -17,7 +17,7 @@ pub struct Report {
     /// It takes writes now.
     #[serde(default)]
     pub writable: bool,
-    /// The newest reign that it knows of.
+    /// The newest epoch that it knows of.
     #[serde(default)]
     pub epoch: Epoch,
     /// How far its copy is.

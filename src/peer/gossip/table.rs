@@ -74,7 +74,7 @@ impl Table {
         });
     }
 
-    /// Marks whoever has been silent for `silence` as not reachable, for ever.
+    /// Marks whoever has been silent for `silence` as unreachable, for good.
     pub(crate) async fn notice_silence(&self, silence: Duration) {
         let mut peers = self.watch();
         loop {
@@ -103,7 +103,7 @@ impl Table {
                 if heard.reachable && heard.at + silence <= now {
                     heard.reachable = false;
                     modified = true;
-                    info!(%peer, "a peer is not heard any more");
+                    info!(%peer, "a peer is unreachable");
                 }
             }
             modified

@@ -151,13 +151,12 @@ async fn peers_come_and_go() {
     let (_report, own) = watch::channel(Report::new(node("n1"), Role::Replica));
     let mut tasks = JoinSet::from_iter([Gossip::new(own).run(late.clone())]);
     tasks.spawn(one.run());
-    assert!(late.reachable(&node("n2")).is_none());
     let peers = at.map(|(name, at)| (node(name), host_port(at)));
     late.set_peers(&peers);
     n2.hears("n1", |heard| heard.reachable).await;
     // Setting the same again disturbs nothing.
     late.set_peers(&peers);
-    assert!(*late.reachable(&node("n2")).unwrap().borrow());
+    late.dial(&node("n2"), GOSSIP).await.unwrap();
     late.set_peers(&[]);
     let error = late.dial(&node("n2"), GOSSIP).await.unwrap_err();
     assert!(matches!(error, DialError::Unknown(_)), "{error:?}");

@@ -14,7 +14,8 @@ use super::certs::{self, AUTHORITY};
 use super::greeting::{refusal, round_trip};
 use super::log::Log;
 use super::*;
-use crate::peer::{Credentials, DialError, Refusal, Stream};
+use crate::peer::greeting::Refusal;
+use crate::peer::{Credentials, DialError, Stream};
 use crate::relay::{Link, Relay, Way};
 use crate::tls::{Identity, provider};
 

@@ -26,7 +26,7 @@ impl SharedDeadline {
     /// it holds. A program that starts later begins with it. Never blocks.
     ///
     /// Returns whether all guards could be told. One that could not has ended, and its program with
-    /// it, or has taken nothing for about ten times: do not begin a reign then. Telling it is tried
+    /// it, or has taken nothing for about ten times: begin no tenure then. Telling it is tried
     /// again with the next deadline.
     pub fn set(&self, deadline: Deadline) -> bool {
         let mut guards = self.guards();

@@ -11,7 +11,7 @@ use crate::net::some;
 pub(super) enum End {
     Start(usize),
     Wake(usize),
-    Mend(Vec<(usize, usize)>),
+    Repair(Vec<(usize, usize)>),
     AppUp(usize),
     HookRuns(usize),
     DiskIsMended(usize),
@@ -55,7 +55,7 @@ impl World {
                 for (from, to) in &links {
                     self.net.cut(*from, *to);
                 }
-                End::Mend(links)
+                End::Repair(links)
             }
             75..83 => {
                 self.truth.note(self.names[i].as_str(), "its application is down");
@@ -129,10 +129,10 @@ impl World {
         match end {
             End::Start(i) => self.start(i),
             End::Wake(i) => self.wake(i),
-            End::Mend(links) => {
-                self.truth.note("world", &format!("mends {} links", links.len()));
+            End::Repair(links) => {
+                self.truth.note("world", &format!("repairs {} links", links.len()));
                 for (from, to) in links {
-                    self.net.mend(from, to);
+                    self.net.repair(from, to);
                 }
             }
             End::AppUp(i) => {
@@ -142,7 +142,7 @@ impl World {
             End::HookRuns(i) => self.slots[i].place.app.lock().unwrap().hook_fails = false,
             End::DiskIsMended(i) => {
                 self.slots[i].place.shelf.fill(false);
-                self.truth.note(self.names[i].as_str(), "its disk is mended");
+                self.truth.note(self.names[i].as_str(), "its disk is repaired");
             }
         }
     }
