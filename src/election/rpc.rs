@@ -83,6 +83,7 @@ pub enum Response {
 
 /// What a node has to offer as primary.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "FitnessOnWire")]
 pub struct Fitness {
     /// What its copy holds.
     pub(crate) held: Position,
@@ -94,6 +95,24 @@ pub struct Fitness {
     pub(crate) unfit: Option<String>,
     /// Its life, for the lease.
     pub(crate) session: Session,
+}
+
+/// With two fields that nobody reads, and without which an older node refuses the message.
+#[derive(Serialize)]
+struct FitnessOnWire {
+    held: Position,
+    empty: bool,
+    candidate: bool,
+    unfit: Option<String>,
+    session: Session,
+    hostname: &'static str,
+    advertise: &'static str,
+}
+
+impl From<Fitness> for FitnessOnWire {
+    fn from(Fitness { held, empty, candidate, unfit, session }: Fitness) -> Self {
+        Self { held, empty, candidate, unfit, session, hostname: "", advertise: "" }
+    }
 }
 
 impl Fitness {

@@ -30,6 +30,7 @@ pub struct Session(pub String);
 
 /// Who holds the lease.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "HolderOnWire")]
 pub struct Holder {
     /// The node.
     pub node: NodeId,
@@ -37,6 +38,22 @@ pub struct Holder {
     pub session: Session,
     /// Its epoch.
     pub epoch: Epoch,
+}
+
+/// With two fields that nobody reads, and without which an older node refuses the message.
+#[derive(Serialize)]
+struct HolderOnWire {
+    node: NodeId,
+    session: Session,
+    hostname: &'static str,
+    advertise: &'static str,
+    epoch: Epoch,
+}
+
+impl From<Holder> for HolderOnWire {
+    fn from(Holder { node, session, epoch }: Holder) -> Self {
+        Self { node, session, hostname: "", advertise: "", epoch }
+    }
 }
 
 /// The replicated state.
@@ -269,6 +286,15 @@ mod tests {
 
     fn is_done(table: &mut Table, command: Command) -> bool {
         table.apply(command, Term(1)) == Applied::Done
+    }
+
+    #[test]
+    fn older_nodes_read_who_holds_the_lease_and_are_read() {
+        let wire = serde_json::json!({
+            "node": "a", "session": "a-2", "hostname": "", "advertise": "", "epoch": 2,
+        });
+        assert_eq!(serde_json::to_value(holder("a", 2)).unwrap(), wire);
+        assert_eq!(serde_json::from_value::<Holder>(wire).unwrap(), holder("a", 2));
     }
 
     #[test]
