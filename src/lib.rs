@@ -61,6 +61,7 @@ pub mod embedded;
 pub mod engine;
 pub(crate) mod files;
 pub(crate) mod fixed;
+pub mod guarantee;
 pub(crate) mod html;
 pub mod lease;
 pub mod litefs;

@@ -15,9 +15,9 @@ use super::server::Server;
 use super::stream::{self, Live};
 use super::{Admin, checks, page};
 use crate::cluster::NodeId;
-use crate::config::value::parse_duration;
 use crate::status::Status;
 use crate::telemetry::metrics;
+use crate::yaml::value::parse_duration;
 
 /// From where a browser's request was made (Fetch Metadata); others send none.
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");

@@ -7,7 +7,7 @@ use clap::Args;
 use tokio::time::{Instant, sleep_until};
 
 use super::admin_client::{self, Node};
-use crate::config::value::parse_duration;
+use crate::yaml::value::parse_duration;
 
 /// How often a node is asked while there is no primary.
 const PAUSE: Duration = Duration::from_millis(250);

@@ -3,11 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use super::reader::Section;
 use super::{EngineKind, HostPort, PeerTls, address, tls, value};
 use crate::cluster::NodeId;
+use crate::guarantee::{self, Ack};
 use crate::yaml::Node;
 
 const PORT: u16 = 4321;
@@ -59,28 +58,6 @@ pub enum Election {
     Single,
 }
 
-/// Who must hold a write before its client is answered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Ack {
-    #[default]
-    Primary,
-    One,
-    /// A majority of the candidates, the primary included.
-    Majority,
-}
-
-impl Ack {
-    /// The name in configurations, rules and answers.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Primary => "primary",
-            Self::One => "one",
-            Self::Majority => "majority",
-        }
-    }
-}
-
 /// The names of the ways to find a primary.
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
@@ -107,7 +84,7 @@ pub(super) fn read(
         tls: read_tls(section, local, insecure),
         insecure,
         lease_ttl: section.section("lease", |lease| read_ttl(lease, engine)),
-        ack: section.get("ack", ack).unwrap_or(Ack::Primary),
+        ack: section.get("ack", guarantee::ack).unwrap_or(Ack::Primary),
         ack_timeout: section.get("ack_timeout", value::duration).unwrap_or(ACK_TIMEOUT),
         election: read_election(section, node, &peers, &witnesses, candidate)?,
         peers,
@@ -295,15 +272,4 @@ fn read_primary(section: &Section<'_>, primary: Option<NodeId>, peers: &Peers) -
 
 pub(super) fn node_id(node: &Node) -> Result<NodeId, String> {
     value::word(node)?.parse().map_err(|error: crate::cluster::BadNodeId| error.to_string())
-}
-
-/// How many must hold a write, in the configuration and in rules.
-///
-/// # Errors
-///
-/// What is wrong, and what would be right.
-pub fn ack(node: &Node) -> Result<Ack, String> {
-    value::one_of(&[("primary", Ack::Primary), ("one", Ack::One), ("majority", Ack::Majority)])(
-        node,
-    )
 }

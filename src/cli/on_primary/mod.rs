@@ -14,8 +14,8 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use super::admin_client::{self, AskError, Node};
 use crate::admin::on_primary::{DONE, FAILED, Notice};
 use crate::cluster::NodeId;
-use crate::config::value::parse_duration;
 use crate::control::OnceKey;
+use crate::yaml::value::parse_duration;
 use command::{Running, Signals, exit_code};
 use conversation::Conversation;
 
