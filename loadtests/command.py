@@ -20,7 +20,7 @@ def parser(description, rounds, seconds):
 
 def common(options):
     """Which Litepilot, and what follows from the result."""
-    options.add_argument("--litepilot", type=Path, default=HERE.parent / "target/release/litepilot")
+    options.add_argument("--litepilot", type=Path, default=HERE.parent / "target/dist/litepilot")
     options.add_argument("--check", action="store_true", help="exit 1 if a limit is missed")
 
 

@@ -27,8 +27,9 @@ pub struct Cluster {
     pub election: Election,
     /// The port between nodes.
     pub listen: SocketAddr,
-    /// How other nodes reach this one; `None` without peers.
-    pub advertise: Option<HostPort>,
+    /// `cluster.advertise`, which only counts as one more address when it is asked whether all of the
+    /// cluster is on this machine: others dial this node's entry in [`Cluster::peers`].
+    pub(crate) advertise: Option<HostPort>,
     /// Every node with its address, this one included, sorted by name.
     pub peers: Vec<(NodeId, HostPort)>,
     /// Peers that vote but hold no data.
@@ -80,7 +81,7 @@ pub(super) fn read(
     let local = peers.is_empty() || { reached }.all(HostPort::is_loopback);
     let cluster = Cluster {
         listen: read_listen(section, local && !peers.is_empty() && !insecure),
-        advertise: advertise_or_own(advertise, &peers, node),
+        advertise,
         tls: read_tls(section, local, insecure),
         insecure,
         lease_ttl: section.section("lease", |lease| read_ttl(lease, engine)),
@@ -94,13 +95,13 @@ pub(super) fn read(
     Some(cluster)
 }
 
-type Peers = [(NodeId, HostPort)];
+type PeerList = [(NodeId, HostPort)];
 
-fn is_peer(peers: &Peers, node: &NodeId) -> bool {
+fn is_peer(peers: &PeerList, node: &NodeId) -> bool {
     peers.iter().any(|(peer, _)| peer == node)
 }
 
-fn names(peers: &Peers) -> String {
+fn names(peers: &PeerList) -> String {
     peers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
@@ -133,7 +134,7 @@ fn read_peers(section: &Section<'_>, node: Option<&NodeId>) -> Vec<(NodeId, Host
     peers
 }
 
-fn read_witnesses(section: &Section<'_>, peers: &Peers) -> Vec<NodeId> {
+fn read_witnesses(section: &Section<'_>, peers: &PeerList) -> Vec<NodeId> {
     let mut witnesses = section.list("witnesses", node_id).unwrap_or_default();
     for witness in &witnesses {
         if !is_peer(peers, witness) {
@@ -162,18 +163,6 @@ fn read_candidate(section: &Section<'_>, node: Option<&NodeId>, witnesses: &[Nod
         section.wrong("candidate", message);
     }
     false
-}
-
-fn advertise_or_own(
-    advertise: Option<HostPort>,
-    peers: &Peers,
-    node: Option<&NodeId>,
-) -> Option<HostPort> {
-    if peers.is_empty() {
-        return None;
-    }
-    let own = peers.iter().find(|(peer, _)| Some(peer) == node);
-    advertise.or_else(|| own.map(|(_, address)| address.clone()))
 }
 
 /// Plain TCP is for nodes of one machine. Whoever reaches its port can speak for a node, so that it
@@ -219,7 +208,7 @@ fn read_ttl(lease: &Section<'_>, engine: EngineKind) -> Duration {
 fn read_election(
     section: &Section<'_>,
     node: Option<&NodeId>,
-    peers: &Peers,
+    peers: &PeerList,
     witnesses: &[NodeId],
     candidate: bool,
 ) -> Option<Election> {
@@ -252,7 +241,11 @@ fn read_election(
     }
 }
 
-fn read_primary(section: &Section<'_>, primary: Option<NodeId>, peers: &Peers) -> Option<NodeId> {
+fn read_primary(
+    section: &Section<'_>,
+    primary: Option<NodeId>,
+    peers: &PeerList,
+) -> Option<NodeId> {
     match &primary {
         None if !section.is_given("primary") => {
             section.wrong(
