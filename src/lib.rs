@@ -2,21 +2,26 @@
 //!
 //! # The map of this house
 //!
+//! How a cluster elects, and what that promises, is in `docs/election.md`; how LiteFS is driven in
+//! `docs/litefs.md`; the whole in `docs/architecture.md`.
+//!
 //! | module | subject |
 //! | --- | --- |
 //! | [`cli`] | one short file per subcommand |
 //! | [`node`] | builds one running node from a configuration; the only place that knows every part |
 //! | [`config`], [`yaml`] | the one file that users write: tree with places → checked [`config::Config`] |
 //! | [`rules`] | a request's class, and rule files |
+//! | [`guarantee`] | what a client may count on: levels of consistency, acknowledgements |
 //! | [`proxy`] | the data plane: one runtime per core, the life of a request, its problems |
 //! | [`cluster`], [`txid`], [`position`] | plain data: node names, epochs, the view of the cluster, transaction ids; waiting for a position |
 //! | [`claim`], [`acks`] | a primary's right to take writes; who holds what it has committed |
-//! | [`election`] | `election: raft`: one replicated lease, and who holds it; the protocol is `docs/election.md` |
+//! | [`election`] | `election: raft`: who is primary, by the embedded Raft and leases (`docs/election.md`) |
 //! | [`fixed`] | `election: static`: the view when the primary never changes |
 //! | [`peer`], [`net`] | the one port between nodes, gossip; dialing by name |
 //! | [`tls`] | who does TLS' cryptography; certificates and keys as files, and how they are made |
-//! | [`engine`], [`embedded`] | what keeps the database: the interface, and the engine over plain directories |
-//! | [`litefs`], [`lease`] | the engine over LiteFS; the lease that LiteFS takes from us |
+//! | [`engine`] | what keeps the database: the interface |
+//! | [`litefs`], [`lease`] | the engine over LiteFS, and the Consul lease by which LiteFS learns its role (`docs/litefs.md`) |
+//! | [`embedded`] | the engine over plain directories, for demos and tests |
 //! | [`copy`] | what the engines share: the state file, whether a copy diverges, copies set aside |
 //! | [`process`] | the application as our child, the guard that kills it when we cannot, its health, PID 1 |
 //! | [`admin`], [`status`] | the admin port: health, status, metrics, and what operators ask for |
@@ -42,6 +47,7 @@
 //!   knows its nodes only as processes with configurations and ports.
 //! * [`proxy`] sees a [`cluster::ClusterView`], an [`engine::Engine`] and [`peer`]'s dialer, never who
 //!   elects, and never which engine it is.
+//! * [`config`] names rule files and bundled rules; [`rules`] knows nothing of [`config`].
 //! * [`peer`] knows no protocol but its own gossip: [`node`] registers the others by name.
 //! * Classifying a request, `proxy::route` and the health checks of [`admin`] are pure: no I/O, no
 //!   clock.
@@ -64,6 +70,7 @@ pub mod embedded;
 pub mod engine;
 pub(crate) mod files;
 pub(crate) mod fixed;
+pub mod guarantee;
 pub(crate) mod html;
 pub mod lease;
 pub mod litefs;

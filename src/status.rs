@@ -71,9 +71,8 @@ pub struct SuspectedWrite {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PrimaryStatus {
     pub(crate) node: NodeId,
-    /// The epoch of its reign.
     pub(crate) epoch: Epoch,
-    /// When this node first heard of that reign (RFC 3339, UTC).
+    /// When this node first heard of that epoch (RFC 3339, UTC).
     pub(crate) since: String,
 }
 

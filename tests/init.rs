@@ -10,6 +10,10 @@ use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
 use litepilot::process::init;
 use rustix::process::{Pid, Signal, kill_process};
 
+#[path = "support/need.rs"]
+#[expect(dead_code, reason = "other tests use the rest")]
+mod need;
+
 /// Set in the namespace only: what the real program does there.
 const SCRIPT: &str = "LITEPILOT_TEST_INIT_SCRIPT";
 
@@ -21,8 +25,10 @@ fn main() -> ExitCode {
         let error = Command::new("sh").args(["-c", &script]).exec();
         panic!("sh does not run: {error}");
     }
-    if let Some(why) = not_permitted() {
-        println!("init: skipped: PID namespaces need root and unshare ({})", why.trim());
+    if !need::permitted(
+        "PID namespaces need root and unshare",
+        &[&NAMESPACE[..], &["true"]].concat(),
+    ) {
         return ExitCode::SUCCESS;
     }
     let tests: [(&str, fn()); 6] = [
@@ -40,18 +46,12 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn namespace() -> Command {
-    let mut unshare = Command::new("unshare");
-    unshare.args(["--pid", "--fork", "--mount-proc", "--kill-child"]);
-    unshare
-}
+const NAMESPACE: [&str; 5] = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
 
-fn not_permitted() -> Option<String> {
-    match namespace().arg("true").output() {
-        Ok(output) if output.status.success() => None,
-        Ok(output) => Some(String::from_utf8_lossy(&output.stderr).into_owned()),
-        Err(error) => Some(error.to_string()),
-    }
+fn namespace() -> Command {
+    let mut unshare = Command::new(NAMESPACE[0]);
+    unshare.args(&NAMESPACE[1..]);
+    unshare
 }
 
 /// A container whose program is this script.

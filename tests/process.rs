@@ -18,6 +18,10 @@ use litepilot::process::output::MAX_LINE;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
+#[path = "support/need.rs"]
+#[expect(dead_code, reason = "other tests use the rest")]
+mod need;
+
 /// Far beyond what anything here takes: reached only by a failure.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -125,14 +129,6 @@ async fn pid_in(file: &Path) -> u32 {
 fn kill(pid: u32) {
     let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-}
-
-fn is_root() -> bool {
-    let root = rustix::process::getuid().is_root();
-    if !root {
-        eprintln!("skipped: only root can switch users");
-    }
-    root
 }
 
 #[tokio::test]
@@ -361,7 +357,7 @@ async fn an_unknown_user_says_so() {
 
 #[tokio::test]
 async fn it_runs_as_its_user_with_that_users_groups_and_home() {
-    if !is_root() {
+    if !need::root() {
         return;
     }
     let of_nobody = std::process::Command::new("id").args(["-G", "nobody"]).output().unwrap();
@@ -378,7 +374,7 @@ async fn it_runs_as_its_user_with_that_users_groups_and_home() {
 
 #[tokio::test]
 async fn it_runs_as_a_number_in_no_group_of_ours() {
-    if !is_root() {
+    if !need::root() {
         return;
     }
     let mut spec = sh("echo \"who-13 $(id -u) $(id -G).\"; exec sleep 1000");

@@ -27,7 +27,7 @@ enum Name {
 }
 
 /// Why a request is refused, and with which status.
-pub(crate) type Refusal = (StatusCode, String);
+pub(crate) type UnexpectedHost = (StatusCode, String);
 
 impl Hosts {
     /// From `admin.hosts`: names or addresses, with or without a port. An entry that is neither can
@@ -48,7 +48,7 @@ impl Hosts {
         uri: &Uri,
         headers: &HeaderMap,
         local: IpAddr,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), UnexpectedHost> {
         if let Some(authority) = uri.authority() {
             self.expect(authority.as_str(), local)?;
         }
@@ -63,7 +63,7 @@ impl Hosts {
         }
     }
 
-    fn expect(&self, host: &str, local: IpAddr) -> Result<(), Refusal> {
+    fn expect(&self, host: &str, local: IpAddr) -> Result<(), UnexpectedHost> {
         if Host::sent(host).is_some_and(|host| self.accepts(&host, local)) {
             return Ok(());
         }

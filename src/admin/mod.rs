@@ -9,6 +9,7 @@
 mod body;
 pub(crate) mod change;
 mod checks;
+pub(crate) mod client;
 mod host;
 pub(crate) mod on_primary;
 mod page;
@@ -24,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use host::Hosts;
-pub use server::{Limits, serve};
+pub use server::{AdminLimits, serve};
 
 use tokio::sync::watch;
 

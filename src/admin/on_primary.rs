@@ -6,7 +6,7 @@
 //! It ends the body of its request with `done` or `failed`, whole, and gets one more notice.
 //!
 //! Turns are of this node. They are cluster-wide all the same: only the primary gives them, and at most
-//! one node is that. The turn of a reign that has ended counts for nothing, but nobody else on this node
+//! one node is that. A turn of an epoch that has ended counts for nothing, but nobody else on this node
 //! gets one before its holder has ended.
 
 use std::error::Error;
@@ -54,14 +54,14 @@ pub(crate) enum Notice {
     Queued,
     /// It is for this node to do, now.
     Granted {
-        /// The reign in which.
+        /// The epoch in which.
         epoch: Epoch,
     },
     /// It is for another node to do. The last notice.
     Elsewhere { node: NodeId },
     /// It was done before, under this key. The last notice.
     AlreadyDone,
-    /// This node is not the primary of that reign any more: what is done is not remembered. The last
+    /// This node is not the primary of that epoch any more: what is done is not remembered. The last
     /// notice.
     Over,
     /// The outcome is noted. The last notice.
@@ -94,7 +94,7 @@ enum Place {
 
 /// How a command ended.
 #[derive(Debug, PartialEq, Eq)]
-enum Outcome {
+enum CommandOutcome {
     Done,
     Failed,
     /// The client went away, or said something else.
@@ -154,7 +154,7 @@ impl OnPrimary {
         &mut self,
         key: Option<OnceKey>,
         client: &Client,
-        mut outcome: Pin<&mut impl Future<Output = Outcome>>,
+        mut outcome: Pin<&mut impl Future<Output = CommandOutcome>>,
     ) {
         let granted = tokio::select! {
             granted = self.grant(key.as_ref(), client) => granted,
@@ -167,18 +167,18 @@ impl OnPrimary {
         self.events.record(KIND, format!("{what} has its turn in epoch {epoch}"));
         let ended = tokio::select! {
             ended = outcome.as_mut() => ended,
-            () = self.reign_ends(epoch) => {
+            () = self.epoch_ends(epoch) => {
                 client.say(&Notice::Over).await;
                 // It may still run, and so keeps the turn.
                 outcome.as_mut().await;
-                let text = format!("{what} ended after the reign {epoch} in which it began");
+                let text = format!("{what} ended after epoch {epoch}, in which it began");
                 return self.events.record(KIND, text);
             }
         };
         let (text, notice) = match ended {
-            Outcome::Lost => ("lost: whoever ran it went away", None),
-            Outcome::Failed => ("failed", Some(Notice::Finished)),
-            Outcome::Done => ("done", Some(self.conclude(key, epoch).await)),
+            CommandOutcome::Lost => ("lost: whoever ran it went away", None),
+            CommandOutcome::Failed => ("failed", Some(Notice::Finished)),
+            CommandOutcome::Done => ("done", Some(self.conclude(key, epoch).await)),
         };
         self.events.record(KIND, format!("{what}: {text}"));
         if let Some(notice) = notice {
@@ -206,32 +206,40 @@ impl OnPrimary {
                     continue;
                 }
             };
-            let turn = match self.turn.clone().try_acquire_owned() {
-                Ok(turn) => turn,
-                Err(_) => {
-                    client.say(&Notice::Queued).await;
-                    let turns = self.turn.clone();
-                    tokio::select! {
-                        turn = turns.acquire_owned() => turn.ok()?,
-                        () = self.reign_ends(epoch) => continue,
-                    }
-                }
-            };
+            let Some(turn) = self.turn_in(epoch, client).await else { continue };
             // It may have been long until the turn came.
             if self.place() != Place::Here(epoch) {
                 continue;
             }
-            let was_done = match key {
-                Some(key) => self.control.was_done(key.clone()).await,
-                None => Ok(false),
-            };
-            let notice = match was_done {
-                Ok(false) => Notice::Granted { epoch },
-                Ok(true) => Notice::AlreadyDone,
-                Err(why) => Notice::Failed { detail: why.to_string() },
-            };
+            let notice = self.verdict(key, epoch).await;
             client.say(&notice).await;
             return matches!(notice, Notice::Granted { .. }).then_some((epoch, turn));
+        }
+    }
+
+    /// The turn; `None` if the epoch ends before it comes.
+    async fn turn_in(&mut self, epoch: Epoch, client: &Client) -> Option<OwnedSemaphorePermit> {
+        let turns = self.turn.clone();
+        if let Ok(turn) = turns.clone().try_acquire_owned() {
+            return Some(turn);
+        }
+        client.say(&Notice::Queued).await;
+        tokio::select! {
+            turn = turns.acquire_owned() => turn.ok(),
+            () = self.epoch_ends(epoch) => None,
+        }
+    }
+
+    /// What is said to whoever has the turn.
+    async fn verdict(&self, key: Option<&OnceKey>, epoch: Epoch) -> Notice {
+        let was_done = match key {
+            Some(key) => self.control.was_done(key.clone()).await,
+            None => Ok(false),
+        };
+        match was_done {
+            Ok(false) => Notice::Granted { epoch },
+            Ok(true) => Notice::AlreadyDone,
+            Err(why) => Notice::Failed { detail: why.to_string() },
         }
     }
 
@@ -251,10 +259,10 @@ impl OnPrimary {
         place(&self.view.borrow_and_update())
     }
 
-    /// Ready once this node does not reign in `epoch` any more, as far as the view says. A claim may
+    /// Ready once this node is not the primary of `epoch` any more, as far as the view says. A claim may
     /// lapse a moment earlier: whoever has to be sure asks for the [`place`].
-    async fn reign_ends(&mut self, epoch: Epoch) {
-        self.view_is(|view| reign(view) != Some(epoch) || !view.writable).await;
+    async fn epoch_ends(&mut self, epoch: Epoch) {
+        self.view_is(|view| own_epoch(view) != Some(epoch) || !view.writable).await;
     }
 
     async fn view_is(&mut self, so: impl FnMut(&ClusterView) -> bool) {
@@ -265,12 +273,13 @@ impl OnPrimary {
     }
 }
 
-fn reign(view: &ClusterView) -> Option<Epoch> {
+/// The epoch of which this node is the primary.
+fn own_epoch(view: &ClusterView) -> Option<Epoch> {
     view.primary.as_ref().filter(|primary| primary.node == view.node).map(|primary| primary.epoch)
 }
 
 fn place(view: &ClusterView) -> Place {
-    match (&view.primary, reign(view)) {
+    match (&view.primary, own_epoch(view)) {
         (Some(primary), None) => Place::Elsewhere(primary.node.clone()),
         (_, Some(epoch)) if view.takes_writes() => Place::Here(epoch),
         _ => Place::Nowhere,
@@ -286,14 +295,14 @@ fn once(query: &str) -> Result<Option<OnceKey>, Failure> {
     }
 }
 
-async fn read_outcome<B>(body: B) -> Outcome
+async fn read_outcome<B>(body: B) -> CommandOutcome
 where
     B: Body<Error: Into<Box<dyn Error + Send + Sync>>>,
 {
     match Limited::new(body, MAX_OUTCOME).collect().await.map(|whole| whole.to_bytes()) {
-        Ok(text) if text == DONE => Outcome::Done,
-        Ok(text) if text == FAILED => Outcome::Failed,
-        _ => Outcome::Lost,
+        Ok(text) if text == DONE => CommandOutcome::Done,
+        Ok(text) if text == FAILED => CommandOutcome::Failed,
+        _ => CommandOutcome::Lost,
     }
 }
 

@@ -15,9 +15,9 @@ use super::server::Server;
 use super::stream::{self, Live};
 use super::{Admin, checks, page};
 use crate::cluster::NodeId;
-use crate::config::value::parse_duration;
 use crate::status::Status;
 use crate::telemetry::metrics;
+use crate::yaml::value::parse_duration;
 
 /// From where a browser's request was made (Fetch Metadata); others send none.
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -98,7 +98,11 @@ where
 }
 
 /// What is asked for, if it may be.
-fn admitted<B>(admin: &Admin, request: &Request<B>, local: IpAddr) -> Result<Endpoint, Refusal> {
+fn admitted<B>(
+    admin: &Admin,
+    request: &Request<B>,
+    local: IpAddr,
+) -> Result<Endpoint, NotAdmitted> {
     let (version, uri, headers) = (request.version(), request.uri(), request.headers());
     if let Err((status, detail)) = admin.hosts.check(version, uri, headers, local) {
         let misdirected = status == StatusCode::MISDIRECTED_REQUEST;
@@ -113,29 +117,29 @@ fn admitted<B>(admin: &Admin, request: &Request<B>, local: IpAddr) -> Result<End
     if !endpoint.allows(request.method()) {
         let status = StatusCode::METHOD_NOT_ALLOWED;
         let failure = Failure::new(status, "method-not-allowed", format!("only {methods} here"));
-        return Err(Refusal { failure, header: Some((ALLOW, methods)) });
+        return Err(NotAdmitted { failure, header: Some((ALLOW, methods)) });
     }
     if request.method() == Method::POST && !admin.token.allows(headers) {
         let detail = "send `Authorization: Bearer TOKEN`; the token is admin.token of the configuration, or the content of admin.token in data_dir";
         let failure = Failure::new(StatusCode::UNAUTHORIZED, "unauthorized", detail);
-        return Err(Refusal { failure, header: Some((WWW_AUTHENTICATE, "Bearer")) });
+        return Err(NotAdmitted { failure, header: Some((WWW_AUTHENTICATE, "Bearer")) });
     }
     Ok(endpoint)
 }
 
 /// Why a request is not admitted, with a header that says what would be.
-struct Refusal {
+struct NotAdmitted {
     failure: Failure,
     header: Option<(HeaderName, &'static str)>,
 }
 
-impl From<Failure> for Refusal {
+impl From<Failure> for NotAdmitted {
     fn from(failure: Failure) -> Self {
         Self { failure, header: None }
     }
 }
 
-impl Refusal {
+impl NotAdmitted {
     fn reply(self, node: &NodeId) -> Reply {
         let mut reply = self.failure.reply(node);
         if let Some((name, value)) = self.header {

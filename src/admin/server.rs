@@ -26,7 +26,7 @@ const DRAIN: Duration = Duration::from_secs(1);
 
 /// What the admin port allows its clients.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct AdminLimits {
     /// Connections at once; more wait to be accepted.
     pub connections: usize,
     /// Clients that follow the events at once; the next gets 503.
@@ -41,7 +41,7 @@ pub struct Limits {
     pub write_timeout: Duration,
 }
 
-impl Default for Limits {
+impl Default for AdminLimits {
     fn default() -> Self {
         Self {
             connections: 128,
@@ -58,7 +58,7 @@ impl Default for Limits {
 /// What requests are answered from.
 pub(super) struct Server {
     pub(super) admin: Admin,
-    pub(super) limits: Limits,
+    pub(super) limits: AdminLimits,
     pub(super) streams: Streams,
     pub(super) traffic: Arc<Traffic>,
     pub(super) changes: Changes,
@@ -70,7 +70,7 @@ pub(super) struct Server {
 pub async fn serve(
     listener: TcpListener,
     admin: Admin,
-    limits: Limits,
+    limits: AdminLimits,
     stop: impl Future<Output = ()>,
 ) {
     let (stopped, stopping) = watch::channel(false);
@@ -139,7 +139,7 @@ async fn serve_connection(server: Arc<Server>, stream: TcpStream, _place: OwnedS
 
 /// Bounds how long the kernel waits for a client that does not read, and says to which address it
 /// came.
-fn prepare(stream: &TcpStream, limits: &Limits) -> std::io::Result<IpAddr> {
+fn prepare(stream: &TcpStream, limits: &AdminLimits) -> std::io::Result<IpAddr> {
     stream.set_nodelay(true)?;
     socket2::SockRef::from(stream).set_tcp_user_timeout(Some(limits.write_timeout))?;
     Ok(stream.local_addr()?.ip())

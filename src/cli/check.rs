@@ -102,6 +102,7 @@ impl Files<'_> {
             self.certificate("cluster.tls", read, &files.cert);
         }
         self.insecure(&config.cluster);
+        self.advertise(&config.cluster);
         self.directory("data_dir", &config.data_dir);
         match config.litefs.engine {
             EngineKind::Embedded => self.directory("litefs.mount", &config.litefs.mount),
@@ -146,6 +147,15 @@ impl Files<'_> {
                 "nodes speak plain TCP: whoever reaches their port can read along, and speak for a node"
             },
         );
+    }
+
+    /// The key is of a design in which nodes told each other their addresses.
+    fn advertise(&mut self, cluster: &Cluster) {
+        if cluster.advertise.is_some() {
+            let what =
+                "it has no effect: others reach this node at its entry in cluster.peers; remove it";
+            self.note("cluster.advertise", what);
+        }
     }
 
     /// A directory, or nothing yet: then it is made at the start.

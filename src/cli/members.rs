@@ -6,9 +6,10 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::AdminArgs;
-use super::admin_client::{self, Node};
+use super::ask;
 use super::status::columns;
 use crate::admin::change::Members;
+use crate::admin::client::Node;
 use crate::cluster::{BadNodeId, NodeId};
 use crate::config::HostPort;
 use crate::control::{MemberChange, MemberStatus};
@@ -94,8 +95,8 @@ pub(crate) fn main(args: MembersArgs) -> ExitCode {
     };
     let run = async |node: &Node| super::print(table(&ask(node, &change).await?).trim_end());
     match &change {
-        None => admin_client::run(&node, run),
-        Some(_) => admin_client::run_as_operator(&node, run),
+        None => ask::run(&node, run),
+        Some(_) => ask::run_as_operator(&node, run),
     }
 }
 
@@ -104,7 +105,7 @@ fn reset_litefs_id(node: &AdminArgs, yes: bool) -> ExitCode {
         eprintln!("{RISK}");
         return ExitCode::FAILURE;
     }
-    admin_client::run_as_operator(node, async |node: &Node| {
+    ask::run_as_operator(node, async |node: &Node| {
         node.post("/litefs-id/reset", String::new(), PATIENCE).await?;
         super::print("LiteFS' cluster ID is forgotten: the next primary sets its own")
     })

@@ -6,10 +6,11 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::admin::client::Node;
 use crate::config::{self, Config};
 use crate::yaml::Problem;
 
-pub(crate) mod admin_client;
+mod ask;
 mod certs;
 mod check;
 mod classify;
@@ -18,6 +19,7 @@ mod demo;
 mod guard;
 mod hold;
 mod import;
+mod lifeline;
 mod members;
 mod on_primary;
 mod primary;
@@ -128,7 +130,7 @@ pub(crate) struct AdminArgs {
     pub(crate) config: ConfigArgs,
     /// The node's admin URL, e.g. http://127.0.0.1:9180, instead of a configuration
     #[arg(long, value_name = "URL", conflicts_with = "config")]
-    pub(crate) admin: Option<admin_client::Node>,
+    pub(crate) admin: Option<Node>,
     /// The file that holds its token
     #[arg(long, value_name = "FILE", requires = "admin")]
     pub(crate) token_file: Option<PathBuf>,

@@ -6,8 +6,9 @@ use std::time::Duration;
 use clap::Args;
 use tokio::time::{Instant, sleep_until};
 
-use super::admin_client::{self, Node};
-use crate::config::value::parse_duration;
+use super::ask;
+use crate::admin::client::Node;
+use crate::yaml::value::parse_duration;
 
 /// How often a node is asked while there is no primary.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -24,7 +25,7 @@ pub(crate) struct PrimaryArgs {
 
 /// Runs it.
 pub(crate) fn main(args: PrimaryArgs) -> ExitCode {
-    admin_client::run(&args.node, async |node| {
+    ask::run(&args.node, async |node| {
         let deadline = Instant::now() + args.wait;
         loop {
             let outcome = ask(node).await;

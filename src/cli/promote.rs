@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::admin_client;
+use super::ask;
 use crate::cluster::NodeId;
 use crate::control::Promoted;
 
@@ -31,7 +31,7 @@ pub(crate) fn main(args: PromoteArgs) -> ExitCode {
     let force = args.force.then(|| "force=true".to_owned());
     let query: Vec<_> = to.into_iter().chain(force).collect();
     let target = format!("/promote?{}", query.join("&"));
-    admin_client::run_as_operator(&args.node, async |node| {
+    ask::run_as_operator(&args.node, async |node| {
         let answer = node.post(&target, String::new(), PATIENCE).await?;
         let promoted: Promoted = node.read(&answer)?;
         super::print(&format!("{} is the primary, in epoch {}", promoted.node, promoted.epoch))

@@ -8,8 +8,8 @@ use clap::Args;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::lifeline;
 use crate::config::Config;
-use crate::demo::lifeline;
 use crate::node::{Node, StartError, Tuning};
 use crate::process::{guard, init};
 use crate::shutdown::Urgency;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::admin_client;
+use super::ask;
 use crate::status::{AppState, Member, Status};
 
 /// The arguments of `litepilot status`.
@@ -23,7 +23,7 @@ pub(crate) struct StatusArgs {
 
 /// Runs it.
 pub(crate) fn main(args: StatusArgs) -> ExitCode {
-    admin_client::run(&args.node, async |node| {
+    ask::run(&args.node, async |node| {
         let text = if args.json {
             node.status_json().await?
         } else if args.ready {

@@ -3,11 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use super::reader::Section;
 use super::{EngineKind, HostPort, PeerTls, address, tls, value};
 use crate::cluster::NodeId;
+use crate::guarantee::{self, Ack};
 use crate::yaml::Node;
 
 const PORT: u16 = 4321;
@@ -28,8 +27,9 @@ pub struct Cluster {
     pub election: Election,
     /// The port between nodes.
     pub listen: SocketAddr,
-    /// How other nodes reach this one; `None` without peers.
-    pub advertise: Option<HostPort>,
+    /// `cluster.advertise`, which only counts as one more address when it is asked whether all of the
+    /// cluster is on this machine: others dial this node's entry in [`Cluster::peers`].
+    pub(crate) advertise: Option<HostPort>,
     /// Every node with its address, this one included, sorted by name.
     pub peers: Vec<(NodeId, HostPort)>,
     /// Peers that vote but hold no data.
@@ -59,28 +59,6 @@ pub enum Election {
     Single,
 }
 
-/// Who must hold a write before its client is answered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Ack {
-    #[default]
-    Primary,
-    One,
-    /// A majority of the candidates, the primary included.
-    Majority,
-}
-
-impl Ack {
-    /// The name in configurations, rules and answers.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Primary => "primary",
-            Self::One => "one",
-            Self::Majority => "majority",
-        }
-    }
-}
-
 /// The names of the ways to find a primary.
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
@@ -103,11 +81,11 @@ pub(super) fn read(
     let local = peers.is_empty() || { reached }.all(HostPort::is_loopback);
     let cluster = Cluster {
         listen: read_listen(section, local && !peers.is_empty() && !insecure),
-        advertise: advertise_or_own(advertise, &peers, node),
+        advertise,
         tls: read_tls(section, local, insecure),
         insecure,
         lease_ttl: section.section("lease", |lease| read_ttl(lease, engine)),
-        ack: section.get("ack", ack).unwrap_or(Ack::Primary),
+        ack: section.get("ack", guarantee::ack).unwrap_or(Ack::Primary),
         ack_timeout: section.get("ack_timeout", value::duration).unwrap_or(ACK_TIMEOUT),
         election: read_election(section, node, &peers, &witnesses, candidate)?,
         peers,
@@ -117,13 +95,13 @@ pub(super) fn read(
     Some(cluster)
 }
 
-type Peers = [(NodeId, HostPort)];
+type PeerList = [(NodeId, HostPort)];
 
-fn is_peer(peers: &Peers, node: &NodeId) -> bool {
+fn is_peer(peers: &PeerList, node: &NodeId) -> bool {
     peers.iter().any(|(peer, _)| peer == node)
 }
 
-fn names(peers: &Peers) -> String {
+fn names(peers: &PeerList) -> String {
     peers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
@@ -156,7 +134,7 @@ fn read_peers(section: &Section<'_>, node: Option<&NodeId>) -> Vec<(NodeId, Host
     peers
 }
 
-fn read_witnesses(section: &Section<'_>, peers: &Peers) -> Vec<NodeId> {
+fn read_witnesses(section: &Section<'_>, peers: &PeerList) -> Vec<NodeId> {
     let mut witnesses = section.list("witnesses", node_id).unwrap_or_default();
     for witness in &witnesses {
         if !is_peer(peers, witness) {
@@ -185,18 +163,6 @@ fn read_candidate(section: &Section<'_>, node: Option<&NodeId>, witnesses: &[Nod
         section.wrong("candidate", message);
     }
     false
-}
-
-fn advertise_or_own(
-    advertise: Option<HostPort>,
-    peers: &Peers,
-    node: Option<&NodeId>,
-) -> Option<HostPort> {
-    if peers.is_empty() {
-        return None;
-    }
-    let own = peers.iter().find(|(peer, _)| Some(peer) == node);
-    advertise.or_else(|| own.map(|(_, address)| address.clone()))
 }
 
 /// Plain TCP is for nodes of one machine. Whoever reaches its port can speak for a node, so that it
@@ -242,7 +208,7 @@ fn read_ttl(lease: &Section<'_>, engine: EngineKind) -> Duration {
 fn read_election(
     section: &Section<'_>,
     node: Option<&NodeId>,
-    peers: &Peers,
+    peers: &PeerList,
     witnesses: &[NodeId],
     candidate: bool,
 ) -> Option<Election> {
@@ -275,7 +241,11 @@ fn read_election(
     }
 }
 
-fn read_primary(section: &Section<'_>, primary: Option<NodeId>, peers: &Peers) -> Option<NodeId> {
+fn read_primary(
+    section: &Section<'_>,
+    primary: Option<NodeId>,
+    peers: &PeerList,
+) -> Option<NodeId> {
     match &primary {
         None if !section.is_given("primary") => {
             section.wrong(
@@ -295,15 +265,4 @@ fn read_primary(section: &Section<'_>, primary: Option<NodeId>, peers: &Peers) -
 
 pub(super) fn node_id(node: &Node) -> Result<NodeId, String> {
     value::word(node)?.parse().map_err(|error: crate::cluster::BadNodeId| error.to_string())
-}
-
-/// How many must hold a write, in the configuration and in rules.
-///
-/// # Errors
-///
-/// What is wrong, and what would be right.
-pub fn ack(node: &Node) -> Result<Ack, String> {
-    value::one_of(&[("primary", Ack::Primary), ("one", Ack::One), ("majority", Ack::Majority)])(
-        node,
-    )
 }

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use super::litefs_yml::variables::{Variable, Variables};
-use super::litefs_yml::{Exec, Flag, General, LitefsYml, Setting, Time};
+use super::litefs_yml::variables::{Variable, Variables, has_variable};
+use super::litefs_yml::{Exec, Flag, LitefsYml, Setting, Time};
 
 /// What came of an import.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub(crate) fn import(litefs: &LitefsYml, variables: &Variables) -> Imported {
     proxy(&mut out, litefs, rules.is_some());
     cluster(&mut out, litefs);
     engine(&mut out, litefs);
-    app(&mut out, &litefs.general.exec);
+    app(&mut out, &litefs.exec);
     out.no_counterpart(litefs);
     let mut config = out.text;
     if !out.dropped.is_empty() {
@@ -115,21 +115,29 @@ fn engine(out: &mut Out<'_>, litefs: &LitefsYml) {
         out.line(1, "# On loopback: other nodes reach it through the peer port.");
         out.text("http", 1, Some(&format!("127.0.0.1:{port}")));
     }
-    let extra =
-        LitefsYml { general: extra(out, &litefs.general), ..LitefsYml::default() }.to_text();
+    let extra = extra(out, litefs).to_text();
     if !extra.is_empty() {
         out.line(1, "extra:");
         for line in extra.lines() {
-            let line = out.variables.show(line, shown, String::from);
-            out.line(2, &line);
+            // Texts have their variables in our form already. What is left decides a value that is no
+            // text, which must not be in quotes.
+            match has_variable(line) {
+                true => {
+                    let line = out.variables.show(&line.replace('"', ""), shown, String::from);
+                    out.line(2, &line);
+                }
+                false => out.line(2, line),
+            }
         }
     }
 }
 
 /// What `litefs.extra` takes as it is, but for its variables.
-fn extra(out: &Out<'_>, general: &General) -> General {
-    let mut extra = General { exec: Vec::new(), skip_sync: None, ..general.clone() };
-    let General { backup, log, tracing, .. } = &mut extra;
+fn extra(out: &Out<'_>, litefs: &LitefsYml) -> LitefsYml {
+    let LitefsYml { exit_on_error, strict_verify, backup, log, tracing, .. } = litefs.clone();
+    let mut extra =
+        LitefsYml { exit_on_error, strict_verify, backup, log, tracing, ..LitefsYml::default() };
+    let LitefsYml { backup, log, tracing, .. } = &mut extra;
     let texts = [
         &mut backup.kind,
         &mut backup.path,
@@ -292,7 +300,7 @@ impl Out<'_> {
             (litefs.http.snapshot_timeout.is_some(), "http.snapshot-timeout"),
             (litefs.proxy.debug.is_some(), "proxy.debug: log.level: debug"),
             (
-                litefs.general.skip_sync.is_some(),
+                litefs.skip_sync.is_some(),
                 "skip-sync: Litepilot starts LiteFS, and then the application",
             ),
         ];
@@ -429,10 +437,7 @@ lease:
                     hostname: Some(text.clone()),
                     ..Default::default()
                 },
-                general: General {
-                    exec: vec![Exec { cmd, if_candidate: None }],
-                    ..General::default()
-                },
+                exec: vec![Exec { cmd, if_candidate: None }],
                 ..LitefsYml::default()
             };
             let imported = import(&litefs, &Variables::default());

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::cluster::NodeId;
-use crate::yaml::{self, Node, Place, Problem, Value};
+use crate::yaml::{self, Node, Place, Problem, Value, value};
 use reader::{Reader, Section};
 
 mod address;
@@ -27,20 +27,18 @@ pub mod litefs_yml;
 mod log;
 mod proxy;
 mod reader;
-mod suggest;
 mod tls;
 mod trusted;
-pub(crate) mod value;
 
+pub use crate::guarantee::{Ack, Consistency};
 pub use address::{HostPort, Target};
 pub(crate) use admin::Admin;
 pub use app::App;
-pub use cluster::{Ack, Cluster, Election, ack};
+pub use cluster::{Cluster, Election};
 pub use cookie::{Cookie, SameSite, Secure};
 pub use litefs::{EngineKind, Litefs};
 pub use log::{Access, Log, LogFormat};
-pub use proxy::{Consistency, Proxy, consistency};
-pub(crate) use suggest::closest;
+pub use proxy::Proxy;
 pub use tls::{CertKey, EdgeTls, PeerTls};
 pub(crate) use trusted::Trusted;
 

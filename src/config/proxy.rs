@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::reader::Section;
 use super::{Cookie, EdgeTls, HostPort, Target, Trusted, address, cookie, tls, trusted, value};
+use crate::guarantee::{self, Consistency};
 use crate::rules;
 use crate::yaml::Node;
 
@@ -78,19 +79,6 @@ pub struct Proxy {
     pub tls: Option<EdgeTls>,
 }
 
-/// What a read must at least see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Consistency {
-    /// Whatever this node has.
-    Eventual,
-    /// What this client last wrote.
-    ReadYourWrites,
-    /// What this client last wrote or read.
-    Monotonic,
-    Strong,
-}
-
 /// A witness has no application and no database: what it does not use it need not name.
 pub(super) fn read(section: &Section<'_>, witness: bool) -> Option<Proxy> {
     let (target, db) = match witness {
@@ -108,7 +96,7 @@ pub(super) fn read(section: &Section<'_>, witness: bool) -> Option<Proxy> {
     Some(Proxy {
         listen: section.get("listen", address::listen).unwrap_or(LISTEN),
         rules: read_rules(section),
-        consistency: section.get("consistency", consistency).unwrap_or(CONSISTENCY),
+        consistency: section.get("consistency", guarantee::consistency).unwrap_or(CONSISTENCY),
         read_wait: time_or_zero("read_wait", READ_WAIT),
         write_hold: time_or_zero("write_hold", WRITE_HOLD),
         held_writes: section.get("held_writes", value::count).unwrap_or(HELD_WRITES),
@@ -136,20 +124,6 @@ const NOWHERE: Target = Target::Tcp(HostPort { host: String::new(), port: 0 });
 const TARGET_REMEDY: &str =
     "where the application listens, like 127.0.0.1:8000 or unix:/run/gunicorn.sock";
 const DB_REMEDY: &str = "the name of the database in litefs.mount, like db.sqlite3";
-
-/// The name of a level, in the configuration and in rules.
-///
-/// # Errors
-///
-/// What is wrong, and what would be right.
-pub fn consistency(node: &Node) -> Result<Consistency, String> {
-    value::one_of(&[
-        ("eventual", Consistency::Eventual),
-        ("read-your-writes", Consistency::ReadYourWrites),
-        ("monotonic", Consistency::Monotonic),
-        ("strong", Consistency::Strong),
-    ])(node)
-}
 
 fn read_rules(section: &Section<'_>) -> Vec<String> {
     let bundled = |source: &str| rules::BUNDLED.iter().any(|(name, _)| *name == source);

@@ -2,11 +2,12 @@
 //!
 //! A section knows its keys by having been asked for them, so that a key stands in the code once.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 
-use super::{suggest, value};
-use crate::yaml::{Key, Node, Place, Problem, Value};
+use serde::de::DeserializeOwned;
+
+use crate::yaml::{Key, Node, Place, Problem, Value, de, suggest, value};
 
 /// What all sections of one file share.
 pub(crate) struct Reader<'a> {
@@ -24,6 +25,8 @@ pub(crate) struct Section<'a> {
     place: Place,
     entries: &'a [(Key, Node)],
     known: RefCell<Vec<&'static str>>,
+    /// A type's derive has been asked for the rest, and has refused what it does not know.
+    derived: Cell<bool>,
 }
 
 impl<'a> Reader<'a> {
@@ -65,7 +68,7 @@ impl<'a> Reader<'a> {
                 return self.silently(path, place, read);
             }
         };
-        let section = Section { reader: self, path, place, entries, known: RefCell::default() };
+        let section = Section::new(self, path, place, entries);
         let value = read(&section);
         section.refuse_unknown();
         value
@@ -79,8 +82,7 @@ impl<'a> Reader<'a> {
         read: impl FnOnce(&Section<'a>) -> T,
     ) -> T {
         let before = self.problems.borrow().len();
-        let section =
-            Section { reader: self, path, place, entries: &[], known: RefCell::default() };
+        let section = Section::new(self, path, place, &[]);
         let value = read(&section);
         self.problems.borrow_mut().truncate(before);
         value
@@ -94,6 +96,11 @@ impl<'a> Reader<'a> {
 }
 
 impl<'a> Section<'a> {
+    fn new(reader: &'a Reader<'a>, path: String, place: Place, entries: &'a [(Key, Node)]) -> Self {
+        let (known, derived) = (RefCell::default(), Cell::default());
+        Self { reader, path, place, entries, known, derived }
+    }
+
     /// The value of a key; `None` if it is not given, null or wrong.
     pub(crate) fn get<T>(
         &self,
@@ -150,13 +157,7 @@ impl<'a> Section<'a> {
     pub(crate) fn section<T>(&self, key: &'static str, read: impl FnOnce(&Section<'a>) -> T) -> T {
         match self.entry(key) {
             Some((at, node)) => self.reader.section(self.path_of(key), at.place, node, read),
-            None => read(&Section {
-                reader: self.reader,
-                path: self.path_of(key),
-                place: self.place,
-                entries: &[],
-                known: RefCell::default(),
-            }),
+            None => read(&Section::new(self.reader, self.path_of(key), self.place, &[])),
         }
     }
 
@@ -168,6 +169,20 @@ impl<'a> Section<'a> {
     ) -> Option<T> {
         self.node(key)?;
         self.section(key, read)
+    }
+
+    /// All keys that were not asked for, as a `T` whose derive knows them.
+    pub(crate) fn rest<T: DeserializeOwned + Default>(&self) -> T {
+        let known = self.known.borrow();
+        let rest = self.entries.iter().filter(|(key, _)| !known.contains(&key.text.as_str()));
+        let rest = Value::Map(rest.cloned().collect());
+        self.derived.set(true);
+        let (value, misfits) = de::read(Node { place: self.place, value: rest, plain: None });
+        for misfit in misfits {
+            let place = misfit.place().unwrap_or(self.place);
+            self.reader.problem(&self.path_of(&misfit.path()), place, misfit.message());
+        }
+        value
     }
 
     /// A list of sections, or one section in its place.
@@ -243,16 +258,16 @@ impl<'a> Section<'a> {
     }
 
     fn refuse_unknown(&self) {
+        if self.derived.get() {
+            return;
+        }
         let known = self.known.borrow();
         for (key, _) in self.entries {
             if known.contains(&key.text.as_str()) {
                 continue;
             }
-            let remedy = match suggest::closest(&key.text, &known) {
-                Some(meant) => format!("did you mean {meant}?"),
-                None => format!("known here: {}", known.join(", ")),
-            };
             let path = self.path_of(&crate::yaml::shorten(&key.text));
+            let remedy = suggest::among(&key.text, &known);
             self.reader.problem(&path, key.place, &format!("unknown key: {remedy}"));
         }
     }

@@ -8,7 +8,6 @@
 //! | [`scratch`] | the temporary directory with everything the nodes write |
 //! | [`cluster`] | the nodes' processes: started, watched, ended |
 //! | [`ready`] | whether the cluster serves |
-//! | [`lifeline`] | how a process notices that whoever started it is gone, however it went |
 //! | [`guestbook`] | the application |
 //!
 //! # What always holds
@@ -18,7 +17,6 @@
 
 pub(crate) mod cluster;
 pub(crate) mod guestbook;
-pub(crate) mod lifeline;
 pub(crate) mod plan;
 pub(crate) mod ready;
 pub mod reserve;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::plan::Plan;
-use crate::cli::admin_client;
+use crate::admin::client::Node;
 use crate::config::{HostPort, Target};
 use crate::process::probe::{Probe, ProbeError};
 use crate::status::Status;
@@ -45,7 +45,7 @@ async fn look(plans: &[Plan]) -> Result<(), String> {
 }
 
 async fn status(plan: &Plan) -> Result<Status, String> {
-    let node: admin_client::Node = format!("http://{}", plan.admin).parse()?;
+    let node: Node = format!("http://{}", plan.admin).parse()?;
     Ok(node.status().await?)
 }
 

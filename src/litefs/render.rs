@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::litefs_yml::{Consul, Data, Fuse, General, Http, Lease, LitefsYml, Log};
+use crate::config::litefs_yml::{Consul, Data, Fuse, Http, Lease, LitefsYml, Log};
 use crate::config::{Config, EngineKind};
 use crate::files;
 use crate::lease;
@@ -37,8 +37,7 @@ pub(crate) fn settings(config: &Config, secret: &Secret) -> LitefsYml {
         },
         http: Http { addr: Some(litefs.http.to_string()), snapshot_timeout: None },
         lease: lease_settings(config, secret),
-        general: general(config),
-        ..LitefsYml::default()
+        ..extra(config)
     }
 }
 
@@ -63,9 +62,9 @@ fn lease_settings(config: &Config, secret: &Secret) -> Lease {
 }
 
 /// `litefs.extra`, and what it leaves open.
-fn general(config: &Config) -> General {
+fn extra(config: &Config) -> LitefsYml {
     let extra = config.litefs.extra.clone();
-    General {
+    LitefsYml {
         // Until it has met a primary, a LiteFS without this ignores SIGTERM; and one that is to start us
         // would wait for the lease that we are not there to give.
         skip_sync: extra.skip_sync.or(Some(true.into())),
@@ -167,10 +166,10 @@ mod tests {
         let text =
             "litefs: {extra: {log: {debug: true}, tracing: {path: /t}, strict-verify: true}}";
         let settings = settings(&config(text), &secret());
-        assert_eq!(settings.general.log.format.as_deref(), Some("json"));
-        assert_eq!(settings.general.log.debug, Some(true.into()));
-        assert_eq!(settings.general.tracing.path.as_deref(), Some("/t"));
-        assert_eq!(settings.general.strict_verify, Some(true.into()));
+        assert_eq!(settings.log.format.as_deref(), Some("json"));
+        assert_eq!(settings.log.debug, Some(true.into()));
+        assert_eq!(settings.tracing.path.as_deref(), Some("/t"));
+        assert_eq!(settings.strict_verify, Some(true.into()));
     }
 
     #[test]

@@ -504,7 +504,7 @@ impl Control {
                 hosts: Hosts::new(&config.admin.hosts),
                 max_lag: config.proxy.max_lag,
             },
-            admin::Limits::default(),
+            admin::AdminLimits::default(),
             async move { drop(stop.wait_for(|stop| *stop).await) },
         );
         let admin = tokio::spawn(admin);

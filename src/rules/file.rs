@@ -18,8 +18,8 @@ use http::{HeaderName, Method};
 use super::glob::{self, Glob};
 use super::matching::{Condition, Match};
 use super::{Class, Rule, Verdict};
-use crate::config::{self, value};
-use crate::yaml::{self, Node, Place, Problem, Value};
+use crate::guarantee;
+use crate::yaml::{self, Node, Place, Problem, Value, suggest, value};
 
 const FILE_KEYS: [&str; 1] = ["rules"];
 const RULE_KEYS: [&str; 6] = ["match", "as", "consistency", "read_wait", "write_hold", "ack"];
@@ -68,10 +68,10 @@ impl Reader<'_> {
             match key.text.as_str() {
                 "match" => matching = Some(self.conditions(value)),
                 "as" => class = self.read(value, class_from),
-                "consistency" => verdict.consistency = self.read(value, config::consistency),
+                "consistency" => verdict.consistency = self.read(value, guarantee::consistency),
                 "read_wait" => verdict.read_wait = self.read(value, value::duration_or_zero),
                 "write_hold" => verdict.write_hold = self.read(value, value::duration_or_zero),
-                "ack" => verdict.ack = self.read(value, config::ack),
+                "ack" => verdict.ack = self.read(value, guarantee::ack),
                 _ => self.unknown(key, &RULE_KEYS),
             }
         }
@@ -187,10 +187,7 @@ impl Reader<'_> {
     }
 
     fn unknown(&mut self, key: &yaml::Key, known: &[&str]) {
-        let remedy = match config::closest(&key.text, known) {
-            Some(meant) => format!("did you mean {meant}?"),
-            None => format!("known here: {}", known.join(", ")),
-        };
+        let remedy = suggest::among(&key.text, known);
         let name = yaml::shorten(&key.text);
         self.report(key.place, format!("unknown key `{name}`: {remedy}"));
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method, Uri};
 
-use crate::config::{Ack, Consistency};
+use crate::guarantee::{Ack, Consistency};
 
 mod file;
 mod glob;

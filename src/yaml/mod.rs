@@ -14,9 +14,12 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+pub(crate) mod de;
 mod scalar;
+pub(crate) mod suggest;
 mod syntax;
 mod tree;
+pub(crate) mod value;
 mod variables;
 
 /// The largest file that is read, in bytes. Real ones have a few KiB.

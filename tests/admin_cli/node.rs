@@ -6,7 +6,7 @@ use std::process::Output;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use litepilot::admin::{Admin, Hosts, Limits, serve};
+use litepilot::admin::{Admin, AdminLimits, Hosts, serve};
 use litepilot::cluster::{ClusterView, Epoch, NodeId};
 use litepilot::control::{Control, ControlError, MemberChange, MemberStatus, OnceKey, Promoted};
 use litepilot::engine::BoxFuture;
@@ -57,7 +57,7 @@ impl Node {
             hosts: Hosts::new(&[]),
             max_lag: Duration::from_secs(10),
         };
-        tokio::spawn(serve(listener, admin, Limits::default(), std::future::pending()));
+        tokio::spawn(serve(listener, admin, AdminLimits::default(), std::future::pending()));
     }
 
     pub fn url(&self) -> String {

@@ -70,7 +70,8 @@ fn a_cluster_of_three() {
     ));
     let cluster = config.cluster;
     assert_eq!(cluster.election, Election::Raft);
-    assert_eq!(cluster.advertise, Some(HostPort { host: "a".to_owned(), port: 4321 }));
+    let own = HostPort { host: "a".to_owned(), port: 4321 };
+    assert_eq!(cluster.peers[0].1, own);
     let names: Vec<_> = cluster.peers.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["node-1", "node-2", "node-3"]);
     assert!(cluster.candidate);

@@ -4,6 +4,9 @@
 // clippy.toml allows these in tests, but does not take a test binary's helpers for such.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "../support/need.rs"]
+#[expect(dead_code, reason = "other tests use the rest")]
+mod need;
 mod parent;
 mod program;
 mod support;

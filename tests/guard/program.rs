@@ -9,6 +9,7 @@ use litepilot::claim::BootTime;
 use litepilot::process::guard::Deadline;
 use rustix::process::Signal;
 
+use super::need::permitted;
 use super::support::{Guard, LITEPILOT, field, lines, lives, parent_of, pid_in, send, until};
 
 fn soon() -> Deadline {
@@ -126,9 +127,9 @@ fn time_that_the_machine_slept_counts() {
     let slept = Duration::from_secs(10_000_000);
     let seconds = slept.as_secs().to_string();
     let namespace = ["unshare", "--time", "--boottime", &seconds, "--fork", "--kill-child"];
-    let permitted = Command::new("unshare").args(&namespace[1..]).arg("true").output();
-    if !permitted.is_ok_and(|output| output.status.success()) {
-        return eprintln!("skipped: time namespaces need root and unshare");
+    let try_it = [&namespace[..], &["true"]].concat();
+    if !permitted("time namespaces need root and unshare", &try_it) {
+        return;
     }
     let mut guard = Guard::wrapped(&namespace, &["--", "sleep", "1000"]);
     let deadline = BootTime::now().after(slept + Duration::from_secs(1));

@@ -12,6 +12,8 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::need::need;
+
 /// Far beyond what anything here takes, on a machine that is busy too.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -27,14 +29,23 @@ pub struct Browser {
     _profile: TempDir,
 }
 
+/// Chromium, or what stands for it.
+fn program() -> String {
+    std::env::var("LITEPILOT_CHROMIUM").unwrap_or_else(|_| "chromium".to_owned())
+}
+
 impl Browser {
+    /// Whether there is one; otherwise the test is to return.
+    pub fn is_here() -> bool {
+        need(&program(), "chromium")
+    }
+
     /// As wide as that, in dark mode or not.
     pub fn start() -> Self {
         let profile = tempfile::tempdir().unwrap();
-        let program = std::env::var("LITEPILOT_CHROMIUM").unwrap_or_else(|_| "chromium".to_owned());
         // Chromium reads orders at descriptor 3 and answers at 4. As root it has no sandbox.
         let mut process = Command::new("sh")
-            .args(["-c", r#"exec "$0" "$@" 3<&0 4>&1 </dev/null >/dev/null 2>&1"#, &program])
+            .args(["-c", r#"exec "$0" "$@" 3<&0 4>&1 </dev/null >/dev/null 2>&1"#, &program()])
             .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
             .args(["--no-first-run", "--disable-extensions", "--disable-background-networking"])
             .args(["--remote-debugging-pipe", "--hide-scrollbars"])

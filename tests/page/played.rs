@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use litepilot::admin::{Admin, Hosts, Limits, serve};
+use litepilot::admin::{Admin, AdminLimits, Hosts, serve};
 use litepilot::cluster::{ClusterView, Epoch, NodeId};
 use litepilot::control::{Control, ControlError, MemberChange, MemberStatus, OnceKey, Promoted};
 use litepilot::engine::BoxFuture;
@@ -37,11 +37,11 @@ pub struct Steered {
 impl Played {
     /// So many nodes; the first one, which is ours, is primary.
     pub fn of(nodes: usize) -> Self {
-        Self::at(([127, 0, 0, 1], 0).into(), nodes, Limits::default())
+        Self::at(([127, 0, 0, 1], 0).into(), nodes, AdminLimits::default())
     }
 
     /// Likewise, at an address of one that is gone, or with other limits.
-    pub fn at(address: SocketAddr, nodes: usize, limits: Limits) -> Self {
+    pub fn at(address: SocketAddr, nodes: usize, limits: AdminLimits) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()

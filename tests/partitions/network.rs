@@ -4,6 +4,8 @@ use std::env;
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Command, ExitCode};
 
+use super::need::{need, permitted};
+
 /// Set in the process that has a network of its own.
 const INSIDE: &str = "LITEPILOT_TEST_OWN_NETWORK";
 
@@ -16,20 +18,27 @@ pub fn enter() -> Option<ExitCode> {
         ip("link set lo up");
         return None;
     }
-    let root = rustix::process::getuid().is_root();
-    let namespaces: &[&str] = if root {
-        &["--net", "--mount"]
-    } else {
-        &["--net", "--mount", "--user", "--map-root-user"]
-    };
     let status = Command::new("unshare")
-        .args(namespaces)
+        .args(namespaces())
         .arg(env::current_exe().unwrap())
         .args(env::args_os().skip(1))
         .env(INSIDE, "1")
         .status()
-        .expect("unshare, of util-linux");
+        .unwrap();
     Some(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Whether a network of one's own can be had here; if not, that is said.
+pub fn is_possible() -> bool {
+    let try_it = [&["unshare"], namespaces(), &["true"]].concat();
+    need("ip", "iproute2") && permitted("network namespaces need root or user namespaces", &try_it)
+}
+
+fn namespaces() -> &'static [&'static str] {
+    match rustix::process::getuid().is_root() {
+        true => &["--net", "--mount"],
+        false => &["--net", "--mount", "--user", "--map-root-user"],
+    }
 }
 
 /// The hosts, each with its address. This process reaches all of them, whatever is cut.

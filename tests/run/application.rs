@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use rustix::process::{Signal, getuid};
+use rustix::process::Signal;
 
+use super::need;
 use super::program::{Setup, app_pid, lives, send};
 use super::wire::soon;
 
@@ -37,8 +38,8 @@ async fn the_command_line_goes_before_the_configuration() {
 
 #[tokio::test]
 async fn it_runs_as_its_user() {
-    if !getuid().is_root() {
-        return eprintln!("skipped: only root can switch users");
+    if !need::root() {
+        return;
     }
     let command = "echo I am $(id -un) with $LITEPILOT_NODE; exec sleep 1000";
     let mut program = Setup::new()

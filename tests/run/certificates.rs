@@ -66,7 +66,7 @@ impl There {
     }
 }
 
-/// A request of a reign that never was is refused, and the connection kept.
+/// A request of an epoch that never was is refused, and the connection kept.
 async fn is_open(connection: &mut Wire) {
     let forwarded = r#"{"epoch":999,"class":"write","consistency":"eventual","token":null}"#;
     let head = format!("GET / HTTP/1.1\r\nHost: a\r\nLitepilot-Forwarded: {forwarded}\r\n\r\n");

@@ -11,6 +11,9 @@ mod edge;
 mod files;
 mod log;
 mod memory;
+#[path = "../support/need.rs"]
+#[expect(dead_code, reason = "other tests use the rest")]
+mod need;
 mod on_primary;
 mod pair;
 mod pid1;

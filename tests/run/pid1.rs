@@ -1,25 +1,17 @@
 //! The program as the first process of a container.
 
-use std::process::Command;
-
 use rustix::process::Signal;
 
+use super::need::permitted;
 use super::program::{Setup, send};
 
 const NAMESPACE: [&str; 5] = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
 
-fn not_permitted() -> Option<String> {
-    match Command::new(NAMESPACE[0]).args(&NAMESPACE[1..]).arg("true").output() {
-        Ok(output) if output.status.success() => None,
-        Ok(output) => Some(String::from_utf8_lossy(&output.stderr).into_owned()),
-        Err(error) => Some(error.to_string()),
-    }
-}
-
 #[tokio::test]
 async fn it_reaps_orphans_and_ends_in_good_order() {
-    if let Some(why) = not_permitted() {
-        return eprintln!("skipped: PID namespaces need root and unshare ({})", why.trim());
+    let try_it = [&NAMESPACE[..], &["true"]].concat();
+    if !permitted("PID namespaces need root and unshare", &try_it) {
+        return;
     }
     // The subshell ends and leaves its child to PID 1. A zombie would still be listed.
     let app = "orphan=$(tail -f /dev/null > /dev/null & echo $!)

@@ -117,7 +117,7 @@ async fn members_are_listed_for_everybody_and_changed_with_the_token() {
 
 #[tokio::test]
 async fn a_body_is_bounded_in_size_and_time() {
-    let limits = Limits { body_timeout: Duration::from_millis(50), ..Limits::default() };
+    let limits = AdminLimits { body_timeout: Duration::from_millis(50), ..AdminLimits::default() };
     let port = Port::with(limits).await;
     let begin = |rest: &str| {
         let head = format!("POST /members HTTP/1.1\r\nHost: localhost\r\n{}{rest}", bearer());
@@ -151,7 +151,8 @@ async fn changes_are_made_one_at_a_time_and_to_their_end() {
 
 #[tokio::test]
 async fn a_change_that_takes_too_long_is_said_to_do_so() {
-    let limits = Limits { change_timeout: Duration::from_millis(50), ..Limits::default() };
+    let limits =
+        AdminLimits { change_timeout: Duration::from_millis(50), ..AdminLimits::default() };
     let port = Port::with(limits).await;
     port.control.hold();
     port.promote("").await.problem(504, "not-in-time");

@@ -35,10 +35,10 @@ struct Port {
 
 impl Port {
     async fn new() -> Self {
-        Self::with(Limits::default()).await
+        Self::with(AdminLimits::default()).await
     }
 
-    async fn with(limits: Limits) -> Self {
+    async fn with(limits: AdminLimits) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let status = Arc::new(Mutex::new(example()));
@@ -281,8 +281,11 @@ async fn garbage_and_oversize_end_only_themselves() {
 
 #[tokio::test]
 async fn a_flood_of_idle_connections_passes() {
-    let limits =
-        Limits { connections: 4, header_timeout: Duration::from_millis(200), ..Limits::default() };
+    let limits = AdminLimits {
+        connections: 4,
+        header_timeout: Duration::from_millis(200),
+        ..AdminLimits::default()
+    };
     let port = Port::with(limits).await;
     let mut idle = Vec::new();
     for _ in 0..20 {
@@ -298,7 +301,7 @@ async fn a_flood_of_idle_connections_passes() {
 
 #[tokio::test]
 async fn events_come_as_they_happen_to_a_limited_number() {
-    let port = Port::with(Limits { streams: 2, ..Limits::default() }).await;
+    let port = Port::with(AdminLimits { streams: 2, ..AdminLimits::default() }).await;
     port.events.record("app", "it began");
     let mut followers = Vec::new();
     for _ in 0..2 {
@@ -351,7 +354,7 @@ async fn a_page_is_told_all_it_shows_and_at_once_when_the_primary_changes() {
 
 #[tokio::test]
 async fn a_page_of_another_site_takes_no_place() {
-    let port = Port::with(Limits { streams: 1, ..Limits::default() }).await;
+    let port = Port::with(AdminLimits { streams: 1, ..AdminLimits::default() }).await;
     let answer = port.ask("GET", "/events", "Sec-Fetch-Site: cross-site\r\n").await;
     answer.problem(403, "cross-site");
     let mut own = port.connect().await;
@@ -363,7 +366,7 @@ async fn a_page_of_another_site_takes_no_place() {
 #[tokio::test]
 async fn ten_thousand_followers_are_limited_and_checks_go_on() {
     let port = Port::new().await;
-    let allowed = Limits::default().streams;
+    let allowed = AdminLimits::default().streams;
     let mut followed = Vec::new();
     for wave in 0..100 {
         let mut coming = Vec::new();
@@ -393,8 +396,11 @@ async fn ten_thousand_followers_are_limited_and_checks_go_on() {
 
 #[tokio::test]
 async fn a_follower_that_takes_nothing_is_dropped() {
-    let limits =
-        Limits { streams: 1, write_timeout: Duration::from_millis(300), ..Limits::default() };
+    let limits = AdminLimits {
+        streams: 1,
+        write_timeout: Duration::from_millis(300),
+        ..AdminLimits::default()
+    };
     let port = Port::with(limits).await;
     let mut slow = port.connect().await;
     slow.write_all(FOLLOW.as_bytes()).await.unwrap();

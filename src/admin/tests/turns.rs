@@ -199,18 +199,18 @@ async fn elsewhere_there_is_nothing_to_do() {
 }
 
 #[tokio::test]
-async fn a_reign_that_ends_is_told_and_keeps_others_waiting_until_the_command_has_ended() {
+async fn an_epoch_that_ends_is_told_and_keeps_others_waiting_until_the_command_has_ended() {
     let port = Port::new().await;
     let mut first = port.turn("?once=v1").await;
     first.hears(GRANTED).await;
     let mut second = port.turn("?once=v1").await;
     second.hears(QUEUED).await;
-    let reign = |view: &mut ClusterView, epoch| {
+    let begin = |view: &mut ClusterView, epoch| {
         *view = ClusterView::single(view.node.clone(), Epoch(epoch));
     };
-    port.change_view(|view| reign(view, 4));
+    port.change_view(|view| begin(view, 4));
     first.hears(r#"{"state":"over"}"#).await;
-    // The new reign is this node's too, and the command of the old one still runs here.
+    // The new epoch is this node's too, and the command of the old one still runs here.
     let mut third = port.turn("?once=v1").await;
     third.hears(QUEUED).await;
     assert!(!second.heard().await.contains("granted"));

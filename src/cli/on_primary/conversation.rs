@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::super::admin_client::{AskError, Node};
+use crate::admin::client::{AskError, Node};
 use crate::admin::on_primary::Notice;
 use crate::control::OnceKey;
 
@@ -43,7 +43,7 @@ impl Conversation {
             None => "/on-primary".to_owned(),
         };
         let (outcome, said) = oneshot::channel();
-        let (answer, socket) = node.converse(&target, Outcome(Some(said))).await?;
+        let (answer, socket) = node.converse(&target, OutcomeBody(Some(said))).await?;
         let (notices, outcome) = (answer.into_body(), Some(outcome));
         Ok(Self { notices, rest: BytesMut::new(), outcome, socket })
     }
@@ -105,9 +105,9 @@ fn lost(message: impl Into<String>) -> AskError {
 }
 
 /// The request's body: nothing until there is an outcome. If none comes it breaks off.
-struct Outcome(Option<oneshot::Receiver<&'static str>>);
+struct OutcomeBody(Option<oneshot::Receiver<&'static str>>);
 
-impl Body for Outcome {
+impl Body for OutcomeBody {
     type Data = Bytes;
     type Error = io::Error;
 

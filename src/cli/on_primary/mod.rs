@@ -11,11 +11,12 @@ use clap::Args;
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
-use super::admin_client::{self, AskError, Node};
+use super::ask;
+use crate::admin::client::{AskError, Node};
 use crate::admin::on_primary::{DONE, FAILED, Notice};
 use crate::cluster::NodeId;
-use crate::config::value::parse_duration;
 use crate::control::OnceKey;
+use crate::yaml::value::parse_duration;
 use command::{Running, Signals, exit_code};
 use conversation::Conversation;
 
@@ -49,7 +50,7 @@ enum Verdict {
 
 /// Runs it. What it says itself goes to standard error: standard output is the command's.
 pub(crate) fn main(args: OnPrimaryArgs) -> ExitCode {
-    admin_client::run_as_operator(&args.node, async |node| {
+    ask::run_as_operator(&args.node, async |node| {
         let mut signals =
             Signals::take().map_err(|why| format!("cannot wait for signals: {why}"))?;
         let verdict = tokio::select! {

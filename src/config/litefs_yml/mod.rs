@@ -2,216 +2,137 @@
 //! reads it, and written so that it reads the same.
 //!
 //! [`LitefsYml::parse`] is for files of users, [`LitefsYml::to_text`] for the one that we run LiteFS
-//! with. A key that is not given is `None` or empty: LiteFS' default.
+//! with. A field is named like its key. One that is not given is `None` or empty: LiteFS' default.
 
-use std::time::Duration;
+use serde::{Deserialize, Serialize};
 
+use super::reader::Reader;
 use crate::yaml::{self, MAX_BYTES, Place, Problem};
 
+mod exec;
 mod go_duration;
-mod read;
+mod setting;
 #[cfg(test)]
 mod tests;
 pub(crate) mod variables;
 mod write;
 
-pub(super) use read::general;
+pub(crate) use exec::Exec;
+pub use setting::Setting;
+pub(crate) use setting::{Count, Flag, Time};
 use variables::Variables;
 
 /// A whole `litefs.yml`.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct LitefsYml {
-    /// `fuse:`
-    pub(crate) fuse: Fuse,
-    /// `data:`
-    pub(crate) data: Data,
-    /// `http:`
-    pub(crate) http: Http,
-    /// `lease:`
-    pub(crate) lease: Lease,
-    /// `proxy:`
-    pub(crate) proxy: Proxy,
-    /// All other keys: those that `litefs.extra` may set.
-    pub(crate) general: General,
-}
-
-/// A value that is no text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Setting<T> {
-    Is(T),
-    /// Whatever variables say: see [`Variables::show`].
-    Depends(String),
-}
-
-/// Shorthand: most keys need not be given.
-pub(crate) type Flag = Option<Setting<bool>>;
-pub(crate) type Time = Option<Setting<Duration>>;
-pub(crate) type Count = Option<Setting<u32>>;
-
-/// `fuse:`
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Fuse {
-    /// `dir`
-    pub(crate) dir: Option<String>,
-    /// `allow-other`
-    pub(crate) allow_other: Flag,
-    /// `debug`
-    pub(crate) debug: Flag,
-}
-
-/// `data:`
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Data {
-    /// `dir`
-    pub(crate) dir: Option<String>,
-    /// `compress`
-    pub(crate) compress: Flag,
-    /// `retention`
-    pub(crate) retention: Time,
-    /// `retention-monitor-interval`
-    pub(crate) retention_monitor_interval: Time,
-}
-
-/// `http:`
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Http {
-    /// `addr`
-    pub(crate) addr: Option<String>,
-    /// `snapshot-timeout`
-    pub(crate) snapshot_timeout: Time,
-}
-
-/// `lease:`
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Lease {
-    /// `type`
-    pub(crate) kind: Option<String>,
-    /// `hostname`
-    pub(crate) hostname: Option<String>,
-    /// `advertise-url`
-    pub(crate) advertise_url: Option<String>,
-    /// `candidate`
-    pub(crate) candidate: Flag,
-    /// `promote`
-    pub(crate) promote: Flag,
-    /// `reconnect-delay`
-    pub(crate) reconnect_delay: Time,
-    /// `demote-delay`
-    pub(crate) demote_delay: Time,
-    /// `databases`
-    pub(crate) databases: Vec<String>,
-    /// `consul`
-    pub(crate) consul: Consul,
-}
-
-/// `lease.consul:`
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Consul {
-    /// `url`
-    pub(crate) url: Option<String>,
-    /// `key`
-    pub(crate) key: Option<String>,
-    /// `ttl`
-    pub(crate) ttl: Time,
-    /// `lock-delay`
-    pub(crate) lock_delay: Time,
-}
-
-/// `proxy:`
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Proxy {
-    /// `addr`
-    pub(crate) addr: Option<String>,
-    /// `target`
-    pub target: Option<String>,
-    /// `db`
-    pub(crate) db: Option<String>,
-    /// `max-lag`
-    pub(crate) max_lag: Time,
-    /// `debug`
-    pub(crate) debug: Flag,
-    /// `passthrough`
-    pub(crate) passthrough: Vec<String>,
-    /// `always-forward`
-    pub(crate) always_forward: Vec<String>,
-    /// `primary-redirect-timeout`
-    pub(crate) primary_redirect_timeout: Time,
-    /// `read-timeout`
-    pub(crate) read_timeout: Time,
-    /// `read-header-timeout`
-    pub(crate) read_header_timeout: Time,
-    /// `write-timeout`
-    pub(crate) write_timeout: Time,
-    /// `idle-timeout`
-    pub(crate) idle_timeout: Time,
-}
-
-/// The keys of the top level, and the sections that are none of our concern.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct General {
-    /// `exit-on-error`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub struct LitefsYml {
     pub(crate) exit_on_error: Flag,
-    /// `skip-sync`
     pub(crate) skip_sync: Flag,
-    /// `strict-verify`
     pub strict_verify: Flag,
-    /// `exec`: commands, one after the other.
+    pub(crate) fuse: Fuse,
+    pub(crate) data: Data,
+    pub(crate) http: Http,
+    pub(crate) lease: Lease,
+    pub(crate) proxy: Proxy,
+    /// Commands, one after the other.
+    #[serde(deserialize_with = "exec::commands")]
     pub(crate) exec: Vec<Exec>,
-    /// `backup`
     pub(crate) backup: Backup,
-    /// `log`
     pub(crate) log: Log,
-    /// `tracing`
     pub tracing: Tracing,
 }
 
-/// An item of `exec:`
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Exec {
-    /// `cmd`
-    pub(crate) cmd: String,
-    /// `if-candidate`
-    pub(crate) if_candidate: Flag,
-}
-
-/// `backup:`
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Backup {
-    /// `type`
-    pub(crate) kind: Option<String>,
-    /// `path`
-    pub(crate) path: Option<String>,
-    /// `url`
-    pub(crate) url: Option<String>,
-    /// `cluster`
-    pub(crate) cluster: Option<String>,
-    /// `auth-token`
-    pub(crate) auth_token: Option<String>,
-}
-
-/// `log:`
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Log {
-    /// `format`
-    pub format: Option<String>,
-    /// `timestamp`
-    pub(crate) timestamp: Flag,
-    /// `debug`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub(crate) struct Fuse {
+    pub(crate) dir: Option<String>,
+    pub(crate) allow_other: Flag,
     pub(crate) debug: Flag,
 }
 
-/// `tracing:`
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub(crate) struct Data {
+    pub(crate) dir: Option<String>,
+    pub(crate) compress: Flag,
+    pub(crate) retention: Time,
+    pub(crate) retention_monitor_interval: Time,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub(crate) struct Http {
+    pub(crate) addr: Option<String>,
+    pub(crate) snapshot_timeout: Time,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub(crate) struct Lease {
+    #[serde(rename = "type")]
+    pub(crate) kind: Option<String>,
+    pub(crate) hostname: Option<String>,
+    pub(crate) advertise_url: Option<String>,
+    pub(crate) candidate: Flag,
+    pub(crate) promote: Flag,
+    pub(crate) reconnect_delay: Time,
+    pub(crate) demote_delay: Time,
+    pub(crate) databases: Vec<String>,
+    pub(crate) consul: Consul,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub(crate) struct Consul {
+    pub(crate) url: Option<String>,
+    pub(crate) key: Option<String>,
+    pub(crate) ttl: Time,
+    pub(crate) lock_delay: Time,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub(crate) struct Proxy {
+    pub(crate) addr: Option<String>,
+    pub(crate) target: Option<String>,
+    pub(crate) db: Option<String>,
+    pub(crate) max_lag: Time,
+    pub(crate) debug: Flag,
+    pub(crate) passthrough: Vec<String>,
+    pub(crate) always_forward: Vec<String>,
+    pub(crate) primary_redirect_timeout: Time,
+    pub(crate) read_timeout: Time,
+    pub(crate) read_header_timeout: Time,
+    pub(crate) write_timeout: Time,
+    pub(crate) idle_timeout: Time,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub(crate) struct Backup {
+    #[serde(rename = "type")]
+    pub(crate) kind: Option<String>,
+    pub(crate) path: Option<String>,
+    pub(crate) url: Option<String>,
+    pub(crate) cluster: Option<String>,
+    pub(crate) auth_token: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub(crate) struct Log {
+    pub(crate) format: Option<String>,
+    pub(crate) timestamp: Flag,
+    pub(crate) debug: Flag,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
 pub struct Tracing {
-    /// `enabled`
     pub(crate) enabled: Flag,
-    /// `path`
     pub path: Option<String>,
-    /// `max-size`
     pub max_size: Count,
-    /// `max-count`
     pub(crate) max_count: Count,
-    /// `compress`
     pub(crate) compress: Flag,
 }
 
@@ -230,17 +151,14 @@ impl LitefsYml {
         let (text, variables) = Variables::take_out(text)
             .ok_or_else(|| problem("more variables than a litefs.yml can need"))?;
         let root = yaml::parse_literally(file, text.as_bytes())?;
-        read::whole(file, &root).map(|litefs| (litefs, variables))
+        let reader = Reader::new(file);
+        let litefs = reader.root(&root, |root| root.rest());
+        let problems = reader.into_problems();
+        if problems.is_empty() { Ok((litefs, variables)) } else { Err(problems) }
     }
 
     /// The file. What it says does not depend on variables, whatever values hold.
     pub(crate) fn to_text(&self) -> String {
-        write::whole(self)
-    }
-}
-
-impl<T> From<T> for Setting<T> {
-    fn from(value: T) -> Self {
-        Self::Is(value)
+        write::text(self)
     }
 }

@@ -1,3 +1,6 @@
+use std::time::Duration;
+
+use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
@@ -35,9 +38,9 @@ lease:
     );
     assert_eq!(litefs.fuse.allow_other, Some(Setting::Is(true)));
     assert_eq!(litefs.data.retention, Some(Setting::Is(Duration::from_secs(600))));
-    assert_eq!(litefs.general.exec.len(), 2);
-    assert_eq!(litefs.general.exec[0].if_candidate, Some(Setting::Is(true)));
-    assert_eq!(litefs.general.exec[1].cmd, "node server.js");
+    assert_eq!(litefs.exec.len(), 2);
+    assert_eq!(litefs.exec[0].if_candidate, Some(Setting::Is(true)));
+    assert_eq!(litefs.exec[1].cmd, "node server.js");
     assert_eq!(litefs.proxy.passthrough, ["*.png", "/debug/*"]);
     assert_eq!(litefs.lease.consul.ttl, Some(Setting::Is(Duration::from_millis(1500))));
     let Some(Setting::Depends(candidate)) = &litefs.lease.candidate else { panic!() };
@@ -50,7 +53,7 @@ lease:
 #[test]
 fn one_command_needs_no_list() {
     let (litefs, variables) = good("exec: \"myapp -addr :${PORT}\"");
-    assert_eq!(variables.as_written(&litefs.general.exec[0].cmd), "myapp -addr :${PORT}");
+    assert_eq!(variables.as_written(&litefs.exec[0].cmd), "myapp -addr :${PORT}");
 }
 
 #[test]
@@ -71,6 +74,23 @@ fn what_litefs_refuses_is_refused_with_its_place() {
 }
 
 #[test]
+fn every_problem_is_told_at_once() {
+    let problems = problems(
+        "fues: {}\nlease: {candidate: 5, consul: {tll: 1s}}\nexec: [{cmd: x}, {cmb: y}]\nproxy: a",
+    );
+    assert_eq!(
+        problems,
+        [
+            "litefs.yml:1:1: fues: unknown key: did you mean fuse?",
+            "litefs.yml:2:20: lease.candidate: the number 5 where true or false is expected",
+            "litefs.yml:2:32: lease.consul.tll: unknown key: did you mean ttl?",
+            "litefs.yml:3:19: exec.cmb: unknown key: did you mean cmd?",
+            "litefs.yml:4:8: proxy: the text \"a\" where a mapping is expected: write `key: value`",
+        ]
+    );
+}
+
+#[test]
 fn no_value_can_bring_in_a_variable_or_a_key() {
     let dir = "/a\"\nfuse: ${HOME} $HOME \u{2028}\u{1F600}\t\\";
     let litefs = LitefsYml {
@@ -82,138 +102,128 @@ fn no_value_can_bring_in_a_variable_or_a_key() {
     assert_eq!(good(&text).0, litefs);
 }
 
-fn text() -> impl Strategy<Value = Option<String>> {
-    option::of("[^\u{0}\u{F0000}-\u{F2710}]{0,12}")
+/// Values for the keys of a file, drawn from few kinds.
+struct Draw {
+    texts: std::vec::IntoIter<Option<String>>,
+    lists: std::vec::IntoIter<Vec<String>>,
+    flags: std::vec::IntoIter<Option<bool>>,
+    times: std::vec::IntoIter<Option<u64>>,
+    counts: std::vec::IntoIter<Option<u32>>,
+    commands: std::vec::IntoIter<(String, Option<bool>)>,
 }
 
-fn flag() -> impl Strategy<Value = Flag> {
-    option::of(any::<bool>().prop_map(Setting::Is))
-}
+impl Draw {
+    fn text(&mut self) -> Option<String> {
+        self.texts.next().unwrap()
+    }
+    fn list(&mut self) -> Vec<String> {
+        self.lists.next().unwrap()
+    }
+    fn flag(&mut self) -> Flag {
+        self.flags.next().unwrap().map(Setting::Is)
+    }
+    fn time(&mut self) -> Time {
+        self.times.next().unwrap().map(|nanos| Setting::Is(Duration::from_nanos(nanos)))
+    }
+    fn count(&mut self) -> Count {
+        self.counts.next().unwrap().map(Setting::Is)
+    }
 
-fn time() -> impl Strategy<Value = Time> {
-    option::of((0..i64::MAX as u64).prop_map(|nanos| Setting::Is(Duration::from_nanos(nanos))))
-}
+    fn litefs(mut self) -> LitefsYml {
+        let d = &mut self;
+        LitefsYml {
+            exit_on_error: d.flag(),
+            skip_sync: d.flag(),
+            strict_verify: d.flag(),
+            fuse: Fuse { dir: d.text(), allow_other: d.flag(), debug: d.flag() },
+            data: Data {
+                dir: d.text(),
+                compress: d.flag(),
+                retention: d.time(),
+                retention_monitor_interval: d.time(),
+            },
+            http: Http { addr: d.text(), snapshot_timeout: d.time() },
+            lease: d.lease(),
+            proxy: d.proxy(),
+            backup: Backup {
+                kind: d.text(),
+                path: d.text(),
+                url: d.text(),
+                cluster: d.text(),
+                auth_token: d.text(),
+            },
+            log: Log { format: d.text(), timestamp: d.flag(), debug: d.flag() },
+            tracing: Tracing {
+                enabled: d.flag(),
+                path: d.text(),
+                max_size: d.count(),
+                max_count: d.count(),
+                compress: d.flag(),
+            },
+            exec: self
+                .commands
+                .map(|(cmd, flag)| Exec { cmd, if_candidate: flag.map(Setting::Is) })
+                .collect(),
+        }
+    }
 
-fn count() -> impl Strategy<Value = Count> {
-    option::of(any::<u32>().prop_map(Setting::Is))
-}
-
-fn texts() -> impl Strategy<Value = Vec<String>> {
-    proptest::collection::vec("[^\u{0}\u{F0000}-\u{F2710}]{0,8}", 0..3)
-}
-
-fn lease() -> impl Strategy<Value = Lease> {
-    let consul = (text(), text(), time(), time()).prop_map(|(url, key, ttl, lock_delay)| Consul {
-        url,
-        key,
-        ttl,
-        lock_delay,
-    });
-    let texts = (text(), text(), text(), texts());
-    let others = (flag(), flag(), time(), time(), consul);
-    (texts, others).prop_map(|((kind, hostname, advertise_url, databases), others)| {
-        let (candidate, promote, reconnect_delay, demote_delay, consul) = others;
+    fn lease(&mut self) -> Lease {
         Lease {
-            kind,
-            hostname,
-            advertise_url,
-            candidate,
-            promote,
-            reconnect_delay,
-            demote_delay,
-            databases,
-            consul,
+            kind: self.text(),
+            hostname: self.text(),
+            advertise_url: self.text(),
+            candidate: self.flag(),
+            promote: self.flag(),
+            reconnect_delay: self.time(),
+            demote_delay: self.time(),
+            databases: self.list(),
+            consul: Consul {
+                url: self.text(),
+                key: self.text(),
+                ttl: self.time(),
+                lock_delay: self.time(),
+            },
         }
-    })
-}
+    }
 
-fn proxy() -> impl Strategy<Value = Proxy> {
-    let first = (text(), text(), text(), time(), flag(), texts(), texts());
-    let times = (time(), time(), time(), time(), time());
-    (first, times).prop_map(|(first, times)| {
-        let (addr, target, db, max_lag, debug, passthrough, always_forward) = first;
-        let (
-            primary_redirect_timeout,
-            read_timeout,
-            read_header_timeout,
-            write_timeout,
-            idle_timeout,
-        ) = times;
+    fn proxy(&mut self) -> Proxy {
         Proxy {
-            addr,
-            target,
-            db,
-            max_lag,
-            debug,
-            passthrough,
-            always_forward,
-            primary_redirect_timeout,
-            read_timeout,
-            read_header_timeout,
-            write_timeout,
-            idle_timeout,
+            addr: self.text(),
+            target: self.text(),
+            db: self.text(),
+            max_lag: self.time(),
+            debug: self.flag(),
+            passthrough: self.list(),
+            always_forward: self.list(),
+            primary_redirect_timeout: self.time(),
+            read_timeout: self.time(),
+            read_header_timeout: self.time(),
+            write_timeout: self.time(),
+            idle_timeout: self.time(),
         }
-    })
+    }
 }
 
-fn general() -> impl Strategy<Value = General> {
-    let item = ("[^\u{0}\u{F0000}-\u{F2710}]{0,8}", flag())
-        .prop_map(|(cmd, if_candidate)| Exec { cmd, if_candidate });
-    let exec = proptest::collection::vec(item, 0..3);
-    let backup = (text(), text(), text(), text(), text()).prop_map(
-        |(kind, path, url, cluster, auth_token)| Backup { kind, path, url, cluster, auth_token },
-    );
-    let log = (text(), flag(), flag()).prop_map(|(format, timestamp, debug)| Log {
-        format,
-        timestamp,
-        debug,
-    });
-    let tracing = (flag(), text(), count(), count(), flag()).prop_map(
-        |(enabled, path, max_size, max_count, compress)| Tracing {
-            enabled,
-            path,
-            max_size,
-            max_count,
-            compress,
-        },
-    );
-    (flag(), flag(), flag(), exec, backup, log, tracing).prop_map(
-        |(exit_on_error, skip_sync, strict_verify, exec, backup, log, tracing)| General {
-            exit_on_error,
-            skip_sync,
-            strict_verify,
-            exec,
-            backup,
-            log,
-            tracing,
-        },
-    )
-}
+const TEXT: &str = "[^\u{0}\u{F0000}-\u{F2710}]{0,12}";
 
 fn litefs() -> impl Strategy<Value = LitefsYml> {
-    let fuse = (text(), flag(), flag()).prop_map(|(dir, allow_other, debug)| Fuse {
-        dir,
-        allow_other,
-        debug,
-    });
-    let data = (text(), flag(), time(), time()).prop_map(
-        |(dir, compress, retention, retention_monitor_interval)| Data {
-            dir,
-            compress,
-            retention,
-            retention_monitor_interval,
-        },
-    );
-    let http =
-        (text(), time()).prop_map(|(addr, snapshot_timeout)| Http { addr, snapshot_timeout });
-    (fuse, data, http, lease(), proxy(), general()).prop_map(
-        |(fuse, data, http, lease, proxy, general)| LitefsYml {
-            fuse,
-            data,
-            http,
-            lease,
-            proxy,
-            general,
+    let texts = vec(option::of(TEXT), 18);
+    let lists = vec(vec(TEXT, 0..3), 3);
+    let flags = vec(option::of(any::<bool>()), 13);
+    let times = vec(option::of(0..i64::MAX as u64), 14);
+    let counts = vec(option::of(any::<u32>()), 2);
+    let commands = vec((TEXT, option::of(any::<bool>())), 0..3);
+    (texts, lists, flags, times, counts, commands).prop_map(
+        |(texts, lists, flags, times, counts, commands)| {
+            Draw {
+                texts: texts.into_iter(),
+                lists: lists.into_iter(),
+                flags: flags.into_iter(),
+                times: times.into_iter(),
+                counts: counts.into_iter(),
+                commands: commands.into_iter(),
+            }
+            .litefs()
         },
     )
 }

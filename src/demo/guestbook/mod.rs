@@ -48,7 +48,7 @@ struct Place<'a> {
 
 /// Why a request is not done.
 #[derive(Debug)]
-enum Refusal {
+enum GuestbookError {
     /// It is for the primary's application: Litepilot is to send it there.
     ForPrimary,
     /// It is wrong, or cannot be done now.
@@ -66,7 +66,7 @@ impl Guestbook {
         self.serve(request).await.unwrap_or_else(refused)
     }
 
-    async fn serve(self: Arc<Self>, request: Request<Incoming>) -> Result<Reply, Refusal> {
+    async fn serve(self: Arc<Self>, request: Request<Incoming>) -> Result<Reply, GuestbookError> {
         let (head, body) = request.into_parts();
         let role = role(&head.headers).to_owned();
         let place = Place { node: &self.node, role: &role };
@@ -90,26 +90,33 @@ impl Guestbook {
                 Ok(json(StatusCode::OK, &json!({"node": place.node, "role": place.role})))
             }
             ("/health", true, _) => Ok(json(StatusCode::OK, &json!({"healthy": true}))),
-            ("/" | "/api/entries", ..) => Err(Refusal::Method("GET, HEAD, POST")),
-            ("/api/node" | "/health", ..) => Err(Refusal::Method("GET, HEAD")),
-            _ => Err(Refusal::Status(StatusCode::NOT_FOUND, "there is nothing here".to_owned())),
+            ("/" | "/api/entries", ..) => Err(GuestbookError::Method("GET, HEAD, POST")),
+            ("/api/node" | "/health", ..) => Err(GuestbookError::Method("GET, HEAD")),
+            _ => Err(GuestbookError::Status(
+                StatusCode::NOT_FOUND,
+                "there is nothing here".to_owned(),
+            )),
         }
     }
 
-    async fn newest(self: &Arc<Self>, most: u32) -> Result<Vec<Entry>, Refusal> {
+    async fn newest(self: &Arc<Self>, most: u32) -> Result<Vec<Entry>, GuestbookError> {
         let book = self.clone();
         apart(move || book.store.newest(most)).await
     }
 
-    async fn add(self: &Arc<Self>, text: String, place: &Place<'_>) -> Result<Entry, Refusal> {
+    async fn add(
+        self: &Arc<Self>,
+        text: String,
+        place: &Place<'_>,
+    ) -> Result<Entry, GuestbookError> {
         let length = text.chars().count();
         if text.trim().is_empty() || length > LONGEST_TEXT {
             let detail = format!("text must have 1 to {LONGEST_TEXT} characters, it has {length}");
-            return Err(Refusal::Status(StatusCode::BAD_REQUEST, detail));
+            return Err(GuestbookError::Status(StatusCode::BAD_REQUEST, detail));
         }
         // A replica without a database would make one of its own.
         if place.role == "replica" {
-            return Err(Refusal::ForPrimary);
+            return Err(GuestbookError::ForPrimary);
         }
         let book = self.clone();
         apart(move || book.store.add(&text, &book.node)).await
@@ -119,13 +126,13 @@ impl Guestbook {
 /// Does what blocks on a thread for that.
 async fn apart<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, Refusal> {
+) -> Result<T, GuestbookError> {
     let failed = |why: &dyn std::fmt::Display| {
-        Refusal::Status(StatusCode::SERVICE_UNAVAILABLE, why.to_string())
+        GuestbookError::Status(StatusCode::SERVICE_UNAVAILABLE, why.to_string())
     };
     match tokio::task::spawn_blocking(work).await {
         Ok(Ok(done)) => Ok(done),
-        Ok(Err(StoreError::ReadOnly)) => Err(Refusal::ForPrimary),
+        Ok(Err(StoreError::ReadOnly)) => Err(GuestbookError::ForPrimary),
         Ok(Err(StoreError::Sqlite(error))) => Err(failed(&error)),
         Err(error) => Err(failed(&error)),
     }
@@ -136,50 +143,52 @@ fn role(headers: &HeaderMap) -> &str {
     headers.get("litepilot-role").and_then(|role| role.to_str().ok()).unwrap_or("alone")
 }
 
-async fn read(body: Incoming) -> Result<Bytes, Refusal> {
+async fn read(body: Incoming) -> Result<Bytes, GuestbookError> {
     let read = Limited::new(body, MAX_BODY).collect().await;
     read.map(|body| body.to_bytes()).map_err(|error| match error.is::<LengthLimitError>() {
-        true => Refusal::Status(
+        true => GuestbookError::Status(
             StatusCode::PAYLOAD_TOO_LARGE,
             format!("the body is longer than {MAX_BODY} bytes"),
         ),
-        false => Refusal::Status(StatusCode::BAD_REQUEST, format!("no whole body came: {error}")),
+        false => {
+            GuestbookError::Status(StatusCode::BAD_REQUEST, format!("no whole body came: {error}"))
+        }
     })
 }
 
 /// The text of `{"text": …}`.
-fn json_text(body: &[u8]) -> Result<String, Refusal> {
+fn json_text(body: &[u8]) -> Result<String, GuestbookError> {
     let body = serde_json::from_slice::<serde_json::Value>(body);
     let text = body.ok().and_then(|body| body.get("text")?.as_str().map(str::to_owned));
     text.ok_or_else(|| {
         let detail = "the body must be JSON like {\"text\": \"hello\"}".to_owned();
-        Refusal::Status(StatusCode::BAD_REQUEST, detail)
+        GuestbookError::Status(StatusCode::BAD_REQUEST, detail)
     })
 }
 
 /// The field `text` of a form (`application/x-www-form-urlencoded`).
-fn form_text(body: &[u8]) -> Result<String, Refusal> {
+fn form_text(body: &[u8]) -> Result<String, GuestbookError> {
     let mut fields = body.split(|byte| *byte == b'&');
     let text = fields.find_map(|field| field.strip_prefix(b"text="));
     let text = text.ok_or_else(|| {
         let detail = "the form must have a field named text".to_owned();
-        Refusal::Status(StatusCode::BAD_REQUEST, detail)
+        GuestbookError::Status(StatusCode::BAD_REQUEST, detail)
     })?;
     let spaced: Vec<u8> =
         text.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
     Ok(String::from_utf8_lossy(&decode(&spaced)).into_owned())
 }
 
-fn refused(refusal: Refusal) -> Reply {
+fn refused(refusal: GuestbookError) -> Reply {
     match refusal {
-        Refusal::ForPrimary => {
+        GuestbookError::ForPrimary => {
             let detail = json!({"error": "only the primary takes writes"});
             let mut reply = json(StatusCode::SERVICE_UNAVAILABLE, &detail);
             reply.headers_mut().insert("litepilot-replay", HeaderValue::from_static("primary"));
             reply
         }
-        Refusal::Status(status, detail) => json(status, &json!({ "error": detail })),
-        Refusal::Method(allowed) => {
+        GuestbookError::Status(status, detail) => json(status, &json!({ "error": detail })),
+        GuestbookError::Method(allowed) => {
             let detail = json!({"error": format!("this path takes {allowed}")});
             let mut reply = json(StatusCode::METHOD_NOT_ALLOWED, &detail);
             reply.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));

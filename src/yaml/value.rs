@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::suggest;
-use crate::yaml::{Key, Node, Value};
+use super::{Key, Node, Value, suggest};
 
 /// The longest duration that makes sense; beyond it sums of times could overflow.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
@@ -127,7 +126,7 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
         _ => None,
     };
     let (Some(unit), Ok(number)) = (unit, number.parse::<u64>()) else {
-        return Err(no_duration(&format!("the text {:?}", crate::yaml::shorten(text))));
+        return Err(no_duration(&format!("the text {:?}", super::shorten(text))));
     };
     let duration = Duration::from_millis(number.saturating_mul(unit));
     if duration > LONGEST {

@@ -1,11 +1,10 @@
-//! Asking a running node through its admin port.
+//! Asking a running node through its admin port: the other end of what [`super::routes`] answers.
 
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -21,8 +20,8 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::AdminArgs;
-use crate::admin::token::{self, Token};
+use super::token::{self, Token};
+use crate::config::Config;
 use crate::status::Status;
 
 /// For one whole exchange in which the node need not wait for anybody.
@@ -74,22 +73,18 @@ impl From<AskError> for String {
 }
 
 impl Node {
-    /// The node that the arguments name: by URL, or by its configuration.
-    ///
-    /// # Errors
-    ///
-    /// The exit code for a configuration with problems, which are already printed.
-    fn from_args(args: &AdminArgs) -> Result<Self, ExitCode> {
-        if let Some(node) = &args.admin {
-            let token = args.token_file.clone().map_or(TokenAt::Unknown, TokenAt::File);
-            return Ok(Self { token, ..node.clone() });
-        }
-        let config = args.config.load()?;
-        let token = match config.admin.token {
-            Some(token) => TokenAt::Configuration(token),
+    /// The node that a configuration describes, as seen from its own machine.
+    pub(crate) fn configured(config: &Config) -> Self {
+        let token = match &config.admin.token {
+            Some(token) => TokenAt::Configuration(token.clone()),
             None => TokenAt::File(config.data_dir.join(token::FILE)),
         };
-        Ok(Self { token, ..Self::listening_at(config.admin.listen) })
+        Self { token, ..Self::listening_at(config.admin.listen) }
+    }
+
+    /// The same, with its token in a file.
+    pub(crate) fn with_token_file(self, file: PathBuf) -> Self {
+        Self { token: TokenAt::File(file), ..self }
     }
 
     /// A node that listens everywhere is asked on loopback.
@@ -324,41 +319,6 @@ fn detail(body: &str) -> String {
     match problem["detail"].as_str() {
         Some(detail) => detail.to_owned(),
         None => "is this the admin port of a node?".to_owned(),
-    }
-}
-
-/// As [`run`], for a command that needs the node's token.
-pub(crate) fn run_as_operator(
-    args: &AdminArgs,
-    command: impl AsyncFnOnce(&Node) -> Result<ExitCode, String>,
-) -> ExitCode {
-    if args.admin.is_some() && args.token_file.is_none() {
-        eprintln!("this needs the node's token: give --token-file FILE too, or -c FILE instead");
-        return ExitCode::from(super::EXIT_USAGE);
-    }
-    run(args, command)
-}
-
-/// Runs a command that asks a node; what goes wrong with that is printed.
-pub(crate) fn run(
-    args: &AdminArgs,
-    command: impl AsyncFnOnce(&Node) -> Result<ExitCode, String>,
-) -> ExitCode {
-    let node = match Node::from_args(args) {
-        Ok(node) => node,
-        Err(code) => return code,
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(command(&node)),
-        Err(error) => Err(format!("cannot start: {error}")),
-    };
-    match outcome {
-        Ok(code) => code,
-        Err(message) => {
-            eprintln!("{message}");
-            ExitCode::FAILURE
-        }
     }
 }
 

@@ -1,0 +1,65 @@
+//! What a client may count on, in the configuration, in rules and in requests.
+
+use serde::{Deserialize, Serialize};
+
+use crate::yaml::{Node, value};
+
+/// What a read must at least see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Consistency {
+    /// Whatever this node has.
+    Eventual,
+    /// What this client last wrote.
+    ReadYourWrites,
+    /// What this client last wrote or read.
+    Monotonic,
+    Strong,
+}
+
+/// Who must hold a write before its client is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ack {
+    #[default]
+    Primary,
+    One,
+    /// A majority of the candidates, the primary included.
+    Majority,
+}
+
+impl Ack {
+    /// The name in configurations, rules and answers.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+            Self::One => "one",
+            Self::Majority => "majority",
+        }
+    }
+}
+
+/// The name of a level of consistency, in the configuration and in rules.
+///
+/// # Errors
+///
+/// What is wrong, and what would be right.
+pub(crate) fn consistency(node: &Node) -> Result<Consistency, String> {
+    value::one_of(&[
+        ("eventual", Consistency::Eventual),
+        ("read-your-writes", Consistency::ReadYourWrites),
+        ("monotonic", Consistency::Monotonic),
+        ("strong", Consistency::Strong),
+    ])(node)
+}
+
+/// Who must hold a write, in the configuration and in rules.
+///
+/// # Errors
+///
+/// What is wrong, and what would be right.
+pub(crate) fn ack(node: &Node) -> Result<Ack, String> {
+    value::one_of(&[("primary", Ack::Primary), ("one", Ack::One), ("majority", Ack::Majority)])(
+        node,
+    )
+}
