@@ -21,6 +21,7 @@ use super::table::{Command, Holder, Outcome, Session, Table};
 use crate::acks::Electorate;
 use crate::claim::{BootTime, Claim};
 use crate::cluster::{Epoch, EpochStart, NodeId};
+use crate::engine::Grant;
 use crate::txid::Position;
 
 /// Orders that may wait.
@@ -310,7 +311,8 @@ impl Tenure {
     async fn open(&self, holder: &Holder, lessor: &Lessor) -> Result<(), End> {
         let epoch = holder.epoch;
         let held = loop {
-            match self.common.engine.become_primary(epoch).await {
+            let claim = self.own.borrow().claim.clone();
+            match self.common.engine.become_primary(Grant { epoch, claim }).await {
                 Ok(held) => break held,
                 Err(why) => {
                     if let Some(unfit) = self.common.engine.unfit() {
@@ -399,7 +401,7 @@ impl Tenure {
             End::Failed(why) => why,
         };
         self.common.ground.event("not-primary", format!("{holder} is primary no more: {why}"));
-        while let Err(why) = self.common.engine.become_replica(None).await {
+        while let Err(why) = self.common.engine.become_replica().await {
             tracing::error!(%why, "the engine cannot be fenced; trying again");
             self.common.pause().await;
         }

@@ -58,8 +58,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{RwLock, oneshot, watch};
 
 use self::worker::{Command, Reply, Worker};
+use crate::acks::Acks;
 use crate::cluster::{Epoch, NodeId};
-use crate::engine::{BoxFuture, Engine, EngineState, Held};
+use crate::engine::replication::{Dial, FollowError, Followed};
+use crate::engine::{BoxFuture, Engine, EngineState, Grant, Held};
+use crate::peer::{self, Protocol};
 use crate::position::PositionCell;
 use crate::txid::{EpochTxid, Position};
 
@@ -69,6 +72,9 @@ const QUEUE: usize = 16_384;
 const WRITERS: Duration = Duration::from_secs(1);
 /// Between two tries to get past them: others get their turn.
 const AGAIN: Duration = Duration::from_millis(1);
+
+/// A replica needs one connection; the others are those it gave up.
+const LINKS: peer::Limits = peer::Limits { per_peer: 4, total: 256 };
 
 /// What an [`Embedded`] engine is started with.
 #[derive(Clone, Debug)]
@@ -217,6 +223,17 @@ impl Embedded {
         follow::follow(self, stream).await
     }
 
+    /// See [`Engine::become_primary`]: nobody but us writes the copy, so the claim does not matter.
+    pub(crate) async fn become_primary(&self, epoch: Epoch) -> io::Result<Position> {
+        self.ask(move |reply| Command::BecomePrimary(epoch, reply)).await
+    }
+
+    /// See [`Engine::become_replica`]; applications are told that `primary` is followed.
+    pub(crate) async fn become_replica(&self, primary: Option<NodeId>) -> io::Result<()> {
+        let command = move |reply| Command::BecomeReplica(primary.clone(), reply);
+        self.insist(WRITERS, command).await
+    }
+
     /// Where the last copy of this node was saved that was replaced by a history that lacks some of it.
     pub(crate) fn diverged(&self) -> watch::Receiver<Option<PathBuf>> {
         self.shared.diverged.subscribe()
@@ -297,13 +314,40 @@ impl Engine for Embedded {
         lock(&self.shared.level_at).map(|at| at.elapsed())
     }
 
-    fn become_primary(&self, epoch: Epoch) -> BoxFuture<'_, io::Result<Position>> {
-        Box::pin(self.ask(move |reply| Command::BecomePrimary(epoch, reply)))
+    fn become_primary(&self, grant: Grant) -> BoxFuture<'_, io::Result<Position>> {
+        Box::pin(Self::become_primary(self, grant.epoch))
     }
 
-    fn become_replica(&self, primary: Option<NodeId>) -> BoxFuture<'_, io::Result<()>> {
-        let command = move |reply| Command::BecomeReplica(primary.clone(), reply);
-        Box::pin(self.insist(WRITERS, command))
+    fn become_replica(&self) -> BoxFuture<'_, io::Result<()>> {
+        Box::pin(Self::become_replica(self, None))
+    }
+
+    fn follow<'a>(
+        &'a self,
+        primary: &'a NodeId,
+        _: Epoch,
+        dial: &'a Arc<dyn Dial>,
+    ) -> BoxFuture<'a, Followed> {
+        Box::pin(async move {
+            Self::become_replica(self, Some(primary.clone())).await?;
+            let dialed = dial.dial(primary, peer::EMBEDDED).await;
+            let ended = Self::follow(self, dialed.map_err(FollowError::Unreachable)?).await;
+            Err(ended.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into()).into())
+        })
+    }
+
+    fn protocols(self: Arc<Self>, acks: Arc<Acks>) -> Vec<Protocol> {
+        let handler: peer::Handler = Arc::new(move |incoming| {
+            let (embedded, acks) = (self.clone(), acks.clone());
+            tokio::spawn(async move {
+                let replica = incoming.node;
+                let applied = |position: Position| acks.heard(&replica, position.at);
+                if let Err(why) = embedded.serve(incoming.stream, applied).await {
+                    tracing::debug!(%replica, %why, "a replica is no longer served");
+                }
+            });
+        });
+        vec![Protocol { name: peer::EMBEDDED, limits: LINKS, handler }]
     }
 
     fn promise(&self, epoch: Epoch) -> BoxFuture<'_, io::Result<Held>> {
@@ -335,6 +379,10 @@ impl Engine for Embedded {
             (State::Running, None) => "running".to_owned(),
         };
         EngineState { engine: "embedded", state, pid: None, restarts: 0 }
+    }
+
+    fn stop(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async { Self::stop(self) })
     }
 }
 
