@@ -22,6 +22,7 @@ use super::table::{Applied, Command, Holder, Session, Table};
 use crate::acks::Electorate;
 use crate::claim::{BootTime, Claim};
 use crate::cluster::{Epoch, EpochStart, NodeId};
+use crate::engine::Grant;
 use crate::txid::Position;
 
 /// Orders that may wait.
@@ -307,7 +308,8 @@ impl Tenure {
     async fn open(&self, holder: &Holder) -> Result<(), End> {
         let epoch = holder.epoch;
         let held = loop {
-            match self.context.engine.become_primary(epoch).await {
+            let claim = self.own.borrow().claim.clone();
+            match self.context.engine.become_primary(Grant { epoch, claim }).await {
                 Ok(held) => break held,
                 Err(why) => {
                     if let Some(unfit) = self.context.engine.unfit() {
@@ -398,7 +400,7 @@ impl Tenure {
             End::Failed(why) => why,
         };
         self.context.callbacks.event("not-primary", format!("{holder} is primary no more: {why}"));
-        while let Err(why) = self.context.engine.become_replica(None).await {
+        while let Err(why) = self.context.engine.become_replica().await {
             tracing::error!(%why, "the engine cannot be fenced; trying again");
             self.context.pause().await;
         }

@@ -52,8 +52,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{RwLock, oneshot, watch};
 
 use self::worker::{Request, Worker};
+use crate::acks::Acks;
 use crate::cluster::{Epoch, NodeId};
-use crate::engine::{BoxFuture, Engine, EngineState, Held};
+use crate::engine::replication::{Dial, FollowError, Followed};
+use crate::engine::{BoxFuture, Engine, EngineState, Grant, Held};
+use crate::peer::{self, Protocol};
 use crate::position::PositionCell;
 use crate::txid::{EpochTxid, Position};
 
@@ -64,6 +67,10 @@ const WRITERS: Duration = Duration::from_secs(1);
 /// Between two tries to get past them: others get their turn.
 const AGAIN: Duration = Duration::from_millis(1);
 
+/// A replica needs one connection; the others are those it gave up.
+const LINKS: peer::Limits = peer::Limits { per_peer: 4, total: 256 };
+
+/// What an [`Embedded`] engine is started with.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     /// The directory of the database; has to exist if `replicated`.
@@ -203,6 +210,20 @@ impl Embedded {
         follow::follow(self, stream).await
     }
 
+    /// See [`Engine::become_primary`]: nobody but us writes the copy, so the claim does not matter.
+    pub(crate) async fn become_primary(&self, epoch: Epoch) -> io::Result<Position> {
+        self.ask(move |worker| worker.become_primary(epoch)).await
+    }
+
+    /// See [`Engine::become_replica`]; applications are told that `primary` is followed.
+    pub(crate) async fn become_replica(&self, primary: Option<NodeId>) -> io::Result<()> {
+        let ask = move || {
+            let primary = primary.clone();
+            self.ask(move |worker| worker.become_replica(primary.as_ref()))
+        };
+        insist(WRITERS, ask).await
+    }
+
     /// Ends the engine's thread and waits for it: for as long as what it is doing takes, at most a
     /// few seconds. Positions can no longer be read afterwards.
     pub(crate) fn stop(&self) {
@@ -293,16 +314,40 @@ impl Engine for Embedded {
         }
     }
 
-    fn become_primary(&self, epoch: Epoch) -> BoxFuture<'_, io::Result<Position>> {
-        Box::pin(self.ask(move |worker| worker.become_primary(epoch)))
+    fn become_primary(&self, grant: Grant) -> BoxFuture<'_, io::Result<Position>> {
+        Box::pin(Self::become_primary(self, grant.epoch))
     }
 
-    fn become_replica(&self, primary: Option<NodeId>) -> BoxFuture<'_, io::Result<()>> {
-        let ask = move || {
-            let primary = primary.clone();
-            self.ask(move |worker| worker.become_replica(primary.as_ref()))
-        };
-        Box::pin(insist(WRITERS, ask))
+    fn become_replica(&self) -> BoxFuture<'_, io::Result<()>> {
+        Box::pin(Self::become_replica(self, None))
+    }
+
+    fn follow<'a>(
+        &'a self,
+        primary: &'a NodeId,
+        _: Epoch,
+        dial: &'a Arc<dyn Dial>,
+    ) -> BoxFuture<'a, Followed> {
+        Box::pin(async move {
+            Self::become_replica(self, Some(primary.clone())).await?;
+            let dialed = dial.dial(primary, peer::EMBEDDED).await;
+            let ended = Self::follow(self, dialed.map_err(FollowError::Unreachable)?).await;
+            Err(ended.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into()).into())
+        })
+    }
+
+    fn protocols(self: Arc<Self>, acks: Arc<Acks>) -> Vec<Protocol> {
+        let handler: peer::Handler = Arc::new(move |incoming| {
+            let (embedded, acks) = (self.clone(), acks.clone());
+            tokio::spawn(async move {
+                let replica = incoming.node;
+                let applied = |position: Position| acks.heard(&replica, position.at);
+                if let Err(why) = embedded.serve(incoming.stream, applied).await {
+                    tracing::debug!(%replica, %why, "a replica is no longer served");
+                }
+            });
+        });
+        vec![Protocol { name: peer::EMBEDDED, limits: LINKS, handler }]
     }
 
     fn promise(&self, epoch: Epoch) -> BoxFuture<'_, io::Result<Held>> {
@@ -345,6 +390,10 @@ impl Engine for Embedded {
             (DatabaseState::Running, None) => "running".to_owned(),
         };
         EngineState { engine: "embedded", state, pid: None, restarts: 0 }
+    }
+
+    fn stop(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async { Self::stop(self) })
     }
 }
 

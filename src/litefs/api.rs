@@ -52,12 +52,7 @@ pub(crate) struct Named {
     pub(crate) hostname: String,
 }
 
-impl Info {
-    /// Whether it is the primary, or follows one: applications can work with it.
-    pub(crate) fn is_connected(&self) -> bool {
-        self.is_primary || !self.primary.hostname.is_empty()
-    }
-}
+impl Info {}
 
 /// Why LiteFS did not do what it was asked.
 #[derive(Debug)]
@@ -190,13 +185,13 @@ mod tests {
     fn what_a_real_one_says_is_understood() {
         let primary = include_str!("../../tests/litefs-contract/info-primary.json");
         let info: Info = serde_json::from_str(primary).unwrap();
-        assert!(info.is_primary && info.candidate && info.is_connected());
+        assert!(info.is_primary && info.candidate);
         assert_eq!(info.cluster_id, "LFSC46A2B733FF7320D1");
         let replica = include_str!("../../tests/litefs-contract/info-replica.json");
         let info: Info = serde_json::from_str(replica).unwrap();
-        assert!(!info.is_primary && info.is_connected());
+        assert!(!info.is_primary);
         assert_eq!(info.primary.hostname, "node1");
         let alone: Info = serde_json::from_str(r#"{"isPrimary":false,"primary":{}}"#).unwrap();
-        assert!(!alone.is_connected());
+        assert!(alone.primary.hostname.is_empty());
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! The election decides, this carries out. LiteFS cannot be told to be something: it asks for the lease
 //! again and again, and is something once it got the answer that the [`LeaseState`] has for it. So every
-//! change of role is made in the same way: change what the lease_state says, and wait until LiteFS' events say
-//! that it is so.
+//! change of role is made in the same way: change what the lease's state says, and wait until LiteFS'
+//! events say that it is so.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::io;
@@ -17,8 +17,8 @@ use tokio::sync::{Mutex as AsyncMutex, RwLock, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::agreement::Agreed;
 use super::api::{Api, Info};
-use super::cluster::Cluster;
 use super::events;
 use super::fence::Fence;
 use super::follow::Following;
@@ -26,10 +26,14 @@ use super::lease_state::LeaseState;
 use super::position::{LitefsPosition, Positions};
 use super::store::Store;
 use super::supervise::{self, Spec, Supervisor};
+use super::tunnel;
 use super::watch::{Seen, Watch};
+use crate::acks::Acks;
 use crate::cluster::{Epoch, NodeId};
-use crate::engine::{BoxFuture, Engine, EngineState, Held};
+use crate::engine::replication::{Dial, Followed};
+use crate::engine::{BoxFuture, Engine, EngineState, Grant, Held};
 use crate::lease::server::LeaseServer;
+use crate::peer::{self, Limits, Protocol};
 use crate::position::PositionCell;
 use crate::secret::Secret;
 use crate::txid::{EpochTxid, Position};
@@ -41,6 +45,11 @@ const ASKING: Duration = Duration::from_secs(1);
 
 /// Between two looks at something that LiteFS does not tell.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// A replica needs one connection; the others are those it gave up.
+const LINKS: Limits = Limits { per_peer: 4, total: 256 };
+/// A LiteFS needs one for its stream, and now and then one for a request.
+const TUNNELS: Limits = Limits { per_peer: 16, total: 256 };
 
 /// What a [`Litefs`] is started with.
 pub struct Options {
@@ -64,6 +73,11 @@ pub struct Options {
     pub fuse: bool,
     /// How LiteFS is started; `None`: somebody else does (`external`).
     pub supervise: Option<Spec>,
+    /// Primaries are elected. Otherwise it is always the same node, which may begin the same epoch
+    /// again, and whose history nobody else goes on from.
+    pub elects: bool,
+    /// What the cluster has agreed upon.
+    pub agreed: Agreed,
 }
 
 /// The engine.
@@ -74,7 +88,8 @@ pub struct Litefs {
     pub(super) data_dir: PathBuf,
     pub(super) ttl: Duration,
     pub(super) api: Api,
-    pub(super) cluster: Arc<dyn Cluster>,
+    pub(super) elects: bool,
+    pub(super) agreed: Agreed,
     pub(super) lease_state: Arc<LeaseState>,
     pub(super) watch: Arc<Watch>,
     pub(super) positions: Positions,
@@ -92,6 +107,8 @@ pub struct Litefs {
     /// Held for reading while an acknowledgement is sent.
     pub(super) acknowledging: RwLock<()>,
     supervisor: Option<Supervisor>,
+    /// The lease's server, and what watches LiteFS.
+    tasks: Mutex<JoinSet<()>>,
 }
 
 /// What a replica knows of its lag.
@@ -115,20 +132,15 @@ pub(super) enum Duty {
 
 impl Litefs {
     /// Serves the lease on `lease`, starts LiteFS if it is ours to start, and watches it, in tasks of the
-    /// current runtime. They end with the returned set.
+    /// current runtime. They end with [`Engine::stop`].
     ///
     /// # Errors
     ///
     /// When the saved state cannot be used, or the database's name is none that LiteFS can have.
-    pub fn start(
-        options: Options,
-        cluster: Arc<dyn Cluster>,
-        lease: TcpListener,
-    ) -> io::Result<(Arc<Self>, JoinSet<()>)> {
+    pub fn start(options: Options, lease: TcpListener) -> io::Result<Arc<Self>> {
         let name = database_name(&options)?;
-        let lease_state = Arc::new(LeaseState::new(options.node, cluster.clone()));
+        let lease_state = Arc::new(LeaseState::new(options.node, options.agreed.clone()));
         let server = LeaseServer::new(lease_state.clone(), options.secret);
-        let mut tasks = JoinSet::new();
         let positions = Positions::start(&options.mount, &options.db, options.fuse)?;
         let litefs = Arc::new(Self {
             store: Mutex::new(Store::open(&options.data_dir, &options.db)?),
@@ -150,34 +162,29 @@ impl Litefs {
             data_dir: options.data_dir,
             ttl: options.ttl,
             supervisor: options.supervise.map(supervise::start),
-            cluster,
+            elects: options.elects,
+            agreed: options.agreed,
             lease_state,
+            tasks: Mutex::default(),
         });
-        tasks.spawn(server.serve(lease));
-        let (api, watching) = (litefs.api, litefs.watch.clone());
-        tasks.spawn(async move { events::follow(api, &*watching).await });
-        tasks.spawn(litefs.clone().keep_up());
-        if litefs.supervisor.is_some() {
-            tasks.spawn(litefs.clone().watch_over());
-        }
-        Ok((litefs, tasks))
+        litefs.clone().spawn_tasks(server, lease);
+        Ok(litefs)
     }
 
-    /// Stops LiteFS, if we started it. Stop the application before.
-    pub async fn stop(&self) {
-        if let Some(supervisor) = &self.supervisor {
-            supervisor.stop().await;
+    fn spawn_tasks(self: Arc<Self>, server: LeaseServer, lease: TcpListener) {
+        let mut tasks = lock(&self.tasks);
+        tasks.spawn(server.serve(lease));
+        let (api, watching) = (self.api, self.watch.clone());
+        tasks.spawn(async move { events::follow(api, &*watching).await });
+        tasks.spawn(self.clone().keep_up());
+        if self.supervisor.is_some() {
+            tasks.spawn(self.clone().watch_over());
         }
     }
 
     /// What LiteFS is, as it changes.
     pub fn seen(&self) -> watch::Receiver<Seen> {
         self.watch.seen()
-    }
-
-    /// Whether its file system is there, if LiteFS is ours to start.
-    pub(crate) fn mounted(&self) -> Option<watch::Receiver<bool>> {
-        self.supervisor.as_ref().map(Supervisor::mounted)
     }
 
     /// The primary held this at `heard`: once our copy does, too, it was level then.
@@ -382,9 +389,9 @@ impl Engine for Litefs {
             let content = self.content().await?;
             let label = self.label(content);
             if let Duty::Primary(epoch) = duty {
-                let reigns = self.duty() == duty && self.lease_state.reigns() == Some(epoch);
-                if !reigns || !self.watch.seen().borrow().is_primary() {
-                    let why = "LiteFS is the primary no more";
+                let holds = self.duty() == duty && self.lease_state.epoch() == Some(epoch);
+                if !holds || !self.watch.seen().borrow().is_primary() {
+                    let why = "LiteFS is no longer the primary";
                     return Err(io::Error::new(io::ErrorKind::NotConnected, why));
                 }
             }
@@ -400,22 +407,50 @@ impl Engine for Litefs {
         }
     }
 
-    fn become_primary(&self, epoch: Epoch) -> BoxFuture<'_, io::Result<Position>> {
-        Box::pin(self.reign(epoch))
+    fn become_primary(&self, grant: Grant) -> BoxFuture<'_, io::Result<Position>> {
+        Box::pin(self.take_lease(grant))
     }
 
-    fn become_replica(&self, primary: Option<NodeId>) -> BoxFuture<'_, io::Result<()>> {
+    fn become_replica(&self) -> BoxFuture<'_, io::Result<()>> {
         Box::pin(async move {
             let _turn = self.turn.lock().await;
             self.step_down().await?;
-            match primary {
-                Some(primary) => self.follow(primary).await,
-                None => {
-                    self.follow_nobody();
-                    Ok(())
-                }
-            }
+            self.follow_nobody();
+            Ok(())
         })
+    }
+
+    fn follow<'a>(
+        &'a self,
+        primary: &'a NodeId,
+        epoch: Epoch,
+        dial: &'a Arc<dyn Dial>,
+    ) -> BoxFuture<'a, Followed> {
+        Box::pin(self.follow_over_link(primary, epoch, dial))
+    }
+
+    fn protocols(self: Arc<Self>, acks: Arc<Acks>) -> Vec<Protocol> {
+        let http = self.api.0;
+        let tell: peer::Handler = Arc::new(move |incoming| {
+            let (litefs, acks) = (self.clone(), acks.clone());
+            tokio::spawn(async move {
+                let replica = incoming.node;
+                let applied = |at: EpochTxid| acks.heard(&replica, at);
+                let Err(why) = litefs.tell(incoming.stream, applied).await;
+                tracing::debug!(%replica, %why, "a replica is no longer heard");
+            });
+        });
+        let pass: peer::Handler = Arc::new(move |incoming| {
+            tokio::spawn(async move {
+                if let Err(why) = tunnel::serve(incoming.stream, http).await {
+                    tracing::debug!(node = %incoming.node, %why, "a tunnel to LiteFS has ended");
+                }
+            });
+        });
+        vec![
+            Protocol { name: peer::POSITIONS, limits: LINKS, handler: tell },
+            Protocol { name: peer::LITEFS, limits: TUNNELS, handler: pass },
+        ]
     }
 
     fn promise(&self, epoch: Epoch) -> BoxFuture<'_, io::Result<Held>> {
@@ -469,7 +504,7 @@ impl Engine for Litefs {
             return Some(self.trouble().unwrap_or_else(|| "LiteFS does not answer".to_owned()));
         }
         let own = lock(&self.info).cluster_id.clone();
-        match self.cluster.litefs_id() {
+        match self.agreed.litefs_id() {
             Some(id) if own.is_empty() => Some(format!(
                 "LiteFS has no cluster ID, and the cluster has {id}: it has never met a primary; if \
                  every node that knew it is gone: `litepilot members reset-litefs-id`"
@@ -498,6 +533,20 @@ impl Engine for Litefs {
             }
             None => EngineState { engine: "external", state, pid: None, restarts: 0 },
         }
+    }
+
+    fn mounted(&self) -> Option<watch::Receiver<bool>> {
+        self.supervisor.as_ref().map(Supervisor::mounted)
+    }
+
+    fn stop(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            if let Some(supervisor) = &self.supervisor {
+                supervisor.stop().await;
+            }
+            let mut tasks = std::mem::take(&mut *lock(&self.tasks));
+            tasks.shutdown().await;
+        })
     }
 }
 

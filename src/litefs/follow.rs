@@ -1,27 +1,31 @@
-//! Following another node's LiteFS, and letting go of it.
+//! Following another node's LiteFS, and ceasing to.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::engine::{Duty, Litefs, lock};
 use super::position::LitefsPosition;
+use super::positions_link::ReplicaLink;
 use super::tunnel::Tunnel;
 use super::watch::Seen;
 use crate::cluster::{Epoch, EpochStart, NodeId};
 use crate::copy::diverged::{self, Place};
 use crate::copy::history;
 use crate::engine::Held;
+use crate::engine::replication::{Dial, FollowError, Followed};
 use crate::lease::PrimaryInfo;
+use crate::peer;
 use crate::txid::Position;
 
-/// How long LiteFS may take to let go of a primary: what it is applying has to be applied, and an open
-/// read transaction holds that up.
-const LETTING_GO: Duration = Duration::from_secs(2);
+/// How long LiteFS may take to leave a primary: what it is applying has to be applied, and an open read
+/// transaction holds that up.
+const LEAVING: Duration = Duration::from_secs(2);
 
 /// Whom this node's LiteFS follows.
 pub(super) struct Following {
     primary: NodeId,
-    /// Where its reign began, if that is known.
+    /// Where its epoch started, if that is known.
     start: Option<EpochStart>,
     /// What the copy held that the primary's history lacks: it is overwritten.
     diverged: Option<LitefsPosition>,
@@ -30,7 +34,7 @@ pub(super) struct Following {
 
 impl Following {
     /// Whether a copy with this content holds the primary's history: it is connected, and at or beyond
-    /// the start of the reign. What is beyond came from there: LiteFS checks that each transaction fits
+    /// the start of the epoch. What is beyond came from there: LiteFS checks that each transaction fits
     /// the one before, and whatever the copy had of its own was at `diverged`.
     fn reaches(&self, seen: &Seen, content: LitefsPosition) -> Option<Epoch> {
         let start = self.start?;
@@ -43,11 +47,40 @@ impl Following {
 }
 
 impl Litefs {
-    /// Has LiteFS follow `primary`; the caller has the turn. What its history lacks is kept before.
-    pub(super) async fn follow(&self, primary: NodeId) -> io::Result<()> {
-        let starts = self.cluster.starts();
+    /// Hears from `primary` where the epochs started, has LiteFS follow it, and exchanges positions with
+    /// it for as long as the connection lasts.
+    pub(super) async fn follow_over_link(
+        &self,
+        primary: &NodeId,
+        epoch: Epoch,
+        dial: &Arc<dyn Dial>,
+    ) -> Followed {
+        let dialed = dial.dial(primary, peer::POSITIONS).await;
+        let (link, starts) = ReplicaLink::open(dialed.map_err(FollowError::Unreachable)?).await?;
+        if starts.last().is_none_or(|start| start.epoch != epoch) {
+            let why = format!("{primary} is not the primary of epoch {epoch}");
+            return Err(io::Error::other(why).into());
+        }
+        self.follow_history(primary, &starts, dial).await?;
+        Ok(link.run(self).await?)
+    }
+
+    /// Makes this copy a replica, and has LiteFS follow `primary`, the last of whose `starts` is its own.
+    /// What its history lacks of this copy is kept before.
+    ///
+    /// # Errors
+    ///
+    /// When a later epoch is known, LiteFS does not answer, or this copy cannot be kept.
+    pub async fn follow_history(
+        &self,
+        primary: &NodeId,
+        starts: &[EpochStart],
+        dial: &Arc<dyn Dial>,
+    ) -> io::Result<()> {
+        let _turn = self.turn.lock().await;
+        self.step_down().await?;
         let start = starts.last().copied();
-        let same = |f: &Following| f.primary == primary && f.start == start;
+        let same = |f: &Following| f.primary == *primary && f.start == start;
         if lock(&self.following).as_ref().is_some_and(same) {
             return Ok(());
         }
@@ -59,28 +92,38 @@ impl Litefs {
         self.follow_nobody();
         let content = self.content().await?;
         self.store().close(content)?;
-        let have = self.store().position(content);
-        let diverges = match (self.cluster.elects(), start) {
-            (true, _) => history::diverges(have, &starts),
-            (false, Some(start)) => history::exceeds(have, start),
-            (false, None) => false,
-        };
-        if diverges {
-            self.keep_diverged(have).await?;
-        }
-        let tunnel = Tunnel::open(self.cluster.clone(), primary.clone()).await?;
+        let diverged = self.keep_what_is_lacking(content, starts).await?;
+        let tunnel = Tunnel::open(dial.clone(), primary.clone()).await?;
         let info = PrimaryInfo {
             hostname: primary.to_string(),
             advertise_url: format!("http://{}", tunnel.address()),
         };
-        let diverged = diverges.then_some(content);
-        let following = Following { primary, start, diverged, _tunnel: tunnel };
+        let following = Following { primary: primary.clone(), start, diverged, _tunnel: tunnel };
         *lock(&self.following) = Some(following);
         self.lease_state.follow(Some(info));
         let seen = self.watch.seen().borrow().clone();
         self.adopt(&seen, content);
         self.publish(self.label(content));
         Ok(())
+    }
+
+    /// Keeps this copy if it has what the history of `starts` lacks; then that is what it holds.
+    async fn keep_what_is_lacking(
+        &self,
+        content: LitefsPosition,
+        starts: &[EpochStart],
+    ) -> io::Result<Option<LitefsPosition>> {
+        let have = self.store().position(content);
+        let diverges = match (self.elects, starts.last()) {
+            (true, _) => history::diverges(have, starts),
+            (false, Some(start)) => history::exceeds(have, *start),
+            (false, None) => false,
+        };
+        if !diverges {
+            return Ok(None);
+        }
+        self.keep_diverged(have).await?;
+        Ok(Some(content))
     }
 
     /// Tells LiteFS that there is no primary, and cuts it off.
@@ -106,7 +149,10 @@ impl Litefs {
     async fn keep_diverged(&self, have: Position) -> io::Result<()> {
         let place = match diverged::place(&self.data_dir, have)? {
             Place::New(place) => place,
-            Place::Kept(_) => return Ok(()),
+            Place::Kept(kept) => {
+                tracing::debug!(kept = %kept.display(), "this copy was set aside before");
+                return Ok(());
+            }
         };
         let name = self.db.to_string_lossy();
         self.api.export(&name, &place.partial).await.map_err(io::Error::other)?;
@@ -129,10 +175,10 @@ impl Litefs {
             self.step_down().await?;
             self.follow_nobody();
             let late = |_| {
-                let why = "LiteFS does not let go of its primary: is a read transaction open?";
+                let why = "LiteFS does not leave its primary: is a read transaction open?";
                 io::Error::new(io::ErrorKind::TimedOut, why)
             };
-            self.until(LETTING_GO, |seen| seen.follows().is_none()).await.map_err(late)?;
+            self.until(LEAVING, |seen| seen.follows().is_none()).await.map_err(late)?;
         }
         // An acknowledgement that was just being sent is over, and no other begins.
         drop(self.acknowledging.write().await);

@@ -1,17 +1,16 @@
 //! What this node's LiteFS is told about the lease: whether it is the primary, and if not, whom it
 //! follows. Answers from memory, at once.
 //!
-//! A reign of ours is one session of LiteFS. Whatever ends that session ends the reign: a LiteFS that was
+//! A tenure of ours is one session of LiteFS. Whatever ends that session ends the tenure: a LiteFS that was
 //! demoted, even for a moment, may have lost what it had told SQLite was committed, so it does not get
 //! the lease again in the same epoch. A refused renewal is never followed by a successful one.
 
 use parking_lot::{Mutex, MutexGuard};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::cluster::Cluster;
+use super::agreement::Agreed;
 use crate::claim::Claim;
 use crate::cluster::{Epoch, NodeId};
 use crate::engine::BoxFuture;
@@ -24,9 +23,9 @@ const OF: char = '~';
 /// What LiteFS is told. Shared between the lease's server and the engine.
 pub(crate) struct LeaseState {
     node: NodeId,
-    cluster: Arc<dyn Cluster>,
+    agreed: Agreed,
     state: Mutex<State>,
-    /// The last epoch whose reign LiteFS itself has ended: by giving its lease back.
+    /// The last epoch that LiteFS itself has ended: by giving its lease back.
     given_back: watch::Sender<Epoch>,
 }
 
@@ -70,9 +69,9 @@ impl Grant {
 
 impl LeaseState {
     /// LiteFS is told that there is no primary.
-    pub(crate) fn new(node: NodeId, cluster: Arc<dyn Cluster>) -> Self {
+    pub(crate) fn new(node: NodeId, agreed: Agreed) -> Self {
         let given_back = watch::Sender::new(Epoch(0));
-        Self { node, cluster, state: Mutex::default(), given_back }
+        Self { node, agreed, state: Mutex::default(), given_back }
     }
 
     /// LiteFS gets the lease when it asks next, while `claim` is valid; with `handed`, also if another
@@ -115,8 +114,8 @@ impl LeaseState {
         self.state().primary = primary;
     }
 
-    /// The reign that LiteFS has the lease for, and may keep.
-    pub(crate) fn reigns(&self) -> Option<Epoch> {
+    /// The epoch that LiteFS has the lease for, and may keep.
+    pub(crate) fn epoch(&self) -> Option<Epoch> {
         let state = self.state();
         let grant = state.grant.as_ref().filter(|grant| grant.session.is_some() && !grant.over);
         grant.map(|grant| grant.epoch)
@@ -135,12 +134,12 @@ impl LeaseState {
         Some(grant.renewed.elapsed())
     }
 
-    /// The last epoch whose reign was ended by LiteFS itself.
+    /// The last epoch that LiteFS itself has ended.
     pub(crate) fn given_back(&self) -> watch::Receiver<Epoch> {
         self.given_back.subscribe()
     }
 
-    /// LiteFS has ended, or says that it is not primary: so its reign is over, whether it gave the lease
+    /// LiteFS has ended, or says that it is not primary: so its epoch is over, whether it gave the lease
     /// back or handed it to somebody else.
     pub(crate) fn not_primary(&self) {
         let mut state = self.state();
@@ -166,11 +165,11 @@ impl LeaseState {
 
 impl LeaseSource for LeaseState {
     fn cluster_id(&self) -> Option<String> {
-        self.cluster.litefs_id()
+        self.agreed.litefs_id()
     }
 
     fn set_cluster_id(&self, id: String) -> BoxFuture<'_, Result<(), String>> {
-        self.cluster.set_litefs_id(id)
+        Box::pin(self.agreed.propose(id))
     }
 
     fn primary(&self) -> Option<PrimaryInfo> {
@@ -233,12 +232,12 @@ impl LeaseSource for LeaseState {
 mod tests {
     use super::*;
     use crate::claim::BootTime;
-    use crate::litefs::cluster::tests::Alone;
+    use crate::litefs::agreement::agreement;
 
     const LONG: Duration = Duration::from_secs(3600);
 
     fn lease_state() -> LeaseState {
-        LeaseState::new("node-1".parse().unwrap(), Arc::new(Alone::default()))
+        LeaseState::new("node-1".parse().unwrap(), agreement().1)
     }
 
     fn other() -> PrimaryInfo {
@@ -287,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_litefs_that_gave_up_does_not_get_the_same_reign_again() {
+    fn a_litefs_that_gave_up_does_not_get_the_same_epoch_again() {
         for dies in [false, true] {
             let lease_state = lease_state();
             lease_state.grant(Epoch(3), Claim::unlimited(), false);

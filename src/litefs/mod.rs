@@ -7,27 +7,27 @@
 //! | module | subject |
 //! | --- | --- |
 //! | [`engine`], [`tenure`], [`follow`] | [`crate::engine::Engine`] over the parts below: its roles and how they change |
-//! | [`lease_state`], [`cluster`] | what its lease says; the cluster behind that |
+//! | [`lease_state`], [`agreement`] | what its lease says; what the cluster has agreed upon |
 //! | [`store`] | what is remembered across restarts |
 //! | [`watch`], [`events`], [`position`], [`api`] | what it is seen to be; what it tells, and answers |
 //! | [`fence`], [`hold`] | keeping writers out while it changes its role |
-//! | [`tunnel`], [`link`] | the way to the primary's LiteFS; what its stream does not carry |
+//! | [`tunnel`], [`positions_link`] | the way to the primary's LiteFS; what its stream does not carry |
 //! | [`supervise`], [`output`], [`version`] | it as our child: its output, which one it is |
 //! | [`preflight`], [`mount`] | what keeps it from starting; its mount, dead or alive |
 //! | [`render`] | the `litefs.yml` that it runs with |
 
+pub mod agreement;
 pub mod api;
-pub mod cluster;
 pub mod engine;
 pub(crate) mod events;
 pub mod fence;
 mod follow;
 pub(crate) mod hold;
 pub(crate) mod lease_state;
-pub(crate) mod link;
 pub mod mount;
 pub(crate) mod output;
 pub(crate) mod position;
+pub(crate) mod positions_link;
 pub mod preflight;
 pub mod render;
 pub(crate) mod store;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::engine::{Duty, Litefs, READING};
 use super::fence::Fence;
-use crate::cluster::Epoch;
+use crate::engine::Grant;
 use crate::txid::{EpochTxid, Position};
 
 /// How long LiteFS may take to become primary. An open read transaction holds it up: 8 s were seen.
@@ -14,21 +14,21 @@ const TAKING_OVER: Duration = Duration::from_secs(10);
 const HANDED_OVER: Duration = Duration::from_millis(500);
 /// How long a fenced primary waits to be asked for that handoff.
 const HANDING_OVER: Duration = Duration::from_millis(500);
-/// How long a fenced LiteFS keeps its lease although the claim is over (`Handoff` in `docs/election.md`).
+/// How long a fenced LiteFS keeps its lease although the claim is over (`Handoff` in docs/election.md).
 const YIELDING: Duration = Duration::from_secs(1);
 /// LiteFS sleeps so long before it gives up a lease whose server it does not reach.
 const UNREACHED: Duration = Duration::from_millis(1500);
 
 impl Litefs {
-    pub(super) async fn reign(&self, epoch: Epoch) -> io::Result<Position> {
+    pub(super) async fn take_lease(&self, granted: Grant) -> io::Result<Position> {
+        let Grant { epoch, claim } = granted;
         let _turn = self.turn.lock().await;
         let content = self.content().await?;
-        if self.duty() == Duty::Primary(epoch) && self.lease_state.reigns() == Some(epoch) {
+        if self.duty() == Duty::Primary(epoch) && self.lease_state.epoch() == Some(epoch) {
             return self.store().begin(epoch, content);
         }
-        if self.cluster.elects() && *self.lease_state.given_back().borrow() >= epoch {
-            let why =
-                format!("LiteFS has ended its reign in epoch {epoch}: it does not get it again");
+        if self.elects && *self.lease_state.given_back().borrow() >= epoch {
+            let why = format!("LiteFS has ended epoch {epoch}: it does not get that lease again");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }
         self.step_down().await?;
@@ -38,7 +38,8 @@ impl Litefs {
             self.follow_nobody();
         }
         let held = self.store().begin(epoch, content)?;
-        let grant = Grant::new(self, epoch, from.is_some());
+        self.lease_state.grant(epoch, claim, from.is_some());
+        let offer = LeaseOffer(Some(self));
         if from.is_some() {
             self.take_over_from_litefs().await;
             self.lease_state.not_handed();
@@ -50,7 +51,7 @@ impl Litefs {
             let why = "LiteFS has ended while it was to become primary";
             return Err(io::Error::new(io::ErrorKind::NotConnected, why));
         }
-        grant.keep();
+        offer.taken();
         self.set_duty(Duty::Primary(epoch));
         self.publish_anew(EpochTxid { epoch, txid: held.at.txid });
         Ok(held)
@@ -155,21 +156,16 @@ impl Litefs {
     }
 }
 
-/// LiteFS may have the lease. Unless it is kept, it may not any more: whoever asked for it has given up.
-struct Grant<'a>(Option<&'a Litefs>);
+/// LiteFS may have the lease. Unless it is taken, it may not any more: whoever asked for it has given up.
+struct LeaseOffer<'a>(Option<&'a Litefs>);
 
-impl<'a> Grant<'a> {
-    fn new(litefs: &'a Litefs, epoch: Epoch, handed: bool) -> Self {
-        litefs.lease_state.grant(epoch, litefs.cluster.claim(epoch), handed);
-        Self(Some(litefs))
-    }
-
-    fn keep(mut self) {
+impl LeaseOffer<'_> {
+    fn taken(mut self) {
         self.0 = None;
     }
 }
 
-impl Drop for Grant<'_> {
+impl Drop for LeaseOffer<'_> {
     fn drop(&mut self) {
         if let Some(litefs) = self.0 {
             litefs.lease_state.revoke();

@@ -14,8 +14,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::cluster::Cluster;
 use crate::cluster::NodeId;
+use crate::engine::replication::Dial;
+use crate::peer;
 
 /// Connections at once. LiteFS needs one for its stream, and now and then one for a request.
 const CONNECTIONS: usize = 16;
@@ -33,10 +34,10 @@ impl Tunnel {
     /// # Errors
     ///
     /// When no port is to be had.
-    pub(crate) async fn open(cluster: Arc<dyn Cluster>, node: NodeId) -> io::Result<Self> {
+    pub(crate) async fn open(dial: Arc<dyn Dial>, node: NodeId) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let task = tokio::spawn(accept(listener, cluster, node)).abort_handle();
+        let task = tokio::spawn(accept(listener, dial, node)).abort_handle();
         Ok(Self { address, task })
     }
 
@@ -51,7 +52,7 @@ impl Drop for Tunnel {
     }
 }
 
-async fn accept(listener: TcpListener, cluster: Arc<dyn Cluster>, node: NodeId) {
+async fn accept(listener: TcpListener, dial: Arc<dyn Dial>, node: NodeId) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     // Dropped with this task, and all connections with it.
     let mut connections = JoinSet::new();
@@ -59,8 +60,9 @@ async fn accept(listener: TcpListener, cluster: Arc<dyn Cluster>, node: NodeId) 
         while connections.try_join_next().is_some() {}
         match listener.accept().await {
             Ok((stream, _)) => {
-                let dialed = cluster.dial_litefs(node.clone());
+                let (dial, node) = (dial.clone(), node.clone());
                 connections.spawn(async move {
+                    let dialed = dial.dial(&node, peer::LITEFS);
                     if let Err(error) = pass(stream, dialed, place).await {
                         tracing::debug!(%error, "the tunnel to the primary's LiteFS");
                     }
@@ -101,37 +103,20 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::claim::Claim;
-    use crate::cluster::{Epoch, EpochStart};
     use crate::engine::BoxFuture;
-    use crate::litefs::cluster::Stream;
+    use crate::engine::replication::Stream;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     /// Every node's LiteFS is this one.
     struct To(SocketAddr);
 
-    impl Cluster for To {
-        fn claim(&self, _epoch: Epoch) -> Claim {
-            Claim::none()
-        }
-
-        fn elects(&self) -> bool {
-            true
-        }
-
-        fn starts(&self) -> Arc<[EpochStart]> {
-            Arc::default()
-        }
-
-        fn litefs_id(&self) -> Option<String> {
-            None
-        }
-
-        fn set_litefs_id(&self, _id: String) -> BoxFuture<'_, Result<(), String>> {
-            Box::pin(async { Ok(()) })
-        }
-
-        fn dial_litefs(&self, _node: NodeId) -> BoxFuture<'static, io::Result<Stream>> {
+    impl Dial for To {
+        fn dial<'a>(
+            &'a self,
+            _: &'a NodeId,
+            protocol: &'static str,
+        ) -> BoxFuture<'a, io::Result<Stream>> {
+            assert_eq!(protocol, peer::LITEFS);
             let (ours, theirs) = tokio::io::duplex(1024);
             tokio::spawn(serve(theirs, self.0));
             Box::pin(async move { Ok(Box::new(ours) as Stream) })
@@ -157,8 +142,8 @@ mod tests {
 
     #[tokio::test]
     async fn it_leads_to_litefs_until_it_is_cut() {
-        let cluster = Arc::new(To(echo().await));
-        let tunnel = Tunnel::open(cluster, "node-2".parse().unwrap()).await.unwrap();
+        let dial = Arc::new(To(echo().await));
+        let tunnel = Tunnel::open(dial, "node-2".parse().unwrap()).await.unwrap();
         assert!(tunnel.address().ip().is_loopback());
         let mut a = TcpStream::connect(tunnel.address()).await.unwrap();
         let mut b = TcpStream::connect(tunnel.address()).await.unwrap();

@@ -1,5 +1,5 @@
-//! A node's part in a cluster that elects its primary: what the election needs of the node around it,
-//! and the view that requests are routed by.
+//! `election: raft`: a node's part in a cluster that elects its primary, and the view that requests are
+//! routed by.
 
 use std::io;
 use std::sync::Arc;
@@ -9,32 +9,30 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::hooks::Hooks;
-use super::kept::Kept;
-use super::peers::{Peering, Told, data_protocols};
-use super::status;
+use super::agreement;
+use super::context::NodeContext;
+use super::peers::{Peering, ReportSources, data_protocols};
+use super::replication::Follower;
+use super::status::Roster;
 use super::steering::Steering;
-use crate::acks::Acks;
-use crate::claim::{BootTime, Claim};
+use crate::claim::Claim;
 use crate::cluster::{ClusterView, Epoch, NodeId, Role};
 use crate::config::{Ack, Config, EngineKind};
 use crate::election::clock::SystemClock;
-use crate::election::context::{ElectionContext, NodeCallbacks};
+use crate::election::context::ElectionContext;
 use crate::election::raft::{Leadership, Member, Raft, Setup, Store};
 use crate::election::table::Table;
 use crate::election::times::Times;
 use crate::election::transport::{self, PeerTransport};
 use crate::election::view::{self, Known};
 use crate::election::{Election, PATIENCE};
-use crate::engine::{BoxFuture, Engine};
+use crate::engine::Engine;
+use crate::litefs::agreement::Agreement;
 use crate::peer::gossip::Peers;
-use crate::peer::{self, Credentials, Dialer};
-use crate::process::guard::{Deadline, SharedDeadline};
+use crate::peer::{self, Credentials, Dialer, Protocol};
 use crate::process::health::AppHealth;
 use crate::proxy::PeerDoor;
-use crate::proxy::writes::Writes;
 use crate::telemetry::events::Events;
-use crate::telemetry::log_throttle::LogThrottle;
 use crate::telemetry::metrics::Metrics;
 
 /// How often the view is made anew when nothing is known to have changed: contact is lost without a
@@ -47,75 +45,11 @@ const UNFENCED: Duration = Duration::from_secs(1);
 /// How often an application that is down is looked at for `down_after`.
 const WATCH_APP: Duration = Duration::from_millis(100);
 
-/// What the election asks of this node.
-#[derive(Clone)]
-pub(crate) struct ElectionCallbacks {
-    /// Whether the application answers.
-    pub(crate) health: AppHealth,
-    pub(crate) draining: watch::Receiver<bool>,
-    pub(crate) engine: Arc<dyn Engine>,
-    pub(crate) events: Arc<Events>,
-    pub(crate) writes: Arc<Writes>,
-    /// What the workers act on.
-    pub(crate) view: watch::Receiver<ClusterView>,
-    /// `on_promote` and the like.
-    pub(crate) hooks: Hooks,
-    pub(crate) leash: SharedDeadline,
-}
-
-impl NodeCallbacks for ElectionCallbacks {
-    fn unfit(&self) -> Option<String> {
-        if *self.draining.borrow() {
-            return Some("it is stopping".to_owned());
-        }
-        if !self.health.is_up() {
-            return Some("its application does not answer".to_owned());
-        }
-        self.engine.unfit()
-    }
-
-    fn promoted(&self, epoch: Epoch) -> BoxFuture<'static, bool> {
-        self.hooks.promoted(epoch)
-    }
-
-    fn demoted(&self, epoch: Epoch) {
-        self.hooks.demoted(epoch);
-    }
-
-    fn writes_done(&self) -> BoxFuture<'static, ()> {
-        let (writes, mut view) = (self.writes.clone(), self.view.clone());
-        Box::pin(async move {
-            // Before the workers know that they may take no more, none under way means nothing.
-            if view.wait_for(|view| !view.writable).await.is_ok() {
-                writes.none_under_way().await;
-            }
-        })
-    }
-
-    fn deadline(&self, deadline: Option<BootTime>) -> bool {
-        self.leash.set(deadline.map_or(Deadline::None, Deadline::At))
-    }
-
-    fn event(&self, kind: &'static str, text: String) {
-        self.events.record(kind, text);
-    }
-}
-
-/// What is known before the engine and the data plane are there.
-pub(crate) struct Beginning {
+/// Before the engine and the data plane are there.
+pub(crate) struct ElectedMembership {
     /// To the other nodes.
     pub(crate) peering: Peering,
     view: watch::Sender<ClusterView>,
-}
-
-/// What the election works with on this node.
-pub(crate) struct ElectionInputs {
-    /// Where replicas' and peers' requests go; `None` on a witness.
-    pub(crate) serving: Option<(Kept, PeerDoor)>,
-    pub(crate) acks: Arc<Acks>,
-    pub(crate) metrics: Arc<Metrics>,
-    /// What it asks of the rest of the node.
-    pub(crate) callbacks: ElectionCallbacks,
 }
 
 /// A running part in an election. It ends when this is dropped.
@@ -125,7 +59,7 @@ pub(crate) struct Part {
     tasks: JoinSet<()>,
 }
 
-impl Beginning {
+impl ElectedMembership {
     /// Nobody is primary yet.
     pub(crate) fn new(
         config: &Config,
@@ -158,45 +92,23 @@ impl Beginning {
     /// # Errors
     ///
     /// When the port cannot be had, or what is on disk cannot be used.
-    pub(crate) async fn run(self, config: &Config, means: ElectionInputs) -> io::Result<Part> {
+    pub(crate) async fn run(
+        self,
+        config: &Config,
+        context: NodeContext,
+        door: Option<PeerDoor>,
+        agreement: Agreement,
+    ) -> io::Result<Part> {
         let Self { peering, view } = self;
-        let ElectionInputs { serving, acks, metrics, callbacks } = means;
-        let ElectionCallbacks { health, events, .. } = callbacks.clone();
-        let network = Arc::new(PeerTransport::new(peering.dialer.clone()));
-        let store = Store::open(&config.data_dir.join("raft"))?;
-        let raft = Raft::start(setup(config), store, network.clone()).await?;
-        let election = Election::new(ElectionContext {
-            own: config.node.clone(),
-            candidate: config.cluster.candidate,
-            witness: config.is_witness(),
-            strict: config.cluster.ack == Ack::Majority,
-            times: times(config),
-            raft: raft.clone(),
-            transport: network,
-            clock: Arc::new(SystemClock),
-            engine: callbacks.engine.clone(),
-            acks: acks.clone(),
-            callbacks: Arc::new(callbacks.clone()),
-        });
-        let engine = callbacks.engine.clone();
-        let kept = serving.as_ref().map(|(kept, _)| kept.clone());
-        if let Some(kept) = &kept {
-            kept.join(&election);
-        }
-        let mut protocols = match serving {
-            Some((kept, door)) => data_protocols(&kept, &acks, door),
-            None => Vec::new(),
-        };
-        protocols.push((
-            peer::RAFT,
-            transport::LIMITS,
-            transport::handler(Arc::new(election.clone())),
-        ));
-        let told = Told { view: view.subscribe(), engine: engine.clone(), health: health.clone() };
+        let (election, raft) = start_election(config, &context, &peering).await?;
         let (heard, dialer) = (peering.heard.clone(), peering.dialer.clone());
-        let mut tasks = peering.open(config, members(&raft), protocols, told).await?;
-        let (source, sources) = watch::channel(None);
-        let watching = view.subscribe();
+        let has_data = door.is_some();
+        let mut protocols = door.map(|door| data_protocols(&context, door)).unwrap_or_default();
+        let handler = transport::handler(Arc::new(election.clone()));
+        protocols.push(Protocol { name: peer::RAFT, limits: transport::LIMITS, handler });
+        let sources = ReportSources::new(&context);
+        let mut tasks = peering.open(config, members(&raft), protocols, sources).await?;
+        let (source, primaries) = watch::channel(None);
         let publisher = Publisher {
             node: config.node.clone(),
             witness: config.is_witness(),
@@ -206,27 +118,52 @@ impl Beginning {
             heard,
             view,
             source,
-            metrics,
-            events: events.clone(),
+            metrics: context.metrics,
+            events: context.events.clone(),
             without: None,
             split: None,
         };
         tasks.spawn(publisher.run());
         tasks.spawn(keep_addresses(raft.clone(), dialer.clone()));
-        if let Some(kept) = kept {
-            tasks.spawn(follow(sources, kept, dialer));
-            tasks.spawn(watch_engine(election.clone(), engine));
+        if has_data {
+            tasks.spawn(follow(primaries, Follower::new(context.engine.clone(), dialer)));
+            tasks.spawn(watch_engine(election.clone(), context.engine));
+            tasks.spawn(agreement::by_election(agreement, election.clone()));
         }
         tasks.spawn(election.clone().run());
-        let down_after = config.app.down_after;
-        tasks.spawn(watch_app(election.clone(), health, watching, events, down_after));
+        let NodeContext { health, view, events, .. } = context;
+        tasks.spawn(watch_app(election.clone(), health, view, events, config.app.down_after));
         Ok(Part { election, raft, tasks })
     }
 }
 
+async fn start_election(
+    config: &Config,
+    context: &NodeContext,
+    peering: &Peering,
+) -> io::Result<(Election, Raft)> {
+    let network = Arc::new(PeerTransport::new(peering.dialer.clone()));
+    let store = Store::open(&config.data_dir.join("raft"))?;
+    let raft = Raft::start(setup(config), store, network.clone()).await?;
+    let election = Election::new(ElectionContext {
+        own: config.node.clone(),
+        candidate: config.cluster.candidate,
+        witness: config.is_witness(),
+        strict: config.cluster.ack == Ack::Majority,
+        times: times(config),
+        raft: raft.clone(),
+        transport: network,
+        clock: Arc::new(SystemClock),
+        engine: context.engine.clone(),
+        acks: context.acks.clone(),
+        callbacks: Arc::new(context.clone()),
+    });
+    Ok((election, raft))
+}
+
 impl Part {
     /// Every member with its role, as far as that never changes.
-    pub(crate) fn roster(&self) -> status::Roster {
+    pub(crate) fn roster(&self) -> Roster {
         let members = self.raft.members();
         Arc::new(move || {
             let role = |witness| if witness { Role::Witness } else { Role::Replica };
@@ -298,23 +235,18 @@ async fn keep_addresses(raft: Raft, dialer: Arc<Dialer>) {
     }
 }
 
-/// Has the engine follow whoever is the primary, unless this node reigns: then the election tells it
-/// what to do.
-async fn follow(
-    mut source: watch::Receiver<Option<(NodeId, Epoch)>>,
-    kept: Kept,
-    dialer: Arc<Dialer>,
-) {
-    let log = LogThrottle::new();
+/// Has the engine follow whoever is the primary, unless this node is: then the election tells it what to
+/// do.
+async fn follow(mut primaries: watch::Receiver<Option<(NodeId, Epoch)>>, follower: Follower) {
     loop {
-        let now = source.borrow_and_update().clone();
+        let now = primaries.borrow_and_update().clone();
         let follows = async {
             let Some((primary, epoch)) = now else { return std::future::pending().await };
-            kept.follow(&dialer, &primary, epoch, &log).await;
+            follower.follow(&primary, epoch).await;
         };
         tokio::select! {
             () = follows => {}
-            changed = source.changed() => {
+            changed = primaries.changed() => {
                 if changed.is_err() {
                     return;
                 }

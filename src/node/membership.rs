@@ -1,31 +1,40 @@
-//! How this node finds out who is primary, by `cluster.election`.
+//! How this node takes part in its cluster, by `cluster.election`.
 
 use std::io;
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
-use super::kept::Kept;
-use super::peers::{self, Peering, reign_for_good};
-use super::{SINGLE_EPOCH, elected};
-use crate::cluster::{ClusterView, Epoch};
-use crate::config::{Config, Election, EngineKind};
+use super::SINGLE_EPOCH;
+use super::agreement;
+use super::context::NodeContext;
+use super::elected::{self, ElectedMembership};
+use super::fixed::FixedMembership;
+use super::peers::{Peering, electorate};
+use super::permanent::PermanentPrimary;
+use super::single::SingleMembership;
+use super::status::{Roster, configured_roster};
+use crate::cluster::{ClusterView, Epoch, Role};
+use crate::config::{Config, Election};
+use crate::control::Control;
+use crate::control::fixed::FixedControl;
+use crate::election::raft::Leadership;
+use crate::litefs::agreement::Agreement;
 use crate::peer::Credentials;
+use crate::proxy::PeerDoor;
 
-/// One of the ways, before the engine and the data plane are there.
-pub(crate) enum Beginning {
+/// One of the ways to take part, before the engine and the data plane are there.
+pub(crate) enum Membership {
     /// There is only this node.
-    Alone(Alone),
-    /// It is always the same node.
-    Fixed(peers::Beginning),
-    Elected(elected::Beginning),
+    Single(SingleMembership),
+    /// The primary is always the same node.
+    Fixed(FixedMembership),
+    /// Primaries are elected. A witness votes and has no data.
+    Elected(ElectedMembership),
 }
 
-/// A node without others.
-#[derive(Clone)]
-pub(crate) struct Alone(watch::Sender<ClusterView>);
-
-impl Beginning {
+impl Membership {
     /// The one that is configured. Others are told once `draining`.
     ///
     /// # Errors
@@ -37,73 +46,136 @@ impl Beginning {
         draining: watch::Receiver<bool>,
     ) -> io::Result<Self> {
         Ok(match &config.cluster.election {
-            Election::Single => Self::Alone(Alone::new(config)),
+            Election::Single => Self::Single(SingleMembership::new(config)),
             Election::Static(primary) => {
-                Self::Fixed(peers::Beginning::new(config, primary, credentials, draining)?)
+                Self::Fixed(FixedMembership::new(config, primary, credentials, draining)?)
             }
-            Election::Raft => Self::Elected(elected::Beginning::new(config, credentials, draining)),
+            Election::Raft => Self::Elected(ElectedMembership::new(config, credentials, draining)),
         })
     }
 
     /// The view that requests are routed by.
     pub(crate) fn view(&self) -> watch::Receiver<ClusterView> {
         match self {
-            Self::Alone(Alone(view)) => view.subscribe(),
+            Self::Single(single) => single.view(),
             Self::Fixed(fixed) => fixed.view(),
             Self::Elected(elected) => elected.view(),
         }
     }
 
-    /// The epoch in which this node would reign, if that is known; `None` without other nodes.
-    pub(crate) fn epoch(&self) -> Option<Epoch> {
+    /// The epoch of which this node is the primary from the start.
+    pub(crate) fn primary_of(&self) -> Option<Epoch> {
+        let is_primary = self.view().borrow().role == Role::Primary;
+        is_primary.then(|| self.first_epoch()).flatten()
+    }
+
+    /// The epoch at the start; an election has none yet.
+    fn first_epoch(&self) -> Option<Epoch> {
         match self {
-            Self::Alone(_) => None,
+            Self::Single(_) => Some(SINGLE_EPOCH),
             Self::Fixed(fixed) => Some(fixed.epoch()),
-            Self::Elected(_) => Some(Epoch(0)),
+            Self::Elected(_) => None,
         }
     }
 
     /// To the other nodes, if there are any.
     pub(crate) fn peering(&self) -> Option<&Peering> {
         match self {
-            Self::Alone(_) => None,
+            Self::Single(_) => None,
             Self::Fixed(fixed) => Some(&fixed.peering),
             Self::Elected(elected) => Some(&elected.peering),
         }
     }
-}
 
-impl Alone {
-    fn new(config: &Config) -> Self {
-        let mut view = ClusterView::single(config.node.clone(), SINGLE_EPOCH);
-        if !config.app.on_promote.is_empty() || config.litefs.engine != EngineKind::Embedded {
-            // No primary until it has done its work, and LiteFS is there.
-            view = closed(view);
+    /// Takes part, in tasks that are added to `tasks`. `door`: where peers' requests go; `None` on a
+    /// witness.
+    ///
+    /// # Errors
+    ///
+    /// When the peer port cannot be had, or what is on disk cannot be used.
+    pub(crate) async fn run(
+        self,
+        config: &Config,
+        context: &NodeContext,
+        door: Option<PeerDoor>,
+        agreement: Agreement,
+        tasks: &mut JoinSet<()>,
+    ) -> io::Result<Participation> {
+        if let Some(epoch) = self.first_epoch() {
+            context.acks.begin(epoch, vec![electorate(config)]);
         }
-        Self(watch::Sender::new(view))
-    }
-
-    /// Takes writes while the engine can, if `promoted` says so. Returns when nobody looks any more.
-    pub(crate) async fn begin(self, kept: Kept, promoted: impl Future<Output = bool>) {
-        let open = |open| {
-            self.0.send_if_modified(|view| {
-                let news = view.writable != open;
-                if news {
-                    *view = match open {
-                        true => ClusterView::single(view.node.clone(), SINGLE_EPOCH),
-                        false => closed(view.clone()),
-                    };
-                }
-                news
-            });
-        };
-        reign_for_good(&kept, SINGLE_EPOCH, promoted, open).await;
-        // The channel has to stay open.
-        self.0.closed().await;
+        let context = context.clone();
+        match (self, door) {
+            (Self::Elected(elected), door) => {
+                return elected
+                    .run(config, context, door, agreement)
+                    .await
+                    .map(Participation::Elected);
+            }
+            (Self::Single(single), _) => {
+                let primary = permanent(&context, agreement, tasks);
+                tasks.spawn(single.run(primary, context));
+            }
+            (Self::Fixed(fixed), Some(door)) => {
+                let primary = permanent(&context, agreement, tasks);
+                let part = fixed.run(config, context, primary, door).await?;
+                tasks.spawn(async move { drop(part.join_all().await) });
+            }
+            (Self::Fixed(_), None) => {}
+        }
+        Ok(Participation::Unelected)
     }
 }
 
-/// The same without a primary.
-fn closed(view: ClusterView) -> ClusterView {
-    ClusterView { primary: None, writable: false, ..view }
+/// Without an election this node agrees with itself.
+fn permanent(
+    context: &NodeContext,
+    agreement: Agreement,
+    tasks: &mut JoinSet<()>,
+) -> PermanentPrimary {
+    let Agreement { starts, litefs_id, proposals } = agreement;
+    tasks.spawn(agreement::by_this_node(litefs_id, proposals));
+    PermanentPrimary::new(context.engine.clone(), starts)
+}
+
+/// A running membership.
+pub(crate) enum Participation {
+    /// Nobody can take this node's place, or it is always another's.
+    Unelected,
+    Elected(elected::Part),
+}
+
+impl Participation {
+    /// Every member with its role, as far as that never changes.
+    pub(crate) fn roster(&self, config: &Config) -> Roster {
+        match self {
+            Self::Unelected => configured_roster(config),
+            Self::Elected(part) => part.roster(),
+        }
+    }
+
+    /// Who leads Raft, if there is an election.
+    pub(crate) fn leadership(&self) -> Option<watch::Receiver<Leadership>> {
+        match self {
+            Self::Unelected => None,
+            Self::Elected(part) => Some(part.leadership()),
+        }
+    }
+
+    /// What operators can ask for.
+    pub(crate) fn control(&self, config: &Config, context: &NodeContext) -> Arc<dyn Control> {
+        match self {
+            Self::Unelected => Arc::new(FixedControl::new(config)),
+            Self::Elected(part) => {
+                Arc::new(part.steering(config, context.engine.clone(), context.view.clone()))
+            }
+        }
+    }
+
+    /// Ends this node's part.
+    pub(crate) async fn stop(self) {
+        if let Self::Elected(part) = self {
+            part.stop().await;
+        }
+    }
 }

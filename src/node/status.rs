@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::election::raft::Leadership;
 use crate::engine::Engine;
 use crate::peer::gossip::{Peers, Report};
-use crate::process::child::{ChildHandle, ChildState};
+use crate::process::child::ChildState;
 use crate::process::health::AppHealth;
 use crate::proxy::misclassified_reads::MisclassifiedReads;
 use crate::status::{AppStatus, Member, PrimaryStatus, RaftStatus, Status, StatusSource, VERSION};
@@ -19,45 +19,44 @@ use crate::status::{AppStatus, Member, PrimaryStatus, RaftStatus, Status, Status
 pub(crate) type Roster = Arc<dyn Fn() -> Vec<(NodeId, Role)> + Send + Sync>;
 
 /// What the status is made of.
-pub(crate) struct Parts {
+pub(crate) struct StatusInputs {
     pub(crate) node: NodeId,
-    /// Every member, this node included.
-    pub(crate) roster: Roster,
     pub(crate) view: watch::Receiver<ClusterView>,
     /// What the others say of themselves.
     pub(crate) heard: Option<watch::Receiver<Peers>>,
     pub(crate) engine: Arc<dyn Engine>,
     /// Whether the application answers.
     pub(crate) health: AppHealth,
-    /// Who leads Raft, if there is an election.
-    pub(crate) raft: Option<watch::Receiver<Leadership>>,
     /// The application's process, if it is ours.
     pub(crate) app: Option<watch::Receiver<ChildState>>,
     /// Reads that seem to have written.
     pub(crate) suspects: Arc<MisclassifiedReads>,
 }
 
-impl Parts {
-    /// The members that a configuration names; a node without peers is alone.
-    pub(crate) fn configured(config: &Config) -> Roster {
-        let nodes: Vec<_> = match config.cluster.peers.is_empty() {
-            true => vec![(config.node.clone(), Role::Replica)],
-            false => config.cluster.peers.iter().map(|(n, _)| (n.clone(), Role::Replica)).collect(),
-        };
-        Arc::new(move || nodes.clone())
+/// The members that a configuration names; a node without peers is alone.
+pub(crate) fn configured_roster(config: &Config) -> Roster {
+    let nodes: Vec<_> = match config.cluster.peers.is_empty() {
+        true => vec![(config.node.clone(), Role::Replica)],
+        false => config.cluster.peers.iter().map(|(n, _)| (n.clone(), Role::Replica)).collect(),
+    };
+    Arc::new(move || nodes.clone())
+}
+
+impl StatusInputs {
+    /// Makes a status each time it is asked. `roster`: every member, this node included; `raft`: who
+    /// leads Raft, if there is an election.
+    pub(crate) fn source(
+        self,
+        roster: Roster,
+        raft: Option<watch::Receiver<Leadership>>,
+    ) -> StatusSource {
+        Arc::new(move || {
+            let leadership = raft.as_ref().map(|raft| raft_status(&raft.borrow()));
+            self.status(&roster(), leadership)
+        })
     }
 
-    /// The state of a child, for [`Parts::app`].
-    pub(crate) fn child(app: Option<&ChildHandle>) -> Option<watch::Receiver<ChildState>> {
-        app.map(ChildHandle::state)
-    }
-
-    /// Makes a status each time it is asked.
-    pub(crate) fn source(self) -> StatusSource {
-        Arc::new(move || self.status())
-    }
-
-    fn status(&self) -> Status {
+    fn status(&self, roster: &[(NodeId, Role)], raft: Option<RaftStatus>) -> Status {
         let view = self.view.borrow().clone();
         let lag_ms = self.engine.lag().map(millis);
         let child = self.app.as_ref().map(|state| *state.borrow());
@@ -75,14 +74,19 @@ impl Parts {
                 pid: child.and_then(|c| c.pid),
                 restarts: child.map_or(0, |c| c.restarts),
             },
-            nodes: self.nodes(&view, lag_ms),
-            raft: self.raft.as_ref().map(|raft| raft_status(&raft.borrow())),
+            nodes: self.nodes(roster, &view, lag_ms),
+            raft,
             suspected_writes: self.suspects.list(),
             version: VERSION.to_owned(),
         }
     }
 
-    fn nodes(&self, view: &ClusterView, lag_ms: Option<u64>) -> Vec<Member> {
+    fn nodes(
+        &self,
+        roster: &[(NodeId, Role)],
+        view: &ClusterView,
+        lag_ms: Option<u64>,
+    ) -> Vec<Member> {
         let heard = self.heard.as_ref().map(|heard| heard.borrow().clone()).unwrap_or_default();
         let member = |(node, role): &(NodeId, Role)| {
             if *node == self.node {
@@ -103,7 +107,7 @@ impl Parts {
                 lag_ms: report.and_then(|r| r.lag_ms),
             }
         };
-        (self.roster)().iter().map(member).collect()
+        roster.iter().map(member).collect()
     }
 }
 

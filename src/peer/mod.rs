@@ -41,6 +41,13 @@ pub(crate) const POSITIONS: &str = "litepilot-positions/1";
 /// The embedded engine's shipping of the database.
 pub(crate) const EMBEDDED: &str = "litepilot-embedded/2";
 
+/// Who takes the connections of a protocol, and how many of them.
+pub struct Protocol {
+    pub(crate) name: &'static str,
+    pub(crate) limits: Limits,
+    pub(crate) handler: Handler,
+}
+
 /// Times of the peer port.
 #[derive(Clone, Copy, Debug)]
 pub struct Times {

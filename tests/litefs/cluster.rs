@@ -68,7 +68,7 @@ fn whoever_has_written_reads_it_everywhere() {
 }
 
 #[test]
-fn a_litefs_that_dies_ends_its_reign_and_the_application_gets_a_new_mount() {
+fn a_litefs_that_dies_ends_its_epoch_and_the_application_gets_a_new_mount() {
     let cluster = Cluster::start(3, "");
     let first = cluster.primary();
     assert_eq!(cluster.post(first, "before", "").code, 201);

@@ -16,7 +16,7 @@ fn wipe(cluster: &Cluster, i: usize) {
 }
 
 /// Whether it is told why there is no primary. That there was data the election knows from the second
-/// reign on; LiteFS, by its cluster ID, from the first.
+/// epoch on; LiteFS, by its cluster ID, from the first.
 fn waits_for_data(cluster: &Cluster) -> bool {
     cluster.said("start the one that has it") || cluster.said("it has never met a primary")
 }

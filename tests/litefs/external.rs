@@ -65,7 +65,7 @@ fn it_is_served_its_lease_and_watched_and_left_alone() {
     assert_eq!(promoted.code, 200, "{promoted:?}");
     assert_eq!(cluster.post(first, "after the handoff", "").code, 201);
 
-    // Somebody stops it: its reign is over, and the node goes on without it.
+    // Somebody stops it: its epoch is over, and the node goes on without it.
     others[second].take().unwrap().stop();
     until("another one takes writes", || cluster.post(first, "without it", "").code == 201);
     assert_ne!(cluster.primary(), second);

@@ -10,7 +10,6 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use litepilot::engine::Engine;
-use litepilot::litefs::cluster::Cluster;
 use tokio::time::{sleep, timeout};
 
 use super::support::{LONG, Nodes, program, until};
@@ -72,7 +71,7 @@ const STEP: i64 = 2;
 /// Two nodes, the first of them primary, each with a writer.
 async fn busy(mode: &str) -> (Nodes, Vec<Writer>) {
     let mut nodes = Nodes::start(&["node-1", "node-2"]).await;
-    nodes.reign(0, &[1]).await;
+    nodes.serve(0, &[1]).await;
     nodes.create(0, mode).await;
     nodes.level(0, 1).await;
     let writer = |i: usize| Writer::start(&nodes.nodes[i].path(), i as i64);
@@ -111,8 +110,9 @@ async fn hand_over(nodes: &mut Nodes, from: usize, to: usize) -> Duration {
     nodes.nodes[from].member.claim(litepilot::cluster::Epoch(epoch.0 - 1)).end();
     nodes.claim(to, epoch);
     let old = nodes.nodes[from].litefs.clone();
-    let old = tokio::spawn(async move { old.become_replica(None).await });
-    let held = nodes.nodes[to].litefs.become_primary(epoch).await.unwrap();
+    let old = tokio::spawn(async move { old.become_replica().await });
+    let held =
+        nodes.nodes[to].litefs.become_primary(nodes.nodes[to].member.grant(epoch)).await.unwrap();
     let took = began.elapsed();
     assert_eq!(held, at);
     nodes.open(epoch, held);
@@ -172,10 +172,10 @@ async fn lapsed_claims(mode: &str) {
         nodes.level(from, to).await;
         let epoch = litepilot::cluster::Epoch(round as u64 + 1);
         nodes.nodes[from].member.claim(epoch).end();
-        timeout(LONG, nodes.nodes[from].litefs.become_replica(None)).await.unwrap().unwrap();
+        timeout(LONG, nodes.nodes[from].litefs.become_replica()).await.unwrap().unwrap();
         assert!(!nodes.nodes[from].litefs.seen().borrow().is_primary());
         nodes.nodes[from].ready().await;
-        nodes.reign(to, &[from]).await;
+        nodes.serve(to, &[from]).await;
         fates.push(nodes.nodes[from].restarts());
     }
     let (committed, bus_errors) = stop(writers).await;
@@ -210,20 +210,20 @@ fn archived(node: &super::support::Node) -> Vec<i64> {
 }
 
 #[tokio::test]
-async fn lapsed_claims_end_reigns_in_wal_mode() {
+async fn lapsed_claims_end_the_epoch_in_wal_mode() {
     lapsed_claims("wal").await;
 }
 
 #[tokio::test]
-async fn lapsed_claims_end_reigns_in_rollback_mode() {
+async fn lapsed_claims_end_the_epoch_in_rollback_mode() {
     lapsed_claims("delete").await;
 }
 
-/// Somebody asks LiteFS itself: nobody becomes primary by that, and the old reign is over.
+/// Somebody asks LiteFS itself: nobody becomes primary by that, and the old epoch is over.
 #[tokio::test]
 async fn a_handoff_that_nobody_decided_leaves_no_primary() {
     let mut nodes = Nodes::start(&["node-1", "node-2"]).await;
-    let epoch = nodes.reign(0, &[1]).await;
+    let epoch = nodes.serve(0, &[1]).await;
     nodes.create(0, "wal").await;
     nodes.write(0, 1).await;
     nodes.level(0, 1).await;
@@ -234,9 +234,9 @@ async fn a_handoff_that_nobody_decided_leaves_no_primary() {
     assert_eq!(timeout(LONG, nodes.nodes[0].litefs.lost()).await.unwrap(), epoch);
     assert!(!nodes.nodes[1].litefs.seen().borrow().is_primary());
     assert!(nodes.nodes[0].litefs.read_position().await.is_err());
-    // As the election does when a reign was lost.
-    nodes.nodes[0].litefs.become_replica(None).await.unwrap();
-    nodes.reign(1, &[0]).await;
+    // As the election does when an epoch was lost.
+    nodes.nodes[0].litefs.become_replica().await.unwrap();
+    nodes.serve(1, &[0]).await;
     nodes.write(1, 2).await;
     nodes.level(0, 1).await;
     assert_eq!(nodes.nodes[0].rows().unwrap(), [1, 2]);
@@ -247,7 +247,7 @@ async fn a_handoff_that_nobody_decided_leaves_no_primary() {
 #[tokio::test]
 async fn a_reader_on_the_successor_holds_its_takeover_up_until_it_ends() {
     let mut nodes = Nodes::start(&["node-1", "node-2"]).await;
-    nodes.reign(0, &[1]).await;
+    nodes.serve(0, &[1]).await;
     nodes.create(0, "delete").await;
     nodes.write(0, 1).await;
     nodes.level(0, 1).await;
@@ -260,7 +260,7 @@ async fn a_reader_on_the_successor_holds_its_takeover_up_until_it_ends() {
     reader.execute_batch("COMMIT").unwrap();
     let free = async || nodes.nodes[1].litefs.promise(epoch).await.is_ok();
     until("it lets go", free).await;
-    nodes.reign(1, &[]).await;
+    nodes.serve(1, &[]).await;
     assert_eq!(nodes.nodes[1].rows().unwrap()[0], 1);
     nodes.stop().await;
 }

@@ -22,19 +22,19 @@ async fn trouble(node: &Node, wanted: &str) {
 }
 
 #[tokio::test]
-async fn it_is_started_again_when_it_dies_and_its_reign_is_over_at_once() {
+async fn it_is_started_again_when_it_dies_and_its_epoch_is_over_at_once() {
     let mut nodes = Nodes::start(&["node-1"]).await;
-    let epoch = nodes.reign(0, &[]).await;
+    let epoch = nodes.serve(0, &[]).await;
     nodes.create(0, "wal").await;
     nodes.write(0, 1).await;
     let held = nodes.nodes[0].held().await;
     signal(&nodes.nodes[0], Signal::KILL);
     assert_eq!(timeout(LONG, nodes.nodes[0].litefs.lost()).await.unwrap(), epoch);
-    nodes.nodes[0].litefs.become_replica(None).await.unwrap();
+    nodes.nodes[0].litefs.become_replica().await.unwrap();
     nodes.nodes[0].ready().await;
     assert_eq!(nodes.nodes[0].held().await, held);
     assert_eq!(nodes.nodes[0].restarts(), 1);
-    nodes.reign(0, &[]).await;
+    nodes.serve(0, &[]).await;
     nodes.write(0, 2).await;
     assert_eq!(nodes.nodes[0].rows().unwrap(), [1, 2]);
     nodes.stop().await;
@@ -43,7 +43,7 @@ async fn it_is_started_again_when_it_dies_and_its_reign_is_over_at_once() {
 #[tokio::test]
 async fn one_that_hangs_as_primary_is_killed_and_stalls_nobody() {
     let mut nodes = Nodes::start(&["node-1"]).await;
-    let epoch = nodes.reign(0, &[]).await;
+    let epoch = nodes.serve(0, &[]).await;
     nodes.create(0, "wal").await;
     signal(&nodes.nodes[0], Signal::STOP);
     // It takes nobody with it while it is there.
@@ -52,10 +52,10 @@ async fn one_that_hangs_as_primary_is_killed_and_stalls_nobody() {
         assert!(timeout(LONG, read).await.unwrap().is_err());
     }
     assert_eq!(timeout(LONG, nodes.nodes[0].litefs.lost()).await.unwrap(), epoch);
-    nodes.nodes[0].litefs.become_replica(None).await.unwrap();
+    nodes.nodes[0].litefs.become_replica().await.unwrap();
     until("it is started again", async || nodes.nodes[0].restarts() == 1).await;
     nodes.nodes[0].ready().await;
-    nodes.reign(0, &[]).await;
+    nodes.serve(0, &[]).await;
     nodes.write(0, 1).await;
     nodes.stop().await;
 }
@@ -63,7 +63,7 @@ async fn one_that_hangs_as_primary_is_killed_and_stalls_nobody() {
 #[tokio::test]
 async fn a_stop_leaves_nothing_mounted_even_if_a_file_is_open() {
     let mut nodes = Nodes::start(&["node-1"]).await;
-    nodes.reign(0, &[]).await;
+    nodes.serve(0, &[]).await;
     nodes.create(0, "wal").await;
     nodes.write(0, 1).await;
     let open = fs::File::open(nodes.nodes[0].path()).unwrap();
@@ -89,7 +89,7 @@ async fn nothing_of_ours_is_written_into_its_file_system() {
         return;
     }
     let mut nodes = Nodes::start(&["node-1"]).await;
-    nodes.reign(0, &[]).await;
+    nodes.serve(0, &[]).await;
     nodes.create(0, "wal").await;
     let litefs = &nodes.nodes[0].config.litefs;
     let why = PrimaryFile::new(&litefs.mount).unwrap_err().to_string();

@@ -15,7 +15,7 @@ use super::support::{LONG, Nodes, until};
 async fn a_replica_gets_what_its_primary_writes() {
     let mut nodes = Nodes::start(&["node-1", "node-2"]).await;
     assert!(nodes.nodes[0].held().await.empty);
-    let epoch = nodes.reign(0, &[1]).await;
+    let epoch = nodes.serve(0, &[1]).await;
     nodes.create(0, "wal").await;
     nodes.write(0, 1).await;
     nodes.write(0, 2).await;
@@ -33,7 +33,7 @@ async fn a_replica_gets_what_its_primary_writes() {
 #[tokio::test]
 async fn the_primary_moves_without_a_restart() {
     let mut nodes = Nodes::start(&["node-1", "node-2", "node-3"]).await;
-    nodes.reign(0, &[1, 2]).await;
+    nodes.serve(0, &[1, 2]).await;
     nodes.create(0, "wal").await;
     for (x, next) in [1, 2, 0, 2, 1].into_iter().enumerate() {
         let now = (0..3).find(|i| nodes.nodes[*i].litefs.seen().borrow().is_primary()).unwrap();
@@ -42,7 +42,7 @@ async fn the_primary_moves_without_a_restart() {
             nodes.level(now, other).await;
         }
         let others: Vec<_> = (0..3).filter(|i| *i != next).collect();
-        let epoch = nodes.reign(next, &others).await;
+        let epoch = nodes.serve(next, &others).await;
         assert_eq!(nodes.nodes[next].litefs.read_position().await.unwrap().epoch, epoch);
         for other in others {
             // Each replica takes the new epoch over once it knows to be of its history.
@@ -57,18 +57,21 @@ async fn the_primary_moves_without_a_restart() {
 }
 
 #[tokio::test]
-async fn a_claim_that_ends_ends_the_reign() {
+async fn a_claim_that_ends_ends_the_epoch() {
     let mut nodes = Nodes::start(&["node-1"]).await;
     let (epoch, _) = nodes.elect(0, &[]).await;
     nodes.create(0, "wal").await;
     let node = &nodes.nodes[0];
-    litepilot::litefs::cluster::Cluster::claim(&*node.member, epoch).end();
+    node.member.claim(epoch).end();
     let mut seen = node.litefs.seen();
     timeout(LONG, seen.wait_for(|seen| !seen.is_primary())).await.unwrap().unwrap();
     assert!(node.litefs.read_position().await.is_err(), "it cannot vouch for any write");
     assert_eq!(timeout(LONG, node.litefs.lost()).await.unwrap(), epoch);
-    assert!(node.litefs.become_primary(epoch).await.is_err(), "a reign does not begin twice");
-    node.litefs.become_replica(None).await.unwrap();
+    assert!(
+        node.litefs.become_primary(node.member.grant(epoch)).await.is_err(),
+        "an epoch does not begin twice"
+    );
+    node.litefs.become_replica().await.unwrap();
     assert!(node.litefs.read_position().await.is_ok());
     nodes.elect(0, &[]).await;
     nodes.write(0, 1).await;
@@ -86,24 +89,26 @@ async fn a_promise_outlives_a_restart() {
     nodes.nodes.push(super::support::Node::start_in(dir, "node-1", &agreed).await);
     nodes.nodes[0].ready().await;
     nodes.claim(0, Epoch(4));
-    assert!(nodes.nodes[0].litefs.become_primary(Epoch(4)).await.is_err());
+    assert!(
+        nodes.nodes[0].litefs.become_primary(nodes.nodes[0].member.grant(Epoch(4))).await.is_err()
+    );
     nodes.claim(0, Epoch(5));
-    nodes.nodes[0].litefs.become_primary(Epoch(5)).await.unwrap();
+    nodes.nodes[0].litefs.become_primary(nodes.nodes[0].member.grant(Epoch(5))).await.unwrap();
     nodes.stop().await;
 }
 
 #[tokio::test]
 async fn what_the_new_history_lacks_is_kept_before_it_is_replaced() {
     let mut nodes = Nodes::start(&["node-1", "node-2"]).await;
-    nodes.reign(0, &[1]).await;
+    nodes.serve(0, &[1]).await;
     nodes.create(0, "wal").await;
     nodes.write(0, 1).await;
     nodes.level(0, 1).await;
     // Node 1 is cut off, and writes what nobody else gets.
-    nodes.nodes[1].litefs.become_replica(None).await.unwrap();
+    nodes.nodes[1].litefs.become_replica().await.unwrap();
     nodes.write(0, 100).await;
     nodes.write(0, 101).await;
-    nodes.reign(1, &[]).await;
+    nodes.serve(1, &[]).await;
     nodes.write(1, 2).await;
     nodes.follow(0, 1).await;
     nodes.level(1, 0).await;
@@ -123,11 +128,11 @@ async fn what_the_new_history_lacks_is_kept_before_it_is_replaced() {
 #[tokio::test]
 async fn a_replica_that_was_cut_off_misses_nothing() {
     let mut nodes = Nodes::start(&["node-1", "node-2"]).await;
-    nodes.reign(0, &[1]).await;
+    nodes.serve(0, &[1]).await;
     nodes.create(0, "delete").await;
     nodes.level(0, 1).await;
     nodes.nodes[1].member.cut_off.store(true, Ordering::SeqCst);
-    nodes.nodes[1].litefs.become_replica(None).await.unwrap();
+    nodes.nodes[1].litefs.become_replica().await.unwrap();
     for x in 0..20 {
         nodes.write(0, x).await;
     }
@@ -145,7 +150,7 @@ async fn a_replica_that_was_cut_off_misses_nothing() {
 async fn a_fence_keeps_writers_out_until_it_is_lifted() {
     for mode in ["wal", "delete"] {
         let mut nodes = Nodes::start(&["node-1"]).await;
-        nodes.reign(0, &[]).await;
+        nodes.serve(0, &[]).await;
         nodes.create(0, mode).await;
         let node = &nodes.nodes[0];
         let at = node.litefs.fence(LONG).await.unwrap();
@@ -165,7 +170,7 @@ async fn a_fence_keeps_writers_out_until_it_is_lifted() {
 #[tokio::test]
 async fn an_empty_replica_gets_everything() {
     let mut nodes = Nodes::start(&["node-1", "node-2"]).await;
-    nodes.reign(0, &[]).await;
+    nodes.serve(0, &[]).await;
     nodes.create(0, "wal").await;
     for x in 0..10 {
         nodes.write(0, x).await;

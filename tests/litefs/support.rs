@@ -10,8 +10,9 @@ use std::time::Duration;
 use litepilot::claim::{BootTime, Claim};
 use litepilot::cluster::{Epoch, EpochStart, NodeId};
 use litepilot::config::Config;
-use litepilot::engine::{BoxFuture, Engine, Held};
-use litepilot::litefs::cluster::{Cluster, Stream};
+use litepilot::engine::replication::{Dial, Stream};
+use litepilot::engine::{BoxFuture, Engine, Grant, Held};
+use litepilot::litefs::agreement::{Agreement, IdProposal, agreement};
 use litepilot::litefs::engine::{Litefs, Options};
 use litepilot::litefs::supervise::Spec;
 use litepilot::litefs::{mount, render};
@@ -19,7 +20,8 @@ use litepilot::secret::Secret;
 use litepilot::txid::Position;
 use rusqlite::Connection;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 /// For whatever has to happen sooner or later.
@@ -56,12 +58,12 @@ pub async fn until<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut()
 /// What the nodes agree upon.
 #[derive(Default)]
 pub struct Agreed {
-    starts: Mutex<Vec<EpochStart>>,
-    litefs_id: Mutex<Option<String>>,
+    starts: watch::Sender<Vec<EpochStart>>,
+    litefs_id: watch::Sender<Option<String>>,
     members: Mutex<Vec<(NodeId, SocketAddr)>>,
 }
 
-/// One node's view of that.
+/// One node's part in that.
 pub struct Member {
     agreed: Arc<Agreed>,
     claim: Mutex<(Epoch, Claim)>,
@@ -69,38 +71,52 @@ pub struct Member {
     pub cut_off: AtomicBool,
 }
 
-impl Cluster for Member {
-    fn claim(&self, epoch: Epoch) -> Claim {
+impl Member {
+    /// What it was granted of `epoch`.
+    pub fn claim(&self, epoch: Epoch) -> Claim {
         let claim = self.claim.lock().unwrap();
         if claim.0 == epoch { claim.1.clone() } else { Claim::none() }
     }
 
-    fn elects(&self) -> bool {
-        true
+    pub fn grant(&self, epoch: Epoch) -> Grant {
+        Grant { epoch, claim: self.claim(epoch) }
     }
+}
 
-    fn starts(&self) -> Arc<[EpochStart]> {
-        self.agreed.starts.lock().unwrap().clone().into()
-    }
-
-    fn litefs_id(&self) -> Option<String> {
-        self.agreed.litefs_id.lock().unwrap().clone()
-    }
-
-    fn set_litefs_id(&self, id: String) -> BoxFuture<'_, Result<(), String>> {
-        let mut known = self.agreed.litefs_id.lock().unwrap();
-        let same = *known.get_or_insert_with(|| id.clone()) == id;
-        Box::pin(async move { if same { Ok(()) } else { Err("there is another".to_owned()) } })
-    }
-
-    fn dial_litefs(&self, node: NodeId) -> BoxFuture<'static, io::Result<Stream>> {
+impl Dial for Member {
+    fn dial<'a>(&'a self, node: &'a NodeId, _: &'static str) -> BoxFuture<'a, io::Result<Stream>> {
         let members = self.agreed.members.lock().unwrap();
-        let to = members.iter().find(|(name, _)| *name == node).map(|(_, at)| *at);
+        let to = members.iter().find(|(name, _)| name == node).map(|(_, at)| *at);
         let to = to.filter(|_| !self.cut_off.load(Ordering::SeqCst));
         Box::pin(async move {
             let to = to.ok_or(io::ErrorKind::ConnectionRefused)?;
             Ok(Box::new(TcpStream::connect(to).await?) as Stream)
         })
+    }
+}
+
+/// Tells an engine what is agreed upon, and agrees upon what it proposes.
+async fn agree(agreement: Agreement, agreed: Arc<Agreed>) {
+    let Agreement { starts, litefs_id, mut proposals } = agreement;
+    let (mut known_starts, mut known_id) =
+        (agreed.starts.subscribe(), agreed.litefs_id.subscribe());
+    loop {
+        starts.send_replace(known_starts.borrow_and_update().clone().into());
+        litefs_id.send_replace(known_id.borrow_and_update().clone());
+        tokio::select! {
+            _ = known_starts.changed() => {}
+            _ = known_id.changed() => {}
+            Some(IdProposal { id, reply }) = proposals.recv() => {
+                agreed.litefs_id.send_if_modified(|known| {
+                    let news = known.is_none();
+                    known.get_or_insert(id.clone());
+                    news
+                });
+                let same = agreed.litefs_id.borrow().as_ref() == Some(&id);
+                litefs_id.send_replace(agreed.litefs_id.borrow().clone());
+                let _ = reply.send(if same { Ok(()) } else { Err("there is another".to_owned()) });
+            }
+        }
     }
 }
 
@@ -110,7 +126,7 @@ pub struct Node {
     pub litefs: Arc<Litefs>,
     pub member: Arc<Member>,
     pub config: Config,
-    tasks: JoinSet<()>,
+    agreeing: JoinHandle<()>,
     dir: tempfile::TempDir,
 }
 
@@ -187,6 +203,7 @@ impl Node {
             cut_off: AtomicBool::new(false),
         });
         let (_, fuse) = program();
+        let (agreement, heard) = agreement();
         let mut spec = Spec {
             litefs: config.litefs.clone(),
             file: render::write(&config, &secret).unwrap(),
@@ -205,9 +222,12 @@ impl Node {
             program: env!("CARGO_BIN_EXE_litepilot").into(),
             fuse,
             supervise: Some(spec),
+            elects: true,
+            agreed: heard,
         };
-        let (litefs, tasks) = Litefs::start(options, member.clone(), lease).unwrap();
-        Self { name, litefs, member, config, tasks, dir }
+        let litefs = Litefs::start(options, lease).unwrap();
+        let agreeing = tokio::spawn(agree(agreement, agreed.clone()));
+        Self { name, litefs, member, config, agreeing, dir }
     }
 
     /// LiteFS answers.
@@ -217,9 +237,9 @@ impl Node {
     }
 
     /// Stops LiteFS; the node's directory stays.
-    pub async fn stop(mut self) -> tempfile::TempDir {
+    pub async fn stop(self) -> tempfile::TempDir {
         self.litefs.stop().await;
-        self.tasks.shutdown().await;
+        self.agreeing.abort();
         self.dir
     }
 
@@ -291,7 +311,7 @@ impl Nodes {
         claim
     }
 
-    /// As after an election: everybody lets go, and this node becomes primary.
+    /// As after an election: everybody promises, and this node becomes primary.
     pub async fn elect(&mut self, i: usize, others: &[usize]) -> (Epoch, Position) {
         let epoch = self.next();
         for j in others.iter().copied().chain([i]) {
@@ -301,22 +321,26 @@ impl Nodes {
                 }
             })
             .await
-            .expect("it lets go");
+            .expect("it promises");
         }
         self.claim(i, epoch);
-        let held = self.nodes[i].litefs.become_primary(epoch).await.unwrap();
+        let node = &self.nodes[i];
+        let held = node.litefs.become_primary(node.member.grant(epoch)).await.unwrap();
         self.open(epoch, held);
         (epoch, held)
     }
 
     pub fn open(&self, epoch: Epoch, held: Position) {
-        self.agreed.starts.lock().unwrap().push(EpochStart { epoch, held });
+        self.agreed.starts.send_modify(|starts| starts.push(EpochStart { epoch, held }));
     }
 
     pub async fn follow(&self, i: usize, primary: usize) {
         let primary = self.nodes[primary].name.clone();
+        let node = &self.nodes[i];
+        let dial: Arc<dyn Dial> = node.member.clone();
+        let starts = self.agreed.starts.borrow().clone();
         timeout(LONG, async {
-            while self.nodes[i].litefs.become_replica(Some(primary.clone())).await.is_err() {
+            while node.litefs.follow_history(&primary, &starts, &dial).await.is_err() {
                 sleep(Duration::from_millis(10)).await;
             }
         })
@@ -325,7 +349,7 @@ impl Nodes {
     }
 
     /// A primary that others follow.
-    pub async fn reign(&mut self, i: usize, others: &[usize]) -> Epoch {
+    pub async fn serve(&mut self, i: usize, others: &[usize]) -> Epoch {
         let (epoch, _) = self.elect(i, others).await;
         for other in others {
             self.follow(*other, i).await;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use litepilot::cluster::{Epoch, EpochStart, NodeId};
 use litepilot::embedded::lineage::{Lineage, continued};
-use litepilot::engine::{BoxFuture, Engine, EngineState, Held};
+use litepilot::engine::{BoxFuture, Engine, EngineState, Grant, Held};
 use litepilot::position::PositionCell;
 use litepilot::txid::{Checksum, EpochTxid, Position, Txid};
 use tokio::time::sleep;
@@ -223,7 +223,8 @@ impl Engine for Model {
         Box::pin(async { Ok(self.look()) })
     }
 
-    fn become_primary(&self, epoch: Epoch) -> BoxFuture<'_, io::Result<Position>> {
+    fn become_primary(&self, grant: Grant) -> BoxFuture<'_, io::Result<Position>> {
+        let epoch = grant.epoch;
         Box::pin(async move {
             self.pause().await;
             let mut state = self.copy.state();
@@ -248,7 +249,7 @@ impl Engine for Model {
         })
     }
 
-    fn become_replica(&self, _: Option<NodeId>) -> BoxFuture<'_, io::Result<()>> {
+    fn become_replica(&self) -> BoxFuture<'_, io::Result<()>> {
         Box::pin(async move {
             if self.copy.state().primary.is_some() {
                 self.pause().await;
@@ -267,7 +268,7 @@ impl Engine for Model {
             }
             let own = self.copy.state().primary;
             if own.is_some_and(|own| own < epoch) {
-                self.become_replica(None).await?;
+                self.become_replica().await?;
             }
             Ok(self.copy.state().held())
         })

@@ -429,7 +429,7 @@ async fn follow(around: Arc<Around>) {
             match now {
                 None => std::future::pending().await,
                 Some((primary, _)) if primary == around.place.name => sleep(LOOK).await,
-                Some((primary, _)) => match model.become_replica(Some(primary.clone())).await {
+                Some((primary, _)) => match model.become_replica().await {
                     Ok(()) => pull(&around, model, &primary).await,
                     Err(_) => sleep(LOOK).await,
                 },

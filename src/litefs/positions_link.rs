@@ -1,11 +1,12 @@
 //! What LiteFS' own stream does not carry: a replica tells its primary how far it is, which
-//! acknowledges writes, and the primary tells where the reigns began and how far itself is, from which
+//! acknowledges writes, and the primary tells where the epochs started and how far itself is, from which
 //! lag is known.
 //!
 //! Lines of JSON in both directions, over the peer port; the replica dials. That a replica's copy is of
 //! the primary's history needs no proof here: LiteFS checks that each transaction fits the one before,
 //! and a copy is said to be of an epoch only then ([`super::follow`]).
 
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,7 +37,7 @@ const MAX_LINE: u64 = 32 * 1024;
 /// What a primary says first.
 #[derive(Debug, Serialize, Deserialize)]
 struct Hello {
-    /// Where the last reigns began, its own last.
+    /// Where the last epochs started, its own last.
     starts: Vec<EpochStart>,
 }
 
@@ -46,9 +47,9 @@ struct At {
     at: EpochTxid,
 }
 
-struct Lines<S>(BufReader<ReadHalf<S>>);
+struct JsonLines<S>(BufReader<ReadHalf<S>>);
 
-impl<S: AsyncRead + AsyncWrite> Lines<S> {
+impl<S: AsyncRead + AsyncWrite> JsonLines<S> {
     async fn next<T: DeserializeOwned>(&mut self) -> io::Result<T> {
         let mut line = Vec::new();
         (&mut self.0).take(MAX_LINE).read_until(b'\n', &mut line).await?;
@@ -72,21 +73,22 @@ async fn say<S: AsyncRead + AsyncWrite>(
     timeout(WRITING, written).await?
 }
 
-pub(crate) struct Link<S> {
-    lines: Lines<S>,
+/// A replica's end.
+pub(crate) struct ReplicaLink<S> {
+    lines: JsonLines<S>,
     to: WriteHalf<S>,
     epoch: Epoch,
 }
 
-impl<S: AsyncRead + AsyncWrite> Link<S> {
-    /// Hears where the reigns began, of which the other end's is the last.
+impl<S: AsyncRead + AsyncWrite> ReplicaLink<S> {
+    /// Hears where the epochs started, of which the other end's is the last.
     ///
     /// # Errors
     ///
     /// When the other end does not say.
     pub(crate) async fn open(stream: S) -> io::Result<(Self, Arc<[EpochStart]>)> {
         let (from, to) = tokio::io::split(stream);
-        let mut lines = Lines(BufReader::new(from));
+        let mut lines = JsonLines(BufReader::new(from));
         let Hello { starts } = timeout(GREETING, lines.next()).await??;
         let epoch = starts.last().map(|start| start.epoch).unwrap_or_default();
         Ok((Self { lines, to, epoch }, starts.into()))
@@ -94,7 +96,11 @@ impl<S: AsyncRead + AsyncWrite> Link<S> {
 
     /// Tells how far `litefs` is for as long as it is of the other end's epoch, and hears how far that
     /// one is.
-    pub(crate) async fn run(self, litefs: &Litefs) -> io::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// Always ends with one.
+    pub(crate) async fn run(self, litefs: &Litefs) -> io::Result<Infallible> {
         let Self { mut lines, mut to, epoch } = self;
         let hear = async {
             loop {
@@ -120,8 +126,8 @@ impl<S: AsyncRead + AsyncWrite> Link<S> {
 }
 
 impl Litefs {
-    /// As primary: tells the replica at the other end of `stream` where the reigns began and how far this
-    /// copy is, and `applied` whatever the replica holds of this reign.
+    /// As primary: tells the replica at the other end of `stream` where the epochs started and how far this
+    /// copy is, and `applied` whatever the replica holds of this epoch.
     ///
     /// # Errors
     ///
@@ -130,10 +136,10 @@ impl Litefs {
         &self,
         stream: S,
         applied: impl Fn(EpochTxid),
-    ) -> io::Result<()> {
+    ) -> io::Result<Infallible> {
         let (from, mut to) = tokio::io::split(stream);
-        let mut lines = Lines(BufReader::new(from));
-        let starts = self.cluster.starts().to_vec();
+        let mut lines = JsonLines(BufReader::new(from));
+        let starts = self.agreed.starts().to_vec();
         let epoch = match self.duty() {
             Duty::Primary(epoch) if starts.last().is_some_and(|start| start.epoch == epoch) => {
                 epoch
@@ -156,7 +162,7 @@ impl Litefs {
                 say(&mut to, &At { at }).await?;
                 let _ = timeout(HEARTBEAT, news.changed()).await;
             }
-            Err(io::Error::other(format!("the reign of epoch {epoch} is over")))
+            Err(io::Error::other(format!("epoch {epoch} is over")))
         };
         tokio::select! {
             ended = hear => ended,

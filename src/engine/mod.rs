@@ -1,6 +1,8 @@
 //! What the rest of the program asks of the engine that keeps and replicates the database.
 //!
-//! `litefs/` implements it over LiteFS, `embedded/` over plain directories.
+//! `litefs/` implements it over LiteFS, `embedded/` over plain directories. `node/engines.rs` picks one.
+
+pub mod replication;
 
 use std::future::Future;
 use std::io;
@@ -9,8 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
+use tokio::sync::watch;
 
+use self::replication::{Dial, FollowError, Followed};
+use crate::acks::Acks;
+use crate::claim::Claim;
 use crate::cluster::{Epoch, NodeId};
+use crate::peer::Protocol;
 use crate::position::PositionCell;
 use crate::txid::{EpochTxid, Position};
 
@@ -37,38 +44,51 @@ pub trait Engine: Send + Sync {
         Some(Duration::ZERO)
     }
 
-    /// Makes this node's copy the one that is written, in `epoch`, on disk. Done already: nothing
-    /// happens, and a fence stays. Returns what the copy held when the reign began, in terms of the
-    /// history before: what others hold beyond that is lost. Asked again in the same epoch, after a
+    /// Makes this node's copy the one that is written, in the granted epoch, on disk. Done already:
+    /// nothing happens, and a fence stays. Returns what the copy held when the epoch began, in terms of
+    /// the history before: what others hold beyond that is lost. Asked again in the same epoch, after a
     /// restart too, that is still the same.
     ///
     /// # Errors
     ///
     /// When the engine could not, or the epoch is over; it then is what it was, and may be asked again.
-    fn become_primary(&self, epoch: Epoch) -> BoxFuture<'_, io::Result<Position>> {
-        Box::pin(async move {
-            Err(io::Error::new(
-                io::ErrorKind::Unsupported,
-                format!("cannot reign in epoch {epoch}"),
-            ))
-        })
+    fn become_primary(&self, grant: Grant) -> BoxFuture<'_, io::Result<Position>> {
+        Box::pin(async move { unsupported(format!("cannot be primary in epoch {}", grant.epoch)) })
     }
 
-    /// Makes this node's copy one that follows `primary` (`None`: nobody yet). When this returns no
-    /// application can write it, and all that was committed is contained in the position.
+    /// Makes this node's copy one that follows nobody. When this returns no application can write it,
+    /// and all that was committed is contained in the position.
     ///
     /// # Errors
     ///
     /// When the engine could not, such as under a writer that does not end; it then is what it was,
     /// and may be asked again.
-    fn become_replica(&self, primary: Option<NodeId>) -> BoxFuture<'_, io::Result<()>> {
-        let _ = primary;
-        Box::pin(async { Err(io::Error::new(io::ErrorKind::Unsupported, "cannot follow")) })
+    fn become_replica(&self) -> BoxFuture<'_, io::Result<()>> {
+        Box::pin(async { unsupported("cannot be a replica") })
     }
 
-    /// Lets go of every primary of an epoch before `epoch`, for good and across restarts: nothing of
-    /// theirs is applied or acknowledged any more once this returns. A copy that was itself the
-    /// primary's becomes a replica's. Says what the copy holds then (`docs/election.md`).
+    /// Makes this node's copy a replica of `primary`'s, of its `epoch`, and keeps it up to date for as
+    /// long as the connection lasts and nothing newer was promised. May be dropped at any time: the copy
+    /// stays a replica.
+    fn follow<'a>(
+        &'a self,
+        primary: &'a NodeId,
+        epoch: Epoch,
+        dial: &'a Arc<dyn Dial>,
+    ) -> BoxFuture<'a, Followed> {
+        let _ = (primary, epoch, dial);
+        Box::pin(async { unsupported("cannot follow").map_err(FollowError::Ended) })
+    }
+
+    /// What replicas of this node's copy need of its peer port. What they acknowledge is told to `acks`.
+    fn protocols(self: Arc<Self>, acks: Arc<Acks>) -> Vec<Protocol> {
+        let _ = acks;
+        Vec::new()
+    }
+
+    /// Promises that no primary of an epoch before `epoch` is listened to, for good and across restarts:
+    /// nothing of theirs is applied or acknowledged once this returns. A copy that was itself such a
+    /// primary's becomes a replica's. Says what the copy holds then (`Prepare` in docs/election.md).
     ///
     /// # Errors
     ///
@@ -76,7 +96,7 @@ pub trait Engine: Send + Sync {
     /// again.
     fn promise(&self, epoch: Epoch) -> BoxFuture<'_, io::Result<Held>> {
         let _ = epoch;
-        Box::pin(async { Err(io::Error::new(io::ErrorKind::Unsupported, "cannot let go")) })
+        Box::pin(async { unsupported("cannot promise") })
     }
 
     /// What the copy holds now, synchronous with commits on the primary.
@@ -85,11 +105,11 @@ pub trait Engine: Send + Sync {
     ///
     /// When it cannot be read.
     fn held(&self) -> BoxFuture<'_, io::Result<Held>> {
-        Box::pin(async { Err(io::Error::new(io::ErrorKind::Unsupported, "cannot compare")) })
+        Box::pin(async { unsupported("cannot compare") })
     }
 
     /// On the primary: keeps the application from writing, once its writers are done, and says what the
-    /// copy holds from then on. It stays the primary's until it becomes a replica's, or
+    /// copy holds from then on. The fence stays until the copy becomes a replica's, or
     /// [`Engine::lift_fence`].
     ///
     /// # Errors
@@ -97,7 +117,7 @@ pub trait Engine: Send + Sync {
     /// When the writers were not done within `limit`; then nothing has changed.
     fn fence(&self, limit: Duration) -> BoxFuture<'_, io::Result<Position>> {
         let _ = limit;
-        Box::pin(async { Err(io::Error::new(io::ErrorKind::Unsupported, "cannot fence")) })
+        Box::pin(async { unsupported("cannot fence") })
     }
 
     /// Lets the application write again.
@@ -110,8 +130,8 @@ pub trait Engine: Send + Sync {
     }
 
     /// Ready once the copy has ceased to be the primary's although nobody here has told it to: its
-    /// process has died, or others have asked it to. Its epoch, whose reign is over. Never for an
-    /// engine to which that cannot happen.
+    /// process has died, or others have asked it to. Returns its epoch, which is over. Never ready for
+    /// an engine to which that cannot happen.
     fn lost(&self) -> BoxFuture<'_, Epoch> {
         Box::pin(std::future::pending())
     }
@@ -124,6 +144,29 @@ pub trait Engine: Send + Sync {
 
     /// Its state, for `/status`.
     fn state(&self) -> EngineState;
+
+    /// Whether the database's directory is there. `None`: it always is, as far as the engine knows.
+    fn mounted(&self) -> Option<watch::Receiver<bool>> {
+        None
+    }
+
+    /// Ends the engine, and waits for that. The application has to be stopped before.
+    fn stop(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+}
+
+/// This node's right to be primary.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    /// The number of the right.
+    pub epoch: Epoch,
+    /// For how long, as it is renewed and ends.
+    pub claim: Claim,
+}
+
+fn unsupported<T>(what: impl Into<String>) -> io::Result<T> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, what.into()))
 }
 
 /// What a copy of the database holds.

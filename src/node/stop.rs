@@ -1,0 +1,84 @@
+//! A running node, and how it stops.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::hooks::Hooks;
+use super::membership::Participation;
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::process::child::ChildHandle;
+use crate::proxy::DataPlane;
+use crate::shutdown::{Deadline, Urgency};
+
+pub(super) struct Running {
+    pub(super) config: Config,
+    /// All but a witness have it.
+    pub(super) data: Option<DataSide>,
+    pub(super) engine: Arc<dyn Engine>,
+    pub(super) participation: Participation,
+    pub(super) hooks: Hooks,
+    /// Health checks and the like.
+    pub(super) tasks: JoinSet<()>,
+    pub(super) draining: watch::Sender<bool>,
+    pub(super) admin: JoinHandle<()>,
+    pub(super) admin_stop: watch::Sender<bool>,
+    pub(super) stopping: watch::Receiver<Urgency>,
+}
+
+/// What serves requests: not on a witness.
+pub(super) struct DataSide {
+    pub(super) data_plane: DataPlane,
+    pub(super) app: Option<ChildHandle>,
+}
+
+impl Running {
+    /// Runs until told to stop, then stops the parts in order.
+    pub(super) async fn run(mut self) {
+        let _ = self.stopping.wait_for(|urgency| *urgency != Urgency::None).await;
+        let deadline = Deadline::new(self.config.shutdown_timeout, self.stopping.clone());
+        if let Participation::Elected(part) = &self.participation {
+            // While requests are still taken: nobody is to notice.
+            deadline.phase("hand off", part.resign(self.config.shutdown_timeout / 3)).await;
+        }
+        // The port closes first, so that clients go elsewhere while those under way are finished.
+        self.draining.send_replace(true);
+        if let Some(data) = self.data.take() {
+            data.stop(&deadline).await;
+        }
+        if let Participation::Elected(part) = &self.participation {
+            // Nobody writes here any more: others need not wait until the lease expires.
+            deadline.phase("lease", part.abdicate()).await;
+        }
+        // `on_demote`, if this node was the primary.
+        deadline.phase("hooks", self.hooks.settled()).await;
+        self.participation.stop().await;
+        self.tasks.shutdown().await;
+        // After the application, which has the database open until it ends. Whatever the deadline: it
+        // takes a few seconds at most, and a mount that is left behind is in the way of the next start.
+        self.engine.stop().await;
+        // Last, so that the stopping can be watched.
+        self.admin_stop.send_replace(true);
+        let _ = self.admin.await;
+        tracing::info!("stopped");
+    }
+}
+
+impl DataSide {
+    /// Ends requests, then the application.
+    async fn stop(self, deadline: &Deadline) {
+        deadline.phase("drain", self.data_plane.drained()).await;
+        let left = self.data_plane.connections();
+        if left > 0 {
+            tracing::warn!("{left} client connections are cut: they did not end in time");
+        }
+        self.data_plane.stop();
+        if let Some(app) = &self.app
+            && !deadline.phase("app", app.stop()).await
+        {
+            app.kill().await;
+        }
+    }
+}
