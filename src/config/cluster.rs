@@ -81,7 +81,7 @@ pub(super) fn read(
     let local = peers.is_empty() || { reached }.all(HostPort::is_loopback);
     let cluster = Cluster {
         listen: read_listen(section, local && !peers.is_empty() && !insecure),
-        advertise,
+        advertise: advertise.filter(|_| !peers.is_empty()),
         tls: read_tls(section, local, insecure),
         insecure,
         lease_ttl: section.section("lease", |lease| read_ttl(lease, engine)),

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::litefs_yml::LitefsYml;
+use super::litefs_yml::Extra;
 use super::reader::Section;
 use super::{address, value};
 use crate::yaml::Node;
@@ -38,7 +38,7 @@ pub struct Litefs {
     /// FUSE's `allow_other`.
     pub(crate) allow_other: bool,
     /// Merged into the rendered `litefs.yml`.
-    pub extra: LitefsYml,
+    pub extra: Extra,
 }
 
 /// The engines.
@@ -91,7 +91,7 @@ fn loopback(node: &Node) -> Result<SocketAddr, String> {
 }
 
 /// Only what LiteFS knows: it does not start with anything else.
-fn extra(section: &Section<'_>) -> LitefsYml {
+fn extra(section: &Section<'_>) -> Extra {
     for key in OURS.into_iter().filter(|key| section.is_given(key)) {
         let message =
             format!("written by Litepilot (not allowed here: {}): remove it", OURS.join(", "));

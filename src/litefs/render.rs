@@ -63,7 +63,7 @@ fn lease_settings(config: &Config, secret: &Secret) -> Lease {
 
 /// `litefs.extra`, and what it leaves open.
 fn extra(config: &Config) -> LitefsYml {
-    let extra = config.litefs.extra.clone();
+    let extra = LitefsYml::from(config.litefs.extra.clone());
     LitefsYml {
         // Until it has met a primary, a LiteFS without this ignores SIGTERM; and one that is to start us
         // would wait for the lease that we are not there to give.

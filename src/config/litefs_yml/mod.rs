@@ -25,10 +25,10 @@ use variables::Variables;
 /// A whole `litefs.yml`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
-pub struct LitefsYml {
+pub(crate) struct LitefsYml {
     pub(crate) exit_on_error: Flag,
     pub(crate) skip_sync: Flag,
-    pub strict_verify: Flag,
+    pub(crate) strict_verify: Flag,
     pub(crate) fuse: Fuse,
     pub(crate) data: Data,
     pub(crate) http: Http,
@@ -39,7 +39,37 @@ pub struct LitefsYml {
     pub(crate) exec: Vec<Exec>,
     pub(crate) backup: Backup,
     pub(crate) log: Log,
+    pub(crate) tracing: Tracing,
+}
+
+/// The keys that `litefs.extra` may set: those that are not ours to write.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub struct Extra {
+    pub(crate) exit_on_error: Flag,
+    pub(crate) skip_sync: Flag,
+    pub strict_verify: Flag,
+    #[serde(deserialize_with = "exec::commands")]
+    pub(crate) exec: Vec<Exec>,
+    pub(crate) backup: Backup,
+    pub(crate) log: Log,
     pub tracing: Tracing,
+}
+
+impl From<Extra> for LitefsYml {
+    fn from(extra: Extra) -> Self {
+        let Extra { exit_on_error, skip_sync, strict_verify, exec, backup, log, tracing } = extra;
+        Self {
+            exit_on_error,
+            skip_sync,
+            strict_verify,
+            exec,
+            backup,
+            log,
+            tracing,
+            ..Self::default()
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
