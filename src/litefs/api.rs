@@ -52,8 +52,6 @@ pub(crate) struct Named {
     pub(crate) hostname: String,
 }
 
-impl Info {}
-
 /// Why LiteFS did not do what it was asked.
 #[derive(Debug)]
 pub enum ApiError {
