@@ -52,13 +52,6 @@ pub(crate) struct Named {
     pub(crate) hostname: String,
 }
 
-impl Info {
-    /// Whether it is the primary, or follows one: applications can work with it.
-    pub(crate) fn is_connected(&self) -> bool {
-        self.is_primary || !self.primary.hostname.is_empty()
-    }
-}
-
 /// Why LiteFS did not do what it was asked.
 #[derive(Debug)]
 pub enum ApiError {
@@ -91,7 +84,7 @@ impl Api {
         serde_json::from_slice(&body).map_err(|error| ApiError::Io(error.into()))
     }
 
-    /// Asks for a handoff from the primary that it follows. Done once that has let go; this one then
+    /// Asks for a handoff from the primary that it follows. Done once that has stepped down; this one then
     /// still has to take over.
     ///
     /// # Errors
@@ -190,13 +183,13 @@ mod tests {
     fn what_a_real_one_says_is_understood() {
         let primary = include_str!("../../tests/litefs-contract/info-primary.json");
         let info: Info = serde_json::from_str(primary).unwrap();
-        assert!(info.is_primary && info.candidate && info.is_connected());
+        assert!(info.is_primary && info.candidate);
         assert_eq!(info.cluster_id, "LFSC46A2B733FF7320D1");
         let replica = include_str!("../../tests/litefs-contract/info-replica.json");
         let info: Info = serde_json::from_str(replica).unwrap();
-        assert!(!info.is_primary && info.is_connected());
+        assert!(!info.is_primary && !info.primary.hostname.is_empty());
         assert_eq!(info.primary.hostname, "node1");
         let alone: Info = serde_json::from_str(r#"{"isPrimary":false,"primary":{}}"#).unwrap();
-        assert!(!alone.is_connected());
+        assert!(!alone.is_primary && alone.primary.hostname.is_empty());
     }
 }
