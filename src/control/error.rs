@@ -61,7 +61,7 @@ impl fmt::Display for ControlError {
             ),
             Self::Refused(why) | Self::Failed(why) => f.write_str(why),
             Self::NoQuorum => f.write_str(
-                "this node is not in contact with a majority of the voters: start more of them, or mend the network between them (`litepilot status`)",
+                "this node is not in contact with a majority of the voters: start more of them, or fix the network between them (`litepilot status`)",
             ),
             Self::Unreachable { node, why } => {
                 write!(f, "{node} would have to do it and cannot be reached: {why}; try again")

@@ -20,7 +20,7 @@ use crate::engine::BoxFuture;
 /// Does what operators ask for, from whichever node: it finds by itself who has to do it. Each of its
 /// futures ends in a bounded time. One that is dropped leaves nothing half done.
 pub trait Control: Send + Sync {
-    /// Hands the reign over to `node`, or to this node if none is named. Done once that node takes
+    /// Hands the lease over to `node`, or to this node if none is named. Done once that node takes
     /// writes, so at once if it does already.
     ///
     /// Without `force` no acknowledged write may be lost. With it, while there is no primary, that
@@ -66,21 +66,21 @@ pub trait Control: Send + Sync {
     /// When that cannot be said.
     fn was_done(&self, key: OnceKey) -> BoxFuture<'_, Result<bool, ControlError>>;
 
-    /// Remembers that something was done in the reign of `epoch`, this node's own. Done once this node
+    /// Remembers that something was done in `epoch`, this node's own. Done once this node
     /// knows it, and every later primary will.
     ///
     /// # Errors
     ///
-    /// When it could not be agreed upon, such as because that reign is over.
+    /// When it could not be agreed upon, such as because that epoch is over.
     fn remember(&self, key: OnceKey, epoch: Epoch) -> BoxFuture<'_, Result<(), ControlError>>;
 }
 
-/// Who reigns after [`Control::promote`].
+/// Who is primary after [`Control::promote`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Promoted {
     /// The primary.
     pub node: NodeId,
-    /// Its reign.
+    /// Its epoch.
     pub epoch: Epoch,
 }
 

@@ -35,10 +35,10 @@ pub(crate) struct Setup {
 pub(crate) struct Fixed {
     setup: Setup,
     data_dir: PathBuf,
-    /// Of this node's own reign; 0 if it is not the primary.
+    /// This node's own; 0 if it is not the primary.
     epoch: Epoch,
-    /// The last reign that was heard of.
-    reign: Option<Primary>,
+    /// The last primary that was heard of, with its epoch.
+    last: Option<Primary>,
     /// A later epoch is needed and could not be begun; that was said.
     stuck: bool,
     ready: watch::Receiver<bool>,
@@ -66,7 +66,7 @@ impl Fixed {
             setup,
             data_dir: data_dir.to_owned(),
             epoch,
-            reign: None,
+            last: None,
             stuck: false,
             ready,
             peers,
@@ -99,10 +99,10 @@ impl Fixed {
     fn publish(&mut self) {
         let peers = self.peers.borrow_and_update().clone();
         let ready = *self.ready.borrow_and_update() && self.overtake(&peers);
-        let reign = self.reign.as_ref();
-        let new = view(&self.setup, self.epoch, ready, &peers, reign, SystemTime::now());
+        let last = self.last.as_ref();
+        let new = view(&self.setup, self.epoch, ready, &peers, last, SystemTime::now());
         if new.primary.is_some() {
-            self.reign.clone_from(&new.primary);
+            self.last.clone_from(&new.primary);
         }
         self.view.send_if_modified(|view| {
             let modified = *view != new;
@@ -133,14 +133,14 @@ impl Fixed {
     }
 }
 
-/// The view from what this node knows of itself and has heard of others. `reign` is the last one it
+/// The view from what this node knows of itself and has heard of others. `last` is the last primary it
 /// heard of. Pure.
 fn view(
     setup: &Setup,
     own_epoch: Epoch,
     ready: bool,
     peers: &Peers,
-    reign: Option<&Primary>,
+    last: Option<&Primary>,
     now: SystemTime,
 ) -> ClusterView {
     let leads = setup.node == setup.primary;
@@ -152,10 +152,10 @@ fn view(
             .filter(|heard| heard.reachable && heard.report.writable)
             .map(|heard| heard.report.epoch)
             // An epoch that goes back is a primary that lost its data_dir: it will hear of ours.
-            .filter(|epoch| reign.is_none_or(|reign| *epoch >= reign.epoch))
+            .filter(|epoch| last.is_none_or(|last| *epoch >= last.epoch))
     };
-    let primary = epoch.map(|epoch| match reign {
-        Some(reign) if reign.epoch == epoch => reign.clone(),
+    let primary = epoch.map(|epoch| match last {
+        Some(last) if last.epoch == epoch => last.clone(),
         _ => Primary { node: setup.primary.clone(), epoch, since: now },
     });
     let in_contact = 1 + peers.values().filter(|heard| heard.reachable).count();

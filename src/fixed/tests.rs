@@ -33,8 +33,8 @@ fn peers<const N: usize>(heard: [Heard; N]) -> Peers {
     heard.into_iter().map(|heard| (heard.report.node.clone(), heard)).collect()
 }
 
-fn seen(own: &str, peers: &Peers, reign: Option<&Primary>) -> ClusterView {
-    view(&setup(own), Epoch(0), false, peers, reign, SystemTime::now())
+fn seen(own: &str, peers: &Peers, last: Option<&Primary>) -> ClusterView {
+    view(&setup(own), Epoch(0), false, peers, last, SystemTime::now())
 }
 
 #[test]
@@ -66,14 +66,14 @@ fn nobody_else_is_ever_the_primary() {
 }
 
 #[test]
-fn a_reign_keeps_its_beginning_and_never_goes_back() {
+fn an_epoch_keeps_its_beginning_and_never_goes_back() {
     let then = SystemTime::now() - Duration::from_secs(60);
-    let reign = Primary { node: node("a"), epoch: Epoch(3), since: then };
-    let same = seen("b", &peers([heard("a", Some(3))]), Some(&reign));
-    assert_eq!(same.primary, Some(reign.clone()));
-    let next = seen("b", &peers([heard("a", Some(4))]), Some(&reign)).primary.unwrap();
+    let last = Primary { node: node("a"), epoch: Epoch(3), since: then };
+    let same = seen("b", &peers([heard("a", Some(3))]), Some(&last));
+    assert_eq!(same.primary, Some(last.clone()));
+    let next = seen("b", &peers([heard("a", Some(4))]), Some(&last)).primary.unwrap();
     assert!(next.epoch == Epoch(4) && next.since > then);
-    assert_eq!(seen("b", &peers([heard("a", Some(2))]), Some(&reign)).primary, None);
+    assert_eq!(seen("b", &peers([heard("a", Some(2))]), Some(&last)).primary, None);
 }
 
 #[test]
@@ -232,11 +232,11 @@ async fn replicas_learn_the_primary_and_its_epoch_by_gossip() {
         relay.set(Link::Cut);
     }
     b.sees("isolation", |view| view.primary.is_none() && !view.quorum).await;
-    a.sees("its own reign", |view| view.writable && !view.quorum).await;
+    a.sees("its own epoch", |view| view.writable && !view.quorum).await;
     for relay in [&to_a, &to_b] {
         relay.set(Link::Whole);
     }
-    let healed = b.sees("the same reign", |view| view.primary.is_some()).await;
+    let healed = b.sees("the same epoch", |view| view.primary.is_some()).await;
     assert_eq!(healed.primary, first.primary);
 
     drop(a);
@@ -245,6 +245,6 @@ async fn replicas_learn_the_primary_and_its_epoch_by_gossip() {
     let a = Listener::bind(node("a"), at_a, everybody, Times::default()).await.unwrap();
     let a = Member::start("a", dir.path(), a, &peers);
     a.ready.send_replace(true);
-    let again = b.sees("the next reign", |view| view.primary.is_some()).await;
+    let again = b.sees("the next epoch", |view| view.primary.is_some()).await;
     assert_eq!(again.epoch(), Epoch(2));
 }

@@ -3,7 +3,7 @@
 //! [`request`] says what is asked, a [`LeaseSource`] what is so, [`answer`] how to say it, and [`server`]
 //! does the talking. Observed of LiteFS, and relied upon:
 //!
-//! * It renews twice in its TTL. A 404 ends its reign at once. A renewal that is never answered does not:
+//! * It renews twice in its TTL. A 404 ends its tenure at once. A renewal that is never answered does not:
 //!   it has no time limit. So everything but the cluster ID is answered from local knowledge.
 //! * Anything else than 200 and 404 is a failure that it tries again, for about a second.
 //! * A demoted LiteFS asks for the lease again at once, and then every
@@ -25,7 +25,7 @@ pub(crate) const KEY: &str = "litefs/primary";
 /// The file in `data_dir` that holds the password of the lease's URL.
 pub(crate) const SECRET_FILE: &str = "lease.token";
 
-/// Names one attempt of a LiteFS to hold the lease, and its reign if that succeeds.
+/// Names one attempt of a LiteFS to hold the lease, and its tenure if that succeeds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Session(pub String);

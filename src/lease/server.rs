@@ -54,7 +54,7 @@ impl LeaseServer {
         Self { source, secret, terms: Mutex::default(), logged: Mutex::default() }
     }
 
-    /// Serves whoever connects, for ever.
+    /// Serves whoever connects. Never ends.
     pub async fn serve(self, listener: TcpListener) {
         let server = Arc::new(self);
         let places = Arc::new(Semaphore::new(CONNECTIONS));

@@ -84,7 +84,7 @@ impl Api {
         serde_json::from_slice(&body).map_err(|error| ApiError::Io(error.into()))
     }
 
-    /// Asks for a handoff from the primary that it follows. Done once that has let go; this one then
+    /// Asks for a handoff from the primary that it follows. Done once that has stepped down; this one then
     /// still has to take over.
     ///
     /// # Errors
@@ -187,9 +187,9 @@ mod tests {
         assert_eq!(info.cluster_id, "LFSC46A2B733FF7320D1");
         let replica = include_str!("../../tests/litefs-contract/info-replica.json");
         let info: Info = serde_json::from_str(replica).unwrap();
-        assert!(!info.is_primary);
+        assert!(!info.is_primary && !info.primary.hostname.is_empty());
         assert_eq!(info.primary.hostname, "node1");
         let alone: Info = serde_json::from_str(r#"{"isPrimary":false,"primary":{}}"#).unwrap();
-        assert!(alone.primary.hostname.is_empty());
+        assert!(!alone.is_primary && alone.primary.hostname.is_empty());
     }
 }

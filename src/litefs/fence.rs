@@ -17,16 +17,16 @@ use super::hold::UP;
 
 /// For the holder's start and its answer, beyond the time that it may wait for writers.
 const STARTING: Duration = Duration::from_secs(1);
-/// How long letting go may take. Reached only if LiteFS hangs; it is then killed.
+/// How long the holder may take to end. Reached only if LiteFS hangs; it is then killed.
 const LIFTING: Duration = Duration::from_secs(1);
 /// Bytes of the holder's answer.
 const MAX_ANSWER: u64 = 4096;
 
-/// The write lock. Dropping it lets go of it, a little later.
+/// The write lock. Dropped, it is released a little later.
 #[derive(Debug)]
 pub struct Fence {
     holder: Child,
-    /// The holder lets go when this is closed.
+    /// The holder releases the lock when this is closed.
     _stdin: Option<ChildStdin>,
 }
 
@@ -67,7 +67,7 @@ impl Fence {
     ///
     /// # Errors
     ///
-    /// When letting go takes too long; it will still happen once LiteFS answers or ends.
+    /// When the holder does not end in time; it will once LiteFS answers or ends.
     pub async fn lift(mut self) -> io::Result<()> {
         drop(self._stdin.take());
         match timeout(LIFTING, self.holder.wait()).await {

@@ -28,7 +28,7 @@ pub(crate) fn main(database: &Path, limit: Duration) -> ExitCode {
                 let _ = io::stdin().read_to_end(&mut Vec::new());
             }
             if let Some(connection) = connection {
-                // Nothing was written, so there is nothing that could be lost. Our end lets go as well.
+                // Nothing was written, so there is nothing that could be lost. If we end, the lock goes as well.
                 let _ = connection.execute_batch("ROLLBACK");
             }
             ExitCode::SUCCESS

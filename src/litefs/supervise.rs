@@ -90,9 +90,8 @@ pub(crate) fn start(spec: Spec) -> Supervisor {
     let (kill, kills) = watch::channel(0);
     let (mount, mounted) = watch::channel(false);
     let last_error = LastError::default();
-    let keep_alive =
-        KeepAlive { spec, publish, mount, orders, kills, last_error, backoff: BACKOFF };
-    tokio::spawn(keep_alive.run());
+    let task = SupervisorTask { spec, publish, mount, orders, kills, last_error, backoff: BACKOFF };
+    tokio::spawn(task.run());
     Supervisor { state, order, kill, mounted }
 }
 
@@ -122,7 +121,7 @@ impl Supervisor {
     }
 }
 
-struct KeepAlive {
+struct SupervisorTask {
     spec: Spec,
     publish: watch::Sender<State>,
     mount: watch::Sender<bool>,
@@ -132,7 +131,7 @@ struct KeepAlive {
     backoff: Backoff,
 }
 
-impl KeepAlive {
+impl SupervisorTask {
     async fn run(mut self) {
         let version = tokio::select! {
             version = check_version(&self.spec) => version,

@@ -40,7 +40,7 @@ use crate::telemetry::metrics::Metrics;
 const LOOK: Duration = Duration::from_millis(250);
 /// After an engine has ceased to be primary: until it is told to be a replica's.
 const UNTIL_TOLD: Duration = Duration::from_millis(50);
-/// A LiteFS that somebody else runs notices so much later that it has lost its lease.
+/// A LiteFS that somebody else runs may notice this late that it has lost its lease.
 const UNFENCED: Duration = Duration::from_secs(1);
 /// How often an application that is down is looked at for `down_after`.
 const WATCH_APP: Duration = Duration::from_millis(100);
@@ -255,7 +255,7 @@ async fn follow(mut primaries: watch::Receiver<Option<(NodeId, Epoch)>>, followe
     }
 }
 
-/// Ends this node's reign when its engine does.
+/// Ends this node's tenure when its engine does.
 async fn watch_engine(election: Election, engine: Arc<dyn Engine>) {
     let mut own = election.own();
     loop {
@@ -265,7 +265,7 @@ async fn watch_engine(election: Election, engine: Arc<dyn Engine>) {
         if own.wait_for(|own| own.epoch > epoch || !own.holding).await.is_err() {
             return;
         }
-        // The engine is told to be a replica's as the last thing of a reign.
+        // The engine is told to be a replica's as the last thing of a tenure.
         sleep(UNTIL_TOLD).await;
     }
 }
@@ -395,8 +395,8 @@ async fn watch_app(
     while reports.wait_for(|report| !report.up).await.is_ok() {
         sleep(WATCH_APP).await;
         let down = health.down_since().map(|since| since.elapsed());
-        let reigns = view.borrow().takes_writes();
-        if !reigns || down.is_none_or(|down| down < down_after) {
+        let is_primary = view.borrow().takes_writes();
+        if !is_primary || down.is_none_or(|down| down < down_after) {
             continue;
         }
         events.record("app-down", "this primary's application is down: another node takes over");

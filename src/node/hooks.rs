@@ -1,7 +1,7 @@
 //! The user's programs that run when this node's part changes: `app.on_promote`, `app.on_demote`,
 //! `app.on_quorum_lost`.
 //!
-//! Each gets `LITEPILOT_NODE`, this node; `LITEPILOT_EPOCH`, the reign that begins, ends, or was known
+//! Each gets `LITEPILOT_NODE`, this node; `LITEPILOT_EPOCH`, the epoch that begins, ends, or was known
 //! last; and `LITEPILOT_PRIMARY`, who is primary as far as this node knows, empty if nobody is. Each is
 //! killed when it takes longer than `app.hook_timeout`.
 
@@ -52,10 +52,10 @@ const ON_PROMOTE: Sort = Sort {
     key: "app.on_promote",
     kind: "on-promote",
     success: "; this node takes writes",
-    failure: "this node takes no writes; mend it and restart",
+    failure: "this node takes no writes; fix it and restart",
 };
 const ON_PROMOTE_IF_ELECTED: Sort = Sort {
-    failure: "this node takes no writes and lets another one be primary; mend it",
+    failure: "this node takes no writes and lets another one be primary; fix it",
     ..ON_PROMOTE
 };
 const ON_DEMOTE: Sort = Sort {
@@ -138,7 +138,7 @@ impl Hooks {
         Box::pin(async move { hook.run(&Occasion { epoch, primary }).await })
     }
 
-    /// This node's reign is over. Has `on_demote` run soon; nobody need wait for it.
+    /// This node is no longer primary. Has `on_demote` run soon; nobody need wait for it.
     pub(crate) fn demoted(&self, epoch: Epoch) {
         let others = |node: &NodeId| *node != self.node;
         let primary = self.view.borrow().primary.as_ref().map(|p| p.node.clone()).filter(others);

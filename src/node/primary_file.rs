@@ -66,7 +66,7 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(30), reached).await.expect("the file to follow");
     }
 
-    fn reigns(view: &mut ClusterView, node: Option<&str>) {
+    fn set_primary(view: &mut ClusterView, node: Option<&str>) {
         let single = ClusterView::single(view.node.clone(), Epoch(1));
         view.primary = node.and_then(|node| {
             let primary = single.primary?;
@@ -90,7 +90,7 @@ mod tests {
             (Some("b"), Some("b\n")),
             (Some("here"), None),
         ] {
-            views.send_modify(|view| reigns(view, primary));
+            views.send_modify(|view| set_primary(view, primary));
             becomes(&file, text).await;
         }
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing else is left");
@@ -104,7 +104,7 @@ mod tests {
         let file = dir.path().join(".primary");
         std::fs::create_dir(&file).unwrap();
         let views = watch::Sender::new(ClusterView::single("here".parse().unwrap(), Epoch(1)));
-        views.send_modify(|view| reigns(view, Some("b")));
+        views.send_modify(|view| set_primary(view, Some("b")));
         let published = tokio::spawn(publish(dir.path().to_owned(), views.subscribe()));
         becomes(&dir.path().join(".primary.new"), Some("b\n")).await;
         std::fs::remove_dir(&file).unwrap();

@@ -44,8 +44,8 @@ impl Steering {
         promoted
             .map_err(|why| ControlError::NotFit { node: node.clone(), why: why.to_string() })?;
         let mut view = self.view.clone();
-        let reigns = |view: &ClusterView| view.primary.as_ref().is_some_and(|p| p.node == node);
-        match timeout(OPENING, view.wait_for(reigns)).await {
+        let is_primary = |view: &ClusterView| view.primary.as_ref().is_some_and(|p| p.node == node);
+        match timeout(OPENING, view.wait_for(is_primary)).await {
             Ok(Ok(view)) => Ok(Promoted { node: node.clone(), epoch: view.epoch() }),
             Ok(Err(_)) | Err(_) => Err(ControlError::NotInTime),
         }
@@ -58,7 +58,7 @@ impl Steering {
         }
     }
 
-    /// The table, with everything that was agreed upon before this node's reign began.
+    /// The table, with everything that was agreed upon before this node's epoch began.
     async fn table(&self) -> Result<Arc<Table>, ControlError> {
         let epoch = self.election.own().borrow().epoch;
         let mut table = self.election.table();

@@ -53,7 +53,7 @@ async fn if_it_fails_the_node_takes_no_writes() {
     program.says(IS_UP).await;
     program.says("app.on_promote: it failed").await;
     let mut events = program.ask_admin("/events").await;
-    let event = events.until("it and restart").await;
+    let event = events.until("fix it and restart").await;
     assert!(event.contains("this node takes no writes"), "{event}");
     let answer = program.client().await.post("/", &[], "").await;
     assert_eq!((answer.status(), answer.problem().as_str()), (503, "no-primary"));

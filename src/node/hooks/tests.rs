@@ -58,7 +58,7 @@ impl Fixture {
     }
 
     /// Another node is primary, or nobody.
-    fn reigns(&self, node: Option<&str>, epoch: u64) {
+    fn set_primary(&self, node: Option<&str>, epoch: u64) {
         self.view.send_modify(|view| {
             let single = ClusterView::single(view.node.clone(), Epoch(epoch));
             view.primary = node
@@ -68,7 +68,7 @@ impl Fixture {
 }
 
 #[tokio::test]
-async fn a_promotion_is_told_of_its_reign_and_its_failure_counts() {
+async fn a_promotion_is_told_of_its_epoch_and_its_failure_counts() {
     let fixture =
         fixture(&format!("on_promote: [sh, -c, '{TOLD} > $DIR/told; test ! -e $DIR/bad']"));
     assert!(fixture.hooks.promoted(Epoch(7)).await);
@@ -116,7 +116,7 @@ async fn of_demotions_that_come_while_one_is_told_the_last_one_counts() {
     fixture.hooks.demoted(Epoch(3));
     fixture.until("the first to run", |f| !f.text("told").is_empty()).await;
     for epoch in 4..9 {
-        fixture.reigns(Some("there"), epoch + 1);
+        fixture.set_primary(Some("there"), epoch + 1);
         fixture.hooks.demoted(Epoch(epoch));
     }
     let settled = fixture.hooks.settled();
@@ -141,7 +141,7 @@ async fn a_demotion_that_fails_is_only_said() {
 }
 
 #[tokio::test]
-async fn a_quorum_that_is_lost_is_told_each_time_with_the_last_reign() {
+async fn a_quorum_that_is_lost_is_told_each_time_with_the_last_epoch() {
     let fixture = fixture(&format!("on_quorum_lost: [sh, -c, '{TOLD} >> $DIR/told']"));
     let quorum = |has| fixture.view.send_modify(|view| view.quorum = has);
     // Not had yet is not lost.
@@ -150,11 +150,11 @@ async fn a_quorum_that_is_lost_is_told_each_time_with_the_last_reign() {
     tokio::task::yield_now().await;
     quorum(true);
     tokio::task::yield_now().await;
-    fixture.reigns(Some("there"), 5);
+    fixture.set_primary(Some("there"), 5);
     tokio::task::yield_now().await;
     quorum(false);
     fixture.until("it to be told", |f| f.text("told") == "here 5 there\n").await;
-    fixture.reigns(None, 0);
+    fixture.set_primary(None, 0);
     quorum(true);
     tokio::task::yield_now().await;
     quorum(false);
