@@ -9,7 +9,7 @@
 //! | module | subject |
 //! | --- | --- |
 //! | [`deadline`] | until when, and by which clock |
-//! | [`leash`] | the deadline that a node's guards share, told to all of them at once |
+//! | [`shared_deadline`] | the deadline that a node's guards share, told to all of them at once |
 //! | [`link`] | our end: one guard and what it reports |
 //! | [`wire`] | the lines between both ends |
 //! | [`program`], [`timer`] | the guard's end |
