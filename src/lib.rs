@@ -29,6 +29,7 @@
 //! | [`telemetry`] | logs, metrics, events |
 //! | [`demo`] | a whole cluster on this machine, and the guestbook that it serves |
 //! | [`files`], [`secret`], [`html`] | files replaced whole; secrets in files; text in HTML |
+//! | [`publish`] | telling others of a value that has changed |
 //! | [`shutdown`] | phases of stopping, in order, with a deadline |
 //!
 //! # What always holds
@@ -80,6 +81,7 @@ pub mod peer;
 pub mod position;
 pub mod process;
 pub mod proxy;
+pub(crate) mod publish;
 pub mod rules;
 pub mod secret;
 pub mod shutdown;

@@ -18,6 +18,7 @@ use tracing::{error, warn};
 use crate::claim::Claim;
 use crate::cluster::{ClusterView, Epoch, NodeId, Primary, Role};
 use crate::peer::gossip::Peers;
+use crate::publish;
 
 /// What the configuration says.
 #[derive(Clone, Debug)]
@@ -104,11 +105,7 @@ impl Fixed {
         if new.primary.is_some() {
             self.last.clone_from(&new.primary);
         }
-        self.view.send_if_modified(|view| {
-            let modified = *view != new;
-            *view = new;
-            modified
-        });
+        publish::if_changed(&self.view, new);
     }
 
     /// Makes sure that this primary's epoch is no older than any that a peer knows; `false` if it

@@ -8,6 +8,7 @@ use crate::cluster::EpochStart;
 use crate::election::Election;
 use crate::election::table::{Command, Table};
 use crate::litefs::agreement::{Agreement, IdProposal};
+use crate::publish;
 
 /// By the election. Ends with it, or once the engine proposes nothing any more.
 pub(crate) async fn by_election(agreement: Agreement, election: Election) {
@@ -17,8 +18,8 @@ pub(crate) async fn by_election(agreement: Agreement, election: Election) {
         loop {
             let now = table.borrow_and_update().clone();
             let known = all_starts(&now, own.borrow_and_update().start);
-            replace(&starts, known);
-            replace(&litefs_id, now.litefs_id.clone());
+            publish::if_changed(&starts, known);
+            publish::if_changed(&litefs_id, now.litefs_id.clone());
             tokio::select! {
                 Ok(()) = table.changed() => {}
                 Ok(()) = own.changed() => {}
@@ -32,7 +33,7 @@ pub(crate) async fn by_election(agreement: Agreement, election: Election) {
             let agreed = election.agree(Command::SetLitefsId { id }).await;
             // LiteFS asks for it as soon as it was answered.
             let known = table.borrow().litefs_id.clone();
-            replace(&litefs_id, known);
+            publish::if_changed(&litefs_id, known);
             // An error means that LiteFS no longer waits.
             let _ = reply.send(agreed.map_err(|why| why.to_string()));
         }
@@ -61,12 +62,4 @@ fn all_starts(table: &Table, own: Option<EpochStart>) -> Arc<[EpochStart]> {
     let newest = starts.last().map(|start| start.epoch).unwrap_or_default();
     starts.extend(own.filter(|start| start.epoch > newest));
     starts.into()
-}
-
-fn replace<T: PartialEq>(channel: &watch::Sender<T>, value: T) {
-    channel.send_if_modified(|known| {
-        let news = *known != value;
-        *known = value;
-        news
-    });
 }

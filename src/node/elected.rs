@@ -32,6 +32,7 @@ use crate::peer::gossip::Peers;
 use crate::peer::{self, Credentials, Dialer, Protocol};
 use crate::process::health::AppHealth;
 use crate::proxy::PeerDoor;
+use crate::publish;
 use crate::telemetry::events::Events;
 use crate::telemetry::metrics::Metrics;
 
@@ -344,16 +345,8 @@ impl Publisher {
             self.events.record("split-brain", text);
         }
         self.note_changes(&before, &now);
-        self.source.send_if_modified(|known| {
-            let modified = *known != source;
-            *known = source;
-            modified
-        });
-        self.view.send_if_modified(|view| {
-            let modified = *view != now;
-            *view = now;
-            modified
-        });
+        publish::if_changed(&self.source, source);
+        publish::if_changed(&self.view, now);
     }
 
     fn note_changes(&mut self, before: &ClusterView, now: &ClusterView) {
