@@ -45,18 +45,18 @@ pub(crate) fn exceeds(have: Position, start: EpochStart) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::cluster::Epoch;
     use crate::txid::{Checksum, EpochTxid, Txid};
 
     /// A copy; the checksum tells histories apart.
-    fn position(epoch: u64, txid: u64, checksum: u64) -> Position {
+    pub(crate) fn position(epoch: u64, txid: u64, checksum: u64) -> Position {
         let position = EpochTxid { epoch: Epoch(epoch), txid: Txid(txid) };
         Position { at: position, checksum: Checksum(checksum) }
     }
 
-    fn start(epoch: u64, held: Position) -> EpochStart {
+    pub(crate) fn start(epoch: u64, held: Position) -> EpochStart {
         EpochStart { epoch: Epoch(epoch), held }
     }
 

@@ -1,6 +1,7 @@
 use super::*;
+use crate::copy::history::tests::{position, start};
 use crate::embedded::image::page_sum;
-use crate::txid::{EpochTxid, Txid};
+use crate::txid::EpochTxid;
 use proptest::prelude::*;
 
 /// A node in a model of a cluster: what it holds, in full.
@@ -88,15 +89,6 @@ proptest! {
             }
         }
     }
-}
-
-fn position(epoch: u64, txid: u64, sum: u64) -> Position {
-    let position = EpochTxid { epoch: Epoch(epoch), txid: Txid(txid) };
-    Position { at: position, checksum: Checksum(sum) }
-}
-
-fn start(epoch: u64, held: Position) -> EpochStart {
-    EpochStart { epoch: Epoch(epoch), held }
 }
 
 #[test]
