@@ -94,7 +94,10 @@ fn config(command: &[&str]) -> App {
 
 /// As `litepilot run` guards it.
 fn guard() -> Guard {
-    Guard { program: env!("CARGO_BIN_EXE_litepilot").into(), leash: SharedDeadline::default() }
+    Guard {
+        program: env!("CARGO_BIN_EXE_litepilot").into(),
+        shared_deadline: SharedDeadline::default(),
+    }
 }
 
 /// The application as shipped, but for quicker restarts.
@@ -274,25 +277,25 @@ fn the_whole_group_dies_with_our_runtime() {
 
 #[tokio::test]
 async fn past_its_deadline_it_is_killed_and_started_again_once_that_is_permitted() {
-    let leash = SharedDeadline::default();
+    let shared_deadline = SharedDeadline::default();
     let mut spec = sh("echo run-15; exec sleep 1000");
-    spec.launch.guard = Some(Guard { leash: leash.clone(), ..guard() });
+    spec.launch.guard = Some(Guard { shared_deadline: shared_deadline.clone(), ..guard() });
     let app = child::start(spec);
     logged("run-15").await;
     let first = pid(&app).await;
-    assert!(leash.set(Deadline::At(BootTime::now())));
+    assert!(shared_deadline.set(Deadline::At(BootTime::now())));
     until("it is killed", || !lives(first)).await;
     let mut state = app.state();
     timeout(PATIENCE, state.wait_for(|state| state.restarts == 1)).await.unwrap().unwrap();
     logged("app: killed by its guard: the claim's deadline had passed").await;
     assert_eq!(app.state().borrow().state, Phase::Starting);
-    assert!(leash.set(Deadline::None));
+    assert!(shared_deadline.set(Deadline::None));
     assert_ne!(pid(&app).await, first);
     assert_eq!(app.state().borrow().restarts, 1, "nothing was tried in vain");
     until("it says so again", || log_lines("run-15").len() == 2).await;
 
     // Nor does waiting for that keep it from being stopped.
-    leash.set(Deadline::At(BootTime::now()));
+    shared_deadline.set(Deadline::At(BootTime::now()));
     let mut state = app.state();
     timeout(PATIENCE, state.wait_for(|state| state.restarts == 2)).await.unwrap().unwrap();
     timeout(PATIENCE, app.stop()).await.unwrap();
@@ -431,15 +434,15 @@ async fn a_hook_that_takes_too_long_is_killed_with_all_it_started() {
 
 #[tokio::test]
 async fn a_hook_is_killed_at_its_deadline() {
-    let leash = SharedDeadline::default();
+    let shared_deadline = SharedDeadline::default();
     let mut hook = sh("echo hook-17; exec sleep 1000").launch;
-    hook.guard = Some(Guard { leash: leash.clone(), ..guard() });
+    hook.guard = Some(Guard { shared_deadline: shared_deadline.clone(), ..guard() });
     let run = {
         let hook = hook.clone();
         tokio::spawn(async move { hook::run(&hook, PATIENCE).await })
     };
     logged("hook-17").await;
-    leash.set(Deadline::At(BootTime::now()));
+    shared_deadline.set(Deadline::At(BootTime::now()));
     let killed = timeout(PATIENCE, run).await.unwrap().unwrap().unwrap_err();
     assert!(killed.to_string().contains("deadline had passed"), "{killed}");
     let refused = hook::run(&hook, PATIENCE).await.unwrap_err();

@@ -1,9 +1,9 @@
 //! A planned change of primary: new writes are held, those under way are finished, the copy is fenced,
 //! the successor reaches it, and only then the claim passes. Nobody sees an error.
 
-use parking_lot::Mutex;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::timeout;
 
 use super::error::ElectionError;

@@ -5,12 +5,12 @@
 //! full ttl. Once the end of an epoch was proposed that epoch is *revoked*: nothing renews it any
 //! more. Otherwise a renewal that is confirmed while the expiry is on its way would make two claims.
 
-use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 

@@ -1,8 +1,7 @@
 //! Calls to this node's own name, answered here: no part of the election has to know whether it asks
 //! itself or another node.
 
-use std::sync::Arc;
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::time::timeout;

@@ -4,12 +4,12 @@
 //! table. Whatever ends the tenure, the claim ends first, then the engine is fenced, and only then is
 //! the lease given back: nothing commits in an epoch once the next one is granted.
 
-use parking_lot::Mutex;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::context::ElectionContext;

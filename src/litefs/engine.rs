@@ -5,13 +5,13 @@
 //! change of role is made in the same way: change what the lease's state says, and wait until LiteFS'
 //! events say that it is so.
 
-use parking_lot::{Mutex, MutexGuard};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex as AsyncMutex, RwLock, watch};
 use tokio::task::JoinSet;

@@ -5,9 +5,9 @@
 //! demoted, even for a moment, may have lost what it had told SQLite was committed, so it does not get
 //! the lease again in the same epoch. A refused renewal is never followed by a successful one.
 
-use parking_lot::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use super::agreement::Agreed;

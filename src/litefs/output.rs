@@ -1,8 +1,8 @@
 //! LiteFS' output in our log: with its level, and without the secret of the lease's URL.
 
-use parking_lot::Mutex;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde::Deserialize;
 
 use crate::process::output::LogLine;

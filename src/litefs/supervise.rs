@@ -4,12 +4,12 @@
 //! One task owns it; others hold a [`Supervisor`]. Unlike an application it is prepared for before each
 //! start ([`preflight`]), has ended well by exit code 99, and leaves a dead mount when it is killed.
 
-use parking_lot::Mutex;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rustix::process::Signal;
 use tokio::sync::{oneshot, watch};
 use tokio::time::sleep;
@@ -171,7 +171,7 @@ impl SupervisorTask {
         let launch = launch(&self.spec, &self.last_error);
         let starting = async {
             if let Some(guard) = &self.spec.guard {
-                guard.leash.permits().await;
+                guard.shared_deadline.permits().await;
             }
             if self.spec.fuse {
                 let litefs = self.spec.litefs.clone();

@@ -119,8 +119,8 @@ impl Hooks {
         };
         let later = |hook| Arc::new(Later { hook, state: watch::Sender::default() });
         // The others run when a claim has ended or is about to, and must not die with it.
-        let leash = SharedDeadline::default();
-        let for_life = guard.clone().map(|guard| Guard { leash, ..guard });
+        let shared_deadline = SharedDeadline::default();
+        let for_life = guard.clone().map(|guard| Guard { shared_deadline, ..guard });
         let elected = config.cluster.election == Election::Raft;
         let on_promote = if elected { ON_PROMOTE_IF_ELECTED } else { ON_PROMOTE };
         Self {

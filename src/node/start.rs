@@ -155,7 +155,7 @@ impl Start {
     /// this node's place, so it may write for as long as it lives.
     fn guard(&self, deadline: &SharedDeadline) -> Option<Guard> {
         let program = self.tuning.guard.clone();
-        program.map(|program| Guard { program, leash: deadline.clone() })
+        program.map(|program| Guard { program, shared_deadline: deadline.clone() })
     }
 
     fn engine(

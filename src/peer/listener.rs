@@ -1,6 +1,5 @@
 //! The listening end: greets, checks who it is, and hands the connection to the protocol's handler.
 
-use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
@@ -8,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};

@@ -6,10 +6,10 @@
 //! means: a host name proves nothing here. Nothing is resumed, so that each connection is checked
 //! against the certificates that are in force.
 
-use parking_lot::RwLock;
 use std::io;
 use std::sync::Arc;
 
+use parking_lot::RwLock;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature};

@@ -132,7 +132,7 @@ impl Supervisor {
         if let Some(guard) = &self.spec.launch.guard {
             tokio::select! {
                 () = ordered(&mut self.orders, Order::Stop) => return None,
-                () = guard.leash.permits() => {}
+                () = guard.shared_deadline.permits() => {}
             }
         }
         if let Some(needs) = &mut self.spec.needs {

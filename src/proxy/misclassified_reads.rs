@@ -6,7 +6,6 @@
 //! the first to end after the commit is blamed. To know costs a look at the database: each worker
 //! allows itself a number of them, and no answer waits for one.
 
-use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::rc::Rc;
@@ -14,6 +13,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::{Method, Uri};
+use parking_lot::{Mutex, MutexGuard};
 
 use super::worker::Worker;
 use crate::rules::{RuleSet, path};

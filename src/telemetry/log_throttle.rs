@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use std::time::{Duration, Instant};
 
 /// How long a key stays silent after it was logged.
 const PAUSE: Duration = Duration::from_secs(60);

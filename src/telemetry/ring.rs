@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 
 use parking_lot::{Mutex, MutexGuard};
-
 use tokio::sync::broadcast;
 
 /// Keeps the latest values, and feeds those who follow.

@@ -55,31 +55,31 @@ fn helper_is_primary() {
     tracing_subscriber::fmt().with_ansi(false).with_writer(std::io::stderr).init();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let leash = SharedDeadline::default();
-        renew(&leash, &dir);
-        let _app = child::start(app(&dir, &leash));
-        while !leash.deadline().is_past() {
+        let shared_deadline = SharedDeadline::default();
+        renew(&shared_deadline, &dir);
+        let _app = child::start(app(&dir, &shared_deadline));
+        while !shared_deadline.deadline().is_past() {
             tokio::time::sleep(CLAIM / 20).await;
-            if !leash.deadline().is_past() {
-                renew(&leash, &dir);
+            if !shared_deadline.deadline().is_past() {
+                renew(&shared_deadline, &dir);
             }
         }
         eprintln!("the claim has lapsed");
-        leash.set(Deadline::None);
+        shared_deadline.set(Deadline::None);
         std::future::pending::<()>().await;
     });
 }
 
-fn renew(leash: &SharedDeadline, dir: &Path) {
+fn renew(shared_deadline: &SharedDeadline, dir: &Path) {
     let deadline = BootTime::now().after(CLAIM);
     // First to the file: no guard knows a later one than it.
     let file = dir.join("deadlines");
     let mut file = File::options().create(true).append(true).open(file).unwrap();
     file.write_all(format!("{}\n", deadline.0).as_bytes()).unwrap();
-    assert!(leash.set(Deadline::At(deadline)));
+    assert!(shared_deadline.set(Deadline::At(deadline)));
 }
 
-fn app(dir: &Path, leash: &SharedDeadline) -> Spec {
+fn app(dir: &Path, shared_deadline: &SharedDeadline) -> Spec {
     let command = ["python3", "-c", WRITER, dir.to_str().unwrap()];
     let launch = Launch {
         name: "app",
@@ -88,7 +88,7 @@ fn app(dir: &Path, leash: &SharedDeadline) -> Spec {
         user: None,
         env: Vec::new(),
         log: (|_: &str, _: &str, line: &str| eprintln!("app: {line}")).into(),
-        guard: Some(Guard { program: LITEPILOT.into(), leash: leash.clone() }),
+        guard: Some(Guard { program: LITEPILOT.into(), shared_deadline: shared_deadline.clone() }),
     };
     let quick = Duration::from_millis(5);
     Spec { launch, grace: CLAIM, backoff: Backoff::new(quick, quick, quick), needs: None }

@@ -4,10 +4,9 @@
 //! read-only after a promotion, and a file that is replaced is found.
 
 use std::path::{Path, PathBuf};
-
-use parking_lot::Mutex;
 use std::time::{Duration, SystemTime};
 
+use parking_lot::Mutex;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, TransactionBehavior};
 use serde::Serialize;
 

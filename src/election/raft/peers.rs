@@ -4,10 +4,10 @@
 //! leader that would complete it: whom another member's newer log names may connect too, until
 //! this node has applied as much.
 
-use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::message::Greeting;

@@ -21,7 +21,7 @@ const LAST_REPORT: Duration = Duration::from_secs(1);
 /// A guard, and what it reports. Dropping it ends the guard, which kills the program's group.
 #[derive(Debug)]
 pub(crate) struct Link {
-    /// Closed when this is dropped: the leash holds it weakly.
+    /// Closed when this is dropped: the shared deadline holds it weakly.
     socket: Arc<UnixStream>,
     lines: Lines,
     /// Not killed on drop: if it has just started the program, only it knows.
@@ -33,13 +33,13 @@ pub(crate) struct Link {
 impl Link {
     /// Starts a guard, with the deadline as it is. `command` is that of [`super::Guard::command`];
     /// its standard input becomes our socket.
-    pub(crate) fn new(mut command: Command, leash: &SharedDeadline) -> io::Result<Link> {
+    pub(crate) fn new(mut command: Command, shared_deadline: &SharedDeadline) -> io::Result<Link> {
         let (ours, theirs) = StdStream::pair()?;
         ours.set_nonblocking(true)?;
         set_socket_send_buffer_size(&ours, QUEUE)?;
         let socket = Arc::new(UnixStream::from_std(ours)?);
         let guard = command.stdin(OwnedFd::from(theirs)).spawn()?;
-        leash.hold(&socket);
+        shared_deadline.hold(&socket);
         Ok(Link { socket, lines: Lines::default(), guard, late: false, end: None })
     }
 
@@ -72,7 +72,7 @@ impl Link {
         let silent = |_| Err(io::Error::other("its guard does not say how it ended"));
         let end = timeout(LAST_REPORT, self.ended()).await.unwrap_or_else(silent);
         let Link { socket, mut guard, .. } = self;
-        // The leash is not to miss a guard that we end.
+        // The shared deadline is not to miss a guard that we end.
         drop(socket);
         // By itself it would end, too, unless it hangs.
         let _ = guard.kill().await;

@@ -71,7 +71,7 @@ pub struct Guard {
     /// The `litepilot` that guards, e.g. [`THIS_PROGRAM`].
     pub program: PathBuf,
     /// Until when.
-    pub leash: SharedDeadline,
+    pub shared_deadline: SharedDeadline,
 }
 
 impl Guard {

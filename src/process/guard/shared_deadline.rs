@@ -1,8 +1,8 @@
 //! The deadline that several guards share.
 
-use parking_lot::{Mutex, MutexGuard};
 use std::sync::{Arc, Weak};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 
@@ -80,33 +80,33 @@ mod tests {
 
     #[tokio::test]
     async fn each_guard_is_told_what_holds_and_what_follows() {
-        let leash = SharedDeadline::default();
+        let shared_deadline = SharedDeadline::default();
         let [(ours_1, guard_1), (ours_2, guard_2)] = [(); 2].map(|()| UnixStream::pair().unwrap());
         let ours = [ours_1, ours_2].map(Arc::new);
-        leash.hold(&ours[0]);
-        assert!(leash.set(Deadline::At(BootTime(5))));
-        leash.hold(&ours[1]);
-        assert!(leash.clone().set(Deadline::None));
+        shared_deadline.hold(&ours[0]);
+        assert!(shared_deadline.set(Deadline::At(BootTime(5))));
+        shared_deadline.hold(&ours[1]);
+        assert!(shared_deadline.clone().set(Deadline::None));
         assert_eq!(heard(&guard_1).await, ["deadline none", "deadline 5", "deadline none"]);
         assert_eq!(heard(&guard_2).await, ["deadline 5", "deadline none"]);
 
         drop(guard_1);
-        assert!(!leash.set(Deadline::None), "one is gone");
+        assert!(!shared_deadline.set(Deadline::None), "one is gone");
         let [gone, _still_there] = ours;
         drop(gone);
-        assert!(leash.set(Deadline::None), "nobody waits for it any more");
+        assert!(shared_deadline.set(Deadline::None), "nobody waits for it any more");
     }
 
     #[tokio::test]
     async fn what_has_passed_permits_nothing() {
-        let leash = SharedDeadline::default();
-        leash.permits().await;
-        leash.set(Deadline::At(BootTime::now()));
-        let mut permitted = Box::pin(leash.permits());
+        let shared_deadline = SharedDeadline::default();
+        shared_deadline.permits().await;
+        shared_deadline.set(Deadline::At(BootTime::now()));
+        let mut permitted = Box::pin(shared_deadline.permits());
         let mut is_ready =
             async || poll_fn(|cx| Poll::Ready(permitted.as_mut().poll(cx).is_ready())).await;
         assert!(!is_ready().await);
-        leash.set(Deadline::At(BootTime::now().after(Duration::from_secs(3600))));
+        shared_deadline.set(Deadline::At(BootTime::now().after(Duration::from_secs(3600))));
         assert!(is_ready().await);
     }
 }

@@ -3,13 +3,13 @@
 //! Only its own worker writes them, so no cache line travels between cores on a request's path;
 //! they are summed when somebody scrapes.
 
-use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use http::StatusCode;
+use parking_lot::{Mutex, MutexGuard};
 use prometheus::proto::MetricFamily;
 
 use super::family::{counter, counters, gauge, gauges, histograms};

@@ -2,10 +2,9 @@
 //! renewal; or whoever asks, where the disk is memory and time is simulated.
 
 use std::io;
-
-use parking_lot::Mutex;
 use std::thread;
 
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Contents;
