@@ -1,6 +1,6 @@
 //! The clock that leases are measured by. `tests/sim` gives each node one of its own.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::claim::BootTime;
 use crate::engine::BoxFuture;
@@ -9,6 +9,9 @@ use crate::engine::BoxFuture;
 pub trait Clock: Send + Sync + 'static {
     /// Now. Never goes back.
     fn now(&self) -> BootTime;
+
+    /// The time of day, for operators. May go back.
+    fn wall(&self) -> SystemTime;
 
     /// Returns after `wait`, as far as this clock can tell.
     fn sleep(&self, wait: Duration) -> BoxFuture<'static, ()>;
@@ -20,6 +23,10 @@ pub(crate) struct SystemClock;
 impl Clock for SystemClock {
     fn now(&self) -> BootTime {
         BootTime::now()
+    }
+
+    fn wall(&self) -> SystemTime {
+        SystemTime::now()
     }
 
     fn sleep(&self, wait: Duration) -> BoxFuture<'static, ()> {

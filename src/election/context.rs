@@ -59,8 +59,23 @@ pub trait NodeCallbacks: Send + Sync + 'static {
     /// the guard knows: without one that does a tenure must not begin.
     fn deadline(&self, deadline: Option<BootTime>) -> bool;
 
+    /// Something happened that is counted.
+    fn observe(&self, observation: Observation);
+
     /// Something happened that operators want to know.
     fn event(&self, kind: &'static str, text: String);
+}
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Observation {
+    /// Another node, or another epoch, takes writes; after nobody did for `failover`.
+    NewPrimary {
+        failover: Option<Duration>,
+    },
+    QuorumLost,
+    /// Two nodes claim the same epoch.
+    SplitBrain,
 }
 
 impl ElectionContext {

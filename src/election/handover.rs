@@ -20,8 +20,9 @@ const FENCE: Duration = Duration::from_secs(3);
 const YIELDING: Duration = Duration::from_secs(1);
 /// How long a question to the successor may take.
 const QUESTION: Duration = Duration::from_millis(500);
-/// Between two looks at how far a copy is.
-const LOOK: Duration = Duration::from_millis(2);
+/// How often a copy is compared although its engine has not said that it got as far: its position may
+/// lag behind what it holds.
+const RECHECK: Duration = Duration::from_millis(50);
 
 /// To whom this node yields.
 #[derive(Default)]
@@ -142,15 +143,7 @@ impl Tenure {
     /// As the successor: waits until this copy is as far as the holder's, takes the claim over, and
     /// has it agreed upon.
     pub(crate) async fn take_over(&self, from: NodeId, epoch: Epoch, at: Position) -> Response {
-        let reached = async {
-            loop {
-                match self.context.engine.held().await {
-                    Ok(held) if held.position == at => return,
-                    _ => self.context.clock.sleep(LOOK).await,
-                }
-            }
-        };
-        if timeout(QUESTION, reached).await.is_err() {
+        if timeout(QUESTION, self.reached(at)).await.is_err() {
             return Response::Refused("its copy is too far behind".to_owned());
         }
         let Response::Fitness(fitness) = self.fitness().await else {
@@ -168,6 +161,22 @@ impl Tenure {
                 Response::Done
             }
             Ok(Applied::Rejected(why)) | Err(why) => Response::Refused(why),
+        }
+    }
+
+    /// Waits until this copy holds exactly what the holder's does.
+    async fn reached(&self, at: Position) {
+        let engine = &self.context.engine;
+        let mut told = false;
+        loop {
+            tokio::select! {
+                biased;
+                () = engine.position().wait(at.at), if !told => told = true,
+                () = self.context.clock.sleep(RECHECK) => {}
+            }
+            if engine.held().await.is_ok_and(|held| held.position == at) {
+                return;
+            }
         }
     }
 

@@ -10,7 +10,8 @@
 //! | [`choice`] | who becomes primary. Pure |
 //! | [`tenure`], [`keep_alive`] | the holder's part: from the grant to the end; renewing |
 //! | [`handover`] | a planned change of primary |
-//! | [`view`] | what a node knows of the cluster. Pure |
+//! | [`view`], [`publisher`] | what a node knows of the cluster: pure; publishing it |
+//! | [`watchers`] | an application or an engine that fails its primary |
 //! | [`table`], [`times`] | what is agreed upon, without a clock; the lease in time. Pure |
 //! | [`rpc`], [`loopback`], [`transport`] | what nodes ask each other; asking oneself; asking over the peer port |
 //! | [`raft`] | the only user of openraft |
@@ -25,6 +26,7 @@ pub(crate) mod handover;
 pub(crate) mod keep_alive;
 pub(crate) mod lessor;
 pub(crate) mod loopback;
+pub mod publisher;
 pub mod raft;
 pub mod rpc;
 pub mod table;
@@ -32,6 +34,7 @@ pub mod tenure;
 pub mod times;
 pub(crate) mod transport;
 pub mod view;
+pub mod watchers;
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;

@@ -439,7 +439,7 @@ impl Tenure {
 }
 
 /// Returns once `value` is as wanted. Never, if it will not change any more.
-async fn come<T>(value: &mut watch::Receiver<T>, wanted: impl FnMut(&T) -> bool) {
+pub(super) async fn come<T>(value: &mut watch::Receiver<T>, wanted: impl FnMut(&T) -> bool) {
     if value.wait_for(wanted).await.is_err() {
         std::future::pending::<()>().await;
     }

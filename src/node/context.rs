@@ -8,7 +8,7 @@ use super::hooks::Hooks;
 use crate::acks::Acks;
 use crate::claim::BootTime;
 use crate::cluster::{ClusterView, Epoch};
-use crate::election::context::NodeCallbacks;
+use crate::election::context::{NodeCallbacks, Observation};
 use crate::engine::{BoxFuture, Engine};
 use crate::process::guard::{Deadline, SharedDeadline};
 use crate::process::health::AppHealth;
@@ -67,6 +67,20 @@ impl NodeCallbacks for NodeContext {
 
     fn deadline(&self, deadline: Option<BootTime>) -> bool {
         self.deadline.set(deadline.map_or(Deadline::None, Deadline::At))
+    }
+
+    fn observe(&self, observation: Observation) {
+        let metrics = self.metrics.node();
+        match observation {
+            Observation::NewPrimary { failover } => {
+                metrics.elections.inc();
+                if let Some(took) = failover {
+                    metrics.failover(took);
+                }
+            }
+            Observation::QuorumLost => metrics.quorum_losses.inc(),
+            Observation::SplitBrain => metrics.split_brain.inc(),
+        }
     }
 
     fn event(&self, kind: &'static str, text: String) {

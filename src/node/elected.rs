@@ -3,11 +3,10 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
 
 use super::agreement;
 use super::context::NodeContext;
@@ -18,34 +17,21 @@ use super::steering::Steering;
 use crate::claim::Claim;
 use crate::cluster::{ClusterView, Epoch, NodeId, Role};
 use crate::config::{Ack, Config, EngineKind};
+use crate::election::Election;
 use crate::election::clock::SystemClock;
 use crate::election::context::ElectionContext;
+use crate::election::publisher::Publisher;
 use crate::election::raft::{Leadership, Member, Raft, Setup, Store};
-use crate::election::table::Table;
 use crate::election::times::Times;
 use crate::election::transport::{self, PeerTransport};
-use crate::election::view::{self, Known};
-use crate::election::{Election, PATIENCE};
+use crate::election::watchers::{watch_app, watch_engine};
 use crate::engine::Engine;
 use crate::litefs::agreement::Agreement;
-use crate::peer::gossip::Peers;
 use crate::peer::{self, Credentials, Dialer, Protocol};
-use crate::process::health::AppHealth;
 use crate::proxy::PeerDoor;
-use crate::publish;
-use crate::telemetry::events::Events;
-use crate::telemetry::metrics::Metrics;
 
-/// How often the view is made anew when nothing is known to have changed: contact is lost without a
-/// word.
-const LOOK: Duration = Duration::from_millis(250);
-/// After an engine has ceased to be primary: until it is told to be a replica's.
-const UNTIL_TOLD: Duration = Duration::from_millis(50);
 /// A LiteFS that somebody else runs may notice this late that it has lost its lease.
 const UNFENCED: Duration = Duration::from_secs(1);
-/// How often an application that is down is looked at for `down_after`.
-const WATCH_APP: Duration = Duration::from_millis(100);
-
 /// Before the engine and the data plane are there.
 pub(crate) struct ElectedMembership {
     /// To the other nodes.
@@ -110,30 +96,16 @@ impl ElectedMembership {
         let sources = ReportSources::new(&context);
         let mut tasks = peering.open(config, members(&raft), protocols, sources).await?;
         let (source, primaries) = watch::channel(None);
-        let publisher = Publisher {
-            node: config.node.clone(),
-            witness: config.is_witness(),
-            ttl: config.cluster.lease_ttl,
-            election: election.clone(),
-            raft: raft.clone(),
-            heard,
-            view,
-            source,
-            metrics: context.metrics,
-            events: context.events.clone(),
-            without: None,
-            split: None,
-        };
+        let publisher = Publisher::new(election.clone(), heard, view, source);
         tasks.spawn(publisher.run());
         tasks.spawn(keep_addresses(raft.clone(), dialer.clone()));
         if has_data {
             tasks.spawn(follow(primaries, Follower::new(context.engine.clone(), dialer)));
-            tasks.spawn(watch_engine(election.clone(), context.engine));
+            tasks.spawn(watch_engine(election.clone()));
             tasks.spawn(agreement::by_election(agreement, election.clone()));
         }
         tasks.spawn(election.clone().run());
-        let NodeContext { health, view, events, .. } = context;
-        tasks.spawn(watch_app(election.clone(), health, view, events, config.app.down_after));
+        tasks.spawn(watch_app(election.clone(), context.health.watch(), config.app.down_after));
         Ok(Part { election, raft, tasks })
     }
 }
@@ -256,21 +228,6 @@ async fn follow(mut primaries: watch::Receiver<Option<(NodeId, Epoch)>>, followe
     }
 }
 
-/// Ends this node's tenure when its engine does.
-async fn watch_engine(election: Election, engine: Arc<dyn Engine>) {
-    let mut own = election.own();
-    loop {
-        let epoch = engine.lost().await;
-        election.engine_lost(epoch);
-        // An error means that the election is gone.
-        if own.wait_for(|own| own.epoch > epoch || !own.holding).await.is_err() {
-            return;
-        }
-        // The engine is told to be a replica's as the last thing of a tenure.
-        sleep(UNTIL_TOLD).await;
-    }
-}
-
 fn setup(config: &Config) -> Setup {
     let member = |(name, address): &(NodeId, crate::config::HostPort)| Member {
         name: name.clone(),
@@ -291,111 +248,4 @@ fn times(config: &Config) -> Times {
         EngineKind::Embedded | EngineKind::Litefs => Duration::ZERO,
     };
     Times::of(config.cluster.lease_ttl, unfenced)
-}
-
-/// Publishes what this node knows, and tells operators what has changed.
-pub(crate) struct Publisher {
-    node: NodeId,
-    witness: bool,
-    ttl: Duration,
-    election: Election,
-    raft: Raft,
-    heard: watch::Receiver<Peers>,
-    view: watch::Sender<ClusterView>,
-    source: watch::Sender<Option<(NodeId, Epoch)>>,
-    metrics: Arc<Metrics>,
-    events: Arc<Events>,
-    /// Since when nobody takes writes.
-    without: Option<Instant>,
-    /// The epoch of which a split brain was told.
-    split: Option<Epoch>,
-}
-
-impl Publisher {
-    async fn run(mut self) {
-        let (mut table, mut own) = (self.election.table(), self.election.own());
-        loop {
-            self.publish(&table.borrow_and_update().clone(), &own.borrow_and_update().clone());
-            tokio::select! {
-                _ = table.changed() => {}
-                _ = own.changed() => {}
-                _ = self.heard.changed() => {}
-                () = sleep(LOOK) => {}
-            }
-        }
-    }
-
-    fn publish(&mut self, table: &Table, own: &crate::election::tenure::Own) {
-        let peers = self.heard.borrow_and_update().clone();
-        let known = Known {
-            node: &self.node,
-            witness: self.witness,
-            table,
-            own,
-            peers: &peers,
-            quorum: self.raft.in_contact(self.ttl),
-        };
-        let before = self.view.borrow().clone();
-        let now = view::view(&known, Some(&before), SystemTime::now());
-        let source = view::source(&known).filter(|_| !own.holding);
-        if let Some(epoch) = view::split_brain(&known).filter(|epoch| self.split != Some(*epoch)) {
-            self.split = Some(epoch);
-            self.metrics.node().split_brain.inc();
-            let text = format!("two nodes claim to be primary in epoch {epoch}");
-            self.events.record("split-brain", text);
-        }
-        self.note_changes(&before, &now);
-        publish::if_changed(&self.source, source);
-        publish::if_changed(&self.view, now);
-    }
-
-    fn note_changes(&mut self, before: &ClusterView, now: &ClusterView) {
-        if before.quorum != now.quorum {
-            let (kind, text) = match now.quorum {
-                true => ("quorum", "a majority of the voters is in contact"),
-                false => ("no-quorum", "contact with a majority of the voters was lost"),
-            };
-            self.events.record(kind, text);
-            if !now.quorum {
-                self.metrics.node().quorum_losses.inc();
-            }
-        }
-        match (&before.primary, &now.primary) {
-            (Some(_), None) => self.without = Some(Instant::now()),
-            (_, Some(primary)) if before.primary.as_ref() != Some(primary) => {
-                self.metrics.node().elections.inc();
-                if let Some(since) = self.without.take() {
-                    self.metrics.node().failover(since.elapsed());
-                }
-                let text = format!("{} is primary in epoch {}", primary.node, primary.epoch);
-                self.events.record("primary-changed", text);
-            }
-            _ => {}
-        }
-    }
-}
-
-/// Hands over when this node's application has been down for `down_after` while it is the primary.
-async fn watch_app(
-    election: Election,
-    health: AppHealth,
-    view: watch::Receiver<ClusterView>,
-    events: Arc<Events>,
-    down_after: Duration,
-) {
-    let mut reports = health.watch();
-    // An error means that nobody checks any more.
-    while reports.wait_for(|report| !report.up).await.is_ok() {
-        sleep(WATCH_APP).await;
-        let down = health.down_since().map(|since| since.elapsed());
-        let is_primary = view.borrow().takes_writes();
-        if !is_primary || down.is_none_or(|down| down < down_after) {
-            continue;
-        }
-        events.record("app-down", "this primary's application is down: another node takes over");
-        if let Err(why) = election.resign(PATIENCE).await {
-            tracing::warn!(%why, "cannot hand over; trying again");
-            sleep(down_after).await;
-        }
-    }
 }

@@ -2,7 +2,8 @@
 //! while the node's stands still.
 
 use litepilot::claim::BootTime;
-use tokio::sync::oneshot;
+use litepilot::process::health::Report;
+use tokio::sync::{oneshot, watch};
 
 use super::engine::Copy;
 
@@ -42,6 +43,16 @@ impl App {
         let (reply, done) = oneshot::channel();
         self.jobs.push(Job { id, takes, due: None, reply });
         done
+    }
+
+    /// What a health check would find.
+    pub fn check(&self, reports: &watch::Sender<Report>) {
+        reports.send_if_modified(|report| {
+            let changed = report.up == self.down;
+            report.up = !self.down;
+            report.down_since = self.down.then(std::time::Instant::now);
+            changed
+        });
     }
 
     /// The node takes the answers.

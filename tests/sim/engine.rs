@@ -12,6 +12,7 @@ use litepilot::embedded::lineage::{Lineage, continued};
 use litepilot::engine::{BoxFuture, Engine, EngineState, Grant, Held};
 use litepilot::position::PositionCell;
 use litepilot::txid::{Checksum, EpochTxid, Position, Txid};
+use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::truth::{Truth, show};
@@ -189,13 +190,15 @@ pub struct Model {
     truth: Truth,
     /// How long the end of writers takes, in ms.
     pub slow: u64,
+    /// The epoch of which this copy has ceased to be the primary's by itself.
+    lost: watch::Sender<Option<Epoch>>,
 }
 
 impl Model {
     pub fn new(copy: Copy, truth: Truth, slow: u64) -> Self {
         let cell = Arc::new(PositionCell::default());
         cell.reset(copy.state().position);
-        Self { copy, cell, truth, slow }
+        Self { copy, cell, truth, slow, lost: watch::Sender::new(None) }
     }
 
     /// Publishes how far the copy is.
@@ -203,6 +206,13 @@ impl Model {
         let position = self.copy.state().position;
         self.cell.advance(position);
         position
+    }
+
+    /// Its process dies and is started again: it is a replica's then.
+    pub fn fail(&self) {
+        let epoch = self.copy.state().primary;
+        self.copy.crash();
+        self.lost.send_replace(epoch);
     }
 
     fn pause(&self) -> impl Future<Output = ()> + use<> {
@@ -254,8 +264,8 @@ impl Engine for Model {
             if self.copy.state().primary.is_some() {
                 self.pause().await;
             }
-            let mut state = self.copy.state();
-            (state.primary, state.fenced) = (None, false);
+            self.copy.crash();
+            self.lost.send_replace(None);
             Ok(())
         })
     }
@@ -294,6 +304,18 @@ impl Engine for Model {
         Box::pin(async {
             self.copy.state().fenced = false;
             Ok(())
+        })
+    }
+
+    fn lost(&self) -> BoxFuture<'_, Epoch> {
+        let mut lost = self.lost.subscribe();
+        Box::pin(async move {
+            loop {
+                if let Some(epoch) = *lost.borrow_and_update() {
+                    return epoch;
+                }
+                lost.changed().await.unwrap();
+            }
         })
     }
 

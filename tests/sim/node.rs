@@ -11,21 +11,23 @@ use litepilot::claim::{BootTime, Claim};
 use litepilot::cluster::{ClusterView, Epoch, NodeId, Role};
 use litepilot::election::Election;
 use litepilot::election::clock::Clock;
-use litepilot::election::context::{ElectionContext, NodeCallbacks};
+use litepilot::election::context::{ElectionContext, NodeCallbacks, Observation};
+use litepilot::election::publisher::Publisher;
 use litepilot::election::raft::{Member, Raft, Setup, Store};
 use litepilot::election::rpc::Service;
 use litepilot::election::table::Table;
 use litepilot::election::tenure::Own;
 use litepilot::election::times::Times;
-use litepilot::election::view::{self, Known};
+use litepilot::election::watchers::{watch_app, watch_engine};
 use litepilot::engine::{BoxFuture, Engine};
 use litepilot::peer::gossip::{Heard, Peers, Report};
 use litepilot::position::PositionCell;
+use litepilot::process::health;
 use litepilot::txid::{EpochTxid, Txid};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use tokio::runtime::{self, Runtime};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::app::App;
@@ -43,6 +45,8 @@ const REPORT_EVERY: Duration = Duration::from_millis(200);
 const SILENCE: Duration = Duration::from_secs(1);
 /// A replica asks at least so often.
 const PULL: Duration = Duration::from_millis(100);
+/// `app.down_after`.
+const DOWN_AFTER: Duration = Duration::from_secs(2);
 
 /// What does not change from one life to the next.
 pub struct Place {
@@ -107,6 +111,9 @@ struct Around {
     view: watch::Sender<ClusterView>,
     source: watch::Sender<Option<(NodeId, Epoch)>>,
     heard: Mutex<BTreeMap<NodeId, Word>>,
+    peers: watch::Sender<Peers>,
+    came: Notify,
+    health: watch::Sender<health::Report>,
     under_way: watch::Sender<usize>,
     number: u64,
     seed: u64,
@@ -120,6 +127,10 @@ struct SimClock {
 impl Clock for SimClock {
     fn now(&self) -> BootTime {
         self.base.after(self.began.elapsed())
+    }
+
+    fn wall(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH
     }
 
     fn sleep(&self, wait: Duration) -> BoxFuture<'static, ()> {
@@ -157,6 +168,8 @@ impl NodeCallbacks for Surroundings {
         self.0.place.app.lock().unwrap().set_deadline(deadline);
         true
     }
+
+    fn observe(&self, _: Observation) {}
 
     fn event(&self, kind: &'static str, text: String) {
         self.0.place.truth.note(self.0.place.name.as_str(), &format!("[{kind}] {text}"));
@@ -243,6 +256,9 @@ impl Life {
             clock: clock.clone(),
             source: watch::Sender::new(None),
             heard: Mutex::default(),
+            peers: watch::Sender::default(),
+            came: Notify::new(),
+            health: watch::Sender::new(health::Report { up: true, check: 0, down_since: None }),
             under_way: watch::Sender::new(0),
             number,
             seed,
@@ -263,7 +279,16 @@ impl Life {
             callbacks: Arc::new(Surroundings(around.clone())),
         });
         tokio::spawn(election.clone().run());
-        tokio::spawn(publish(around.clone(), election.clone(), raft.clone()));
+        let publisher = Publisher::new(
+            election.clone(),
+            around.peers.subscribe(),
+            around.view.clone(),
+            around.source.clone(),
+        );
+        tokio::spawn(publisher.run());
+        tokio::spawn(hear(around.clone()));
+        tokio::spawn(watch_app(election.clone(), around.health.subscribe(), DOWN_AFTER));
+        tokio::spawn(watch_engine(election.clone()));
         tokio::spawn(gossip(around.clone(), raft.clone()));
         if !place.witness {
             tokio::spawn(follow(around.clone()));
@@ -288,12 +313,23 @@ impl Life {
                 // It stood still: time has passed and nothing happened.
                 tokio::time::advance(Duration::from_millis(behind - 1)).await;
             }
-            around.place.app.lock().unwrap().answer();
+            {
+                let mut app = around.place.app.lock().unwrap();
+                app.check(&around.health);
+                app.answer();
+            }
             for (from, load) in came {
                 take(&around, &election, from, load);
             }
             tokio::time::sleep_until(until).await;
         });
+    }
+
+    /// The engine's process dies.
+    pub fn fail_engine(&self) {
+        if let Some(model) = &self.around.model {
+            model.fail();
+        }
     }
 
     /// Does something there, in the background.
@@ -310,6 +346,7 @@ fn take(around: &Arc<Around>, election: &Election, from: NodeId, load: Load) {
             let mut heard = around.heard.lock().unwrap();
             let older = heard.get(&from).is_some_and(|(known, _, _)| *known >= (life, sequence));
             if !older {
+                around.came.notify_one();
                 heard.insert(from, ((life, sequence), report, Instant::now()));
             }
         }
@@ -351,41 +388,11 @@ async fn serve(
     model.copy.ship()
 }
 
-/// Publishes what this node knows, as `node/elected.rs` does.
-async fn publish(around: Arc<Around>, election: Election, raft: Raft) {
-    let (mut table, mut own) = (election.table(), election.own());
+/// Tells of the peers what was heard of them, and that they have fallen silent.
+async fn hear(around: Arc<Around>) {
     loop {
-        {
-            let (table, own) = (table.borrow_and_update().clone(), own.borrow_and_update().clone());
-            let peers = peers(&around);
-            let known = Known {
-                node: &around.place.name,
-                witness: around.place.witness,
-                table: &table,
-                own: &own,
-                peers: &peers,
-                quorum: raft.in_contact(around.place.ttl),
-            };
-            let before = around.view.borrow().clone();
-            let now = view::view(&known, Some(&before), SystemTime::UNIX_EPOCH);
-            let source = view::source(&known).filter(|_| !own.holding);
-            around.source.send_if_modified(|known| {
-                let modified = *known != source;
-                *known = source;
-                modified
-            });
-            around.view.send_if_modified(|known| {
-                let modified = *known != now;
-                *known = now;
-                modified
-            });
-        }
-        tokio::select! {
-            biased;
-            _ = table.changed() => {}
-            _ = own.changed() => {}
-            () = sleep(LOOK) => {}
-        }
+        around.peers.send_replace(peers(&around));
+        drop(timeout(LOOK, around.came.notified()).await);
     }
 }
 

@@ -73,10 +73,19 @@ impl World {
                 End::DiskIsMended(i)
             }
             89..93 if self.plan.members => return self.begin_change(i, lasts),
+            93..95 => return self.fail_engine(i),
             _ => return self.operate(i),
         };
         self.count += 1;
         self.ends.insert((self.now + lasts, self.count), end);
+    }
+
+    fn fail_engine(&mut self, i: usize) {
+        if let Some(life) = &self.slots[i].life {
+            self.truth.note(self.names[i].as_str(), "its engine dies");
+            self.truth.see().count("engines that died");
+            life.fail_engine();
+        }
     }
 
     /// Somebody; more often the primary, or whoever leads Raft.

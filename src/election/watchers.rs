@@ -1,0 +1,53 @@
+//! What ends a tenure from outside the election: an application that is down, an engine that has
+//! ceased to be the primary's.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::clock::until;
+use super::tenure::come;
+use super::{Election, PATIENCE};
+use crate::process::health::Report;
+
+/// Hands over when this node's application has been down for `down_after` while it is the primary.
+pub async fn watch_app(
+    election: Election,
+    mut health: watch::Receiver<Report>,
+    down_after: Duration,
+) {
+    let context = election.context().clone();
+    let mut own = election.own();
+    loop {
+        come(&mut health, |report| !report.up).await;
+        let outage = health.borrow().down_since;
+        let due = context.clock.now().after(down_after);
+        let lasts = async {
+            until(&*context.clock, due).await;
+            let clock = &context.clock;
+            come(&mut own, |own| own.open && own.claim.is_valid_at(clock.now())).await;
+        };
+        tokio::select! {
+            biased;
+            () = come(&mut health, |report| report.up || report.down_since != outage) => continue,
+            () = lasts => {}
+        }
+        let text = "this primary's application is down: another node takes over";
+        context.callbacks.event("app-down", text.to_owned());
+        if let Err(why) = election.resign(PATIENCE).await {
+            tracing::warn!(%why, "cannot hand over; trying again");
+        }
+    }
+}
+
+/// Ends this node's tenure when its engine has ceased to be the primary's.
+pub async fn watch_engine(election: Election) {
+    let engine = election.context().engine.clone();
+    let mut own = election.own();
+    loop {
+        let epoch = engine.lost().await;
+        election.engine_lost(epoch);
+        // That epoch is over for good, but the engine says so until it is a replica's.
+        come(&mut own, |own| own.epoch > epoch).await;
+    }
+}
