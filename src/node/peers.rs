@@ -14,10 +14,11 @@ use crate::acks::Electorate;
 use crate::cluster::{ClusterView, NodeId, Role};
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::peer::gossip::{self, Gossip, Peers, Report};
+use crate::peer::gossip::{self, Gossip, Peers, Report, Routes};
 use crate::peer::{self, Credentials, Dialer, Limits, Listener, Protocol, Times};
 use crate::process::health::AppHealth;
 use crate::proxy::PeerDoor;
+use crate::proxy::learned::LearnedRoutes;
 use crate::txid::{EpochTxid, Txid};
 
 /// Connections that carry forwarded requests.
@@ -107,12 +108,13 @@ pub(crate) struct ReportSources {
     pub(crate) engine: Arc<dyn Engine>,
     /// Whether the application answers.
     pub(crate) health: AppHealth,
+    pub(crate) learned: Arc<LearnedRoutes>,
 }
 
 impl ReportSources {
     pub(crate) fn new(context: &NodeContext) -> Self {
-        let NodeContext { view, engine, health, .. } = context.clone();
-        Self { view, engine, health }
+        let NodeContext { view, engine, health, learned, .. } = context.clone();
+        Self { view, engine, health, learned }
     }
 }
 
@@ -130,7 +132,7 @@ async fn tell(
     sources: ReportSources,
     mut draining: watch::Receiver<bool>,
 ) {
-    let ReportSources { view, engine, health } = sources;
+    let ReportSources { view, engine, health, learned } = sources;
     let position = engine.position().clone();
     let moves = |from: EpochTxid| {
         let next = EpochTxid { txid: Txid(from.txid.0.saturating_add(1)), ..from };
@@ -143,7 +145,8 @@ async fn tell(
     let mut moved = pin!(moves(position.get()));
     let mut ticks = interval(REPORT_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut views, mut reports) = (view.clone(), health.watch());
+    let (mut views, mut reports, mut routes) = (view.clone(), health.watch(), learned.known());
+    let mut told = Routes::default();
     loop {
         // A view that changes is told at once: others wait for it.
         tokio::select! {
@@ -152,6 +155,7 @@ async fn tell(
             Ok(()) = views.changed() => {}
             Ok(()) = reports.changed() => {}
             Ok(()) = draining.changed() => {}
+            Ok(()) = routes.changed() => told = learned.told().into(),
         }
         let view = view.borrow().clone();
         let stops = *draining.borrow_and_update();
@@ -165,6 +169,7 @@ async fn tell(
                 position: engine.position().get(),
                 lag_ms: engine.lag().map(|lag| lag.as_millis() as u64),
                 app_up: health.is_up(),
+                learned: view.takes_writes().then(|| told.clone()),
                 engine: state.engine.to_owned(),
                 engine_state: state.state.clone(),
                 ..report.clone()

@@ -4,9 +4,11 @@ use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
+use parking_lot::Mutex;
 use tokio::runtime::Builder;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::Tuning;
 use super::certificates::{Certificates, watch_expiry};
@@ -15,6 +17,7 @@ use super::edge::EdgeCertificates;
 use super::engines::{self, EngineInputs};
 use super::event_recorder::EventRecorder;
 use super::hooks::Hooks;
+use super::learning;
 use super::membership::{Membership, Participation};
 use super::peers::Peering;
 use super::ports::Ports;
@@ -35,6 +38,7 @@ use crate::proxy::acceptor::Slots;
 use crate::proxy::ack::Acknowledging;
 use crate::proxy::hold::Holds;
 use crate::proxy::misclassified_reads::MisclassifiedReads;
+use crate::proxy::replay_budget::ReplayBudget;
 use crate::proxy::worker::WorkerContext;
 use crate::rules::RuleSet;
 use crate::shutdown::Urgency;
@@ -107,6 +111,7 @@ impl Start {
             view,
             health,
             writes: Arc::default(),
+            learned: Arc::default(),
             acks: Arc::<Acks>::default(),
             metrics: Metrics::new(workers),
             events: self.events.clone(),
@@ -129,6 +134,10 @@ impl Start {
         if data.is_some() {
             tasks.spawn(check);
             tasks.spawn(record_events(&context, &status));
+            if let Some(peering) = peering {
+                let (view, heard) = (context.view.clone(), peering.heard.clone());
+                tasks.spawn(learning::keep(context.learned.clone(), view, heard));
+            }
         }
         self.spawn_tasks(&context, &mut tasks);
         let door = data.as_ref().map(|data| data.data_plane.peer_door());
@@ -211,7 +220,10 @@ impl Start {
             metrics: context.metrics.clone(),
             writes: context.writes.clone(),
             tls: self.edge.as_ref().map(|edge| edge.config()),
+            at_app: Arc::default(),
             suspects,
+            learned: context.learned.clone(),
+            replay_budget: Mutex::new(ReplayBudget::new(Instant::now())),
             draining: context.draining.clone(),
         }
     }
@@ -232,6 +244,7 @@ impl Start {
             health: context.health.clone(),
             app: app.map(ChildHandle::state),
             suspects,
+            learned: context.learned.clone(),
         }
     }
 
