@@ -34,7 +34,8 @@
 //!
 //! # What always holds
 //!
-//! * A write reaches an application at most once, but for replay, which the application asks for.
+//! * A write reaches an application at most once, but for replay: it asks for that, or has failed a read
+//!   on a replica, where it cannot have written.
 //! * A 2xx comes from an application, never from us in its stead. After a write it is passed on only
 //!   while this node is still the primary of the epoch in which the application was asked.
 //! * A token that a client was given is never satisfied by a copy that lacks its write.

@@ -26,6 +26,7 @@ mod context;
 mod edge;
 mod elected;
 mod engines;
+mod epoch_position;
 mod event_recorder;
 mod fixed;
 mod hooks;

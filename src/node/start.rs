@@ -15,6 +15,7 @@ use super::certificates::{Certificates, watch_expiry};
 use super::context::NodeContext;
 use super::edge::EdgeCertificates;
 use super::engines::{self, EngineInputs};
+use super::epoch_position;
 use super::event_recorder::EventRecorder;
 use super::hooks::Hooks;
 use super::learning;
@@ -134,6 +135,7 @@ impl Start {
         if data.is_some() {
             tasks.spawn(check);
             tasks.spawn(record_events(&context, &status));
+            tasks.spawn(epoch_position::take_over(context.view.clone(), context.engine.clone()));
             if let Some(peering) = peering {
                 let (view, heard) = (context.view.clone(), peering.heard.clone());
                 tasks.spawn(learning::keep(context.learned.clone(), view, heard));

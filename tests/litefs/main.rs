@@ -9,6 +9,7 @@ mod contract;
 mod empty;
 mod external;
 mod fence;
+mod gets_that_write;
 mod handoffs;
 #[path = "../demo/harness.rs"]
 #[expect(dead_code, reason = "the demo's tests use the rest")]
