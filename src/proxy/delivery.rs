@@ -9,8 +9,8 @@ use http::Response;
 
 use super::claim_watch;
 use super::exchange::{ClientResponse, Exchange};
-use super::look::Doubt;
 use super::forward::{FLY_REPLAY_SRC, Forwarded, PeerRefusal};
+use super::look::Doubt;
 use super::problem::{Problem, ProblemKind};
 use super::replay::ReplayRequest;
 use super::route::{self, Decision, Situation};
@@ -209,7 +209,8 @@ impl Exchange {
         match &self.progress.replay {
             None => self.facts.doubt,
             Some(replay) if replay.reason == Replay::FailedRead => Some(Doubt::Failed),
-            Some(_) => Some(Doubt::Refused),
+            // Of what the rules call a write there is no doubt.
+            Some(_) => (self.facts.class == Class::Read).then_some(Doubt::Refused),
         }
     }
 

@@ -195,8 +195,7 @@ impl Exchange {
             _ => self.facts.doubt,
         };
         if takes_writes && let (Some(doubt), Some(visit)) = (doubt, &self.progress.visit) {
-            self.progress.look =
-                Look::begin(&self.worker, request, doubt, self.facts.rule, visit);
+            self.progress.look = Look::begin(&self.worker, request, doubt, self.facts.rule, visit);
         }
     }
 

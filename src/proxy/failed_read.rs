@@ -128,7 +128,9 @@ mod tests {
     #[test]
     fn only_a_read_that_failed_is_asked_again() {
         let fresh = Progress::default();
-        for (status, expected) in [(200, false), (404, false), (409, false), (500, true), (503, true)] {
+        for (status, expected) in
+            [(200, false), (404, false), (409, false), (500, true), (503, true)]
+        {
             assert_eq!(may(&read(), &fresh, status), expected, "{status}");
         }
         assert!(!may_fail_over(&read(), &fresh, StatusCode::BAD_GATEWAY, false), "with a body");

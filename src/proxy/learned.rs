@@ -143,8 +143,11 @@ impl Core {
     }
 
     fn adopt(&mut self, routes: &[WriteRoute], now: Instant) -> bool {
-        let routes: BTreeSet<_> =
-            routes.iter().filter(|route| route.is_sound() && route.is_read_by_default()).take(MOST).collect();
+        let routes: BTreeSet<_> = routes
+            .iter()
+            .filter(|route| route.is_sound() && route.is_read_by_default())
+            .take(MOST)
+            .collect();
         let before = self.0.len();
         self.0.retain(|route, _| routes.contains(route));
         let lost = self.0.len() != before;

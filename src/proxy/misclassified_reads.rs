@@ -125,7 +125,9 @@ impl MisclassifiedReads {
 fn told(route: &WriteRoute, place: &str, sign: Sign) -> String {
     let (request, rule) = (route.request(), route.rule());
     let sign = match sign {
-        Sign::Advance => "the database changed during it while no write was under way; if it writes, ",
+        Sign::Advance => {
+            "the database changed during it while no write was under way; if it writes, "
+        }
         Sign::Refusal => "it was refused here, since it writes, and sent to the primary; ",
     };
     format!(

@@ -24,13 +24,7 @@ pub(super) struct OtherWriters {
 
 impl OtherWriters {
     /// A request was alone at the application, and the database held `before` and `after` it.
-    pub(super) fn note(
-        &mut self,
-        alone: Alone,
-        before: EpochTxid,
-        after: EpochTxid,
-        now: Instant,
-    ) {
+    pub(super) fn note(&mut self, alone: Alone, before: EpochTxid, after: EpochTxid, now: Instant) {
         let between = |(former, held): (Alone, EpochTxid)| {
             alone.follows(former) && held.epoch == before.epoch && held.txid < before.txid
         };

@@ -18,9 +18,9 @@ use tokio::time::{Instant, timeout};
 
 use super::acceptor::Slots;
 use super::ack::Acknowledging;
+use super::at_app::AtApp;
 use super::headers;
 use super::hold::Holds;
-use super::at_app::AtApp;
 use super::learned::LearnedRoutes;
 use super::look;
 use super::misclassified_reads::MisclassifiedReads;
@@ -239,10 +239,7 @@ impl Worker {
 }
 
 fn limits(config: &config::Proxy, keep: Duration) -> OriginLimits {
-    OriginLimits {
-        connect: config.connect_timeout,
-        keep,
-    }
+    OriginLimits { connect: config.connect_timeout, keep }
 }
 
 /// A connection's place in its worker's register.

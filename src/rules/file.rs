@@ -83,9 +83,7 @@ impl Reader<'_> {
                 "read_wait" => verdict.read_wait = self.read(value, value::duration_or_zero),
                 "write_hold" => verdict.write_hold = self.read(value, value::duration_or_zero),
                 "ack" => verdict.ack = self.read(value, guarantee::ack),
-                "response_timeout" => {
-                    verdict.response_timeout = self.read(value, value::duration)
-                }
+                "response_timeout" => verdict.response_timeout = self.read(value, value::duration),
                 "body_timeout" => verdict.body_timeout = self.read(value, value::duration),
                 "replay" => verdict.replay = self.read(value, guarantee::replay),
                 _ => self.unknown(key, &RULE_KEYS),

@@ -49,7 +49,9 @@ impl WriteRoute {
     /// What a peer says may be anything.
     pub(crate) fn is_sound(&self) -> bool {
         // Escaping at most doubles a path.
-        self.method.len() <= MAX_METHOD && self.host.len() <= MAX_HOST && self.path.len() <= 2 * MAX_PATH
+        self.method.len() <= MAX_METHOD
+            && self.host.len() <= MAX_HOST
+            && self.path.len() <= 2 * MAX_PATH
     }
 
     /// Method and path, for people.

@@ -162,7 +162,8 @@ mod tests {
     fn what_is_left_out_is_as_before() {
         let table = Table::new();
         let now = Instant::now();
-        let learned = || table.watch().borrow()[&"a".parse::<NodeId>().unwrap()].report.learned.clone();
+        let learned =
+            || table.watch().borrow()[&"a".parse::<NodeId>().unwrap()].report.learned.clone();
         let mut first = line(1, 1);
         first.report.learned = Some(Default::default());
         table.heard(1, first, now);
