@@ -55,7 +55,7 @@ mod tests {
         };
         let rule = "- {match: {method: GET, path: /visits}, as: write}";
         for learned in [vec![], vec![learned(rule), learned(rule)]] {
-            let text = rule_file(&crate::status::Status { learned_writes: learned, ..example() });
+            let text = rule_file(&Status { learned_writes: learned, ..example() });
             let dir = tempfile::tempdir().unwrap();
             let file = dir.path().join("learned.yml");
             std::fs::write(&file, &text).unwrap();
