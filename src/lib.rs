@@ -29,7 +29,7 @@
 //! | [`telemetry`] | logs, metrics, events |
 //! | [`demo`] | a whole cluster on this machine, and the guestbook that it serves |
 //! | [`files`], [`secret`], [`html`] | files replaced whole; secrets in files; text in HTML |
-//! | [`publish`] | telling others of a value that has changed |
+//! | [`publish`], [`accept`] | telling others of a value that has changed; accepting connections within a bound |
 //! | [`shutdown`] | phases of stopping, in order, with a deadline |
 //!
 //! # What always holds
@@ -57,6 +57,7 @@
 // A panic in a worker takes every connection of that worker with it.
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub(crate) mod accept;
 pub mod acks;
 pub mod admin;
 pub mod claim;
