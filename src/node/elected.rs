@@ -93,10 +93,10 @@ impl ElectedMembership {
         let mut protocols = door.map(|door| data_protocols(&context, door)).unwrap_or_default();
         let handler = transport::handler(Arc::new(election.clone()));
         protocols.push(Protocol { name: peer::RAFT, limits: transport::LIMITS, handler });
-        let sources = ReportSources::new(&context);
+        let sources = ReportSources { waiting: election.waiting(), ..ReportSources::new(&context) };
         let mut tasks = peering.open(config, members(&raft), protocols, sources).await?;
         let (source, primaries) = watch::channel(None);
-        let publisher = Publisher::new(election.clone(), heard, view, source);
+        let publisher = Publisher::new(election.clone(), heard.clone(), view, source);
         tasks.spawn(publisher.run());
         tasks.spawn(keep_addresses(raft.clone(), dialer.clone()));
         if has_data {
@@ -105,7 +105,8 @@ impl ElectedMembership {
             tasks.spawn(agreement::by_election(agreement, election.clone()));
         }
         tasks.spawn(election.clone().run());
-        tasks.spawn(watch_app(election.clone(), context.health.watch(), config.app.down_after));
+        let (health, down_after) = (context.health.watch(), config.app.down_after);
+        tasks.spawn(watch_app(election.clone(), health, heard, down_after));
         Ok(Part { election, raft, tasks })
     }
 }

@@ -107,12 +107,14 @@ pub(crate) struct ReportSources {
     pub(crate) engine: Arc<dyn Engine>,
     /// Whether the application answers.
     pub(crate) health: AppHealth,
+    /// Why nobody is chosen, while this node is to choose a primary.
+    pub(crate) waiting: watch::Receiver<Option<Arc<str>>>,
 }
 
 impl ReportSources {
     pub(crate) fn new(context: &NodeContext) -> Self {
         let NodeContext { view, engine, health, .. } = context.clone();
-        Self { view, engine, health }
+        Self { view, engine, health, waiting: watch::channel(None).1 }
     }
 }
 
@@ -130,7 +132,7 @@ async fn tell(
     sources: ReportSources,
     mut draining: watch::Receiver<bool>,
 ) {
-    let ReportSources { view, engine, health } = sources;
+    let ReportSources { view, engine, health, mut waiting } = sources;
     let position = engine.position().clone();
     let moves = |from: EpochTxid| {
         let next = EpochTxid { txid: Txid(from.txid.0.saturating_add(1)), ..from };
@@ -151,11 +153,13 @@ async fn tell(
             () = &mut moved => moved.set(moves(position.get())),
             Ok(()) = views.changed() => {}
             Ok(()) = reports.changed() => {}
+            Ok(()) = waiting.changed() => {}
             Ok(()) = draining.changed() => {}
         }
         let view = view.borrow().clone();
         let stops = *draining.borrow_and_update();
         let state = engine.state();
+        let no_primary = waiting.borrow_and_update().clone();
         report.send_if_modified(|report| {
             let new = Report {
                 role: view.role,
@@ -165,6 +169,7 @@ async fn tell(
                 position: engine.position().get(),
                 lag_ms: engine.lag().map(|lag| lag.as_millis() as u64),
                 app_up: health.is_up(),
+                no_primary,
                 engine: state.engine.to_owned(),
                 engine_state: state.state.clone(),
                 ..report.clone()
