@@ -29,6 +29,7 @@ mod runtime;
 mod service;
 mod shared;
 mod store;
+mod succession;
 mod timers;
 mod types;
 
@@ -276,6 +277,12 @@ impl Raft {
             Some(next) => self.transfer_leadership(&next).await,
             None => Err(ProposeError::Unknown("no other voter answers".to_owned())),
         }
+    }
+
+    /// The life of `dead` that may have led in `term` or before is over: if it is still held for the
+    /// leader, another is elected at once.
+    pub(crate) async fn succeed(&self, dead: &NodeId, term: Term) {
+        succession::succeed(&self.0, dead, term).await;
     }
 
     /// Changes who votes, one change at a time, and waits until it is done. A node that is added or
