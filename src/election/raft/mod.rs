@@ -116,7 +116,7 @@ pub struct Leadership {
     /// The leader; `None` while there is none that this node knows of.
     pub(crate) leader: Option<NodeId>,
     /// Its term, or the last one that this node has seen.
-    pub(crate) term: Term,
+    pub term: Term,
     /// It is this node, and its table holds all that was agreed upon in earlier terms.
     pub ours: bool,
 }
