@@ -23,6 +23,7 @@
 //! | [`litefs`], [`lease`] | the engine over LiteFS, and the Consul lease by which LiteFS learns its role (`docs/litefs.md`) |
 //! | [`embedded`] | the engine over plain directories, for demos and tests |
 //! | [`copy`] | what the engines share: the state file, whether a copy diverges, copies set aside |
+//! | [`last_will`] | what tells the others that this node's process has died |
 //! | [`process`] | the application as our child, the guard that kills it when we cannot, its health, PID 1 |
 //! | [`admin`], [`status`] | the admin port: health, status, metrics, and what operators ask for |
 //! | [`control`] | steering a cluster: the interface between who asks and who elects |
@@ -74,6 +75,7 @@ pub(crate) mod files;
 pub(crate) mod fixed;
 pub mod guarantee;
 pub(crate) mod html;
+pub(crate) mod last_will;
 pub mod lease;
 pub mod litefs;
 pub(crate) mod net;

@@ -59,6 +59,26 @@ fn a_killed_primary_is_replaced_and_comes_back_as_a_replica() {
     assert_eq!(cluster.primary(), second);
 }
 
+/// Its guard says so, as the node whose certificate it has: nobody waits until the lease expires.
+#[test]
+fn who_is_killed_is_replaced_before_its_lease_expires() {
+    let mut cluster = Plan { tls: true, ..Plan::default() }.start();
+    for _ in 0..2 {
+        let first = cluster.primary();
+        let [one, two] = cluster.others(first)[..] else { panic!() };
+        cluster.nodes[first].kill();
+        assert_eq!(cluster.nodes[one].it.post("after").code, 201, "held, and then done");
+        let name = cluster.nodes[first].it.name.clone();
+        let says = |words: &str| {
+            let words = words.replace("NODE", &name);
+            [one, two].iter().any(|node| cluster.nodes[*node].said(&words))
+        };
+        assert!(says("the process of NODE") && !says("has not renewed its lease"));
+        cluster.nodes[first].start();
+        cluster.until_level(first);
+    }
+}
+
 /// LiteFS' renewal has no time limit: without the guard it would take writes for as long as this lasts.
 #[test]
 fn over_litefs_the_guard_ends_a_stopped_primarys_litefs_before_another_takes_writes() {
