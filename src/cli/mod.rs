@@ -26,6 +26,7 @@ mod on_primary;
 mod primary;
 mod promote;
 mod render_litefs;
+mod rules;
 mod run;
 mod status;
 
@@ -71,6 +72,8 @@ enum Command {
     Import(import::ImportArgs),
     /// Print what a request would be taken for, and the rule that says so
     Classify(classify::ClassifyArgs),
+    /// Print the requests that were found to write, as a rule file
+    Rules(rules::RulesArgs),
     /// Show every node's role, position, lag and health
     Status(status::StatusArgs),
     /// Print the primary's name; exit 1 if there is none
@@ -155,6 +158,7 @@ pub fn main() -> ExitCode {
         Command::RenderLitefs(args) => render_litefs::main(&args),
         Command::Import(args) => import::main(&args),
         Command::Classify(args) => classify::main(args),
+        Command::Rules(args) => rules::main(args),
         Command::Status(args) => status::main(args),
         Command::Primary(args) => primary::main(args),
         Command::Promote(args) => promote::main(args),

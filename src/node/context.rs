@@ -12,6 +12,7 @@ use crate::election::context::{NodeCallbacks, Observation};
 use crate::engine::{BoxFuture, Engine};
 use crate::process::guard::{Deadline, SharedDeadline};
 use crate::process::health::AppHealth;
+use crate::proxy::learned::LearnedRoutes;
 use crate::proxy::writes::Writes;
 use crate::telemetry::events::Events;
 use crate::telemetry::metrics::Metrics;
@@ -27,6 +28,8 @@ pub(crate) struct NodeContext {
     /// `on_promote` and the like.
     pub(crate) hooks: Hooks,
     pub(crate) writes: Arc<Writes>,
+    /// Routes that were found to write.
+    pub(crate) learned: Arc<LearnedRoutes>,
     pub(crate) acks: Arc<Acks>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) events: Arc<Events>,

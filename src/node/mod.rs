@@ -29,6 +29,7 @@ mod engines;
 mod event_recorder;
 mod fixed;
 mod hooks;
+mod learning;
 mod membership;
 mod null_engine;
 mod peers;

@@ -4,9 +4,11 @@ use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
+use parking_lot::Mutex;
 use tokio::runtime::Builder;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::Tuning;
 use super::certificates::{Certificates, watch_expiry};
@@ -16,6 +18,7 @@ use super::elected::Part;
 use super::engines::{self, EngineInputs};
 use super::event_recorder::EventRecorder;
 use super::hooks::Hooks;
+use super::learning;
 use super::membership::{Membership, Participation};
 use super::peers::Peering;
 use super::ports::Ports;
@@ -37,6 +40,7 @@ use crate::proxy::acceptor::Slots;
 use crate::proxy::ack::Acknowledging;
 use crate::proxy::hold::Holds;
 use crate::proxy::misclassified_reads::MisclassifiedReads;
+use crate::proxy::replay_budget::ReplayBudget;
 use crate::proxy::worker::WorkerContext;
 use crate::rules::RuleSet;
 use crate::shutdown::Urgency;
@@ -110,6 +114,7 @@ impl Start {
             view,
             health,
             writes: Arc::default(),
+            learned: Arc::default(),
             acks: Arc::<Acks>::default(),
             metrics: Metrics::new(workers),
             events: self.events.clone(),
@@ -132,6 +137,10 @@ impl Start {
         if data.is_some() {
             tasks.spawn(check);
             tasks.spawn(record_events(&context, &status));
+            if let Some(peering) = peering {
+                let (view, heard) = (context.view.clone(), peering.heard.clone());
+                tasks.spawn(learning::keep(context.learned.clone(), view, heard));
+            }
         }
         self.spawn_tasks(&context, &mut tasks);
         let door = data.as_ref().map(|data| data.data_plane.peer_door());
@@ -242,7 +251,10 @@ impl Start {
             metrics: context.metrics.clone(),
             writes: context.writes.clone(),
             tls: self.edge.as_ref().map(|edge| edge.config()),
+            at_app: Arc::default(),
             suspects,
+            learned: context.learned.clone(),
+            replay_budget: Mutex::new(ReplayBudget::new(Instant::now())),
             draining: context.draining.clone(),
         }
     }
@@ -263,6 +275,7 @@ impl Start {
             health: context.health.clone(),
             app: app.map(ChildHandle::state),
             suspects,
+            learned: context.learned.clone(),
         }
     }
 

@@ -12,6 +12,7 @@ use crate::engine::Engine;
 use crate::peer::gossip::{Peers, Report};
 use crate::process::child::ChildState;
 use crate::process::health::AppHealth;
+use crate::proxy::learned::LearnedRoutes;
 use crate::proxy::misclassified_reads::MisclassifiedReads;
 use crate::status::{AppStatus, Member, PrimaryStatus, RaftStatus, Status, StatusSource, VERSION};
 
@@ -31,6 +32,8 @@ pub(crate) struct StatusInputs {
     pub(crate) app: Option<watch::Receiver<ChildState>>,
     /// Reads that seem to have written.
     pub(crate) suspects: Arc<MisclassifiedReads>,
+    /// Routes that were found to write.
+    pub(crate) learned: Arc<LearnedRoutes>,
 }
 
 /// The members that a configuration names; a node without peers is alone.
@@ -78,6 +81,7 @@ impl StatusInputs {
             nodes: self.nodes(roster, &view, lag_ms),
             raft,
             suspected_writes: self.suspects.list(),
+            learned_writes: self.learned.list(),
             version: VERSION.to_owned(),
         }
     }
