@@ -19,6 +19,7 @@ mod demo;
 mod guard;
 mod hold;
 mod import;
+mod last_will;
 mod lifeline;
 mod members;
 mod on_primary;
@@ -57,6 +58,9 @@ enum Command {
     /// What a guard starts, and what becomes the application
     #[command(hide = true)]
     Guarded(guard::GuardedArgs),
+    /// What tells the others that a node's process has died
+    #[command(hide = true)]
+    LastWill,
     /// What keeps everybody from writing LiteFS' database while the primary changes
     #[command(hide = true)]
     Hold(hold::HoldArgs),
@@ -148,6 +152,7 @@ pub fn main() -> ExitCode {
         Command::DemoApp(args) => demo::app(&args),
         Command::Guard(args) => guard::main(&args),
         Command::Guarded(args) => guard::become_program(&args),
+        Command::LastWill => last_will::main(),
         Command::Hold(args) => hold::main(&args),
         Command::Check(args) => check::main(args),
         Command::RenderLitefs(args) => render_litefs::main(&args),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::clock::Clock;
 use super::raft::Raft;
 use super::rpc::{CallError, Request, Response, Transport};
-use super::table::{Applied, Command};
+use super::table::{Applied, Command, Life};
 use super::times::Times;
 use crate::acks::Acks;
 use crate::claim::BootTime;
@@ -17,6 +17,8 @@ use crate::engine::{BoxFuture, Engine};
 pub struct ElectionContext {
     /// This node.
     pub own: NodeId,
+    /// This run of its process.
+    pub life: Life,
     /// It may become primary.
     pub candidate: bool,
     /// It holds no data.
@@ -42,9 +44,12 @@ pub struct ElectionContext {
 
 /// By this the election calls the node that it runs on.
 pub trait NodeCallbacks: Send + Sync + 'static {
-    /// Why this node cannot become primary now, as far as the election cannot know: its application is
-    /// down, the node stops.
+    /// Why this node cannot become primary now, as far as the election cannot know: its engine does not
+    /// work, the node stops.
     fn unfit(&self) -> Option<String>;
+
+    /// Whether the application answers: of nodes that hold the same, such a one becomes primary.
+    fn app_up(&self) -> bool;
 
     /// Runs `on_promote`. Whether this node may take writes now.
     fn promoted(&self, epoch: Epoch) -> BoxFuture<'static, bool>;

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use super::choice::{self, Situation, Verdict, Why};
 use super::clock::until;
 use super::context::ElectionContext;
+use super::departed::Departed;
 use super::raft::{ChangeError, Leadership};
 use super::rpc::{Fitness, Request, Response};
 use super::table::{Applied, Command, Holder, Session, Table, Term};
@@ -24,6 +25,7 @@ use crate::claim::BootTime;
 use crate::cluster::{Epoch, NodeId};
 use crate::control::MemberChange;
 use crate::engine::BoxFuture;
+use crate::publish;
 use crate::telemetry::log_throttle::LogThrottle;
 
 /// An answer to `Prepare` says for so long whether a node is fit; what it holds it says for good.
@@ -35,10 +37,16 @@ pub(crate) struct Lessor {
     timers: Mutex<Timers>,
     /// Whom the operator wants, in the epoch that is vacant.
     forced: watch::Sender<Option<(Epoch, NodeId)>>,
+    /// Why nobody is chosen, while this node is to choose.
+    waiting: watch::Sender<Option<Arc<str>>>,
+    /// Whoever leads later may have to know, too.
+    pub(super) departed: Departed,
     /// Without a quorum the same fails many times a second.
     log: LogThrottle<&'static str>,
 }
 
+/// How long a node that an operator wants may take to promise, and to be granted the lease.
+const FORCED: Duration = Duration::from_secs(5);
 /// How long it may take until a majority of the new members holds everything.
 pub(super) const EVERYTHING: Duration = Duration::from_secs(20);
 
@@ -56,8 +64,19 @@ type Answers = BTreeMap<NodeId, (Fitness, BootTime)>;
 
 impl Lessor {
     pub(crate) fn new(context: Arc<ElectionContext>) -> Self {
-        let forced = watch::Sender::new(None);
-        Self { context, timers: Mutex::default(), forced, log: LogThrottle::new() }
+        Self {
+            context,
+            timers: Mutex::default(),
+            forced: watch::Sender::new(None),
+            waiting: watch::Sender::new(None),
+            departed: Departed::default(),
+            log: LogThrottle::new(),
+        }
+    }
+
+    /// Why nobody is chosen, while this node is to choose.
+    pub(crate) fn waiting(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.waiting.subscribe()
     }
 
     /// Does the work of a Raft leader whenever this node is one.
@@ -80,6 +99,7 @@ impl Lessor {
                 changed = changed(&mut leadership, &now) => if !changed { return },
                 () = leads => {}
             }
+            publish::if_changed(&self.waiting, None);
         }
     }
 
@@ -154,8 +174,20 @@ impl Lessor {
         }
         let epoch = next_epoch(&table);
         self.forced.send_replace(Some((epoch, node.clone())));
-        let chosen = tables.wait_for(|table| table.last_epoch >= epoch).await;
-        match chosen.map(|table| table.holder.clone()) {
+        let chosen = tokio::select! {
+            biased;
+            chosen = tables.wait_for(|table| table.last_epoch >= epoch) => {
+                chosen.map(|table| table.holder.clone())
+            }
+            () = self.context.clock.sleep(FORCED) => {
+                // Later would be a surprise.
+                self.forced.send_replace(None);
+                let why = self.waiting.borrow().clone();
+                let why = why.map_or_else(|| "it was not chosen in time".to_owned(), |why| why.to_string());
+                return Response::Refused(why);
+            }
+        };
+        match chosen {
             Ok(Some(holder)) if holder.node == node => Response::Done,
             Ok(_) => Response::Refused("another node was faster".to_owned()),
             Err(_) => Response::NotLeader(None),
@@ -203,6 +235,7 @@ impl Lessor {
                 Some(holder) => self.watch_over(holder, term, &mut tables).await,
                 None => self.fill(&table, &mut tables).await,
             }
+            publish::if_changed(&self.waiting, None);
         }
     }
 
@@ -214,15 +247,23 @@ impl Lessor {
         tables: &mut watch::Receiver<Arc<Table>>,
     ) {
         let Some(expiry) = self.expiry(term, holder.epoch) else { return };
-        tokio::select! {
+        let died = tokio::select! {
             biased;
             _ = tables.changed() => return,
-            () = until(&*self.context.clock, expiry) => {}
-        }
-        let Some(first) = self.revoke_if_lapsed(term, holder.epoch) else { return };
+            () = self.departed.includes(&holder.node, &holder.session) => true,
+            () = until(&*self.context.clock, expiry) => false,
+        };
+        let revoked = match died {
+            true => self.revoke(term, holder.epoch),
+            false => self.revoke_if_lapsed(term, holder.epoch),
+        };
+        let Some(first) = revoked else { return };
         if first {
             let ttl = self.context.times.ttl;
-            let why = format!("{holder} has not renewed its lease for {ttl:?}: it expires");
+            let why = match died {
+                true => format!("the process of {holder} has died: its lease ends"),
+                false => format!("{holder} has not renewed its lease for {ttl:?}: it expires"),
+            };
             self.context.callbacks.event("lease-expired", why);
         }
         let expire = Command::Expire { epoch: holder.epoch, term };
@@ -283,7 +324,8 @@ impl Lessor {
             }
             let now = self.context.clock.now();
             let wanted = forced.borrow().clone().filter(|(of, _)| *of == epoch).map(|(_, n)| n);
-            let current = current(&answers, now);
+            let mut current = current(&answers, now);
+            self.departed.mark(&mut current);
             let situation = Situation {
                 electorate: &electorate,
                 answers: &current,
@@ -304,6 +346,7 @@ impl Lessor {
                         Why::HeldUp { .. } => held_up = held_up.or(Some(now)),
                         _ => held_up = None,
                     }
+                    publish::if_changed(&self.waiting, Some(why.to_string().into()));
                     if waiting.is_news(&why, now, self.context.times.ttl) {
                         self.context.callbacks.event("no-primary", why.to_string());
                     }
@@ -371,6 +414,14 @@ impl Lessor {
         let known = timers.expiry.filter(|(of, _)| *of == epoch).map(|(_, at)| at);
         timers.expiry = Some((epoch, known.unwrap_or(full)));
         timers.expiry.map(|(_, at)| at)
+    }
+
+    /// Whether it is news that the lease of `epoch` is over.
+    fn revoke(&self, term: Term, epoch: Epoch) -> Option<bool> {
+        let mut timers = self.timers_of(term)?;
+        let first = timers.revoked < epoch;
+        timers.revoke(epoch);
+        Some(first)
     }
 
     /// If the lease of `epoch` is at its end, also if it was renewed until this moment: whether that

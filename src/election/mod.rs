@@ -7,6 +7,7 @@
 //! | module | subject |
 //! | --- | --- |
 //! | [`lessor`] | the Raft leader's part: the timers of the lease, and filling it when it is vacant |
+//! | [`departed`] | whose process has died, as its last will says |
 //! | [`choice`] | who becomes primary. Pure |
 //! | [`tenure`], [`keep_alive`] | the holder's part: from the grant to the end; renewing |
 //! | [`handover`] | a planned change of primary |
@@ -21,6 +22,7 @@
 pub(crate) mod choice;
 pub mod clock;
 pub mod context;
+pub(crate) mod departed;
 pub mod error;
 pub(crate) mod handover;
 pub(crate) mod keep_alive;
@@ -46,8 +48,8 @@ use self::context::ElectionContext;
 use self::error::ElectionError;
 use self::lessor::Lessor;
 use self::loopback::Loopback;
-use self::rpc::{Request, Response, Service};
-use self::table::{Applied, Command, Table};
+use self::rpc::{Fitness, Request, Response, Service};
+use self::table::{Applied, Command, Life, Table, Term};
 use self::tenure::{Order, Own, Tenure};
 use crate::cluster::{Epoch, NodeId};
 use crate::control::MemberChange;
@@ -107,12 +109,23 @@ impl Election {
         self.0.tenure.own()
     }
 
+    /// Why nobody is chosen, as long as this node is to choose a primary.
+    pub fn waiting(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.0.lessor.waiting()
+    }
+
+    /// This run of its process.
+    pub fn life(&self) -> &Life {
+        &self.0.context.life
+    }
+
     pub(crate) fn context(&self) -> &Arc<ElectionContext> {
         &self.0.context
     }
 
-    /// Hands the lease over to `to`, whoever holds it now. With `force`, and while nobody holds it,
-    /// `to` gets it although others may have newer data. Done once `to` has it.
+    /// Hands the lease over to `to`, whoever holds it now. With `force` also if its application does not
+    /// answer, and while nobody holds the lease `to` gets it although others may have newer data. Done
+    /// once `to` has it.
     ///
     /// # Errors
     ///
@@ -125,6 +138,7 @@ impl Election {
         let holder = self.table().borrow().holder.clone();
         let response = match holder {
             Some(holder) if holder.node == *to => return Ok(()),
+            Some(_) if !force && self.app_is_down(to).await => return Err(ElectionError::AppDown),
             Some(holder) => {
                 context.transport.call(holder.node, Request::Promote(to.clone()), REQUEST).await
             }
@@ -134,15 +148,32 @@ impl Election {
         granted(response?)
     }
 
-    /// As the holder: passes the lease to the fittest other node, once writes under way are done.
+    /// As the holder: passes the lease to the fittest other node, once writes under way are done. It
+    /// need not have an application that answers: that of a new release may wait for being the primary.
     ///
     /// # Errors
     ///
     /// When nobody is fit, or it did not go well; this node is then still the primary.
     pub async fn resign(&self, patience: Duration) -> Result<(), ElectionError> {
         let others = self.0.tenure.others_by_fitness().await;
-        let to = others.into_iter().next().ok_or(ElectionError::NobodyFit)?;
+        let (to, _) = others.into_iter().next().ok_or(ElectionError::NobodyFit)?;
         self.0.hand_over(to, patience).await
+    }
+
+    /// As the holder whose application is down: passes the lease to a node whose application answers.
+    pub(crate) async fn pass_to_app(&self) -> Result<(), ElectionError> {
+        let others = self.0.tenure.others_by_fitness().await;
+        match others.into_iter().next() {
+            Some((to, Fitness { app_up: true, .. })) => self.0.hand_over(to, PATIENCE).await,
+            _ => Err(ElectionError::NoOtherApp),
+        }
+    }
+
+    async fn app_is_down(&self, node: &NodeId) -> bool {
+        let context = self.context();
+        let asked =
+            context.transport.call(node.clone(), Request::Fitness, context.times.renew).await;
+        matches!(asked, Ok(Response::Fitness(Fitness { app_up: false, .. })))
     }
 
     /// Ends this node's tenure, if it holds the lease, and gives the lease back.
@@ -221,6 +252,15 @@ impl Parts {
         result.await.unwrap_or(Err(ElectionError::NotPrimary))
     }
 
+    /// `node` has died: its lease is over at once, and if it led Raft somebody else stands for that.
+    fn outlive(&self, node: NodeId, life: Life, term: Term) -> Response {
+        let raft = self.context.raft.clone();
+        tracing::info!(%node, ?life, "that node's process has died, as its last will says");
+        self.lessor.departed.add(node.clone(), life);
+        tokio::spawn(async move { raft.succeed(&node, term).await });
+        Response::Done
+    }
+
     async fn serve(self, from: NodeId, request: Request) -> Response {
         match request {
             Request::Raft(message) => {
@@ -236,6 +276,7 @@ impl Parts {
             Request::Yield { epoch } => self.tenure.yield_to(&from, epoch),
             Request::Promote(to) => done(self.hand_over(to, PATIENCE).await),
             Request::Electorate(next) => self.tenure.expect(next).await,
+            Request::Ended { life, term } => self.outlive(from, life, term),
             to_leader => self.lessor.answer(&from, to_leader).await,
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::raft;
-use super::table::{Applied, Command, Holder, Session};
+use super::table::{Applied, Command, Holder, Life, Session, Term};
 use crate::cluster::{Epoch, NodeId};
 use crate::control::MemberChange;
 use crate::engine::BoxFuture;
@@ -53,6 +53,13 @@ pub enum Request {
     Electorate(Option<Vec<NodeId>>),
     /// To the holder: hand the lease over to this node.
     Promote(NodeId),
+    /// The asker's process has died, and nothing of what it had started is left: neither a claim of that
+    /// life, nor a leadership of Raft up to that term.
+    Ended {
+        life: Life,
+        /// The last that it has seen.
+        term: Term,
+    },
     /// To the Raft leader: the lease is vacant; give it to this node although it may lack data that
     /// others have.
     Force(NodeId),
@@ -93,6 +100,10 @@ pub struct Fitness {
     pub(crate) candidate: bool,
     /// Why it cannot become primary at this moment; `None`: it can.
     pub(crate) unfit: Option<String>,
+    /// Its application answers: preferred, and no condition, since an application that writes at its
+    /// start answers nowhere before there is a primary. An older node says it by `unfit`.
+    #[serde(default = "yes")]
+    pub(crate) app_up: bool,
     /// Its life, for the lease.
     pub(crate) session: Session,
 }
@@ -104,15 +115,20 @@ struct FitnessOnWire {
     empty: bool,
     candidate: bool,
     unfit: Option<String>,
+    app_up: bool,
     session: Session,
     hostname: &'static str,
     advertise: &'static str,
 }
 
 impl From<Fitness> for FitnessOnWire {
-    fn from(Fitness { held, empty, candidate, unfit, session }: Fitness) -> Self {
-        Self { held, empty, candidate, unfit, session, hostname: "", advertise: "" }
+    fn from(Fitness { held, empty, candidate, unfit, app_up, session }: Fitness) -> Self {
+        Self { held, empty, candidate, unfit, app_up, session, hostname: "", advertise: "" }
     }
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Fitness {

@@ -44,10 +44,11 @@ impl NodeCallbacks for NodeContext {
         if *self.draining.borrow() {
             return Some("it is stopping".to_owned());
         }
-        if !self.health.is_up() {
-            return Some("its application does not answer".to_owned());
-        }
         self.engine.unfit()
+    }
+
+    fn app_up(&self) -> bool {
+        self.health.is_up()
     }
 
     fn promoted(&self, epoch: Epoch) -> BoxFuture<'static, bool> {

@@ -1,6 +1,8 @@
 //! `election: raft`: a node's part in a cluster that elects its primary, and the view that requests are
 //! routed by.
 
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,10 +24,12 @@ use crate::election::clock::SystemClock;
 use crate::election::context::ElectionContext;
 use crate::election::publisher::Publisher;
 use crate::election::raft::{Leadership, Member, Raft, Setup, Store};
+use crate::election::table::Life;
 use crate::election::times::Times;
 use crate::election::transport::{self, PeerTransport};
 use crate::election::watchers::{watch_app, watch_engine};
 use crate::engine::Engine;
+use crate::last_will::testator;
 use crate::litefs::agreement::Agreement;
 use crate::peer::{self, Credentials, Dialer, Protocol};
 use crate::proxy::PeerDoor;
@@ -93,10 +97,10 @@ impl ElectedMembership {
         let mut protocols = door.map(|door| data_protocols(&context, door)).unwrap_or_default();
         let handler = transport::handler(Arc::new(election.clone()));
         protocols.push(Protocol { name: peer::RAFT, limits: transport::LIMITS, handler });
-        let sources = ReportSources::new(&context);
+        let sources = ReportSources { waiting: election.waiting(), ..ReportSources::new(&context) };
         let mut tasks = peering.open(config, members(&raft), protocols, sources).await?;
         let (source, primaries) = watch::channel(None);
-        let publisher = Publisher::new(election.clone(), heard, view, source);
+        let publisher = Publisher::new(election.clone(), heard.clone(), view, source);
         tasks.spawn(publisher.run());
         tasks.spawn(keep_addresses(raft.clone(), dialer.clone()));
         if has_data {
@@ -105,7 +109,8 @@ impl ElectedMembership {
             tasks.spawn(agreement::by_election(agreement, election.clone()));
         }
         tasks.spawn(election.clone().run());
-        tasks.spawn(watch_app(election.clone(), context.health.watch(), config.app.down_after));
+        let (health, down_after) = (context.health.watch(), config.app.down_after);
+        tasks.spawn(watch_app(election.clone(), health, heard, down_after));
         Ok(Part { election, raft, tasks })
     }
 }
@@ -120,6 +125,7 @@ async fn start_election(
     let raft = Raft::start(setup(config), store, network.clone()).await?;
     let election = Election::new(ElectionContext {
         own: config.node.clone(),
+        life: new_life(),
         candidate: config.cluster.candidate,
         witness: config.is_witness(),
         strict: config.cluster.ack == Ack::Majority,
@@ -147,6 +153,17 @@ impl Part {
 
     pub(crate) fn leadership(&self) -> watch::Receiver<Leadership> {
         self.raft.leadership()
+    }
+
+    /// What this node leaves to the others should its process die.
+    pub(crate) fn will(&self, config: &Config) -> testator::Inputs {
+        testator::Inputs {
+            node: config.node.clone(),
+            life: self.election.life().clone(),
+            tls: config.cluster.tls.clone(),
+            ttl: config.cluster.lease_ttl,
+            raft: self.raft.clone(),
+        }
     }
 
     pub(crate) fn steering(
@@ -185,6 +202,12 @@ impl Part {
         self.tasks.shutdown().await;
         self.raft.stop().await;
     }
+}
+
+/// Two lives of a node only have to differ.
+fn new_life() -> Life {
+    let random = || RandomState::new().build_hasher().finish();
+    Life(format!("{:016x}{:016x}", random(), random()))
 }
 
 fn members(raft: &Raft) -> peer::Members {

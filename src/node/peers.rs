@@ -108,13 +108,15 @@ pub(crate) struct ReportSources {
     pub(crate) engine: Arc<dyn Engine>,
     /// Whether the application answers.
     pub(crate) health: AppHealth,
+    /// Why nobody is chosen, while this node is to choose a primary.
+    pub(crate) waiting: watch::Receiver<Option<Arc<str>>>,
     pub(crate) learned: Arc<LearnedRoutes>,
 }
 
 impl ReportSources {
     pub(crate) fn new(context: &NodeContext) -> Self {
         let NodeContext { view, engine, health, learned, .. } = context.clone();
-        Self { view, engine, health, learned }
+        Self { view, engine, health, waiting: watch::channel(None).1, learned }
     }
 }
 
@@ -132,7 +134,7 @@ async fn tell(
     sources: ReportSources,
     mut draining: watch::Receiver<bool>,
 ) {
-    let ReportSources { view, engine, health, learned } = sources;
+    let ReportSources { view, engine, health, mut waiting, learned } = sources;
     let position = engine.position().clone();
     let moves = |from: EpochTxid| {
         let next = EpochTxid { txid: Txid(from.txid.0.saturating_add(1)), ..from };
@@ -154,12 +156,14 @@ async fn tell(
             () = &mut moved => moved.set(moves(position.get())),
             Ok(()) = views.changed() => {}
             Ok(()) = reports.changed() => {}
+            Ok(()) = waiting.changed() => {}
             Ok(()) = draining.changed() => {}
             Ok(()) = routes.changed() => told = learned.told().into(),
         }
         let view = view.borrow().clone();
         let stops = *draining.borrow_and_update();
         let state = engine.state();
+        let no_primary = waiting.borrow_and_update().clone();
         report.send_if_modified(|report| {
             let new = Report {
                 role: view.role,
@@ -169,6 +173,7 @@ async fn tell(
                 position: engine.position().get(),
                 lag_ms: engine.lag().map(|lag| lag.as_millis() as u64),
                 app_up: health.is_up(),
+                no_primary,
                 learned: view.takes_writes().then(|| told.clone()),
                 engine: state.engine.to_owned(),
                 engine_state: state.state.clone(),

@@ -14,6 +14,7 @@ use super::Tuning;
 use super::certificates::{Certificates, watch_expiry};
 use super::context::NodeContext;
 use super::edge::EdgeCertificates;
+use super::elected::Part;
 use super::engines::{self, EngineInputs};
 use super::epoch_position;
 use super::event_recorder::EventRecorder;
@@ -27,8 +28,9 @@ use super::status::StatusInputs;
 use super::stop::{DataSide, Running};
 use crate::acks::Acks;
 use crate::admin::{self, Admin, Hosts, token};
-use crate::config::Config;
+use crate::config::{Config, Election, EngineKind};
 use crate::engine::Engine;
+use crate::last_will::testator::Testator;
 use crate::litefs::agreement::{Agreed, agreement};
 use crate::process::app;
 use crate::process::child::{self, ChildHandle};
@@ -98,7 +100,8 @@ impl Start {
         let credentials = self.certificates.as_ref().map(|own| own.credentials());
         let membership = Membership::new(&self.config, credentials, drain.clone())?;
         let deadline = SharedDeadline::default();
-        let guard = self.guard(&deadline);
+        let testator = self.testator();
+        let guard = self.guard(&deadline, testator.as_ref());
         let (agreement, agreed) = agreement();
         let engine = self.engine(&membership, guard.clone(), ports.lease, agreed)?;
         let (checker, health) = health::channel();
@@ -145,6 +148,9 @@ impl Start {
         let door = data.as_ref().map(|data| data.data_plane.peer_door());
         let participation =
             membership.run(&self.config, &context, door, agreement, &mut tasks).await?;
+        if let (Some(testator), Participation::Elected(part)) = (testator, &participation) {
+            self.will(testator, part, &mut tasks);
+        }
         let (admin_stop, stop) = watch::channel(false);
         let admin = self.admin(&context, &participation, status);
         let admin = serve_admin(ports.admin, admin, stop)?;
@@ -164,9 +170,34 @@ impl Start {
 
     /// Kills what this node starts at the deadline. Without an election there is none: nobody can take
     /// this node's place, so it may write for as long as it lives.
-    fn guard(&self, deadline: &SharedDeadline) -> Option<Guard> {
-        let program = self.tuning.guard.clone();
-        program.map(|program| Guard { program, shared_deadline: deadline.clone() })
+    fn guard(&self, deadline: &SharedDeadline, testator: Option<&Testator>) -> Option<Guard> {
+        let program = self.tuning.guard.clone()?;
+        let tally = testator.map(Testator::tally);
+        Some(Guard { program, shared_deadline: deadline.clone(), tally })
+    }
+
+    /// Tells the others should this process die; `None` where they could not know that nothing
+    /// commits here any more.
+    fn testator(&self) -> Option<Testator> {
+        let program = self.tuning.guard.as_ref()?;
+        if self.config.cluster.election != Election::Raft || !commits_under_guard(&self.config) {
+            return None;
+        }
+        let started = Testator::start(program);
+        started.inspect_err(|why| tracing::warn!(%why, "cannot start litepilot last-will")).ok()
+    }
+
+    fn will(&self, testator: Testator, part: &Part, tasks: &mut JoinSet<()>) {
+        let (read, reread) = watch::channel(());
+        if let Some(certificates) = &self.certificates {
+            let mut dated = certificates.dated();
+            tasks.spawn(async move {
+                while dated.changed().await.is_ok() {
+                    read.send_replace(());
+                }
+            });
+        }
+        tasks.spawn(testator.keep(part.will(&self.config), reread));
     }
 
     fn engine(
@@ -282,6 +313,17 @@ impl Start {
             hosts: Hosts::new(&self.config.admin.hosts),
             max_lag: self.config.proxy.max_lag,
         }
+    }
+}
+
+/// Whether what writes to this node's copy ends with its guard: LiteFS, or over plain directories the
+/// application.
+fn commits_under_guard(config: &Config) -> bool {
+    match config.litefs.engine {
+        _ if config.is_witness() => true,
+        EngineKind::Litefs => true,
+        EngineKind::Embedded => !config.app.command.is_empty(),
+        EngineKind::External => false,
     }
 }
 

@@ -15,10 +15,12 @@ mod handoffs;
 #[expect(dead_code, reason = "the demo's tests use the rest")]
 mod harness;
 mod migrations;
+mod preload;
 mod process;
 #[path = "../integration/support/python.rs"]
 #[expect(dead_code, reason = "the integration tests use the rest")]
 mod python;
+mod replicas;
 mod roles;
 mod support;
 mod whole;

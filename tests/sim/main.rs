@@ -135,6 +135,11 @@ fn script(nodes: usize, seeds: u64, as_what: impl Fn(&mut World)) {
 }
 
 #[test]
+fn an_application_that_is_down_delays_no_choice_and_no_handoff() {
+    script(3, 6, World::run_apps_down);
+}
+
+#[test]
 fn a_first_primary_is_chosen_among_all_unless_forced() {
     script(3, 3, World::run_forced);
 }
@@ -167,6 +172,22 @@ fn the_longer_history_is_not_the_newer_one() {
 #[test]
 fn a_late_answer_to_a_renewal_revives_no_claim() {
     script(3, 6, World::run_late_answer);
+}
+
+#[test]
+fn a_primary_whose_death_is_told_is_replaced_at_once() {
+    script(3, 6, World::run_last_will);
+    script(5, 2, World::run_last_will);
+}
+
+#[test]
+fn a_primary_that_led_raft_is_replaced_at_once_too() {
+    script(3, 6, World::run_last_will_of_leader);
+}
+
+#[test]
+fn the_word_of_a_former_life_ends_nothing() {
+    script(3, 4, World::run_late_will);
 }
 
 #[test]

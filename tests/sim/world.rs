@@ -3,6 +3,7 @@
 mod faults;
 mod members;
 mod scripts;
+mod wills;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -70,6 +71,8 @@ pub struct World {
     count: u64,
     next_fault: u64,
     busy: watch::Sender<bool>,
+    /// How often a node that dies leaves no word.
+    silent: f64,
     /// Applications write by themselves now and then.
     by_itself: bool,
     /// What is being done to the membership.
@@ -113,7 +116,7 @@ impl World {
                 seeds: seeds[..plan.nodes.max(i + 1)].into(),
                 shelf: Shelf::default(),
                 copy: Copy::new(names[i].clone(), truth.clone()),
-                app: Arc::new(Mutex::new(App::default())),
+                app: Arc::new(Mutex::new(App::new(plan.writes_at_start))),
                 truth: truth.clone(),
                 rate,
                 missed: AtomicU64::new(0),
@@ -145,6 +148,7 @@ impl World {
             count: 0,
             next_fault: 0,
             busy,
+            silent: 0.3,
             by_itself: true,
             change: None,
             plan,
@@ -294,6 +298,7 @@ impl World {
 
     /// The power fails, for the process at least: what was not synced may be gone.
     fn crash(&mut self, i: usize) {
+        let will = self.last_will(i);
         let slot = &mut self.slots[i];
         self.truth.note(slot.place.name.as_str(), "crashes");
         self.truth.see().count("crashes");
@@ -303,6 +308,7 @@ impl World {
         slot.stands = None;
         slot.inbox.clear();
         slot.life = None;
+        self.execute(i, will);
     }
 
     fn step(&mut self) {
@@ -386,7 +392,8 @@ impl World {
         let by_itself = (writes && !slot.place.witness).then(|| self.truth.see().next_id());
         let clock = slot.place.clock(self.now);
         let mut app = slot.place.app.lock().unwrap();
-        if app.step(&slot.place.copy, clock, self.now, by_itself) {
+        let id = || self.truth.see().next_id();
+        if app.step(&slot.place.copy, clock, self.now, by_itself, id) {
             let mut truth = self.truth.see();
             truth.note(slot.place.name.as_str(), "the guard kills the application");
             truth.count("kills by the guard");

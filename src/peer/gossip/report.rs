@@ -28,8 +28,12 @@ pub struct Report {
     /// How far its copy is behind the primary's, in milliseconds; `None`: it does not know.
     #[serde(default)]
     pub lag_ms: Option<u64>,
+    /// Its application answers.
     #[serde(default)]
-    pub(crate) app_up: bool,
+    pub app_up: bool,
+    /// Why nobody takes writes. Only who chooses the primary says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_primary: Option<Arc<str>>,
     /// Its engine: `litefs`, `external`, `embedded`.
     #[serde(default)]
     pub(crate) engine: String,
@@ -76,6 +80,7 @@ impl Report {
             position: EpochTxid::default(),
             lag_ms: None,
             app_up: false,
+            no_primary: None,
             engine: String::new(),
             engine_state: String::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
