@@ -8,7 +8,11 @@ use tokio::sync::watch;
 use super::clock::until;
 use super::tenure::come;
 use super::{Election, PATIENCE};
-use crate::process::health::Report;
+use crate::process::child::{ChildState, Phase};
+use crate::process::health::{AppHealth, Report};
+
+/// A handoff takes about as long.
+const BACK_SOON: Duration = Duration::from_millis(150);
 
 /// Hands over when this node's application has been down for `down_after` while it is the primary.
 pub async fn watch_app(
@@ -37,6 +41,37 @@ pub async fn watch_app(
         if let Err(why) = election.resign(PATIENCE).await {
             tracing::warn!(%why, "cannot hand over; trying again");
         }
+    }
+}
+
+/// Hands over when this node's application has ended by itself and is not back in a moment: others
+/// need not wait until it has started again.
+pub(crate) async fn watch_child(
+    election: Election,
+    mut child: watch::Receiver<ChildState>,
+    health: AppHealth,
+) {
+    let context = election.context().clone();
+    let own = election.own();
+    loop {
+        come(&mut child, |child| child.state == Phase::Backoff).await;
+        let back = async {
+            come(&mut child.clone(), |child| child.state == Phase::Running).await;
+            health.recovered().await;
+        };
+        tokio::select! {
+            biased;
+            () = back => continue,
+            () = context.clock.sleep(BACK_SOON) => {}
+        }
+        if own.borrow().open {
+            let text = "this primary's application has ended: another node takes over meanwhile";
+            context.callbacks.event("app-down", text.to_owned());
+            if let Err(why) = election.resign(PATIENCE).await {
+                tracing::info!(%why, "nobody takes over from an application that has ended");
+            }
+        }
+        come(&mut child, |child| child.state == Phase::Running).await;
     }
 }
 
