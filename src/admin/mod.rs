@@ -10,6 +10,7 @@ mod body;
 pub(crate) mod change;
 mod checks;
 pub(crate) mod client;
+mod feed;
 mod host;
 pub(crate) mod on_primary;
 mod page;

@@ -16,6 +16,7 @@ mod check;
 mod classify;
 mod completions;
 mod demo;
+mod events;
 mod guard;
 mod hold;
 mod import;
@@ -76,6 +77,8 @@ enum Command {
     Rules(rules::RulesArgs),
     /// Show every node's role, position, lag and health
     Status(status::StatusArgs),
+    /// Print what has happened lately on a node, and go on with what happens
+    Events(events::EventsArgs),
     /// Print the primary's name; exit 1 if there is none
     Primary(primary::PrimaryArgs),
     /// Hand over to a node: it becomes the primary, and nobody sees an error
@@ -160,6 +163,7 @@ pub fn main() -> ExitCode {
         Command::Classify(args) => classify::main(args),
         Command::Rules(args) => rules::main(args),
         Command::Status(args) => status::main(args),
+        Command::Events(args) => events::main(args),
         Command::Primary(args) => primary::main(args),
         Command::Promote(args) => promote::main(args),
         Command::Members(args) => members::main(args),

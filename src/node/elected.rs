@@ -27,11 +27,13 @@ use crate::election::raft::{Leadership, Member, Raft, Setup, Store};
 use crate::election::table::Life;
 use crate::election::times::Times;
 use crate::election::transport::{self, PeerTransport};
-use crate::election::watchers::{watch_app, watch_engine};
+use crate::election::watchers::{watch_app, watch_child, watch_engine};
 use crate::engine::Engine;
 use crate::last_will::testator;
 use crate::litefs::agreement::Agreement;
 use crate::peer::{self, Credentials, Dialer, Protocol};
+use crate::process::child::ChildState;
+use crate::process::health::AppHealth;
 use crate::proxy::PeerDoor;
 
 /// A LiteFS that somebody else runs may notice this late that it has lost its lease.
@@ -153,6 +155,15 @@ impl Part {
 
     pub(crate) fn leadership(&self) -> watch::Receiver<Leadership> {
         self.raft.leadership()
+    }
+
+    /// Has another node take over while the application, a process of ours, is being started again.
+    pub(crate) fn watch_child(
+        &self,
+        child: watch::Receiver<ChildState>,
+        health: AppHealth,
+    ) -> impl Future<Output = ()> + use<> {
+        watch_child(self.election.clone(), child, health)
     }
 
     /// What this node leaves to the others should its process die.

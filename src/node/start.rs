@@ -148,8 +148,14 @@ impl Start {
         let door = data.as_ref().map(|data| data.data_plane.peer_door());
         let participation =
             membership.run(&self.config, &context, door, agreement, &mut tasks).await?;
-        if let (Some(testator), Participation::Elected(part)) = (testator, &participation) {
-            self.will(testator, part, &mut tasks);
+        if let Participation::Elected(part) = &participation {
+            let app = data.as_ref().and_then(|data| data.app.as_ref());
+            if let Some(app) = app {
+                tasks.spawn(part.watch_child(app.state(), context.health.clone()));
+            }
+            if let Some(testator) = testator {
+                self.will(testator, part, &mut tasks);
+            }
         }
         let (admin_stop, stop) = watch::channel(false);
         let admin = self.admin(&context, &participation, status);

@@ -199,6 +199,26 @@ fn a_primary_is_chosen_and_hands_over_while_no_application_answers() {
     assert_eq!(cluster.nodes[two].it.post("after").code, 201);
 }
 
+/// Not after `down_after`, which is there for one that hangs.
+#[test]
+fn a_primary_whose_application_dies_hands_over_while_that_starts_again() {
+    let cluster = Plan::default().start();
+    let first = cluster.primary();
+    let [one, _] = cluster.others(first)[..] else { panic!() };
+    assert_eq!(cluster.nodes[one].it.post("before").code, 201);
+    let app = cluster.nodes[first].status().unwrap()["app"]["pid"].as_u64().unwrap() as u32;
+    // It cannot be started again: its socket is a directory.
+    let socket = cluster.nodes[first].it.data_dir.join("s");
+    harness::send(Signal::STOP, app);
+    fs::remove_file(&socket).unwrap();
+    fs::create_dir(&socket).unwrap();
+    harness::send(Signal::KILL, app);
+    assert_eq!(cluster.nodes[one].it.post("after").code, 201, "held, and then done");
+    until("another one is primary", || cluster.primary() != first);
+    assert!(cluster.nodes[first].said("has ended: another node takes over meanwhile"));
+    fs::remove_dir(&socket).unwrap();
+}
+
 #[test]
 fn nobody_notices_a_handoff_or_a_rolling_restart() {
     let mut cluster = Plan::default().start();
