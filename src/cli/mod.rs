@@ -18,6 +18,7 @@ mod completions;
 mod demo;
 mod guard;
 mod hold;
+mod host;
 mod import;
 mod lifeline;
 mod members;

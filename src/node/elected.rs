@@ -105,6 +105,7 @@ impl ElectedMembership {
             tasks.spawn(agreement::by_election(agreement, election.clone()));
         }
         tasks.spawn(election.clone().run());
+        tasks.spawn(context.disk.clone().hand_over(election.clone()));
         tasks.spawn(watch_app(election.clone(), context.health.watch(), config.app.down_after));
         Ok(Part { election, raft, tasks })
     }

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::context::NodeContext;
+use super::disk::DiskState;
 use crate::acks::Electorate;
 use crate::cluster::{ClusterView, NodeId, Role};
 use crate::config::Config;
@@ -107,12 +108,13 @@ pub(crate) struct ReportSources {
     pub(crate) engine: Arc<dyn Engine>,
     /// Whether the application answers.
     pub(crate) health: AppHealth,
+    disk: DiskState,
 }
 
 impl ReportSources {
     pub(crate) fn new(context: &NodeContext) -> Self {
-        let NodeContext { view, engine, health, .. } = context.clone();
-        Self { view, engine, health }
+        let NodeContext { view, engine, health, disk, .. } = context.clone();
+        Self { view, engine, health, disk }
     }
 }
 
@@ -130,7 +132,7 @@ async fn tell(
     sources: ReportSources,
     mut draining: watch::Receiver<bool>,
 ) {
-    let ReportSources { view, engine, health } = sources;
+    let ReportSources { view, engine, health, disk } = sources;
     let position = engine.position().clone();
     let moves = |from: EpochTxid| {
         let next = EpochTxid { txid: Txid(from.txid.0.saturating_add(1)), ..from };
@@ -167,6 +169,7 @@ async fn tell(
                 app_up: health.is_up(),
                 engine: state.engine.to_owned(),
                 engine_state: state.state.clone(),
+                disk_full: disk.is_full(),
                 ..report.clone()
             };
             // A lag grows all the time: it goes along with the next sign of life.

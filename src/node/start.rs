@@ -11,11 +11,13 @@ use tokio::task::JoinSet;
 use super::Tuning;
 use super::certificates::{Certificates, watch_expiry};
 use super::context::NodeContext;
+use super::disk::DiskState;
 use super::edge::EdgeCertificates;
 use super::engines::{self, EngineInputs};
 use super::event_recorder::EventRecorder;
 use super::hooks::Hooks;
 use super::membership::{Membership, Participation};
+use super::open_transactions::OpenTransactions;
 use super::peers::Peering;
 use super::ports::Ports;
 use super::primary_file;
@@ -35,11 +37,13 @@ use crate::proxy::acceptor::Slots;
 use crate::proxy::ack::Acknowledging;
 use crate::proxy::hold::Holds;
 use crate::proxy::misclassified_reads::MisclassifiedReads;
+use crate::proxy::unmoved_writes::UnmovedWrites;
 use crate::proxy::worker::WorkerContext;
 use crate::rules::RuleSet;
 use crate::shutdown::Urgency;
 use crate::telemetry::events::Events;
 use crate::telemetry::metrics::{CertificateUse, Metrics};
+use crate::telemetry::warnings::Warnings;
 
 /// The thread on which everything runs but the data plane.
 pub(super) struct ControlThread {
@@ -101,6 +105,9 @@ impl Start {
             health::run(checker, self.config.proxy.target.clone(), self.config.app.health.clone());
         let workers = thread::available_parallelism().map_or(1, usize::from);
         let view = membership.view();
+        let warnings = Arc::new(Warnings::new(self.events.clone()));
+        let heard = membership.peering().map(|peering| peering.heard.clone());
+        let (disk, watch_disk) = DiskState::watch(&self.config, heard, warnings.clone());
         let context = NodeContext {
             hooks: Hooks::new(&self.config, guard.clone(), &self.events, view.clone()),
             engine,
@@ -110,6 +117,8 @@ impl Start {
             acks: Arc::<Acks>::default(),
             metrics: Metrics::new(workers),
             events: self.events.clone(),
+            warnings,
+            disk,
             deadline,
             draining: drain,
         };
@@ -126,6 +135,7 @@ impl Start {
         };
         let status = self.status(&context, peering, data.as_ref(), suspects);
         let mut tasks = JoinSet::new();
+        tasks.spawn(watch_disk);
         if data.is_some() {
             tasks.spawn(check);
             tasks.spawn(record_events(&context, &status));
@@ -212,6 +222,10 @@ impl Start {
             writes: context.writes.clone(),
             tls: self.edge.as_ref().map(|edge| edge.config()),
             suspects,
+            unmoved: UnmovedWrites::new(
+                config.litefs.mount.join(&config.proxy.db),
+                context.warnings.clone(),
+            ),
             draining: context.draining.clone(),
         }
     }
@@ -232,11 +246,16 @@ impl Start {
             health: context.health.clone(),
             app: app.map(ChildHandle::state),
             suspects,
+            warnings: context.warnings.clone(),
         }
     }
 
     fn spawn_tasks(&self, context: &NodeContext, tasks: &mut JoinSet<()>) {
         tasks.spawn(context.hooks.clone().run());
+        if let Some(held_up) = context.engine.held_up() {
+            let (warnings, stuck_after) = (context.warnings.clone(), self.config.app.stuck_after);
+            tasks.spawn(OpenTransactions { held_up, warnings, stuck_after }.run());
+        }
         if self.config.data_dir != self.config.litefs.mount {
             // Else the engine writes it.
             let dir = self.config.data_dir.clone();

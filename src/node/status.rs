@@ -13,7 +13,10 @@ use crate::peer::gossip::{Peers, Report};
 use crate::process::child::ChildState;
 use crate::process::health::AppHealth;
 use crate::proxy::misclassified_reads::MisclassifiedReads;
-use crate::status::{AppStatus, Member, PrimaryStatus, RaftStatus, Status, StatusSource, VERSION};
+use crate::status::{
+    AppStatus, Member, PrimaryStatus, RaftStatus, Status, StatusSource, VERSION, Warning,
+};
+use crate::telemetry::warnings::Warnings;
 
 /// Every member, and what it is until it says so itself.
 pub(crate) type Roster = Arc<dyn Fn() -> Vec<(NodeId, Role)> + Send + Sync>;
@@ -31,6 +34,8 @@ pub(crate) struct StatusInputs {
     pub(crate) app: Option<watch::Receiver<ChildState>>,
     /// Reads that seem to have written.
     pub(crate) suspects: Arc<MisclassifiedReads>,
+    /// What is wrong now.
+    pub(crate) warnings: Arc<Warnings>,
 }
 
 /// The members that a configuration names; a node without peers is alone.
@@ -77,6 +82,7 @@ impl StatusInputs {
             nodes: self.nodes(roster, &view, lag_ms),
             raft,
             suspected_writes: self.suspects.list(),
+            warnings: self.warnings.list().into_iter().map(Warning::from).collect(),
             version: VERSION.to_owned(),
         }
     }

@@ -22,6 +22,7 @@ use super::hold::Holds;
 use super::misclassified_reads::{self, MisclassifiedReads};
 use super::token;
 use super::trace;
+use super::unmoved_writes::UnmovedWrites;
 use super::upstream::{Dial, Origin, OriginLimits, PrimaryDial, RawHeaders};
 use super::writes::Writes;
 use crate::cluster::{ClusterView, NodeId};
@@ -67,6 +68,8 @@ pub struct WorkerContext {
     pub tls: Option<watch::Receiver<Arc<ServerConfig>>>,
     /// Reads that seem to have written.
     pub suspects: Arc<MisclassifiedReads>,
+    /// Writes after which the database was what it was before.
+    pub unmoved: UnmovedWrites,
     /// Set once, when the node begins to stop.
     pub draining: watch::Receiver<bool>,
 }

@@ -21,5 +21,6 @@ mod process;
 mod python;
 mod replicas;
 mod roles;
+mod stuck;
 mod support;
 mod whole;

@@ -20,11 +20,13 @@ use litepilot::proxy::acceptor::Slots;
 use litepilot::proxy::ack::Acknowledging;
 use litepilot::proxy::hold::Holds;
 use litepilot::proxy::misclassified_reads::MisclassifiedReads;
+use litepilot::proxy::unmoved_writes::UnmovedWrites;
 use litepilot::proxy::worker::WorkerContext;
 use litepilot::proxy::writes::Writes;
 use litepilot::rules::{Class, RuleSet};
 use litepilot::status::{AppStatus, Status};
 use litepilot::telemetry::metrics::Metrics;
+use litepilot::telemetry::warnings::Warnings;
 use litepilot::txid::{EpochTxid, Position, Txid};
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -248,6 +250,7 @@ impl Stage {
             writes: Arc::clone(&writes),
             tls: None,
             suspects: suspects.clone(),
+            unmoved: UnmovedWrites::new("app.db".into(), Arc::new(Warnings::new(Arc::default()))),
             draining: draining.subscribe(),
             config,
         };
@@ -379,6 +382,7 @@ impl Plane {
             app: AppStatus { state: true.into(), pid: None, restarts: 0 },
             nodes: Vec::new(),
             suspected_writes: Vec::new(),
+            warnings: Vec::new(),
             version: String::new(),
         }
     }
