@@ -273,7 +273,7 @@ async fn a_promise_does_not_wait_for_a_reader() {
             "{mode}"
         );
         assert_eq!(litefs.promise(epoch).await.unwrap(), held, "{mode}");
-        assert!(litefs.unfit().unwrap().contains("an open read transaction"), "{mode}");
+        assert!(litefs.unfit().unwrap().contains("an open transaction holds LiteFS up"), "{mode}");
         reader.execute_batch("COMMIT").unwrap();
         until("it is fit", async || {
             litefs.promise(epoch).await.is_ok() && litefs.unfit().is_none()

@@ -204,12 +204,17 @@ class Database:
         lock = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
         return struct.unpack("hhqqi4x", fcntl.fcntl(self.files[path], fcntl.F_GETLK, lock))[0] != fcntl.F_UNLCK
 
+    def is_in_wal_mode(self):
+        return os.path.exists(self.path + WAL_INDEX)
+
+    def is_read(self):
+        return self.is_read_in_wal_mode() if self.is_in_wal_mode() else self.is_locked(self.path, *READERS)
+
     def locks(self):
         """In the words of the real one."""
         state = {False: "unlocked", True: "shared"}
-        index = os.path.exists(self.path + WAL_INDEX)
         readers = {"shared": state[self.is_locked(self.path, *READERS)], "read1": state[self.is_read_in_wal_mode()]}
-        return {"name": self.name, "locks": {"dms": state[index]} | readers}
+        return {"name": self.name, "locks": {"dms": state[self.is_in_wal_mode()]} | readers}
 
     def sum(self):
         dump = "\n".join(self.connection.iterdump()).encode()
@@ -371,6 +376,11 @@ class Store:
                 log(f"{self.id}: cannot acquire lease or find primary, retrying: {error}")
                 self.closing.wait(self.delay)
 
+    def recover(self):
+        """What it follows, or was, it has left: it has its databases for itself for a moment."""
+        while not self.closing.is_set() and any(db.is_read() for db in list(self.databases.values())):
+            time.sleep(0.002)
+
     def one_turn(self, handed):
         theirs, session = self.lease.cluster_id(), None
         if theirs and self.cluster_id and theirs != self.cluster_id:
@@ -389,9 +399,13 @@ class Store:
         if session:
             log(f"{self.id}: primary lease acquired")
             self.reign(session)
+            self.recover()
             return None
         log(f"{self.id}: existing primary found ({info['hostname']}), connecting as replica")
-        handed = self.be_replica(info)
+        try:
+            handed = self.be_replica(info)
+        finally:
+            self.recover()
         if handed is None:
             self.closing.wait(self.delay)
         return handed
