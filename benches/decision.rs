@@ -74,7 +74,7 @@ impl Read {
 
     fn situation(&self) -> Situation<'_> {
         let (takes_writes, position) = (self.view.takes_writes(), self.position.get());
-        Situation { view: &self.view, takes_writes, position, app_is_up: true }
+        Situation { view: &self.view, takes_writes, position, app_is_up: true, lags: false }
     }
 }
 

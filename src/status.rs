@@ -54,8 +54,26 @@ pub struct Status {
     /// Routes that were found to write although no rule says so; replicas send them to the primary.
     #[serde(default)]
     pub learned_writes: Vec<LearnedWrite>,
+    /// What is wrong with this node now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Warning>,
     /// The version of Litepilot on this node.
     pub version: String,
+}
+
+/// Something that is wrong now and needs an operator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Warning {
+    /// In one word, as the event that told it.
+    pub kind: String,
+    /// What is wrong, and what to do.
+    pub text: String,
+}
+
+impl From<(&str, String)> for Warning {
+    fn from((kind, text): (&str, String)) -> Self {
+        Self { kind: kind.to_owned(), text }
+    }
 }
 
 /// Requests that seem to have written although a rule calls them reads.
@@ -111,7 +129,7 @@ pub struct RaftStatus {
 pub struct EngineStatus {
     /// `litefs`, `external` or `embedded`.
     pub(crate) engine: String,
-    /// `running`, `waiting` (no database yet), `failed: …` or `not replicated: …`.
+    /// `starting`, `running`, `waiting` (no database yet), `failed: …` or `not replicated: …`.
     pub(crate) state: String,
     /// The process, if the engine is one of ours.
     pub(crate) pid: Option<u32>,
@@ -184,7 +202,8 @@ impl Status {
 
     /// The engine works, with or without a database so far.
     pub(crate) fn engine_works(&self) -> bool {
-        !self.litefs.state.starts_with("failed")
+        let state = &self.litefs.state;
+        !state.starts_with("failed") && state != "starting"
     }
 }
 
@@ -220,6 +239,7 @@ pub(crate) fn example() -> Status {
         raft: None,
         suspected_writes: Vec::new(),
         learned_writes: Vec::new(),
+        warnings: Vec::new(),
         version: VERSION.to_owned(),
     }
 }

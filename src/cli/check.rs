@@ -9,6 +9,8 @@ use std::time::SystemTime;
 
 use clap::Args;
 
+use super::host;
+
 use crate::config::{Cluster, Config, EngineKind, Source, environment};
 use crate::litefs::preflight;
 use crate::node::refusals;
@@ -26,11 +28,14 @@ const EXTERNAL: &str = "run LiteFS with what `litepilot render-litefs` prints: i
 pub(crate) struct CheckArgs {
     #[command(flatten)]
     config: super::ConfigArgs,
+    /// The file is another machine's: do not look here for the directories, user and programs that it names
+    #[arg(long)]
+    elsewhere: bool,
 }
 
 /// Runs it. The problems are the product, so they go to standard output.
 pub(crate) fn main(args: CheckArgs) -> ExitCode {
-    match check(args.config.config.as_deref()) {
+    match check(args.config.config.as_deref(), !args.elsewhere) {
         Ok(Fine { file, notes }) => {
             let mut out = io::stdout();
             // A reader that has gone away is no failure of the check.
@@ -52,11 +57,14 @@ struct Fine {
 }
 
 /// The checked file, or everything that is wrong.
-fn check(path: Option<&Path>) -> Result<Fine, Vec<Problem>> {
+fn check(path: Option<&Path>, here: bool) -> Result<Fine, Vec<Problem>> {
     let source = Source::open(path)?;
     let config = source.check(&environment)?;
     let mut files = Files { source: &source, problems: Vec::new(), notes: Vec::new() };
     files.check(&config);
+    for (key, why) in here.then(|| host::problems(&config)).into_iter().flatten() {
+        files.wrong(key, why);
+    }
     let Files { mut problems, notes, .. } = files;
     let mut notes: Vec<_> = notes.iter().map(ToString::to_string).collect();
     let file = &source.file;

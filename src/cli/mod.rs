@@ -19,6 +19,7 @@ mod demo;
 mod events;
 mod guard;
 mod hold;
+mod host;
 mod import;
 mod last_will;
 mod lifeline;

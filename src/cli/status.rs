@@ -92,6 +92,9 @@ fn table(status: &Status) -> String {
     for (name, value) in facts(status) {
         text.push_str(&format!("{name:<8} {value}\n"));
     }
+    for warning in &status.warnings {
+        text.push_str(&format!("WARNING  {} (on {})\n", warning.text, status.node));
+    }
     text
 }
 
@@ -185,6 +188,13 @@ engine   embedded, running (on node-1)
             table.strip_suffix(&format!("version  {}\n", example().version)),
             Some(expected)
         );
+    }
+
+    #[test]
+    fn what_is_wrong_comes_last() {
+        let warnings = vec![("disk-full", "3 MiB are left".to_owned()).into()];
+        let table = table(&Status { warnings, ..example() });
+        assert!(table.ends_with("WARNING  3 MiB are left (on node-1)\n"), "{table}");
     }
 
     #[test]

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use super::reader::Section;
 use super::value;
+use crate::yaml::Node;
 
 const DOWN_AFTER: Duration = Duration::from_secs(5);
 const HOOK_TIMEOUT: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(30);
+const STUCK_AFTER: Duration = Duration::from_secs(30);
 
 /// `app:`
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +32,9 @@ pub struct App {
     pub hook_timeout: Duration,
     /// Between SIGTERM and SIGKILL.
     pub grace: Duration,
+    /// A process of the application is ended if its open transaction has kept a replica from being brought up
+    /// to date for so long; `None`: never.
+    pub stuck_after: Option<Duration>,
 }
 
 pub(super) fn read(section: &Section<'_>) -> App {
@@ -43,6 +48,14 @@ pub(super) fn read(section: &Section<'_>) -> App {
         on_quorum_lost: read_command(section, "on_quorum_lost"),
         hook_timeout: section.get("hook_timeout", value::duration).unwrap_or(HOOK_TIMEOUT),
         grace: section.get("grace", value::duration_or_zero).unwrap_or(GRACE),
+        stuck_after: section.get("stuck_after", duration_or_never).unwrap_or(Some(STUCK_AFTER)),
+    }
+}
+
+fn duration_or_never(node: &Node) -> Result<Option<Duration>, String> {
+    match value::text(node) {
+        Ok("never") => Ok(None),
+        _ => value::duration(node).map(Some).map_err(|why| format!("{why}, or never")),
     }
 }
 

@@ -42,10 +42,10 @@ use crate::txid::{EpochTxid, Position};
 /// To read a position.
 pub(super) const READING: Duration = Duration::from_secs(1);
 /// A LiteFS that wants the lease asks about each 50 ms.
-const ASKING: Duration = Duration::from_secs(1);
+pub(super) const ASKING: Duration = Duration::from_secs(1);
 
-/// Why a LiteFS that was told to leave its primary does not.
-const CLINGS: &str = "an open read transaction keeps LiteFS from leaving its former primary";
+/// Why a LiteFS does not leave its primary, or would not as soon as it is told to.
+const HELD_UP: &str = "an open transaction holds LiteFS up";
 
 /// Between two looks at something that LiteFS does not tell.
 const LOOK: Duration = Duration::from_millis(50);
@@ -550,7 +550,7 @@ impl Engine for Litefs {
             Some(id) if own != id => Some(format!(
                 "LiteFS is of another cluster, {own}, this one is {id}: give it an empty litefs.data"
             )),
-            _ if self.clings() => Some(CLINGS.to_owned()),
+            _ if self.clings() || self.held_up.borrow().is_some() => Some(HELD_UP.to_owned()),
             _ if seen.is_primary() || seen.follows().is_some() => None,
             _ if self.lease_state.has_asked_within(ASKING) => None,
             _ => Some("LiteFS does not ask for its lease".to_owned()),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use super::engine::{Duty, Litefs, lock};
+use super::engine::{ASKING, Duty, Litefs, lock};
 use super::position::LitefsPosition;
 use super::positions_link::ReplicaLink;
 use super::tunnel::Tunnel;
@@ -18,6 +18,8 @@ use crate::engine::replication::{Dial, FollowError, Followed};
 use crate::lease::PrimaryInfo;
 use crate::peer;
 use crate::txid::Position;
+
+use tokio::time::timeout;
 
 /// How long a promise waits for LiteFS to leave its primary: what it is applying has to be applied. An open
 /// read transaction may hold that up for ever, and a failover must not wait for readers.
@@ -131,6 +133,9 @@ impl Litefs {
 
     /// Tells LiteFS that there is no primary, and cuts it off.
     pub(super) fn follow_nobody(&self) {
+        if self.watch.seen().borrow().follows().is_some() {
+            self.lease_state.leaves();
+        }
         self.lease_state.follow(None);
         *lock(&self.following) = None;
     }
@@ -149,15 +154,20 @@ impl Litefs {
         }
     }
 
-    /// Waits for LiteFS to leave its primary. One that cannot is not fit (`unfit`), but what it holds counts:
-    /// whatever it may still apply is not acknowledged any more.
+    /// Waits for LiteFS to leave its primary, and to ask for the lease: in between it needs its databases for
+    /// itself. One that does not is not fit (`unfit`), but what it holds counts: whatever it may still apply is
+    /// not acknowledged any more.
     async fn let_go(&self) {
-        if self.until(LEAVING, |seen| seen.follows().is_none()).await.is_ok() {
+        let left = async {
+            self.until(LEAVING, |seen| seen.follows().is_none()).await.is_ok()
+                && timeout(LEAVING, self.lease_state.asks(ASKING)).await.is_ok()
+        };
+        if left.await {
             self.clung.store(0, Relaxed);
         } else if self.clung.fetch_add(1, Relaxed) + 1 == PATIENCE {
             // This one is needed, or there would be a primary by now.
             self.clung.store(0, Relaxed);
-            self.kill("an open read transaction keeps it from leaving its former primary");
+            self.kill("an open transaction keeps it from leaving its former primary");
         }
     }
 

@@ -27,14 +27,14 @@ pub(crate) struct LeaseState {
     state: Mutex<State>,
     /// The last epoch that LiteFS itself has ended: by giving its lease back.
     given_back: watch::Sender<Epoch>,
+    /// When LiteFS last asked for the lease, or whom to follow: it does so as long as it has neither.
+    asked: watch::Sender<Option<Instant>>,
 }
 
 #[derive(Default)]
 struct State {
     grant: Option<Grant>,
     primary: Option<PrimaryInfo>,
-    /// When LiteFS last asked for the lease, or whom to follow: it does so as long as it has neither.
-    asked: Option<Instant>,
     /// For session names: all of them different even without a source of randomness.
     sessions: u64,
 }
@@ -71,7 +71,7 @@ impl LeaseState {
     /// LiteFS is told that there is no primary.
     pub(crate) fn new(node: NodeId, agreed: Agreed) -> Self {
         let given_back = watch::Sender::new(Epoch(0));
-        Self { node, agreed, state: Mutex::default(), given_back }
+        Self { node, agreed, state: Mutex::default(), given_back, asked: watch::Sender::default() }
     }
 
     /// LiteFS gets the lease when it asks next, while `claim` is valid; with `handed`, also if another
@@ -124,7 +124,23 @@ impl LeaseState {
     /// Whether LiteFS has asked for the lease within `time`, or whom to follow: it is alive and follows
     /// nobody.
     pub(crate) fn has_asked_within(&self, time: Duration) -> bool {
-        self.state().asked.is_some_and(|at| at.elapsed() <= time)
+        self.asked.borrow().is_some_and(|at| at.elapsed() <= time)
+    }
+
+    /// Ready once LiteFS has asked within `time`.
+    pub(crate) async fn asks(&self, time: Duration) {
+        let asks = |asked: &Option<Instant>| asked.is_some_and(|at| at.elapsed() <= time);
+        // An error cannot be: the sender is ours.
+        let _ = self.asked.subscribe().wait_for(asks).await;
+    }
+
+    /// LiteFS follows a primary that it is to leave: only what it asks from now on counts.
+    pub(crate) fn leaves(&self) {
+        self.asked.send_replace(None);
+    }
+
+    fn note_asking(&self) {
+        self.asked.send_replace(Some(Instant::now()));
     }
 
     /// How long LiteFS, which has the lease, has not renewed it; `None` if it does not have it.
@@ -142,8 +158,8 @@ impl LeaseState {
     /// LiteFS has ended, or says that it is not primary: so its epoch is over, whether it gave the lease
     /// back or handed it to somebody else.
     pub(crate) fn not_primary(&self) {
+        self.asked.send_replace(None);
         let mut state = self.state();
-        state.asked = None;
         if let Some(grant) = state.grant.as_mut().filter(|grant| grant.session.is_some()) {
             self.end(grant);
         }
@@ -173,15 +189,15 @@ impl LeaseSource for LeaseState {
     }
 
     fn primary(&self) -> Option<PrimaryInfo> {
-        let mut state = self.state();
-        state.asked = Some(Instant::now());
+        self.note_asking();
+        let state = self.state();
         // A LiteFS that is named itself connects to itself, and one that is to be primary must ask.
         if state.grant.is_some() { None } else { state.primary.clone() }
     }
 
     fn create(&self) -> Session {
+        self.note_asking();
         let mut state = self.state();
-        state.asked = Some(Instant::now());
         state.sessions += 1;
         let random = random_hex::<8>().unwrap_or_default();
         Session(format!("{}{OF}{}.{random}", self.node, state.sessions))

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use tokio::time::sleep;
 
-use super::engine::{Duty, Litefs};
+use super::engine::{ASKING, Duty, Litefs};
 use super::mount;
 use super::supervise::apart;
 use crate::engine::HeldUp;
@@ -106,10 +106,13 @@ impl Litefs {
         }
     }
 
-    /// There is something that this copy should have applied by now, or a primary that it should have left.
+    /// There is something that this copy should have applied by now, or a primary that LiteFS should have left:
+    /// it then needs its databases for itself before it asks for the lease.
     fn lacks_data(&self) -> bool {
-        self.duty() == Duty::Replica
-            && (self.clings() || self.awaits_for().is_some_and(|time| time > LOOK))
+        let behind = self.awaits_for().is_some_and(|time| time > LOOK);
+        let idle =
+            self.watch.seen().borrow().is_idle() && !self.lease_state.has_asked_within(ASKING);
+        self.duty() == Duty::Replica && (behind || idle || self.clings())
     }
 
     async fn is_read(&self) -> bool {

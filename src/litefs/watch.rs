@@ -27,6 +27,11 @@ impl Seen {
         self.live && self.role.is_primary
     }
 
+    /// It is neither primary nor follows anybody.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.live && !self.role.is_primary && self.role.hostname.is_none()
+    }
+
     /// The node that it follows.
     pub fn follows(&self) -> Option<&str> {
         self.role.hostname.as_deref().filter(|_| self.live)

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::disk::DiskState;
 use super::hooks::Hooks;
 use crate::acks::Acks;
 use crate::claim::BootTime;
@@ -16,6 +17,7 @@ use crate::proxy::learned::LearnedRoutes;
 use crate::proxy::writes::Writes;
 use crate::telemetry::events::Events;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::warnings::Warnings;
 
 /// What the parts of a node work with. Cheap to clone.
 #[derive(Clone)]
@@ -33,6 +35,9 @@ pub(crate) struct NodeContext {
     pub(crate) acks: Arc<Acks>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) events: Arc<Events>,
+    /// What is wrong now.
+    pub(crate) warnings: Arc<Warnings>,
+    pub(crate) disk: DiskState,
     /// When the guard kills what this node has started.
     pub(crate) deadline: SharedDeadline,
     /// Set once the node begins to stop.
@@ -44,7 +49,7 @@ impl NodeCallbacks for NodeContext {
         if *self.draining.borrow() {
             return Some("it is stopping".to_owned());
         }
-        self.engine.unfit()
+        self.engine.unfit().or_else(|| self.disk.unfit())
     }
 
     fn app_up(&self) -> bool {

@@ -113,6 +113,7 @@ impl ElectedMembership {
         tasks.spawn(election.clone().run());
         let (health, down_after) = (context.health.watch(), config.app.down_after);
         tasks.spawn(watch_app(election.clone(), health, heard, down_after));
+        tasks.spawn(context.disk.clone().hand_over(election.clone()));
         Ok(Part { election, raft, tasks })
     }
 }

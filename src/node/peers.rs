@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::context::NodeContext;
+use super::disk::DiskState;
 use crate::acks::Electorate;
 use crate::cluster::{ClusterView, NodeId, Role};
 use crate::config::Config;
@@ -111,12 +112,13 @@ pub(crate) struct ReportSources {
     /// Why nobody is chosen, while this node is to choose a primary.
     pub(crate) waiting: watch::Receiver<Option<Arc<str>>>,
     pub(crate) learned: Arc<LearnedRoutes>,
+    pub(crate) disk: DiskState,
 }
 
 impl ReportSources {
     pub(crate) fn new(context: &NodeContext) -> Self {
-        let NodeContext { view, engine, health, learned, .. } = context.clone();
-        Self { view, engine, health, waiting: watch::channel(None).1, learned }
+        let NodeContext { view, engine, health, learned, disk, .. } = context.clone();
+        Self { view, engine, health, waiting: watch::channel(None).1, learned, disk }
     }
 }
 
@@ -134,7 +136,7 @@ async fn tell(
     sources: ReportSources,
     mut draining: watch::Receiver<bool>,
 ) {
-    let ReportSources { view, engine, health, mut waiting, learned } = sources;
+    let ReportSources { view, engine, health, mut waiting, learned, disk } = sources;
     let position = engine.position().clone();
     let moves = |from: EpochTxid| {
         let next = EpochTxid { txid: Txid(from.txid.0.saturating_add(1)), ..from };
@@ -177,6 +179,7 @@ async fn tell(
                 learned: view.takes_writes().then(|| told.clone()),
                 engine: state.engine.to_owned(),
                 engine_state: state.state.clone(),
+                disk_full: disk.is_full(),
                 ..report.clone()
             };
             // A lag grows all the time: it goes along with the next sign of life.

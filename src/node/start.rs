@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::Tuning;
 use super::certificates::{Certificates, watch_expiry};
 use super::context::NodeContext;
+use super::disk::DiskState;
 use super::edge::EdgeCertificates;
 use super::elected::Part;
 use super::engines::{self, EngineInputs};
@@ -21,6 +22,7 @@ use super::event_recorder::EventRecorder;
 use super::hooks::Hooks;
 use super::learning;
 use super::membership::{Membership, Participation};
+use super::open_transactions::OpenTransactions;
 use super::peers::Peering;
 use super::ports::Ports;
 use super::primary_file;
@@ -42,11 +44,13 @@ use crate::proxy::ack::Acknowledging;
 use crate::proxy::hold::Holds;
 use crate::proxy::misclassified_reads::MisclassifiedReads;
 use crate::proxy::replay_budget::ReplayBudget;
+use crate::proxy::unmoved_writes::UnmovedWrites;
 use crate::proxy::worker::WorkerContext;
 use crate::rules::RuleSet;
 use crate::shutdown::Urgency;
 use crate::telemetry::events::Events;
 use crate::telemetry::metrics::{CertificateUse, Metrics};
+use crate::telemetry::warnings::Warnings;
 
 /// The thread on which everything runs but the data plane.
 pub(super) struct ControlThread {
@@ -109,6 +113,9 @@ impl Start {
             health::run(checker, self.config.proxy.target.clone(), self.config.app.health.clone());
         let workers = thread::available_parallelism().map_or(1, usize::from);
         let view = membership.view();
+        let warnings = Arc::new(Warnings::new(self.events.clone()));
+        let heard = membership.peering().map(|peering| peering.heard.clone());
+        let (disk, watch_disk) = DiskState::watch(&self.config, heard, warnings.clone());
         let context = NodeContext {
             hooks: Hooks::new(&self.config, guard.clone(), &self.events, view.clone()),
             engine,
@@ -119,6 +126,8 @@ impl Start {
             acks: Arc::<Acks>::default(),
             metrics: Metrics::new(workers),
             events: self.events.clone(),
+            warnings,
+            disk,
             deadline,
             draining: drain,
         };
@@ -135,6 +144,7 @@ impl Start {
         };
         let status = self.status(&context, peering, data.as_ref(), suspects);
         let mut tasks = JoinSet::new();
+        tasks.spawn(watch_disk);
         if data.is_some() {
             tasks.spawn(check);
             tasks.spawn(record_events(&context, &status));
@@ -263,6 +273,10 @@ impl Start {
             suspects,
             learned: context.learned.clone(),
             replay_budget: Mutex::new(ReplayBudget::new(Instant::now())),
+            unmoved: UnmovedWrites::new(
+                config.litefs.mount.join(&config.proxy.db),
+                context.warnings.clone(),
+            ),
             draining: context.draining.clone(),
         }
     }
@@ -284,11 +298,16 @@ impl Start {
             app: app.map(ChildHandle::state),
             suspects,
             learned: context.learned.clone(),
+            warnings: context.warnings.clone(),
         }
     }
 
     fn spawn_tasks(&self, context: &NodeContext, tasks: &mut JoinSet<()>) {
         tasks.spawn(context.hooks.clone().run());
+        if let Some(held_up) = context.engine.held_up() {
+            let (warnings, stuck_after) = (context.warnings.clone(), self.config.app.stuck_after);
+            tasks.spawn(OpenTransactions { held_up, warnings, stuck_after }.run());
+        }
         if self.config.data_dir != self.config.litefs.mount {
             // Else the engine writes it.
             let dir = self.config.data_dir.clone();

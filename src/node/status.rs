@@ -14,7 +14,10 @@ use crate::process::child::ChildState;
 use crate::process::health::AppHealth;
 use crate::proxy::learned::LearnedRoutes;
 use crate::proxy::misclassified_reads::MisclassifiedReads;
-use crate::status::{AppStatus, Member, PrimaryStatus, RaftStatus, Status, StatusSource, VERSION};
+use crate::status::{
+    AppStatus, Member, PrimaryStatus, RaftStatus, Status, StatusSource, VERSION, Warning,
+};
+use crate::telemetry::warnings::Warnings;
 use crate::txid::EpochTxid;
 
 /// Every member, and what it is until it says so itself.
@@ -35,6 +38,8 @@ pub(crate) struct StatusInputs {
     pub(crate) suspects: Arc<MisclassifiedReads>,
     /// Routes that were found to write.
     pub(crate) learned: Arc<LearnedRoutes>,
+    /// What is wrong now.
+    pub(crate) warnings: Arc<Warnings>,
 }
 
 /// The members that a configuration names; a node without peers is alone.
@@ -85,6 +90,7 @@ impl StatusInputs {
             raft,
             suspected_writes: self.suspects.list(),
             learned_writes: self.learned.list(),
+            warnings: self.warnings.list().into_iter().map(Warning::from).collect(),
             version: VERSION.to_owned(),
         }
     }

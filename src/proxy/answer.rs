@@ -104,6 +104,9 @@ impl Exchange {
                 ));
             }
         };
+        if head.status.is_success() {
+            self.worker.shared.unmoved.note(position);
+        }
         if !failed && let Some(held_by) = self.wait_for_acks(position, view).await? {
             head.headers.insert(headers::ACK, held_by);
         }

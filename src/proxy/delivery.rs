@@ -57,8 +57,16 @@ impl Exchange {
             position: shared.engine.position().get(),
             // Looking takes a lock, and matters only to a request that this node could not serve.
             app_is_up: !self.progress.local_exhausted || shared.app.is_up(),
+            lags: !takes_writes && self.class() == Class::Read && self.lags(),
         };
         route::decide(&self.facts, &self.progress, &situation)
+    }
+
+    /// Whether this node's copy is too old to be read while the primary's can be.
+    fn lags(&self) -> bool {
+        let shared = &self.worker.shared;
+        !self.progress.primary_unreached
+            && shared.engine.lag().is_none_or(|lag| lag > shared.config.max_lag)
     }
 
     /// `takes_writes`: this node did when that was decided.
@@ -154,6 +162,10 @@ impl Exchange {
         match answered {
             Ok(response) => self.peer_answered(response, request, view).await,
             Err(Failure::Unreached(why)) => {
+                self.progress.primary_unreached = true;
+                if self.decide(view, false) == Decision::Local {
+                    return Ok(Attempt::Again);
+                }
                 let detail = format!("cannot connect to the primary, {}: {why}", primary.node);
                 let problem = Problem::new(ProblemKind::PrimaryUnreachable, detail);
                 self.hold_briefly(problem.retry_safe(true), view).await?;

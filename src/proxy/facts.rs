@@ -58,6 +58,8 @@ pub struct Progress {
     pub(crate) held: bool,
     /// This node had its time to reach the token, or its application is down.
     pub(crate) local_exhausted: bool,
+    /// The primary took no connection: what this node has is better than nothing.
+    pub(crate) primary_unreached: bool,
     /// This node was known to be the primary after the request had come.
     pub(crate) claim_confirmed: bool,
     /// The application here has asked for the primary's, or has failed; it is not asked again.
@@ -121,6 +123,7 @@ impl Default for Progress {
             route: Route::None,
             held: false,
             local_exhausted: false,
+            primary_unreached: false,
             claim_confirmed: false,
             replay: None,
             failed_here: None,

@@ -44,6 +44,7 @@ pub(crate) mod streams;
 pub mod token;
 pub(crate) mod trace;
 pub(crate) mod tunnel;
+pub mod unmoved_writes;
 pub(crate) mod upstream;
 pub(crate) mod waiting;
 pub mod worker;

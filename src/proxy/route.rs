@@ -21,6 +21,9 @@ pub struct Situation<'a> {
     /// This node's application takes connections. Only asked of a request that is
     /// [`local_exhausted`](Progress::local_exhausted).
     pub app_is_up: bool,
+    /// Its copy is further behind than `proxy.max_lag`, or that is not known, and the primary has not turned
+    /// out to be out of reach. Only asked of a read, and not on the primary.
+    pub lags: bool,
 }
 
 /// Where a request goes.
@@ -53,6 +56,9 @@ pub fn decide(facts: &RequestFacts, progress: &Progress, now: &Situation<'_>) ->
 
 /// A read on a node that is not the primary, or not sure of it.
 fn read(facts: &RequestFacts, progress: &Progress, now: &Situation<'_>) -> Decision {
+    if now.lags && is_primary_elsewhere(now.view) {
+        return Decision::ToPrimary;
+    }
     let Some(needed) = needed(facts, now.view, now.position) else { return to_primary(now.view) };
     if needed <= now.position {
         let app_is_down = progress.local_exhausted && !now.app_is_up;

@@ -27,6 +27,7 @@ use super::misclassified_reads::MisclassifiedReads;
 use super::replay_budget::ReplayBudget;
 use super::token;
 use super::trace;
+use super::unmoved_writes::UnmovedWrites;
 use super::upstream::{Dial, Origin, OriginLimits, PrimaryDial, RawHeaders};
 use super::writes::Writes;
 use crate::cluster::{ClusterView, NodeId};
@@ -78,6 +79,8 @@ pub struct WorkerContext {
     pub learned: Arc<LearnedRoutes>,
     /// How many failed reads may be asked of the primary.
     pub replay_budget: Mutex<ReplayBudget>,
+    /// Writes after which the database was what it was before.
+    pub unmoved: UnmovedWrites,
     /// Set once, when the node begins to stop.
     pub draining: watch::Receiver<bool>,
 }

@@ -22,8 +22,21 @@ fn litepilot(directory: &Path, args: &[&str]) -> Output {
 
 /// The lines on standard output and the exit code, for a configuration `litepilot.yml`.
 fn check(directory: &Path, text: impl AsRef<[u8]>) -> (Vec<String>, Option<i32>) {
+    check_with(directory, text, &["--elsewhere"])
+}
+
+/// The same, with what the file names on this machine.
+fn check_here(directory: &Path, text: impl AsRef<[u8]>) -> (Vec<String>, Option<i32>) {
+    check_with(directory, text, &[])
+}
+
+fn check_with(
+    directory: &Path,
+    text: impl AsRef<[u8]>,
+    more: &[&str],
+) -> (Vec<String>, Option<i32>) {
     fs::write(directory.join("litepilot.yml"), text).unwrap();
-    let output = litepilot(directory, &["check", "-c", "litepilot.yml"]);
+    let output = litepilot(directory, &[&["check", "-c", "litepilot.yml"], more].concat());
     let lines = String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
     (lines, output.status.code())
 }
@@ -60,6 +73,7 @@ fn a_replica_that_is_asked_for_and_does_not_exist_is_noted() {
 fn without_c_the_file_in_this_directory_counts() {
     let home = tempfile::tempdir().unwrap();
     fs::write(home.path().join("litepilot.yml"), local("")).unwrap();
+    fs::create_dir(home.path().join("mount")).unwrap();
     assert_eq!(litepilot(home.path(), &["check"]).status.code(), Some(0));
 }
 
@@ -144,6 +158,35 @@ fn certificates_that_no_client_would_take_are_told_with_the_remedy() {
     let (lines, code) = check(home.path(), text(&["shop"]));
     assert_eq!((lines.len(), code), (2, Some(0)), "{lines:#?}");
     assert!(lines[1].contains("note: proxy.tls.key: ") && lines[1].ends_with("chmod 600"));
+}
+
+#[test]
+fn what_the_file_names_and_this_machine_has_not_is_refused() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("a-file"), "").unwrap();
+    let text = "proxy: {target: ':1', db: db}
+data_dir: a-file/data
+litefs: {mount: nowhere, engine: embedded}
+app:
+  command: [no-such-program-here, -x]
+  user: no-such-user-here
+  on_promote: [./a-file]
+";
+    let (lines, code) = check_here(home.path(), text);
+    assert_eq!(code, Some(78));
+    for expected in [
+        "litepilot.yml:2:11: data_dir: ",
+        "litepilot.yml:3:17: litefs.mount: there is no ",
+        "litepilot.yml:5:12: app.command: no-such-program-here is not in PATH",
+        "litepilot.yml:6:9: app.user: there is no user \"no-such-user-here\"",
+        "litepilot.yml:7:15: app.on_promote: ./a-file is not there, or cannot be executed",
+    ] {
+        assert!(lines.iter().any(|line| line.starts_with(expected)), "{expected}: {lines:#?}");
+    }
+    assert_eq!(lines.len(), 5, "{lines:#?}");
+    // On another machine they may be there.
+    let (lines, code) = check(home.path(), text.replace("a-file/data", "data"));
+    assert_eq!(code, Some(0), "{lines:#?}");
 }
 
 #[test]

@@ -252,7 +252,7 @@ async fn held_up(mode: &str) -> (Nodes, rusqlite::Connection) {
     nodes.level(0, 1).await;
     let reader = nodes.nodes[1].open().unwrap();
     reader.execute_batch("BEGIN; SELECT count(*) FROM t").unwrap();
-    nodes.nodes[0].open().unwrap().execute("INSERT INTO t VALUES (2)", []).unwrap();
+    nodes.write(0, 2).await;
     (nodes, reader)
 }
 
@@ -262,12 +262,18 @@ async fn a_promise_does_not_wait_for_a_reader() {
         let (mut nodes, reader) = held_up(mode).await;
         let epoch = nodes.next();
         let litefs = &nodes.nodes[1].litefs;
-        let mut held = litefs.promise(epoch).await.unwrap();
-        // Before LiteFS has got what it cannot apply it may have left.
-        while litefs.unfit().is_none() && mode == "never" {
-            held = litefs.promise(epoch).await.unwrap();
-        }
-        assert!(!held.empty, "{mode}");
+        let held = litefs.held().await.unwrap();
+        nodes.nodes[1]
+            .litefs
+            .primary_is_at(nodes.nodes[0].held().await.position.at, Instant::now());
+        let mut found = litefs.held_up().unwrap();
+        let by = timeout(LONG, found.wait_for(Option::is_some)).await.unwrap().unwrap().clone();
+        assert!(
+            by.unwrap().openers.iter().any(|opener| opener.pid == std::process::id()),
+            "{mode}"
+        );
+        assert_eq!(litefs.promise(epoch).await.unwrap(), held, "{mode}");
+        assert!(litefs.unfit().unwrap().contains("an open transaction holds LiteFS up"), "{mode}");
         reader.execute_batch("COMMIT").unwrap();
         until("it is fit", async || {
             litefs.promise(epoch).await.is_ok() && litefs.unfit().is_none()

@@ -22,5 +22,6 @@ mod process;
 mod python;
 mod replicas;
 mod roles;
+mod stuck;
 mod support;
 mod whole;

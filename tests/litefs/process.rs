@@ -61,6 +61,43 @@ async fn one_that_hangs_as_primary_is_killed_and_stalls_nobody() {
 }
 
 #[tokio::test]
+async fn one_that_hangs_as_replica_is_started_again_and_goes_on() {
+    let mut nodes = Nodes::start(&["node-1", "node-2"]).await;
+    nodes.serve(0, &[1]).await;
+    nodes.create(0, "wal").await;
+    nodes.level(0, 1).await;
+    signal(&nodes.nodes[1], Signal::STOP);
+    let replica = &nodes.nodes[1].litefs;
+    until("it is not served from", async || replica.lag().is_none()).await;
+    until("it is started again", async || replica.state().restarts > 0).await;
+    nodes.nodes[1].ready().await;
+    nodes.write(0, 1).await;
+    nodes.level(0, 1).await;
+    assert_eq!(nodes.nodes[1].rows().unwrap(), [1]);
+    nodes.stop().await;
+}
+
+#[tokio::test]
+async fn a_promise_that_is_needed_has_a_litefs_started_anew_that_a_reader_holds() {
+    let mut nodes = Nodes::start(&["node-1", "node-2"]).await;
+    nodes.serve(0, &[1]).await;
+    nodes.create(0, "delete").await;
+    nodes.level(0, 1).await;
+    let reader = nodes.nodes[1].open().unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM t").unwrap();
+    nodes.write(0, 1).await;
+    let epoch = nodes.next();
+    let replica = &nodes.nodes[1].litefs;
+    // What a lessor does that has nobody else.
+    until("it is fit", async || replica.promise(epoch).await.is_ok() && replica.unfit().is_none())
+        .await;
+    nodes.claim(1, epoch);
+    replica.become_primary(nodes.nodes[1].member.grant(epoch)).await.unwrap();
+    drop(reader);
+    nodes.stop().await;
+}
+
+#[tokio::test]
 async fn a_stop_leaves_nothing_mounted_even_if_a_file_is_open() {
     let mut nodes = Nodes::start(&["node-1"]).await;
     nodes.serve(0, &[]).await;

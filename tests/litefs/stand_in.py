@@ -32,6 +32,8 @@ OWN_FILES = re.compile(r"-(journal|wal|shm|pos|lock|pos\.new)$")
 HEARTBEAT = 1.0
 # Beside the database's name: SQLite's index of a WAL, and where in it readers hold locks.
 WAL_INDEX, WAL_READERS = "-shm", (123, 5)
+# In the database itself.
+READERS = (0x40000002, 510)
 
 # Every key that LiteFS v0.5 knows.
 KEYS = {
@@ -180,8 +182,8 @@ class Database:
         if os.path.exists(self.saved):
             self.txid, self.checksum = json.load(open(self.saved))
         self.connection = self.open()
-        # Closing it would drop the locks of this process, SQLite's own.
-        self.index = None
+        # Closing one would drop the locks of this process, SQLite's own.
+        self.files = {}
 
     def open(self):
         connection = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
@@ -189,15 +191,30 @@ class Database:
 
     def is_read_in_wal_mode(self):
         """Somebody is in a read transaction, which SQLite lets a writer pass, and LiteFS does not."""
+        return self.is_locked(self.path + WAL_INDEX, *WAL_READERS)
+
+    def is_locked(self, path, start, length):
+        """By another process."""
         try:
-            file = os.stat(self.path + WAL_INDEX)
-            if self.index is None or not os.path.samestat(os.fstat(self.index), file):
-                self.index = os.open(self.path + WAL_INDEX, os.O_RDWR)
+            file = os.stat(path)
+            if path not in self.files or not os.path.samestat(os.fstat(self.files[path]), file):
+                self.files[path] = os.open(path, os.O_RDWR)
         except FileNotFoundError:
             return False
-        start, length = WAL_READERS
         lock = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
-        return struct.unpack("hhqqi4x", fcntl.fcntl(self.index, fcntl.F_GETLK, lock))[0] != fcntl.F_UNLCK
+        return struct.unpack("hhqqi4x", fcntl.fcntl(self.files[path], fcntl.F_GETLK, lock))[0] != fcntl.F_UNLCK
+
+    def is_in_wal_mode(self):
+        return os.path.exists(self.path + WAL_INDEX)
+
+    def is_read(self):
+        return self.is_read_in_wal_mode() if self.is_in_wal_mode() else self.is_locked(self.path, *READERS)
+
+    def locks(self):
+        """In the words of the real one."""
+        state = {False: "unlocked", True: "shared"}
+        readers = {"shared": state[self.is_locked(self.path, *READERS)], "read1": state[self.is_read_in_wal_mode()]}
+        return {"name": self.name, "locks": {"dms": state[self.is_in_wal_mode()]} | readers}
 
     def sum(self):
         dump = "\n".join(self.connection.iterdump()).encode()
@@ -359,6 +376,11 @@ class Store:
                 log(f"{self.id}: cannot acquire lease or find primary, retrying: {error}")
                 self.closing.wait(self.delay)
 
+    def recover(self):
+        """What it follows, or was, it has left: it has its databases for itself for a moment."""
+        while not self.closing.is_set() and any(db.is_read() for db in list(self.databases.values())):
+            time.sleep(0.002)
+
     def one_turn(self, handed):
         theirs, session = self.lease.cluster_id(), None
         if theirs and self.cluster_id and theirs != self.cluster_id:
@@ -377,9 +399,13 @@ class Store:
         if session:
             log(f"{self.id}: primary lease acquired")
             self.reign(session)
+            self.recover()
             return None
         log(f"{self.id}: existing primary found ({info['hostname']}), connecting as replica")
-        handed = self.be_replica(info)
+        try:
+            handed = self.be_replica(info)
+        finally:
+            self.recover()
         if handed is None:
             self.closing.wait(self.delay)
         return handed
@@ -542,6 +568,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer(200, json.dumps(info | {"path": store.data, "primary": primary}, indent=2) + "\n")
         elif url.path == "/events":
             self.events()
+        elif url.path == "/debug/vars":
+            with store.lock:
+                databases = list(store.databases.values())
+            self.answer(200, json.dumps({"store": {"dbs": {db.name: db.locks() for db in databases}}}))
         elif url.path == "/settle":
             # Which the real one has no need of.
             store.settle()

@@ -26,6 +26,10 @@ pub struct Plan {
     pub nodes: usize,
     /// Lines of `cluster:`.
     pub cluster: &'static str,
+    /// Keys of `proxy:`, each after a comma.
+    pub proxy: &'static str,
+    /// Done with each node's directory before it starts.
+    pub prepare: fn(&Path),
     /// `litefs.engine`
     pub engine: &'static str,
     /// Lines of `app:`, for a node with this directory, which listens at `s` there and has its database
@@ -35,7 +39,7 @@ pub struct Plan {
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { nodes: 3, cluster: "", engine: "litefs", app: guestbook }
+        Self { nodes: 3, cluster: "", proxy: "", prepare: |_| {}, engine: "litefs", app: guestbook }
     }
 }
 
@@ -88,11 +92,12 @@ pub fn place(dir: &TempDir, i: usize) -> PathBuf {
 fn config(dir: &TempDir, i: usize, peers: &str, plan: &Plan, ports: &Ports) -> Config {
     let place = place(dir, i);
     std::fs::create_dir_all(place.join("mount")).unwrap();
+    (plan.prepare)(&place);
     let text = format!(
         "node: n{i}
 data_dir: {place}/state
 shutdown_timeout: 10s
-proxy: {{listen: 127.0.0.1:0, target: 'unix:{place}/s', db: book.sqlite3, write_hold: 60s}}
+proxy: {{listen: 127.0.0.1:0, target: 'unix:{place}/s', db: book.sqlite3, write_hold: 60s{proxy}}}
 cluster:
   listen: {peer}
 {peers}{cluster}
@@ -110,6 +115,7 @@ admin: {{listen: 127.0.0.1:0, token: {TOKEN}}}
         place = place.display(),
         litefs = program().0.display(),
         cluster = plan.cluster,
+        proxy = plan.proxy,
         engine = plan.engine,
         app = (plan.app)(&place),
         peer = ports.peer,

@@ -441,7 +441,8 @@ impl World {
         let (consistency, started) = (Consistency::ReadYourWrites, Instant::now());
         let facts = RequestFacts::plain(Class::Read, consistency, Some(token), started);
         let takes_writes = view.writable && view.claim.is_valid_at(slot.place.clock(self.now));
-        let situation = route::Situation { view: &view, takes_writes, position, app_is_up: true };
+        let situation =
+            route::Situation { view: &view, takes_writes, position, app_is_up: true, lags: false };
         if route::decide(&facts, &Progress::default(), &situation) != route::Decision::Local {
             return;
         }

@@ -40,6 +40,9 @@ pub struct Report {
     /// The engine's state, one word.
     #[serde(default)]
     pub(crate) engine_state: String,
+    /// There is no room on its disk.
+    #[serde(default)]
+    pub(crate) disk_full: bool,
     /// Its version of Litepilot.
     #[serde(default)]
     pub(crate) version: String,
@@ -83,6 +86,7 @@ impl Report {
             no_primary: None,
             engine: String::new(),
             engine_state: String::new(),
+            disk_full: false,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             address: String::new(),
             learned: None,

@@ -25,6 +25,7 @@ struct Node {
     takes_writes: bool,
     position: EpochTxid,
     app_is_up: bool,
+    lags: bool,
 }
 
 fn at(epoch: u64, txid: u64) -> EpochTxid {
@@ -36,7 +37,7 @@ fn name(name: &str) -> NodeId {
 }
 
 fn node(view: ClusterView) -> Node {
-    Node { takes_writes: view.takes_writes(), view, position: HERE, app_is_up: true }
+    Node { takes_writes: view.takes_writes(), view, position: HERE, app_is_up: true, lags: false }
 }
 
 /// A primary of epoch 3 that nobody elected.
@@ -83,6 +84,10 @@ fn down(of: Node) -> Node {
     Node { app_is_up: false, ..of }
 }
 
+fn lagging(of: Node) -> Node {
+    Node { lags: true, ..of }
+}
+
 fn behind(of: Node, position: EpochTxid) -> Node {
     Node { position, ..of }
 }
@@ -108,9 +113,9 @@ fn replayed() -> Progress {
 #[track_caller]
 fn goes((class, consistency, token): Asked, progress: &Progress, node: &Node, to: Decision) {
     let facts = RequestFacts::plain(class, consistency, token, Instant::now());
-    let Node { view, takes_writes, position, app_is_up } = node;
-    let (takes_writes, position, app_is_up) = (*takes_writes, *position, *app_is_up);
-    let situation = Situation { view, takes_writes, position, app_is_up };
+    let Node { view, takes_writes, position, app_is_up, lags } = node;
+    let (takes_writes, position, app_is_up, lags) = (*takes_writes, *position, *app_is_up, *lags);
+    let situation = Situation { view, takes_writes, position, app_is_up, lags };
     assert_eq!(decide(&facts, progress, &situation), to);
 }
 
@@ -235,4 +240,15 @@ fn passthrough_goes_here_whatever_happens() {
     let asked = (Passthrough, Strong, Some(at(9, 9)));
     goes(asked, &fresh(), &told(None), Local);
     goes(asked, &exhausted(), &down(told(Some("other"))), Local);
+}
+
+#[test]
+fn a_copy_that_is_too_old_serves_no_read_while_there_is_a_primary() {
+    let eventual = (Read, Eventual, None);
+    let written = (Read, ReadYourWrites, Some(at(3, 12)));
+    let other = lagging(replica(Some("other")));
+    goes(eventual, &fresh(), &other, ToPrimary);
+    goes(written, &fresh(), &other, ToPrimary);
+    goes((Passthrough, Eventual, None), &fresh(), &other, Local);
+    goes(eventual, &fresh(), &lagging(replica(None)), Local);
 }

@@ -8,7 +8,7 @@ use prometheus::proto::MetricFamily;
 use super::family::{counter, counters, gauge, gauges as gauge_family, histograms};
 use super::histogram::{Histogram, Total};
 use crate::cluster::{Epoch, Role};
-use crate::status::{Status, VERSION};
+use crate::status::{Status, VERSION, Warning};
 use crate::telemetry::log;
 
 /// A number that only grows.
@@ -176,6 +176,12 @@ pub(super) fn gauges(status: &Status) -> Vec<MetricFamily> {
             vec![gauge(&[("version", VERSION)], 1.0)],
         ),
     ];
+    let warning = |warning: &Warning| gauge(&[("kind", warning.kind.as_str())], 1.0);
+    families.push(gauge_family(
+        "litepilot_warning",
+        "1 for each kind of thing that is wrong with this node now.",
+        status.warnings.iter().map(warning).collect(),
+    ));
     let lag = "How far this copy is behind the primary's; absent while that cannot be known.";
     let seconds = status.lag().map(|lag| lag.as_secs_f64());
     families.extend(seconds.map(|seconds| one("litefs_replica_lag_seconds", lag, seconds)));

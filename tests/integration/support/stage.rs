@@ -22,11 +22,13 @@ use litepilot::proxy::hold::Holds;
 use litepilot::proxy::learned::LearnedRoutes;
 use litepilot::proxy::misclassified_reads::MisclassifiedReads;
 use litepilot::proxy::replay_budget::ReplayBudget;
+use litepilot::proxy::unmoved_writes::UnmovedWrites;
 use litepilot::proxy::worker::WorkerContext;
 use litepilot::proxy::writes::Writes;
 use litepilot::rules::{Class, RuleSet};
 use litepilot::status::{AppStatus, Status};
 use litepilot::telemetry::metrics::Metrics;
+use litepilot::telemetry::warnings::Warnings;
 use litepilot::txid::{EpochTxid, Position, Txid};
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -256,6 +258,7 @@ impl Stage {
             suspects: suspects.clone(),
             learned: learned.clone(),
             replay_budget: ReplayBudget::new(Instant::now()).into(),
+            unmoved: UnmovedWrites::new("app.db".into(), Arc::new(Warnings::new(Arc::default()))),
             draining: draining.subscribe(),
             config,
         };
@@ -400,6 +403,7 @@ impl Plane {
             nodes: Vec::new(),
             suspected_writes: Vec::new(),
             learned_writes: Vec::new(),
+            warnings: Vec::new(),
             version: String::new(),
         }
     }
