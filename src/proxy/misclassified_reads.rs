@@ -16,7 +16,7 @@ use http::{Method, Uri};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::worker::Worker;
-use crate::rules::{RuleSet, path};
+use crate::rules::{RuleSet, path, target};
 use crate::status::SuspectedWrite;
 use crate::telemetry::clock::rfc3339;
 use crate::telemetry::events::Events;
@@ -98,7 +98,8 @@ impl Watch {
                 return;
             }
             let place = self.rule.map_or(ELSEWHERE, |rule| self.rules.place(rule));
-            if shared.suspects.blame(after, &self.method, self.target.path(), place) {
+            let path = target::shown(self.target.path());
+            if shared.suspects.blame(after, &self.method, &path, place) {
                 worker.metrics.suspected_write(place);
             }
         });

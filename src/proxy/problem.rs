@@ -5,7 +5,9 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
 
@@ -41,6 +43,10 @@ pub(crate) enum ProblemKind {
     LoopDetected,
     /// The request is not valid HTTP, or means different things to different readers.
     BadRequest,
+    /// The client expects what nobody here does.
+    ExpectationFailed,
+    /// The client wants a WebSocket of another version.
+    UpgradeRequired,
     MethodNotAllowed,
     NotImplemented,
 }
@@ -59,6 +65,8 @@ impl ProblemKind {
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::LoopDetected => StatusCode::LOOP_DETECTED,
             Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
+            Self::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotImplemented => StatusCode::NOT_IMPLEMENTED,
         }
@@ -84,6 +92,8 @@ impl ProblemKind {
             Self::RequestTimeout => ("request-timeout", "The request came too slowly"),
             Self::LoopDetected => ("loop-detected", "The request went in a circle"),
             Self::BadRequest => ("bad-request", "The request is not acceptable"),
+            Self::ExpectationFailed => ("expectation-failed", "The expectation cannot be met"),
+            Self::UpgradeRequired => ("upgrade-required", "Another version of WebSocket is spoken"),
             Self::MethodNotAllowed => ("method-not-allowed", "The method is not allowed"),
             Self::NotImplemented => ("not-implemented", "The method is not supported"),
         }
@@ -167,6 +177,12 @@ impl Problem {
         // What can be read in two ways may end in two places: what follows it is no request.
         if self.kind == ProblemKind::BadRequest {
             fields.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if self.kind == ProblemKind::UpgradeRequired {
+            // RFC 9110, 15.5.22, and RFC 6455, 4.2.2.
+            fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            fields.insert(UPGRADE, HeaderValue::from_static("websocket"));
+            fields.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         }
         if self.kind == ProblemKind::AckTimeout {
             fields.insert(headers::ACK, ack::TIMEOUT);

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::claim_watch;
 use super::client::Client;
+use super::client_body::ClientBody;
 use super::exchange::{ClientResponse, Exchange, Served};
 use super::facts::{Progress, RequestFacts};
 use super::forward::{self, Forwarded, PeerRefusal};
@@ -40,9 +41,9 @@ pub(crate) async fn serve(
     client: Rc<Client>,
     request: Request<Incoming>,
 ) -> Served {
-    client.busy();
     let started = Instant::now();
     let (mut head, body) = request.into_parts();
+    let body = client.busy(body);
     let seen = worker.seen();
     let takes_writes = seen.view.takes_writes();
     let (mut exchange, answered) = match accept(&worker, &mut head, &seen, takes_writes) {
@@ -102,7 +103,7 @@ impl Exchange {
     async fn hand_over(
         &mut self,
         mut head: Parts,
-        body: Incoming,
+        body: ClientBody,
         seen: &ViewSnapshot,
         takes_writes: bool,
     ) -> Result<ClientResponse, Stop> {

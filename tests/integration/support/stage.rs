@@ -317,6 +317,11 @@ impl Plane {
         Client::connect(self.address).await
     }
 
+    /// Likewise; it is reset when it is dropped.
+    pub async fn abrupt_client(&self) -> Client {
+        Client::abrupt(self.address).await
+    }
+
     /// Takes no more writes: it is about to hand over, and has its claim still.
     pub fn holds_writes(&self) {
         self.view.send_modify(|view| {
