@@ -22,6 +22,7 @@ mod import;
 mod lifeline;
 mod members;
 mod on_primary;
+mod orders;
 mod primary;
 mod promote;
 mod render_litefs;

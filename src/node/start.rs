@@ -27,15 +27,16 @@ use crate::config::Config;
 use crate::engine::Engine;
 use crate::litefs::agreement::{Agreed, agreement};
 use crate::process::app;
-use crate::process::child::{self, ChildHandle};
+use crate::process::child::{self, ChildHandle, ChildState};
 use crate::process::guard::{Guard, SharedDeadline};
-use crate::process::health;
+use crate::process::{health, service_manager};
 use crate::proxy::DataPlane;
 use crate::proxy::acceptor::Slots;
 use crate::proxy::ack::Acknowledging;
+use crate::proxy::error_pages::ErrorPages;
 use crate::proxy::hold::Holds;
 use crate::proxy::misclassified_reads::MisclassifiedReads;
-use crate::proxy::worker::WorkerContext;
+use crate::proxy::worker::{Front, WorkerContext};
 use crate::rules::RuleSet;
 use crate::shutdown::Urgency;
 use crate::telemetry::events::Events;
@@ -46,6 +47,8 @@ pub(super) struct ControlThread {
     pub(super) thread: JoinHandle<()>,
     /// Its sender goes when the thread ends.
     pub(super) alive: watch::Receiver<()>,
+    /// The application, if it is ours.
+    pub(super) app: Option<watch::Receiver<ChildState>>,
 }
 
 impl ControlThread {
@@ -62,7 +65,8 @@ impl ControlThread {
             runtime.block_on(async {
                 match start.run(ports).await {
                     Ok(running) => {
-                        let _ = report.send(Ok(()));
+                        let app = running.data.as_ref().and_then(|data| data.app.as_ref());
+                        let _ = report.send(Ok(app.map(ChildHandle::state)));
                         running.run().await;
                     }
                     Err(why) => drop(report.send(Err(why))),
@@ -70,8 +74,8 @@ impl ControlThread {
             });
         };
         let thread = thread::Builder::new().name("control".into()).spawn(control)?;
-        started.recv().map_err(io::Error::other)??;
-        Ok(Self { thread, alive })
+        let app = started.recv().map_err(io::Error::other)??;
+        Ok(Self { thread, alive, app })
     }
 }
 
@@ -82,6 +86,7 @@ pub(super) struct Start {
     pub(super) token: token::Token,
     pub(super) events: Arc<Events>,
     pub(super) rules: watch::Receiver<Arc<RuleSet>>,
+    pub(super) error_pages: watch::Receiver<Arc<ErrorPages>>,
     pub(super) certificates: Option<Arc<Certificates>>,
     pub(super) edge: Option<Arc<EdgeCertificates>>,
     pub(super) stopping: watch::Receiver<Urgency>,
@@ -213,6 +218,7 @@ impl Start {
             tls: self.edge.as_ref().map(|edge| edge.config()),
             suspects,
             draining: context.draining.clone(),
+            front: Front { error_pages: self.error_pages.clone(), stopping: self.stopping.clone() },
         }
     }
 
@@ -237,6 +243,8 @@ impl Start {
 
     fn spawn_tasks(&self, context: &NodeContext, tasks: &mut JoinSet<()>) {
         tasks.spawn(context.hooks.clone().run());
+        // Here, so that it says that this thread lives.
+        tasks.spawn(service_manager::keep_alive());
         if self.config.data_dir != self.config.litefs.mount {
             // Else the engine writes it.
             let dir = self.config.data_dir.clone();
@@ -266,6 +274,7 @@ impl Start {
             token: self.token.clone(),
             hosts: Hosts::new(&self.config.admin.hosts),
             max_lag: self.config.proxy.max_lag,
+            stopping: self.stopping.clone(),
         }
     }
 }

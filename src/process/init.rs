@@ -16,8 +16,15 @@ use tokio::sync::mpsc;
 
 /// What is passed on. SIGINT and SIGQUIT, too: the child has a group of its own, so that a
 /// terminal's Ctrl-C reaches it once, through us, and not twice (twice means "stop at once").
-const FORWARDED: [Signal; 6] =
-    [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT, Signal::USR1, Signal::USR2];
+const FORWARDED: [Signal; 7] = [
+    Signal::TERM,
+    Signal::INT,
+    Signal::HUP,
+    Signal::QUIT,
+    Signal::USR1,
+    Signal::USR2,
+    Signal::WINCH,
+];
 
 /// As PID 1: runs this program once more with the same arguments, is its init until it ends, and
 /// says with which code to exit (128 + n if signal n ended it). Otherwise: `None` at once.

@@ -9,6 +9,8 @@
 //! | [`guard`] | a process between us and a program, which kills it when we cannot |
 //! | [`health`], [`probe`] | whether the application answers |
 //! | [`init`] | our duties when we are PID 1 |
+//! | [`service_manager`] | what systemd hands over and is told |
+//! | [`file_limit`] | how many files we may have open, and what we start |
 //! | [`spawn`], [`running`], [`user`], [`group`], [`output`], [`backoff`] | the parts of the above |
 //!
 //! Nothing here knows requests, nodes or elections.
@@ -16,6 +18,7 @@
 pub mod app;
 pub mod backoff;
 pub mod child;
+pub(crate) mod file_limit;
 pub(crate) mod group;
 pub mod guard;
 pub mod health;
@@ -24,5 +27,6 @@ pub mod init;
 pub mod output;
 pub(crate) mod probe;
 pub(crate) mod running;
+pub mod service_manager;
 pub mod spawn;
 pub(crate) mod user;

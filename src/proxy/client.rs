@@ -27,11 +27,12 @@ use super::headers::{ClientHeaders, SenderFields, Trust};
 use super::lazy_timer::LazyTimer;
 use super::linger;
 use super::problem::{Problem, ProblemKind};
+use super::proxy_protocol;
 use super::receive;
 use super::secure;
 use super::upstream::RawHeaders;
 use super::worker::Worker;
-use crate::config;
+use crate::config::{self, Trusted};
 use crate::peer;
 use crate::telemetry::metrics::WorkerMetrics;
 
@@ -52,12 +53,10 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Who is at the other end of a socket.
-    pub(crate) fn new(worker: &Worker, socket: &TcpStream, peer: SocketAddr, slot: Slot) -> Self {
+    /// Who has connected to our address `local`.
+    pub(crate) fn new(worker: &Worker, local: SocketAddr, peer: SocketAddr, slot: Slot) -> Self {
         let config = &worker.shared.config;
         let trust = if config.trusted.contains(peer.ip()) { Trust::Proxy } else { Trust::Nobody };
-        // Without its own address the socket is of no use any more; the next read will say so.
-        let local = socket.local_addr().unwrap_or_else(|_| ([0, 0, 0, 0], 0).into());
         let headers = ClientHeaders::new(trust, peer.ip(), local, config.tls.is_some());
         Self {
             activity: None,
@@ -109,9 +108,10 @@ impl Client {
         request: &mut HeaderMap,
         found: SenderFields,
         added: &mut RawHeaders,
+        trusted: &Trusted,
     ) {
         if let Some(headers) = &self.headers {
-            headers.describe(request, found, added);
+            headers.describe(request, found, added, trusted);
         }
     }
 
@@ -141,8 +141,24 @@ impl Drop for CountedConnection {
 }
 
 /// Serves a client until either side is done.
-pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, slot: Slot) {
-    let client = Client::new(&worker, &stream, peer, slot);
+pub(crate) async fn serve(
+    worker: Rc<Worker>,
+    mut stream: TcpStream,
+    mut peer: SocketAddr,
+    slot: Slot,
+) {
+    let config = &worker.shared.config;
+    // Without its own address the socket is of no use any more; the next read will say so.
+    let mut local = stream.local_addr().unwrap_or_else(|_| ([0, 0, 0, 0], 0).into());
+    if config.proxy_protocol && config.trusted.contains(peer.ip()) {
+        // Boxed, as most nodes have no use for it.
+        match Box::pin(proxy_protocol::read(&mut stream, config.header_timeout)).await {
+            Ok(Some(said)) => (peer, local) = (said.client, said.server),
+            Ok(None) => {}
+            Err(why) => return tracing::debug!(%peer, "no header of the PROXY protocol: {why}"),
+        }
+    }
+    let client = Client::new(&worker, local, peer, slot);
     match worker.tls() {
         None => serve_http1(worker, stream, client).await,
         // Boxed: what it needs should not make every plain connection larger.
@@ -278,6 +294,6 @@ async fn say_timeout(mut stream: impl AsyncRead + AsyncWrite + Unpin, worker: &W
     let answer = problem.raw(&worker.shared.node);
     // The client had its time; a full socket is not waited for.
     if let Ok(Ok(())) = timeout(Duration::from_secs(1), stream.write_all(&answer)).await {
-        linger::close(stream, worker).await;
+        linger::close_soon(stream).await;
     }
 }

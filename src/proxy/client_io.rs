@@ -33,12 +33,7 @@ pub(crate) struct ClientIo<T> {
 
 impl<T> ClientIo<T> {
     /// `node` is named in answers.
-    pub(crate) fn new(
-        inner: T,
-        activity: Arc<Activity>,
-        node: Arc<str>,
-        half_close: bool,
-    ) -> Self {
+    pub(crate) fn new(inner: T, activity: Arc<Activity>, node: Arc<str>, half_close: bool) -> Self {
         let inner = ObservedIo { socket: inner, clock: activity };
         let (lines, came) = (RequestLines::default(), Bytes::new());
         Self { inner, node, lines, came, half_close, refusal: None }
@@ -74,10 +69,10 @@ impl<T> ClientIo<T> {
     fn malformed(&self) -> Cow<'static, str> {
         match self.lines.fault() {
             Some(b' ') => "the request's target holds a space: write %20 in its place".into(),
-            Some(byte) => {
-                format!("the request line holds the byte 0x{byte:02X}: write %{byte:02X} in its place")
-                    .into()
-            }
+            Some(byte) => format!(
+                "the request line holds the byte 0x{byte:02X}: write %{byte:02X} in its place"
+            )
+            .into(),
             None => "this is not valid HTTP/1.1 (RFC 9112)".into(),
         }
     }

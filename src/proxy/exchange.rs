@@ -242,7 +242,8 @@ impl Exchange {
         accept: Option<&HeaderValue>,
     ) -> ClientResponse {
         self.progress.route = Route::None;
-        self.own(problem.respond(&self.worker.shared.node, accept))
+        let pages = self.worker.error_pages();
+        self.own(problem.respond(&self.worker.shared.node, accept, &pages))
     }
 
     /// Says who answered and how the request got there.

@@ -16,7 +16,7 @@ use super::request::{self, Upgrade};
 use super::token::{self, Carried};
 use super::upstream::{RawHeaders, Request};
 use super::worker::Worker;
-use crate::config::Consistency;
+use crate::config::{Consistency, Trusted};
 use crate::rules::Verdict;
 
 /// Bytes that we usually add to the head of a request.
@@ -57,7 +57,8 @@ pub(super) fn read(
     let carried = token::find(&head.headers, speaks_to_us);
     let asked = if speaks_to_us { asked_consistency(&head.headers) } else { None };
     // Rules see what the client sent; from here on only what goes on is there.
-    let sender = headers::clean(&mut head.headers, client.trust());
+    let config = &worker.shared.config;
+    let sender = headers::clean(&mut head.headers, client.trust(), &config.trusted_headers);
     let facts = RequestFacts {
         method: head.method.clone(),
         upgrade,
@@ -67,7 +68,7 @@ pub(super) fn read(
     let mut added = RawHeaders::with_capacity(ADDED);
     added.add(&headers::HOPS, &next_hop(hops));
     carried.strip(&mut head.headers, &mut added);
-    Ok(Read::Request(facts, outgoing(client, head, sender, upgrade, added)))
+    Ok(Read::Request(facts, outgoing(client, head, sender, upgrade, added, &config.trusted)))
 }
 
 /// What follows from the rules, the client's token and the configuration.
@@ -98,9 +99,10 @@ pub(super) fn outgoing(
     sender: SenderFields,
     upgrade: Upgrade,
     mut added: RawHeaders,
+    trusted: &Trusted,
 ) -> Box<Request> {
     let mut fields = mem::take(&mut head.headers);
-    client.describe(&mut fields, sender, &mut added);
+    client.describe(&mut fields, sender, &mut added, trusted);
     if upgrade == Upgrade::WebSocket {
         added.add(&CONNECTION, &HeaderValue::from_static("upgrade"));
         added.add(&UPGRADE, &HeaderValue::from_static("websocket"));

@@ -15,27 +15,36 @@ use super::worker::Worker;
 /// `lingering_timeout`.
 const LONGEST: Duration = Duration::from_secs(30);
 const QUIET: Duration = Duration::from_secs(5);
-/// What is left of that when the node stops.
-const WHILE_STOPPING: Duration = Duration::from_secs(2);
+/// Who was too slow, or spoke something else, has had its time; and so has everybody once the node stops
+/// or is full.
+const BRIEFLY: Duration = Duration::from_secs(1);
 /// Read at once.
 const PIECE: usize = 16 * 1024;
 
-/// Ends our side of a connection, and reads on until the client has ended its own.
-pub(super) async fn close(mut stream: impl AsyncRead + AsyncWrite + Unpin, worker: &Worker) {
-    let rest = async {
-        if !matches!(timeout(QUIET, stream.shutdown()).await, Ok(Ok(()))) {
-            return;
-        }
-        let mut nowhere = vec![0; PIECE];
-        while let Ok(Ok(1..)) = timeout(QUIET, stream.read(&mut nowhere)).await {}
-    };
+/// Ends our side of a connection whose client may have much to send, and reads on until it has ended its
+/// own.
+pub(super) async fn close(stream: impl AsyncRead + AsyncWrite + Unpin, worker: &Worker) {
     let mut draining = worker.shared.draining.clone();
     let stops = async {
         let _ = draining.wait_for(|draining| *draining).await;
-        sleep(WHILE_STOPPING).await;
+        sleep(BRIEFLY).await;
     };
+    let longest = if worker.impatient_since().is_some() { BRIEFLY } else { LONGEST };
     tokio::select! {
-        _ = timeout(LONGEST, rest) => {}
+        _ = timeout(longest, read_on(stream)) => {}
         () = stops => {}
     }
+}
+
+/// Likewise, for a client from whom nothing is wanted any more.
+pub(super) async fn close_soon(stream: impl AsyncRead + AsyncWrite + Unpin) {
+    let _ = timeout(BRIEFLY, read_on(stream)).await;
+}
+
+async fn read_on(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+    if !matches!(timeout(QUIET, stream.shutdown()).await, Ok(Ok(()))) {
+        return;
+    }
+    let mut nowhere = vec![0; PIECE];
+    while let Ok(Ok(1..)) = timeout(QUIET, stream.read(&mut nowhere)).await {}
 }

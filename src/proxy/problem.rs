@@ -11,6 +11,7 @@ use http::header::{
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
 
+use super::error_pages::ErrorPages;
 use super::{ack, headers};
 use crate::html::escaped;
 
@@ -159,14 +160,21 @@ impl Problem {
         self.kind
     }
 
-    /// The answer, as JSON, or as a page if the request's `Accept` prefers one.
-    pub(crate) fn respond(&self, node: &str, accept: Option<&HeaderValue>) -> Response<Bytes> {
+    /// The answer, as JSON, or as a page if the request's `Accept` prefers one: that of the operator, if
+    /// there is one for it.
+    pub(crate) fn respond(
+        &self,
+        node: &str,
+        accept: Option<&HeaderValue>,
+        pages: &ErrorPages,
+    ) -> Response<Bytes> {
         let (kind, body) = if prefers_html(accept) {
-            ("text/html; charset=utf-8", self.html(node))
+            let page = pages.of(self.status).unwrap_or_else(|| self.html(node).into());
+            ("text/html; charset=utf-8", page)
         } else {
-            ("application/problem+json", self.json(node))
+            ("application/problem+json", self.json(node).into())
         };
-        let mut response = Response::new(Bytes::from(body));
+        let mut response = Response::new(body);
         *response.status_mut() = self.status;
         let fields = response.headers_mut();
         fields.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -286,13 +294,15 @@ mod tests {
     #[test]
     fn a_page_cannot_be_injected_into() {
         let problem = Problem::new(ProblemKind::BadRequest, "<script>alert(1)</script>");
-        let page = problem.respond("n", Some(&HeaderValue::from_static("text/html"))).into_body();
+        let accept = HeaderValue::from_static("text/html");
+        let page = problem.respond("n", Some(&accept), &ErrorPages::default()).into_body();
         assert!(!String::from_utf8_lossy(&page).contains("<script>"));
     }
 
     #[test]
     fn says_whether_to_retry() {
-        let body = Problem::new(ProblemKind::WriteOutcomeUnknown, "x").respond("n1", None);
+        let problem = Problem::new(ProblemKind::WriteOutcomeUnknown, "x");
+        let body = problem.respond("n1", None, &ErrorPages::default());
         let json: serde_json::Value = serde_json::from_slice(body.body()).unwrap();
         assert_eq!(json["retry"], "unsafe");
         assert_eq!(json["type"], "urn:litepilot:problem:write-outcome-unknown");

@@ -120,10 +120,11 @@ impl Exchange {
         let Ok(_under_way) = self.enter(&seen.view) else {
             return Err(Stop::Refused(PeerRefusal::NotPrimary));
         };
-        let sender = headers::clean(&mut head.headers, self.client.trust());
+        let sender = headers::clean(&mut head.headers, self.client.trust(), &[]);
         let upgrade = self.facts.upgrade;
         let added = RawHeaders::default();
-        let mut request = head::outgoing(&self.client, &mut head, sender, upgrade, added);
+        let trusted = &self.worker.shared.config.trusted;
+        let mut request = head::outgoing(&self.client, &mut head, sender, upgrade, added, trusted);
         request.set_body(body);
         request.tell(seen.told.clone());
         self.watch(&request, takes_writes);

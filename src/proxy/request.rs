@@ -115,7 +115,9 @@ fn check_handshake(headers: &HeaderMap) -> Result<(), Problem> {
     let nonce = only(SEC_WEBSOCKET_KEY).and_then(|key| STANDARD.decode(key).ok());
     match nonce {
         Some(nonce) if nonce.len() == 16 => Ok(()),
-        _ => Err(bad("a WebSocket is opened with one Sec-WebSocket-Key: 16 bytes in base64 (RFC 6455)")),
+        _ => Err(bad(
+            "a WebSocket is opened with one Sec-WebSocket-Key: 16 bytes in base64 (RFC 6455)",
+        )),
     }
 }
 
@@ -242,9 +244,8 @@ mod tests {
     fn only_a_web_socket_handshake_is_an_upgrade() {
         let handshake =
             [("sec-websocket-version", "13"), ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")];
-        let h = |m, u: &str| {
-            head(m, "/", &[&[("host", "a"), ("upgrade", u)][..], &handshake].concat())
-        };
+        let h =
+            |m, u: &str| head(m, "/", &[&[("host", "a"), ("upgrade", u)][..], &handshake].concat());
         assert_eq!(check(&mut h("GET", "WebSocket")).unwrap(), Upgrade::WebSocket);
         assert_eq!(check(&mut h("GET", "h2c")).unwrap(), Upgrade::None);
         assert_eq!(check(&mut h("POST", "websocket")).unwrap(), Upgrade::None);

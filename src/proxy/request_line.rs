@@ -27,7 +27,9 @@ pub(crate) enum Announced {
 #[derive(Debug)]
 enum Place {
     /// In a request line; the last byte that came of it was a CR.
-    Line { cr: bool },
+    Line {
+        cr: bool,
+    },
     /// In the fields; so many bytes of the end of the head were the last that came.
     Fields(usize),
     /// So many bytes behind a head.

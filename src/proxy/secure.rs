@@ -80,6 +80,6 @@ async fn say_https(mut socket: TcpStream, worker: &Worker) {
         Problem::new(ProblemKind::BadRequest, "this port speaks TLS: use https:// in its URL");
     let answer = problem.raw(&worker.shared.node);
     if let Ok(Ok(())) = timeout(SAYING, socket.write_all(&answer)).await {
-        linger::close(socket, worker).await;
+        linger::close_soon(socket).await;
     }
 }

@@ -59,8 +59,7 @@ impl Match {
             && self.query.iter().all(|(name, condition)| {
                 condition.holds(|like| {
                     let query = target::bytes(request.uri.query().unwrap_or_default());
-                    parameters(&query)
-                        .any(|(key, value)| *key == *name.as_bytes() && like(&value))
+                    parameters(&query).any(|(key, value)| *key == *name.as_bytes() && like(&value))
                 })
             })
             && holds(&self.path_regex, |regex| regex.is_match(path))

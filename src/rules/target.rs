@@ -25,7 +25,9 @@ pub(crate) fn is_odd(byte: u8) -> bool {
 pub(crate) fn write(target: &[u8], to: &mut Vec<u8>) {
     for &byte in target {
         match char::from_u32(PLANE + u32::from(byte)).filter(|_| is_odd(byte)) {
-            Some(stand_in) => to.extend_from_slice(stand_in.encode_utf8(&mut [0; WIDTH]).as_bytes()),
+            Some(stand_in) => {
+                to.extend_from_slice(stand_in.encode_utf8(&mut [0; WIDTH]).as_bytes())
+            }
             None => to.push(byte),
         }
     }

@@ -21,7 +21,10 @@ async fn odd_bytes_are_passed_on_as_they_came() {
     let line = [b"GET ", ODD].concat();
     client.send(request(&line)).await;
     let mut upstream = app.connection().await;
-    assert_eq!(start_line(&upstream.bytes(line.len() + 9).await), [&line[..], b" HTTP/1.1"].concat());
+    assert_eq!(
+        start_line(&upstream.bytes(line.len() + 9).await),
+        [&line[..], b" HTTP/1.1"].concat()
+    );
 }
 
 #[tokio::test]

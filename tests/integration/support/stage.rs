@@ -249,6 +249,7 @@ impl Stage {
             tls: None,
             suspects: suspects.clone(),
             draining: draining.subscribe(),
+            front: Default::default(),
             config,
         };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
