@@ -57,7 +57,17 @@ class Node:
 class Voters:
     """The nodes; returned once the first entry is written."""
 
-    def __init__(self, bench, cores, binary, ttl, engine="embedded", litefs="litefs", ack="primary"):
+    def __init__(
+        self,
+        bench,
+        cores,
+        binary,
+        ttl,
+        engine="embedded",
+        litefs="litefs",
+        ack="primary",
+        delay="0s",
+    ):
         self.binary, self.ttl = binary, ttl
         peers = free_ports(len(NAMES))
         ports = {f"PEER_{number}": str(port) for number, port in enumerate(peers, 1)}
@@ -80,6 +90,7 @@ class Voters:
                 "ENGINE": engine,
                 "LITEFS": str(litefs),
                 "ACK": ack,
+                "DELAY": delay,
                 "HTTP": str(http),
                 "LEASE": str(lease),
             }

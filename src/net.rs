@@ -169,6 +169,16 @@ pub(crate) fn tune(stream: &TcpStream, unacknowledged: Duration) -> io::Result<(
     Ok(())
 }
 
+/// Has the system ask whoever is silent whether he is still there, and end the connection if not. Slower
+/// than between nodes: a phone may be without a network for a while. Connections inherit it from the
+/// socket on which they were accepted.
+pub(crate) fn notice_vanished<'a>(socket: impl Into<SockRef<'a>>) -> io::Result<()> {
+    const AFTER: Duration = Duration::from_secs(60);
+    const AGAIN: Duration = Duration::from_secs(15);
+    let keepalive = TcpKeepalive::new().with_time(AFTER).with_interval(AGAIN).with_retries(PROBES);
+    socket.into().set_tcp_keepalive(&keepalive)
+}
+
 impl fmt::Display for DialError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -32,6 +32,7 @@ use tokio::sync::watch;
 
 use crate::cluster::ClusterView;
 use crate::control::Control;
+use crate::shutdown::Urgency;
 use crate::status::StatusSource;
 use crate::telemetry::events::Events;
 use crate::telemetry::metrics::Metrics;
@@ -55,4 +56,6 @@ pub struct Admin {
     pub hosts: Hosts,
     /// `proxy.max_lag`: a replica further behind is unhealthy.
     pub max_lag: Duration,
+    /// Whether the node has been told to stop.
+    pub stopping: watch::Receiver<Urgency>,
 }

@@ -15,6 +15,7 @@ use super::server::Server;
 use super::stream::{self, Live};
 use super::{Admin, checks, page};
 use crate::cluster::NodeId;
+use crate::shutdown::Urgency;
 use crate::status::Status;
 use crate::telemetry::metrics;
 use crate::yaml::value::parse_duration;
@@ -190,8 +191,10 @@ fn checked(
         (Check::Replica, Some(query)) => Some(allowed_lag(query).map_err(Failure::bad_request)?),
         _ => None,
     };
+    let stops = *admin.stopping.borrow() != Urgency::None;
     let outcome = match check {
         Check::Live => Ok(()),
+        _ if stops => Err("this node is stopping".to_owned()),
         Check::Ready | Check::ReadOnly => checks::ready(status, admin.max_lag),
         Check::Primary => checks::primary(status),
         Check::Replica => checks::replica(status, admin.max_lag, lag),

@@ -14,6 +14,7 @@ use super::host;
 use crate::config::{Cluster, Config, EngineKind, Source, environment};
 use crate::litefs::preflight;
 use crate::node::refusals;
+use crate::proxy::error_pages::ErrorPages;
 use crate::rules::RuleSet;
 use crate::tls::{self, Fault, Identity, Validity};
 use crate::yaml::Problem;
@@ -75,6 +76,7 @@ fn check(path: Option<&Path>, here: bool) -> Result<Fine, Vec<Problem>> {
         }
         Err(found) => problems.extend(found),
     }
+    problems.extend(ErrorPages::load(&config.proxy.error_pages).err().into_iter().flatten());
     if let Err(why) = refusals::check(&config) {
         notes.push(format!("{file}: but this version does not start with it: {why}"));
     }

@@ -4,12 +4,16 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use crate::process::file_limit;
 use crate::process::guard::{exec, program};
 use crate::process::user::Identity;
 
 /// The arguments of `litepilot guard`.
 #[derive(Args)]
 pub(crate) struct GuardArgs {
+    /// How many files it and the program may have open
+    #[arg(long, value_name = "NUMBER")]
+    files: Option<u64>,
     #[command(flatten)]
     program: ProgramArgs,
 }
@@ -36,6 +40,9 @@ struct ProgramArgs {
 
 /// Runs the guard.
 pub(crate) fn main(args: &GuardArgs) -> ExitCode {
+    if let Some(files) = args.files {
+        file_limit::set(files);
+    }
     program::main(args.program.identity.as_ref(), &args.program.command)
 }
 

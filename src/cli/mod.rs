@@ -25,6 +25,7 @@ mod last_will;
 mod lifeline;
 mod members;
 mod on_primary;
+mod orders;
 mod primary;
 mod promote;
 mod render_litefs;

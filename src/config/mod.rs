@@ -21,6 +21,7 @@ mod app;
 mod cluster;
 mod conflicts;
 mod cookie;
+mod error_pages;
 pub(crate) mod import;
 mod litefs;
 pub mod litefs_yml;
@@ -36,6 +37,8 @@ pub(crate) use admin::Admin;
 pub use app::App;
 pub use cluster::{Cluster, Election};
 pub use cookie::{Cookie, SameSite, Secure};
+pub(crate) use error_pages::Answers;
+pub use error_pages::ErrorPages;
 pub use litefs::{EngineKind, Litefs};
 pub use log::{Access, Log, LogFormat};
 pub use proxy::Proxy;
@@ -48,6 +51,7 @@ const PLACES: [&str; 2] = ["./litepilot.yml", "/etc/litepilot.yml"];
 const NODE_VARIABLES: [&str; 2] = ["LITEPILOT_NODE", "LITEFS_NODE_ID"];
 const DATA_DIR: &str = "/var/lib/litepilot";
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(45);
+const SHUTDOWN_DELAY: Duration = Duration::ZERO;
 
 /// A whole, checked configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,6 +62,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// How long handing off and draining may take.
     pub shutdown_timeout: Duration,
+    /// How long a node that is to stop only says so in its health checks before it begins.
+    pub(crate) shutdown_delay: Duration,
     /// The public port.
     pub proxy: Proxy,
     /// The other nodes.
@@ -155,6 +161,11 @@ impl Source {
         }
     }
 
+    /// The keys whose values are others in `newer`.
+    pub(crate) fn changed_in(&self, newer: &Self) -> Vec<String> {
+        yaml::diff::keys(&self.root, &newer.root)
+    }
+
     /// Where the value of a key like `proxy.tls.cert` stands, or as much of it as is there.
     pub(crate) fn place(&self, key: &str) -> Place {
         let mut node = &self.root;
@@ -197,6 +208,8 @@ fn read(root: &Section<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<Conf
     let data_dir = root.path("data_dir").unwrap_or_else(|| DATA_DIR.into());
     let shutdown_timeout =
         root.get("shutdown_timeout", value::duration).unwrap_or(SHUTDOWN_TIMEOUT);
+    let shutdown_delay =
+        root.get("shutdown_delay", value::duration_or_zero).unwrap_or(SHUTDOWN_DELAY);
     // Read before `cluster`, which depends on the engine; problems are sorted by place anyway.
     let litefs = root.section("litefs", litefs::read);
     let cluster =
@@ -210,6 +223,7 @@ fn read(root: &Section<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<Conf
         node: node?,
         data_dir,
         shutdown_timeout,
+        shutdown_delay,
         proxy: proxy?,
         cluster: cluster?,
         litefs,

@@ -4,8 +4,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use http::HeaderName;
+
 use super::reader::Section;
-use super::{Cookie, EdgeTls, HostPort, Target, Trusted, address, cookie, tls, trusted, value};
+use super::{
+    Cookie, EdgeTls, ErrorPages, HostPort, Target, Trusted, address, cookie, error_pages, tls,
+    trusted, value,
+};
 use crate::guarantee::{self, Consistency, ReplayPolicy};
 use crate::rules;
 use crate::yaml::Node;
@@ -29,6 +34,8 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(120);
 /// Below gunicorn's 2 s: we must not meet a closing connection.
 const TARGET_KEEPALIVE: Duration = Duration::from_secs(1);
+/// As HAProxy users set `timeout tunnel`: most WebSockets have a ping of their own each minute or so.
+const WEBSOCKET_IDLE: Duration = Duration::from_secs(60 * 60);
 
 /// `proxy:`
 #[derive(Clone, Debug, PartialEq)]
@@ -76,8 +83,16 @@ pub struct Proxy {
     pub(crate) keepalive_timeout: Duration,
     /// An idle connection to the app is kept this long.
     pub(crate) target_keepalive: Duration,
+    /// A WebSocket on which nothing has passed for this long is closed.
+    pub(crate) websocket_idle: Duration,
     /// Whose `X-Forwarded-*` count.
     pub trusted: Trusted,
+    /// Other headers in which those say who the client is, and set always.
+    pub(crate) trusted_headers: Vec<HeaderName>,
+    /// Connections of `trusted` begin with a header of the PROXY protocol.
+    pub(crate) proxy_protocol: bool,
+    /// What browsers see in the place of our own pages.
+    pub error_pages: ErrorPages,
     /// How the token's cookies are set.
     pub cookie: Cookie,
     /// Certificates for the public port.
@@ -118,7 +133,11 @@ pub(super) fn read(section: &Section<'_>, witness: bool) -> Option<Proxy> {
         response_timeout: time("response_timeout", RESPONSE_TIMEOUT),
         keepalive_timeout: time("keepalive_timeout", KEEPALIVE_TIMEOUT),
         target_keepalive: time_or_zero("target_keepalive", TARGET_KEEPALIVE),
+        websocket_idle: time("websocket_idle", WEBSOCKET_IDLE),
         trusted: read_trusted(section),
+        trusted_headers: section.list("trusted_headers", header_name).unwrap_or_default(),
+        proxy_protocol: section.get("proxy_protocol", value::boolean).unwrap_or(false),
+        error_pages: error_pages::read(section),
         cookie: section.section("cookie", cookie::read),
         tls: read_tls(section),
         target: target?,
@@ -145,6 +164,12 @@ fn read_rules(section: &Section<'_>) -> Vec<String> {
 fn rule_set(node: &Node) -> Result<String, String> {
     let source = value::text(node)?;
     rules::check_source(source).map(|()| source.to_owned())
+}
+
+fn header_name(node: &Node) -> Result<HeaderName, String> {
+    let text = value::text(node)?;
+    HeaderName::from_bytes(text.as_bytes())
+        .map_err(|_| format!("{text:?} is no name of a header: write one like CF-Connecting-IP"))
 }
 
 fn read_trusted(section: &Section<'_>) -> Trusted {

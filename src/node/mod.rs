@@ -10,11 +10,16 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+use rustix::process::Signal;
 use tokio::sync::watch;
 
 use crate::admin::token;
 use crate::cluster::Epoch;
 use crate::config::Config;
+use crate::process::child::{self, ChildState};
+use crate::process::service_manager::Sockets;
+use crate::proxy::error_pages::ErrorPages;
 use crate::rules::RuleSet;
 use crate::shutdown::Urgency;
 use crate::telemetry::events::Events;
@@ -40,6 +45,7 @@ mod permanent;
 mod ports;
 mod primary_file;
 pub(crate) mod refusals;
+mod reload;
 mod replication;
 mod single;
 mod start;
@@ -50,19 +56,20 @@ mod stop;
 use certificates::Certificates;
 use edge::EdgeCertificates;
 use ports::{Addresses, Ports};
+use reload::{Files, Reloadable};
 use start::{ControlThread, Start};
 
 /// The epoch of a node on its own, which never ends.
 const SINGLE_EPOCH: Epoch = Epoch(1);
 
+pub(crate) use reload::KEYS as RELOADED;
+
 /// A running node. Dropping it stops it at once.
 pub struct Node {
     addresses: Addresses,
     urgency: watch::Sender<Urgency>,
-    rules: watch::Sender<Arc<RuleSet>>,
-    sources: Vec<String>,
-    certificates: Option<Arc<Certificates>>,
-    edge: Option<Arc<EdgeCertificates>>,
+    reloadable: Reloadable,
+    app: Option<watch::Receiver<ChildState>>,
     events: Arc<Events>,
     control: Option<JoinHandle<()>>,
     /// Its sender goes when the control thread ends.
@@ -75,6 +82,8 @@ pub struct Tuning {
     /// The `litepilot` that guards what this node starts ([`crate::process::guard`]): the program
     /// itself, if we run in it. `None`: what a killed node has started runs on.
     pub guard: Option<PathBuf>,
+    /// Sockets that the service manager has opened.
+    pub sockets: Sockets,
     /// LiteFS is a stand-in that mounts no file system. For tests.
     pub without_fuse: bool,
     /// The embedded engine of a replica applies what it receives this much later. For tests.
@@ -122,41 +131,42 @@ impl Node {
     pub fn start_with(config: Config, tuning: Tuning) -> Result<Self, StartError> {
         let rules = RuleSet::load(&config.proxy.rules).map_err(StartError::Config)?;
         check_and_log(&config, &rules)?;
+        let error_pages =
+            ErrorPages::load(&config.proxy.error_pages).map_err(StartError::Config)?;
         let certificates = Certificates::load(&config).map_err(StartError::Config)?.map(Arc::new);
         let edge = EdgeCertificates::load(&config).map_err(StartError::Config)?.map(Arc::new);
         make_data_dir(&config)?;
         let token =
             token::load_or_create(&config).map_err(|why| StartError::Io(why.to_string()))?;
-        let ports = Ports::bind(&config)?;
+        let ports = Ports::bind(&config, &tuning.sockets)?;
         let addresses = ports.addresses(&config)?;
         announce(&config, addresses, edge.is_some());
         let events = Arc::new(Events::default());
         let (urgency, stopping) = watch::channel(Urgency::None);
-        let (rules, in_force) = watch::channel(Arc::new(rules));
-        let sources = config.proxy.rules.clone();
+        let (rules, rules_in_force) = watch::channel(Arc::new(rules));
+        let (error_pages, pages_in_force) = watch::channel(Arc::new(error_pages));
+        let reloadable = Reloadable {
+            files: Mutex::new(Files::of(&config)),
+            rules,
+            error_pages,
+            certificates: certificates.clone(),
+            edge: edge.clone(),
+            events: events.clone(),
+        };
         let start = Start {
             config,
             tuning,
             token,
             events: events.clone(),
-            rules: in_force,
-            certificates: certificates.clone(),
-            edge: edge.clone(),
-            stopping,
-        };
-        let ControlThread { thread, alive } = ControlThread::spawn(start, ports)
-            .map_err(|why| StartError::Io(format!("cannot start: {why}")))?;
-        Ok(Self {
-            addresses,
-            urgency,
-            rules,
-            sources,
+            rules: rules_in_force,
+            error_pages: pages_in_force,
             certificates,
             edge,
-            events,
-            control: Some(thread),
-            alive,
-        })
+            stopping,
+        };
+        let ControlThread { thread, alive, app } = ControlThread::spawn(start, ports)
+            .map_err(|why| StartError::Io(format!("cannot start: {why}")))?;
+        Ok(Self { addresses, urgency, reloadable, app, events, control: Some(thread), alive })
     }
 
     /// Where clients connect; on a witness nobody listens there.
@@ -174,28 +184,28 @@ impl Node {
         &self.events
     }
 
-    /// Loads rules and certificates anew. What is bad is refused and logged, and the old one stays.
+    /// Loads rules, error pages and certificates anew. What is bad is refused and logged, and the old one
+    /// stays.
     pub fn reload(&self) {
-        let rules = RuleSet::load(&self.sources)
-            .map(|rules| drop(self.rules.send_replace(Arc::new(rules))));
-        self.tell("rules", rules);
-        if let Some(certificates) = &self.certificates {
-            self.tell("certificates", certificates.reload());
-        }
-        if let Some(edge) = &self.edge {
-            self.tell("certificates of proxy.tls", edge.reload());
-        }
+        self.reloadable.reload();
     }
 
-    fn tell(&self, what: &str, reloaded: Result<(), Vec<Problem>>) {
-        for problem in reloaded.as_ref().err().into_iter().flatten() {
-            tracing::error!("{problem}");
+    /// Likewise, with the files that this configuration names. Nothing else of it takes effect.
+    pub(crate) fn reload_as(&self, config: &Config) {
+        self.reloadable.adopt(config);
+        self.reloadable.reload();
+    }
+
+    /// Says that a configuration was refused, and why.
+    pub(crate) fn refuse(&self, problems: &[Problem]) {
+        self.reloadable.tell("configuration", Err(problems.to_vec()));
+    }
+
+    /// Passes a signal on to the application, if it is ours and runs.
+    pub(crate) fn signal_app(&self, signal: Signal) {
+        if let Some(app) = &self.app {
+            child::signal(app, signal);
         }
-        let text = match reloaded {
-            Ok(()) => format!("{what} reloaded"),
-            Err(_) => format!("{what} not reloaded: the old ones stay in force"),
-        };
-        self.events.record("reload", text);
     }
 
     /// Begins to stop: hand off, drain, stop the application. Called again, it gets more urgent.

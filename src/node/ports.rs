@@ -6,11 +6,13 @@ use std::net::{SocketAddr, TcpListener};
 
 use super::StartError;
 use crate::config::{Config, EngineKind};
-use crate::proxy::acceptor::BACKLOG;
+use crate::net;
+use crate::process::service_manager::Sockets;
+use crate::proxy::acceptor::{BACKLOG, Door};
 
 pub(super) struct Ports {
     /// Where clients connect; `None` on a witness.
-    pub(super) proxy: Option<TcpListener>,
+    pub(super) proxy: Option<Door>,
     pub(super) admin: TcpListener,
     /// Where LiteFS gets its lease, if there is one.
     pub(super) lease: Option<TcpListener>,
@@ -27,7 +29,7 @@ impl Ports {
     /// # Errors
     ///
     /// When a port cannot be had.
-    pub(super) fn bind(config: &Config) -> Result<Self, StartError> {
+    pub(super) fn bind(config: &Config, inherited: &Sockets) -> Result<Self, StartError> {
         let has_data = !config.is_witness();
         let has_lease = match config.litefs.engine {
             EngineKind::Litefs | EngineKind::External => has_data,
@@ -37,20 +39,46 @@ impl Ports {
             true => listen(address, key).map(Some),
             false => Ok(None),
         };
+        let proxy = match has_data {
+            true => Some(door(config, inherited)?),
+            false => None,
+        };
+        let admin = match inherited.take(config.admin.listen) {
+            Some(admin) => admin,
+            None => listen(config.admin.listen, "admin.listen")?,
+        };
+        for socket in inherited.rest() {
+            tracing::warn!(
+                "the service manager's socket at {socket} is neither proxy.listen nor admin.listen: it is \
+                 closed"
+            );
+        }
         Ok(Self {
-            proxy: bind(has_data, config.proxy.listen, "proxy.listen")?,
-            admin: listen(config.admin.listen, "admin.listen")?,
+            proxy,
+            admin,
             lease: bind(has_lease, config.litefs.lease_listen, "litefs.lease_listen")?,
         })
     }
 
     pub(super) fn addresses(&self, config: &Config) -> Result<Addresses, StartError> {
         let proxy = match &self.proxy {
-            Some(proxy) => local(proxy)?,
+            Some(proxy) => local(&proxy.listener)?,
             None => config.proxy.listen,
         };
         Ok(Addresses { proxy, admin: local(&self.admin)? })
     }
+}
+
+/// Where clients connect: a socket of the service manager's, which stays open when we end, or our own.
+fn door(config: &Config, inherited: &Sockets) -> Result<Door, StartError> {
+    let address = config.proxy.listen;
+    let door = match inherited.take(address) {
+        Some(listener) => Door { listener, inherited: true },
+        None => listen(address, "proxy.listen")?.into(),
+    };
+    net::notice_vanished(&door.listener)
+        .map_err(|why| StartError::Io(format!("cannot set up proxy.listen {address}: {why}")))?;
+    Ok(door)
 }
 
 /// Binds a port. `SO_REUSEADDR` is set, so that a restart need not wait for old connections.

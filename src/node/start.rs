@@ -35,17 +35,18 @@ use crate::engine::Engine;
 use crate::last_will::testator::Testator;
 use crate::litefs::agreement::{Agreed, agreement};
 use crate::process::app;
-use crate::process::child::{self, ChildHandle};
+use crate::process::child::{self, ChildHandle, ChildState};
 use crate::process::guard::{Guard, SharedDeadline};
-use crate::process::health;
+use crate::process::{health, service_manager};
 use crate::proxy::DataPlane;
 use crate::proxy::acceptor::Slots;
 use crate::proxy::ack::Acknowledging;
+use crate::proxy::error_pages::ErrorPages;
 use crate::proxy::hold::Holds;
 use crate::proxy::misclassified_reads::MisclassifiedReads;
 use crate::proxy::replay_budget::ReplayBudget;
 use crate::proxy::unmoved_writes::UnmovedWrites;
-use crate::proxy::worker::WorkerContext;
+use crate::proxy::worker::{Front, WorkerContext};
 use crate::rules::RuleSet;
 use crate::shutdown::Urgency;
 use crate::telemetry::events::Events;
@@ -57,6 +58,8 @@ pub(super) struct ControlThread {
     pub(super) thread: JoinHandle<()>,
     /// Its sender goes when the thread ends.
     pub(super) alive: watch::Receiver<()>,
+    /// The application, if it is ours.
+    pub(super) app: Option<watch::Receiver<ChildState>>,
 }
 
 impl ControlThread {
@@ -73,7 +76,8 @@ impl ControlThread {
             runtime.block_on(async {
                 match start.run(ports).await {
                     Ok(running) => {
-                        let _ = report.send(Ok(()));
+                        let app = running.data.as_ref().and_then(|data| data.app.as_ref());
+                        let _ = report.send(Ok(app.map(ChildHandle::state)));
                         running.run().await;
                     }
                     Err(why) => drop(report.send(Err(why))),
@@ -81,8 +85,8 @@ impl ControlThread {
             });
         };
         let thread = thread::Builder::new().name("control".into()).spawn(control)?;
-        started.recv().map_err(io::Error::other)??;
-        Ok(Self { thread, alive })
+        let app = started.recv().map_err(io::Error::other)??;
+        Ok(Self { thread, alive, app })
     }
 }
 
@@ -93,6 +97,7 @@ pub(super) struct Start {
     pub(super) token: token::Token,
     pub(super) events: Arc<Events>,
     pub(super) rules: watch::Receiver<Arc<RuleSet>>,
+    pub(super) error_pages: watch::Receiver<Arc<ErrorPages>>,
     pub(super) certificates: Option<Arc<Certificates>>,
     pub(super) edge: Option<Arc<EdgeCertificates>>,
     pub(super) stopping: watch::Receiver<Urgency>,
@@ -278,6 +283,7 @@ impl Start {
                 context.warnings.clone(),
             ),
             draining: context.draining.clone(),
+            front: Front { error_pages: self.error_pages.clone(), stopping: self.stopping.clone() },
         }
     }
 
@@ -308,6 +314,8 @@ impl Start {
             let (warnings, stuck_after) = (context.warnings.clone(), self.config.app.stuck_after);
             tasks.spawn(OpenTransactions { held_up, warnings, stuck_after }.run());
         }
+        // Here, so that it says that this thread lives.
+        tasks.spawn(service_manager::keep_alive());
         if self.config.data_dir != self.config.litefs.mount {
             // Else the engine writes it.
             let dir = self.config.data_dir.clone();
@@ -337,6 +345,7 @@ impl Start {
             token: self.token.clone(),
             hosts: Hosts::new(&self.config.admin.hosts),
             max_lag: self.config.proxy.max_lag,
+            stopping: self.stopping.clone(),
         }
     }
 }

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::sleep;
 
 use super::hooks::Hooks;
 use super::membership::Participation;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::process::child::ChildHandle;
+use crate::process::service_manager;
 use crate::proxy::DataPlane;
 use crate::shutdown::{Deadline, Urgency};
 
@@ -38,10 +40,16 @@ impl Running {
     /// Runs until told to stop, then stops the parts in order.
     pub(super) async fn run(mut self) {
         let _ = self.stopping.wait_for(|urgency| *urgency != Urgency::None).await;
-        let deadline = Deadline::new(self.config.shutdown_timeout, self.stopping.clone());
+        service_manager::tell("STOPPING=1");
+        let limit = self.config.shutdown_delay + self.config.shutdown_timeout;
+        let deadline = Deadline::new(limit, self.stopping.clone());
         if let Participation::Elected(part) = &self.participation {
             // While requests are still taken: nobody is to notice.
             deadline.phase("hand off", part.resign(self.config.shutdown_timeout / 3)).await;
+        }
+        if !self.config.shutdown_delay.is_zero() {
+            // The health checks say it: whoever goes by them sends nobody here any more.
+            deadline.phase("delay", sleep(self.config.shutdown_delay)).await;
         }
         // The port closes first, so that clients go elsewhere while those under way are finished.
         self.draining.send_replace(true);

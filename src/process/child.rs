@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -106,6 +106,16 @@ impl ChildHandle {
         let mut state = self.state.clone();
         // An error means that the task is gone, and the child with it.
         let _ = state.wait_for(|state| state.state == Phase::Stopped).await;
+    }
+}
+
+/// Sends a signal to the program itself, not to the rest of its group; nothing while it does not run.
+pub(crate) fn signal(child: &watch::Receiver<ChildState>, signal: Signal) {
+    let pid = child.borrow().pid.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+    if let Some(pid) = pid
+        && let Err(why) = kill_process(pid, signal)
+    {
+        tracing::debug!(%why, "cannot pass {signal:?} on");
     }
 }
 

@@ -18,8 +18,15 @@ use tokio::time::timeout;
 
 /// What is passed on. SIGINT and SIGQUIT, too: the child has a group of its own, so that a
 /// terminal's Ctrl-C reaches it once, through us, and not twice (twice means "stop at once").
-const FORWARDED: [Signal; 6] =
-    [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT, Signal::USR1, Signal::USR2];
+const FORWARDED: [Signal; 7] = [
+    Signal::TERM,
+    Signal::INT,
+    Signal::HUP,
+    Signal::QUIT,
+    Signal::USR1,
+    Signal::USR2,
+    Signal::WINCH,
+];
 
 /// How long those may take who end what the child has started, and tell other nodes that it has died:
 /// they die with us.

@@ -10,6 +10,8 @@
 //! | [`health`], [`probe`] | whether the application answers |
 //! | [`openers`] | which processes have a file open |
 //! | [`init`] | our duties when we are PID 1 |
+//! | [`service_manager`] | what systemd hands over and is told |
+//! | [`file_limit`] | how many files we may have open, and what we start |
 //! | [`spawn`], [`running`], [`user`], [`group`], [`output`], [`backoff`] | the parts of the above |
 //!
 //! Nothing here knows requests, nodes or elections.
@@ -17,6 +19,7 @@
 pub mod app;
 pub mod backoff;
 pub mod child;
+pub(crate) mod file_limit;
 pub(crate) mod group;
 pub mod guard;
 pub mod health;
@@ -26,5 +29,6 @@ pub mod openers;
 pub mod output;
 pub(crate) mod probe;
 pub(crate) mod running;
+pub mod service_manager;
 pub mod spawn;
 pub(crate) mod user;

@@ -19,6 +19,7 @@ use super::guard::link::Link;
 use super::guard::wire::{Report, Step};
 use super::output::{LogLine, Output};
 use super::running::{Parent, Process};
+use super::service_manager;
 use super::user::{self, Identity, UserError};
 
 /// How long a guard may take to start a program. Reached only by one that hangs.
@@ -146,6 +147,9 @@ pub(crate) async fn spawn(launch: &Launch) -> Result<Process, SpawnError> {
     if let Some(account) = account {
         command.env("HOME", &account.home);
         command.env("USER", &account.name).env("LOGNAME", &account.name);
+    }
+    for name in service_manager::VARIABLES {
+        command.env_remove(name);
     }
     command.envs(launch.env.iter().map(|(name, value)| (name, value)));
     match (&launch.guard, switch) {

@@ -34,6 +34,20 @@ const NO_SYN: [SockFilter; 4] = [
     SockFilter::new(0x06, 0, 0, u32::MAX),
 ];
 
+/// A socket that listens for clients.
+pub struct Door {
+    pub(crate) listener: TcpListener,
+    /// Somebody else has it too and keeps it open: whoever connects when we are gone waits there for our
+    /// successor.
+    pub(crate) inherited: bool,
+}
+
+impl From<TcpListener> for Door {
+    fn from(listener: TcpListener) -> Self {
+        Self { listener, inherited: false }
+    }
+}
+
 /// A connection on its way to a worker.
 pub(crate) enum Accepted {
     /// Of a client: the socket, non-blocking, who connected, and its place among the connections.
@@ -122,14 +136,14 @@ pub(crate) fn channels(
 }
 
 /// Accepts until the node begins to stop; then the port is closed, so that clients are refused at
-/// once and can go elsewhere.
+/// once and can go elsewhere, unless somebody keeps it open for our successor.
 pub(crate) async fn run(
-    listener: TcpListener,
+    door: Door,
     slots: Arc<Slots>,
     workers: Vec<mpsc::Sender<Accepted>>,
     mut draining: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let listener = tokio::net::TcpListener::from_std(door.listener)?;
     let mut turns = workers.iter().cycle();
     loop {
         let next = async {
@@ -145,7 +159,9 @@ pub(crate) async fn run(
             return Ok(());
         }
     }
-    take_the_rest(listener, &slots, turns).await;
+    if !door.inherited {
+        take_the_rest(listener, &slots, turns).await;
+    }
     Ok(())
 }
 
@@ -220,7 +236,7 @@ mod tests {
             let clients: Vec<_> = (0..5).map(|_| TcpStream::connect(address).unwrap()).collect();
             let (senders, mut receivers) = channels(2);
             let (_draining, drain) = watch::channel(true);
-            run(listener, Slots::new(room), senders, drain).await.unwrap();
+            run(listener.into(), Slots::new(room), senders, drain).await.unwrap();
             assert!(TcpStream::connect(address).is_err(), "the port is closed");
             let mut dealt = Vec::new();
             for receiver in &mut receivers {

@@ -3,7 +3,7 @@
 use http::{HeaderValue, Method, StatusCode, Uri};
 use tokio::time::Duration;
 
-use crate::rules::Class;
+use crate::rules::{Class, target};
 use crate::telemetry::metrics::{Replay, Route};
 
 /// A parameter of the query whose name holds one of these is a secret …
@@ -48,7 +48,7 @@ impl Logged {
             client = self.client,
             method = %self.method,
             // Not `target`: in JSON that is the log's own key.
-            uri = shown(&self.target),
+            uri = &*target::shown(&shown(&self.target)),
             status = status.as_u16(),
             class = class.as_str(),
             route = route.as_str(),

@@ -7,8 +7,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::observed_io::Clock;
+use super::request_line::Announced;
 
 const UNKNOWN: u64 = u64::MAX;
+/// In the place of a body's length.
+const CHUNKED: u64 = u64::MAX - 1;
+/// A client that has ended its side may have gone. One that is there takes a stream for as long as the
+/// stream is not quiet for longer than this.
+const QUIET_WITHOUT_CLIENT: Duration = Duration::from_secs(5);
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +52,17 @@ pub(crate) struct Activity {
     flushed: AtomicBool,
     /// Handed over to a tunnel, which has its own rules.
     tunnel: AtomicBool,
+    /// The length of the body of the request that came last, if nobody has asked for it yet.
+    announced: AtomicU64,
+    /// Not all of a request's body has come.
+    body_open: AtomicBool,
+    /// A request's body was not read to its end, or a request was refused before.
+    unread: AtomicBool,
+    /// Something of the response has been written.
+    begun: AtomicBool,
+    /// Milliseconds after `start` at which the client had ended its side, or took something last since
+    /// then; [`UNKNOWN`]: it has not.
+    ended: AtomicU64,
 }
 
 impl Activity {
@@ -59,6 +76,11 @@ impl Activity {
             stalled: AtomicU64::new(UNKNOWN),
             flushed: AtomicBool::new(true),
             tunnel: AtomicBool::new(false),
+            announced: AtomicU64::new(UNKNOWN),
+            body_open: AtomicBool::new(false),
+            unread: AtomicBool::new(false),
+            begun: AtomicBool::new(false),
+            ended: AtomicU64::new(UNKNOWN),
         }
     }
 
@@ -71,9 +93,56 @@ impl Activity {
         }
     }
 
-    pub(crate) fn busy(&self) {
+    /// A request has come, with a body of that length; `None`: in chunks.
+    pub(crate) fn busy(&self, body: Option<u64>) {
+        self.announced.store(body.unwrap_or(CHUNKED).min(CHUNKED), Relaxed);
+        self.body_open.store(body != Some(0), Relaxed);
+        self.begun.store(false, Relaxed);
         self.flushed.store(false, Relaxed);
         self.phase.store(Phase::Busy as u8, Relaxed);
+    }
+
+    /// The body that the last request announced. It says so once.
+    pub(crate) fn take_announced(&self) -> Announced {
+        match self.announced.swap(UNKNOWN, Relaxed) {
+            UNKNOWN => Announced::Nothing,
+            CHUNKED => Announced::Chunked,
+            length => Announced::Length(length),
+        }
+    }
+
+    /// The request's body has come whole.
+    pub(crate) fn body_came(&self) {
+        self.body_open.store(false, Relaxed);
+        // What has been written until now was the word to go ahead.
+        self.begun.store(false, Relaxed);
+    }
+
+    /// Not all of the request's body has come.
+    pub(crate) fn is_body_open(&self) -> bool {
+        self.body_open.load(Relaxed)
+    }
+
+    /// Nobody reads what the client still sends.
+    pub(crate) fn give_up_reading(&self) {
+        self.unread.store(true, Relaxed);
+    }
+
+    /// The client may still be sending what nobody reads.
+    pub(crate) fn has_unread(&self) -> bool {
+        self.unread.load(Relaxed)
+    }
+
+    /// The client has ended its side while it waits for a response that it may still take.
+    pub(crate) fn end_of_client(&self) {
+        if !self.has_ended() {
+            self.ended.store(self.millis(Instant::now()), Relaxed);
+        }
+    }
+
+    /// The client sends nothing any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Relaxed) != UNKNOWN
     }
 
     /// A response has ended.
@@ -85,6 +154,10 @@ impl Activity {
     /// The connection carries no HTTP any more.
     pub(crate) fn tunnel(&self) {
         self.tunnel.store(true, Relaxed);
+    }
+
+    pub(crate) fn is_tunnel(&self) -> bool {
+        self.tunnel.load(Relaxed)
     }
 
     /// What is written now is no answer to a request: hyper refuses one that it could not read.
@@ -104,6 +177,9 @@ impl Activity {
             return Some(self.at(stalled) + self.limits.piece);
         }
         match self.phase() {
+            Phase::Busy if self.has_ended() && self.begun.load(Relaxed) => {
+                Some(self.at(self.ended.load(Relaxed)) + QUIET_WITHOUT_CLIENT)
+            }
             Phase::Busy => None,
             Phase::Head => Some(self.since() + self.limits.head),
             Phase::Idle => Some(match draining_since {
@@ -142,13 +218,21 @@ impl Clock for Activity {
     fn wrote(&self, taken: bool) {
         if taken {
             self.stalled.store(UNKNOWN, Relaxed);
+            self.begun.store(true, Relaxed);
+            if self.has_ended() {
+                self.ended.store(self.millis(Instant::now()), Relaxed);
+            }
         } else if self.stalled.load(Relaxed) == UNKNOWN {
             self.stalled.store(self.millis(Instant::now()), Relaxed);
         }
     }
 
     fn flushed(&self, all: bool) {
-        self.wrote(all);
+        if all {
+            self.stalled.store(UNKNOWN, Relaxed);
+        } else {
+            self.wrote(false);
+        }
         if all && self.phase() != Phase::Busy {
             self.flushed.store(true, Relaxed);
         }
@@ -170,7 +254,7 @@ mod tests {
         let activity = Activity::new(LIMITS);
         let start = Instant::now();
         assert_eq!(activity.deadline(None), Some(start + LIMITS.head), "a silent client");
-        activity.busy();
+        activity.busy(Some(0));
         assert_eq!(activity.deadline(None), None, "the application's time has other limits");
         tokio::time::advance(Duration::from_secs(50)).await;
         activity.idle(Instant::now());
@@ -190,7 +274,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_takes_nothing_is_not_waited_for_forever() {
         let activity = Activity::new(LIMITS);
-        activity.busy();
+        activity.busy(Some(0));
         activity.wrote(false);
         let stalled = Instant::now();
         tokio::time::advance(Duration::from_secs(5)).await;
@@ -201,9 +285,26 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn who_has_ended_its_side_gets_an_answer_and_no_quiet_stream() {
+        let activity = Activity::new(LIMITS);
+        activity.busy(Some(0));
+        activity.end_of_client();
+        tokio::time::advance(Duration::from_secs(50)).await;
+        assert_eq!(activity.deadline(None), None, "the application may take its time");
+        activity.wrote(true);
+        let deadline = activity.deadline(None);
+        assert_eq!(deadline, Some(Instant::now() + QUIET_WITHOUT_CLIENT));
+        tokio::time::advance(Duration::from_secs(3)).await;
+        activity.flushed(true);
+        assert_eq!(activity.deadline(None), deadline, "nothing was written");
+        activity.wrote(true);
+        assert_eq!(activity.deadline(None), Some(Instant::now() + QUIET_WITHOUT_CLIENT));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn while_stopping_idle_connections_linger_shortly() {
         let activity = Activity::new(LIMITS);
-        activity.busy();
+        activity.busy(Some(0));
         activity.idle(Instant::now());
         tokio::time::advance(Duration::from_secs(60)).await;
         let drain = Instant::now();

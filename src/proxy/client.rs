@@ -20,16 +20,19 @@ use tokio::time::{Instant, timeout};
 
 use super::acceptor::Slot;
 use super::activity::{Activity, ConnectionLimits, Phase};
+use super::client_body::ClientBody;
 use super::client_io::ClientIo;
 use super::exchange::{self, Served};
 use super::headers::{ClientHeaders, SenderFields, Trust};
 use super::lazy_timer::LazyTimer;
+use super::linger;
 use super::problem::{Problem, ProblemKind};
+use super::proxy_protocol;
 use super::receive;
 use super::secure;
 use super::upstream::RawHeaders;
 use super::worker::Worker;
-use crate::config;
+use crate::config::{self, Trusted};
 use crate::peer;
 use crate::telemetry::metrics::WorkerMetrics;
 
@@ -50,12 +53,10 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Who is at the other end of a socket.
-    pub(crate) fn new(worker: &Worker, socket: &TcpStream, peer: SocketAddr, slot: Slot) -> Self {
+    /// Who has connected to our address `local`.
+    pub(crate) fn new(worker: &Worker, local: SocketAddr, peer: SocketAddr, slot: Slot) -> Self {
         let config = &worker.shared.config;
         let trust = if config.trusted.contains(peer.ip()) { Trust::Proxy } else { Trust::Nobody };
-        // Without its own address the socket is of no use any more; the next read will say so.
-        let local = socket.local_addr().unwrap_or_else(|_| ([0, 0, 0, 0], 0).into());
         let headers = ClientHeaders::new(trust, peer.ip(), local, config.tls.is_some());
         Self {
             activity: None,
@@ -64,10 +65,17 @@ impl Client {
         }
     }
 
-    pub(crate) fn busy(&self) {
+    /// A request has come, with this body.
+    pub(crate) fn busy(&self, body: Incoming) -> ClientBody {
         if let Some(activity) = &self.activity {
-            activity.busy();
+            activity.busy(body.size_hint().exact());
         }
+        ClientBody::new(body, self.activity.clone())
+    }
+
+    /// Whether not all of the request's body has come, on a connection that waits for it.
+    pub(crate) fn is_sending(&self) -> bool {
+        self.activity.as_ref().is_some_and(|activity| activity.is_body_open())
     }
 
     /// A response has ended.
@@ -100,9 +108,10 @@ impl Client {
         request: &mut HeaderMap,
         found: SenderFields,
         added: &mut RawHeaders,
+        trusted: &Trusted,
     ) {
         if let Some(headers) = &self.headers {
-            headers.describe(request, found, added);
+            headers.describe(request, found, added, trusted);
         }
     }
 
@@ -132,8 +141,24 @@ impl Drop for CountedConnection {
 }
 
 /// Serves a client until either side is done.
-pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, slot: Slot) {
-    let client = Client::new(&worker, &stream, peer, slot);
+pub(crate) async fn serve(
+    worker: Rc<Worker>,
+    mut stream: TcpStream,
+    mut peer: SocketAddr,
+    slot: Slot,
+) {
+    let config = &worker.shared.config;
+    // Without its own address the socket is of no use any more; the next read will say so.
+    let mut local = stream.local_addr().unwrap_or_else(|_| ([0, 0, 0, 0], 0).into());
+    if config.proxy_protocol && config.trusted.contains(peer.ip()) {
+        // Boxed, as most nodes have no use for it.
+        match Box::pin(proxy_protocol::read(&mut stream, config.header_timeout)).await {
+            Ok(Some(said)) => (peer, local) = (said.client, said.server),
+            Ok(None) => {}
+            Err(why) => return tracing::debug!(%peer, "no header of the PROXY protocol: {why}"),
+        }
+    }
+    let client = Client::new(&worker, local, peer, slot);
     match worker.tls() {
         None => serve_http1(worker, stream, client).await,
         // Boxed: what it needs should not make every plain connection larger.
@@ -180,7 +205,8 @@ async fn drive<T, F>(
 {
     let activity = Arc::new(Activity::new(limits));
     let client = Rc::new(Client { activity: Some(activity.clone()), ..client });
-    let io = ClientIo::new(stream, activity.clone(), worker.shared.node.clone());
+    let half_close = client.headers.is_some();
+    let io = ClientIo::new(stream, activity.clone(), worker.shared.node.clone(), half_close);
     let service = service_fn(|request| answer(worker.clone(), client.clone(), request));
     let mut connection = http1::Builder::new()
         .max_header_size(MAX_HEAD)
@@ -190,18 +216,27 @@ async fn drive<T, F>(
         .writev(false)
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
-    if watch(&worker, &activity, &mut connection).await == End::SlowHead
-        && let Some(parts) = connection.into_parts()
-    {
-        say_timeout(parts.io.into_inner().into_inner(), &worker).await;
+    let end = watch(&worker, &activity, &mut connection).await;
+    if end == End::Cut || end == End::Done && !activity.has_unread() {
+        return;
+    }
+    // Boxed, as this is rare, and each connection keeps room for what it awaits.
+    if let Some(parts) = connection.into_parts() {
+        let stream = parts.io.into_inner().into_inner();
+        match end {
+            End::SlowHead => Box::pin(say_timeout(stream, &worker)).await,
+            End::Cut | End::Done => Box::pin(linger::close(stream, &worker)).await,
+        }
     }
 }
 
 /// How a connection ended.
 #[derive(PartialEq, Eq)]
 enum End {
-    /// By itself, or by a limit of which the client need not be told.
+    /// By itself.
     Done,
+    /// By a limit of which the client need not be told.
+    Cut,
     /// A request's head began and did not end in time.
     SlowHead,
 }
@@ -233,27 +268,32 @@ where
         if Pin::new(&mut *connection).poll(cx).is_ready() {
             return Poll::Ready(End::Done);
         }
+        // The answer has left: hyper may see that nothing more will come.
+        if activity.has_ended()
+            && activity.is_between_messages()
+            && Pin::new(&mut *connection).poll(cx).is_ready()
+        {
+            return Poll::Ready(End::Done);
+        }
         presence.get_or_insert_with(|| worker.enter(cx.waker().clone()));
         let deadline = activity.deadline(worker.impatient_since());
         let Some(deadline) = deadline else { return Poll::Pending };
         ready!(timer.poll_passed(deadline, cx));
         let slow = activity.phase() == Phase::Head && activity.is_between_messages();
-        Poll::Ready(if slow { End::SlowHead } else { End::Done })
+        Poll::Ready(if slow { End::SlowHead } else { End::Cut })
     })
     .await
 }
 
 /// Says 408 to a client that began a request and did not end it.
-async fn say_timeout(mut stream: impl AsyncWrite + Unpin, worker: &Worker) {
+async fn say_timeout(mut stream: impl AsyncRead + AsyncWrite + Unpin, worker: &Worker) {
     let problem = Problem::new(
         ProblemKind::RequestTimeout,
         "the request's head did not come within proxy.header_timeout",
     );
     let answer = problem.raw(&worker.shared.node);
     // The client had its time; a full socket is not waited for.
-    let said = async {
-        stream.write_all(&answer).await?;
-        stream.shutdown().await
-    };
-    let _ = timeout(Duration::from_secs(1), said).await;
+    if let Ok(Ok(())) = timeout(Duration::from_secs(1), stream.write_all(&answer)).await {
+        linger::close_soon(stream).await;
+    }
 }

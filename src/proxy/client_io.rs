@@ -1,6 +1,9 @@
-//! A client's socket as hyper sees it: tells the connection's [`Activity`] what passes, and puts our
-//! own answer in the place of the bare one that hyper gives to a request it cannot read.
+//! A client's socket as hyper sees it: tells the connection's [`Activity`] what passes, puts our own
+//! answer in the place of the bare one that hyper gives to a request it cannot read, brings odd targets
+//! into the form that hyper takes, and hides from hyper that a client has ended its side of the
+//! connection for as long as an answer is due to it.
 
+use std::borrow::Cow;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,22 +12,31 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::activity::Activity;
+use super::activity::{Activity, Phase};
 use super::observed_io::ObservedIo;
 use super::problem::{Problem, ProblemKind};
+use super::request_line::RequestLines;
 
 /// Wraps a client's socket.
 pub(crate) struct ClientIo<T> {
     inner: ObservedIo<T, Arc<Activity>>,
     node: Arc<str>,
+    lines: RequestLines,
+    /// What was read, and had no room at the reader's.
+    came: Bytes,
+    /// The other side may end its own and still wait for an answer: a client, for a peer that closes has
+    /// no use for one.
+    half_close: bool,
     /// Our answer, being written in the place of hyper's.
     refusal: Option<Bytes>,
 }
 
 impl<T> ClientIo<T> {
     /// `node` is named in answers.
-    pub(crate) fn new(inner: T, activity: Arc<Activity>, node: Arc<str>) -> Self {
-        Self { inner: ObservedIo { socket: inner, clock: activity }, node, refusal: None }
+    pub(crate) fn new(inner: T, activity: Arc<Activity>, node: Arc<str>, half_close: bool) -> Self {
+        let inner = ObservedIo { socket: inner, clock: activity };
+        let (lines, came) = (RequestLines::default(), Bytes::new());
+        Self { inner, node, lines, came, half_close, refusal: None }
     }
 
     pub(crate) fn into_inner(self) -> T {
@@ -47,10 +59,50 @@ impl<T> ClientIo<T> {
                 ProblemKind::HeadersTooLarge,
                 "the request head is larger than 64 KiB or has more than 100 fields",
             ),
-            _ => Problem::new(ProblemKind::BadRequest, "this is not valid HTTP/1.1 (RFC 9112)"),
+            _ => Problem::new(ProblemKind::BadRequest, self.malformed()),
         };
+        self.inner.clock.give_up_reading();
         self.refusal = Some(problem.raw(&self.node));
         true
+    }
+
+    fn malformed(&self) -> Cow<'static, str> {
+        match self.lines.fault() {
+            Some(b' ') => "the request's target holds a space: write %20 in its place".into(),
+            Some(byte) => format!(
+                "the request line holds the byte 0x{byte:02X}: write %{byte:02X} in its place"
+            )
+            .into(),
+            None => "this is not valid HTTP/1.1 (RFC 9112)".into(),
+        }
+    }
+
+    /// Changes what was read where hyper would not take it.
+    fn adapt(&mut self, before: usize, buf: &mut ReadBuf<'_>) {
+        let clock = &self.inner.clock;
+        let Some(plain) = self.lines.pass(&buf.filled()[before..], || clock.take_announced())
+        else {
+            return;
+        };
+        buf.set_filled(before);
+        self.came = plain.into();
+        self.take_over(buf);
+    }
+
+    /// Whether the client, which sends nothing any more, has sent a whole request and not got the answer.
+    fn is_answer_due(&mut self) -> bool {
+        let clock = &self.inner.clock;
+        if clock.has_ended() {
+            return !clock.is_between_messages();
+        }
+        clock.phase() == Phase::Busy
+            && !clock.is_tunnel()
+            && self.lines.are_whole(|| clock.take_announced())
+    }
+
+    fn take_over(&mut self, buf: &mut ReadBuf<'_>) {
+        let piece = self.came.split_to(self.came.len().min(buf.remaining()));
+        buf.put_slice(&piece);
     }
 }
 
@@ -73,7 +125,26 @@ impl<T: AsyncRead + Unpin> AsyncRead for ClientIo<T> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
+        if !self.came.is_empty() {
+            self.take_over(buf);
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        if !self.inner.clock.has_ended() {
+            ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
+        }
+        if buf.filled().len() > before {
+            if !self.inner.clock.is_tunnel() {
+                self.adapt(before, buf);
+            }
+            return Poll::Ready(Ok(()));
+        }
+        // Whoever drives the connection asks again once the answer has left.
+        if self.half_close && self.is_answer_due() {
+            self.inner.clock.end_of_client();
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -10,6 +10,7 @@ use http::Response;
 use super::claim_watch;
 use super::exchange::{ClientResponse, Exchange};
 use super::forward::{FLY_REPLAY_SRC, Forwarded, PeerRefusal};
+use super::inside;
 use super::look::Doubt;
 use super::problem::{Problem, ProblemKind};
 use super::replay::ReplayRequest;
@@ -166,7 +167,8 @@ impl Exchange {
                 if self.decide(view, false) == Decision::Local {
                     return Ok(Attempt::Again);
                 }
-                let detail = format!("cannot connect to the primary, {}: {why}", primary.node);
+                inside::unreached("the primary", &primary.node, &why);
+                let detail = format!("cannot connect to the primary, {}", primary.node);
                 let problem = Problem::new(ProblemKind::PrimaryUnreachable, detail);
                 self.hold_briefly(problem.retry_safe(true), view).await?;
                 Ok(Attempt::Again)
@@ -246,7 +248,8 @@ fn unanswered(request: &Request, sending: Sending) -> Result<Attempt, Problem> {
 }
 
 fn broken(why: &io::Error, primary: &Primary, sending: Sending) -> Problem {
-    let detail = format!("the connection to the primary, {}, broke: {why}", primary.node);
+    inside::unreached("the primary", &primary.node, why);
+    let detail = format!("the connection to the primary, {}, broke", primary.node);
     match sending {
         Sending::Repeatable => {
             Problem::new(ProblemKind::PrimaryUnreachable, detail).retry_safe(true)

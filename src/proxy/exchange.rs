@@ -6,21 +6,23 @@ use std::convert::Infallible;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, HeaderValue};
+use http::header::{ACCEPT, CONNECTION, HeaderValue};
 use http::request::Parts;
-use http::{HeaderMap, Response};
+use http::{HeaderMap, Response, StatusCode};
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
 use super::access::Logged;
 use super::client::Client;
+use super::client_body::ClientBody;
 use super::delivery::Attempt;
 use super::facts::{Progress, RequestFacts};
 use super::finish::Finish;
 use super::head;
 use super::headers;
 use super::health;
+use super::inside;
 use super::look::{Doubt, Look};
 use super::problem::{Problem, ProblemKind};
 use super::request::Upgrade;
@@ -62,10 +64,10 @@ pub(crate) fn serve(
     client: Rc<Client>,
     mut request: http::Request<Incoming>,
 ) -> impl Future<Output = Served> {
-    client.busy();
     let request_id = trace::name(request.headers_mut(), &worker.numbers);
     let (mut head, body) = request.into_parts();
-    let begun = begin(worker, client, &mut head, &request_id);
+    let body = client.busy(body);
+    let begun = begin(worker, client.clone(), &mut head, &request_id);
     let body = (!body.is_end_stream()).then_some(body);
     async move {
         let mut answer = match begun {
@@ -73,6 +75,10 @@ pub(crate) fn serve(
             Begun::Accepted(mut exchange, request) => exchange.carry_out(request, body).await,
         };
         trace::tell(request_id, answer.headers_mut());
+        if client.is_sending() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            // What the client still sends is not read to its end: nothing may follow it.
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         Ok(answer)
     }
 }
@@ -133,7 +139,7 @@ impl Exchange {
     async fn carry_out(
         &mut self,
         mut request: Box<Request>,
-        body: Option<Incoming>,
+        body: Option<ClientBody>,
     ) -> ClientResponse {
         match self.deliver(&mut request, body).await {
             Ok(response) => response,
@@ -147,7 +153,7 @@ impl Exchange {
     async fn deliver(
         &mut self,
         request: &mut Request,
-        body: Option<Incoming>,
+        body: Option<ClientBody>,
     ) -> Result<ClientResponse, Problem> {
         if let Some(body) = body {
             request.set_body(Box::pin(self.read_body(body)).await?);
@@ -162,7 +168,7 @@ impl Exchange {
 
     /// Reads a body that is small enough. What may have to be sent elsewhere later is kept up to a
     /// larger size than what is not.
-    pub(super) async fn read_body(&self, body: Incoming) -> Result<Outgoing, Problem> {
+    pub(super) async fn read_body(&self, body: ClientBody) -> Result<Outgoing, Problem> {
         let config = &self.worker.shared.config;
         let elsewhere =
             self.worker.shared.dialer.is_some() && !self.worker.seen().view.takes_writes();
@@ -213,26 +219,20 @@ impl Exchange {
                 Problem::new(ProblemKind::AppTimeout, detail).retry_safe(repeatable)
             }
             Failure::Client(why) => unread(&why).retry_safe(repeatable),
-            Failure::Broken(why) if repeatable => {
-                tracing::debug!(%why, "no answer to a read");
-                Problem::new(
-                    ProblemKind::AppUnreachable,
-                    "the application closed the connection without a valid answer",
-                )
-            }
             Failure::Broken(why) => {
-                tracing::debug!(%why, "no answer to a write");
-                Problem::new(
-                    ProblemKind::WriteOutcomeUnknown,
-                    "the application closed the connection without a valid answer: it may have done the write",
-                )
+                inside::no_answer(&why);
+                let (kind, done) = match repeatable {
+                    true => (ProblemKind::AppUnreachable, ""),
+                    false => (ProblemKind::WriteOutcomeUnknown, "; it may have done the write"),
+                };
+                Problem::new(kind, format!("{}{done}", inside::said_of(&why)))
             }
         }
     }
 
     pub(super) fn app_down(&self, why: &std::io::Error) -> Problem {
-        let target = &self.worker.shared.config.target;
-        let detail = format!("cannot connect to the application at {target}: {why}");
+        inside::unreached("the application", &self.worker.shared.config.target, why);
+        let detail = "the application takes no connections; its node's log says why";
         Problem::new(ProblemKind::AppUnreachable, detail)
     }
 
@@ -250,7 +250,8 @@ impl Exchange {
         accept: Option<&HeaderValue>,
     ) -> ClientResponse {
         self.progress.route = Route::None;
-        self.own(problem.respond(&self.worker.shared.node, accept))
+        let pages = self.worker.error_pages();
+        self.own(problem.respond(&self.worker.shared.node, accept, &pages))
     }
 
     /// Says who answered and how the request got there.

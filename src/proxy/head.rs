@@ -17,7 +17,7 @@ use super::request::{self, Upgrade};
 use super::token::{self, Carried};
 use super::upstream::{RawHeaders, Request, RequestLimits};
 use super::worker::Worker;
-use crate::config::Consistency;
+use crate::config::{Consistency, Trusted};
 use crate::rules::{Class, Verdict};
 
 /// Bytes that we usually add to the head of a request.
@@ -58,7 +58,8 @@ pub(super) fn read(
     let carried = token::find(&head.headers, speaks_to_us);
     let asked = if speaks_to_us { asked_consistency(&head.headers) } else { None };
     // Rules see what the client sent; from here on only what goes on is there.
-    let sender = headers::clean(&mut head.headers, client.trust());
+    let config = &worker.shared.config;
+    let sender = headers::clean(&mut head.headers, client.trust(), &config.trusted_headers);
     let mut facts = RequestFacts {
         method: head.method.clone(),
         upgrade,
@@ -75,7 +76,7 @@ pub(super) fn read(
     let mut added = RawHeaders::with_capacity(ADDED);
     added.add(&headers::HOPS, &next_hop(hops));
     carried.strip(&mut head.headers, &mut added);
-    let request = outgoing(client, head, sender, &facts, added);
+    let request = outgoing(client, head, sender, &facts, added, &config.trusted);
     Ok(Read::Request(facts, request))
 }
 
@@ -112,9 +113,10 @@ pub(super) fn outgoing(
     sender: SenderFields,
     facts: &RequestFacts,
     mut added: RawHeaders,
+    trusted: &Trusted,
 ) -> Box<Request> {
     let mut fields = mem::take(&mut head.headers);
-    client.describe(&mut fields, sender, &mut added);
+    client.describe(&mut fields, sender, &mut added, trusted);
     if facts.upgrade == Upgrade::WebSocket {
         added.add(&CONNECTION, &HeaderValue::from_static("upgrade"));
         added.add(&UPGRADE, &HeaderValue::from_static("websocket"));

@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use http::header::{CONNECTION, HOST, HeaderName, TE};
 use http::{HeaderMap, HeaderValue};
 
+use super::forwarded;
 use super::upstream::RawHeaders;
+use crate::config::Trusted;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -75,7 +77,8 @@ pub(crate) struct SenderFields {
 /// Removes from a request what concerns only the connection that it came on, its framing, since what
 /// goes out is framed by what is sent, and what its sender must not be able to say. `Connection` cannot
 /// take away what is added later.
-pub(crate) fn clean(request: &mut HeaderMap, trust: Trust) -> SenderFields {
+/// `listed`: the headers of `proxy.trusted_headers`.
+pub(crate) fn clean(request: &mut HeaderMap, trust: Trust, listed: &[HeaderName]) -> SenderFields {
     let mut found = SenderFields::default();
     // Nothing is allocated as long as nothing is unwanted.
     let mut unwanted: Vec<HeaderName> = Vec::new();
@@ -96,8 +99,9 @@ pub(crate) fn clean(request: &mut HeaderMap, trust: Trust) -> SenderFields {
         let text = name.as_str();
         let known = is_hop_by_hop(text) || matches!(text, "content-length" | "expect");
         let assertion = Assertion::of(text);
-        if known || assertion.is_some_and(|assertion| !trust.believes(assertion, name)) {
-            forged |= trust == Trust::Nobody && assertion == Some(Assertion::Forwarding);
+        if known || assertion.is_some_and(|assertion| !trust.believes(assertion, name, listed)) {
+            forged |= trust == Trust::Nobody
+                && matches!(assertion, Some(Assertion::Forwarding | Assertion::Identity));
             unwanted.push(name.clone());
         }
     }
@@ -133,6 +137,19 @@ impl SenderFields {
     }
 }
 
+/// What applications take for the client's address, beside `X-Forwarded-For` and `X-Real-IP`.
+const IDENTITIES: [&str; 9] = [
+    "forwarded",
+    "x-forwarded",
+    "client-ip",
+    "true-client-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "cf-connecting-ip",
+    "cf-connecting-ipv6",
+    "fastly-client-ip",
+];
+
 /// What a request's field could make an application believe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Assertion {
@@ -142,6 +159,8 @@ enum Assertion {
     Replay,
     /// Where the request comes from.
     Forwarding,
+    /// Likewise, in a header that most proxies pass on as the client wrote it.
+    Identity,
     /// What it would take for one of those, or for the message's framing: WSGI and CGI turn `-` into
     /// `_`.
     Disguised,
@@ -156,8 +175,10 @@ impl Assertion {
             Some(Self::Ours)
         } else if matches!(name, "fly-replay-src" | "fly-replay-failed") {
             Some(Self::Replay)
-        } else if name.starts_with("x-forwarded-") || matches!(name, "forwarded" | "x-real-ip") {
+        } else if name.starts_with("x-forwarded-") || name == "x-real-ip" {
             Some(Self::Forwarding)
+        } else if IDENTITIES.contains(&name) {
+            Some(Self::Identity)
         } else {
             None
         }
@@ -195,11 +216,12 @@ pub(crate) enum Trust {
 }
 
 impl Trust {
-    fn believes(self, assertion: Assertion, name: &HeaderName) -> bool {
+    fn believes(self, assertion: Assertion, name: &HeaderName, listed: &[HeaderName]) -> bool {
         match (self, assertion) {
             (Self::Nobody, _)
             | (Self::Proxy, Assertion::Ours | Assertion::Replay | Assertion::Disguised) => false,
             (Self::Proxy, Assertion::Forwarding) => true,
+            (Self::Proxy, Assertion::Identity) => listed.contains(name),
             (Self::Peer, _) => *name != ROLE && *name != PRIMARY,
         }
     }
@@ -256,31 +278,58 @@ impl ClientHeaders {
         request: &mut HeaderMap,
         found: SenderFields,
         added: &mut RawHeaders,
+        trusted: &Trusted,
     ) {
+        self.describe_address(request, found, added, trusted);
         let host = request.get(HOST);
         if host.is_none() {
             added.add(&HOST, &self.host);
-        }
-        if self.trust == Trust::Nobody {
-            added.add(&X_REAL_IP, &self.address);
         }
         if !found.forwarded_proto {
             added.add(&X_FORWARDED_PROTO, &self.proto);
         }
         if !found.forwarded_port {
-            added.add(&X_FORWARDED_PORT, &self.port);
+            let derived = self.derived_port(request, found);
+            added.add(&X_FORWARDED_PORT, derived.as_ref().unwrap_or(&self.port));
         }
         if !found.forwarded_host {
             added.add(&X_FORWARDED_HOST, host.unwrap_or(&self.host));
         }
+    }
+
+    /// `X-Forwarded-For`, and `X-Real-IP` by it: a proxy that adds to the one may pass the other on as
+    /// the client wrote it.
+    fn describe_address(
+        &self,
+        request: &mut HeaderMap,
+        found: SenderFields,
+        added: &mut RawHeaders,
+        trusted: &Trusted,
+    ) {
         if !found.forwarded_for {
             added.add(&X_FORWARDED_FOR, &self.address);
-        } else {
-            // One line, whatever number of lines came in.
-            let chain = request.get_all(X_FORWARDED_FOR).iter().chain([&self.address]);
-            added.add_joined(&X_FORWARDED_FOR, ", ", chain.map(HeaderValue::as_bytes));
-            request.remove(X_FORWARDED_FOR);
+            if self.trust == Trust::Nobody || !request.contains_key(X_REAL_IP) {
+                added.add(&X_REAL_IP, &self.address);
+            }
+            return;
         }
+        let client = forwarded::client_of(request.get_all(X_FORWARDED_FOR), trusted);
+        request.remove(X_REAL_IP);
+        added.add(&X_REAL_IP, client.as_ref().unwrap_or(&self.address));
+        // One line, whatever number of lines came in.
+        let chain = request.get_all(X_FORWARDED_FOR).iter().chain([&self.address]);
+        added.add_joined(&X_FORWARDED_FOR, ", ", chain.map(HeaderValue::as_bytes));
+        request.remove(X_FORWARDED_FOR);
+    }
+
+    /// The port that clients of a proxy use which says only its protocol.
+    fn derived_port(&self, request: &HeaderMap, found: SenderFields) -> Option<HeaderValue> {
+        if !found.forwarded_proto {
+            return None;
+        }
+        let host = if found.forwarded_host { request.get(X_FORWARDED_HOST) } else { None };
+        let host = host.or_else(|| request.get(HOST));
+        forwarded::port_of(host, request.get(X_FORWARDED_PROTO)?)
     }
 }
 

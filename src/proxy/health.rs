@@ -6,6 +6,7 @@ use http::request::Parts;
 use http::{Method, Response, StatusCode};
 
 use super::worker::Worker;
+use crate::shutdown::Urgency;
 
 /// Whether this is for us.
 pub(crate) fn is_asked(head: &Parts) -> bool {
@@ -31,7 +32,9 @@ pub(crate) fn answer(worker: &Worker) -> Response<Bytes> {
 fn trouble(worker: &Worker) -> Option<&'static str> {
     let shared = &worker.shared;
     let lags = || shared.engine.lag().is_none_or(|lag| lag > shared.config.max_lag);
-    if !shared.app.is_up() {
+    if *shared.front.stopping.borrow() != Urgency::None {
+        Some("this node is stopping\n")
+    } else if !shared.app.is_up() {
         Some("the application does not answer\n")
     } else if worker.seen().view.primary.is_some() && lags() {
         Some("this node lags its primary by more than proxy.max_lag\n")

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use super::at_app::{Alone, Visit};
 use super::upstream::Request;
 use super::worker::Worker;
-use crate::rules::{RuleSet, WriteRoute};
+use crate::rules::{RuleSet, WriteRoute, target};
 use crate::txid::EpochTxid;
 
 /// Looks that a worker allows itself until its budget is renewed, four times a second.
@@ -77,7 +77,7 @@ impl Subject {
     pub(crate) fn new(worker: &Worker, request: &Request, rule: Option<usize>) -> Self {
         Self {
             method: request.method().clone(),
-            path: request.target().path().to_owned(),
+            path: target::shown(request.target().path()).into_owned(),
             host: host_of(request.headers()).to_vec(),
             rules: worker.rules(),
             rule,

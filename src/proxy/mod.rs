@@ -12,31 +12,38 @@ pub(crate) mod answer;
 pub mod at_app;
 pub(crate) mod claim_watch;
 pub(crate) mod client;
+pub(crate) mod client_body;
 pub(crate) mod client_io;
 pub(crate) mod delivery;
+pub(crate) mod error_pages;
 pub(crate) mod exchange;
 pub mod facts;
 pub(crate) mod failed_read;
 pub(crate) mod finish;
 pub(crate) mod forward;
+pub(crate) mod forwarded;
 pub(crate) mod head;
 pub(crate) mod headers;
 pub(crate) mod health;
 pub mod hold;
 pub(crate) mod http2;
+pub(crate) mod inside;
 pub(crate) mod lazy_timer;
 pub mod learned;
+pub(crate) mod linger;
 pub(crate) mod look;
 pub mod misclassified_reads;
 pub(crate) mod observed_io;
 mod other_writers;
 pub(crate) mod piece_timer;
 pub(crate) mod problem;
+pub(crate) mod proxy_protocol;
 pub(crate) mod receive;
 pub(crate) mod replay;
 pub mod replay_budget;
 pub(crate) mod request;
 pub(crate) mod request_body;
+pub(crate) mod request_line;
 pub(crate) mod response_body;
 pub mod route;
 pub(crate) mod secure;
@@ -51,7 +58,7 @@ pub mod worker;
 pub mod writes;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -62,7 +69,7 @@ use tokio::sync::mpsc;
 
 use crate::peer;
 use crate::telemetry::metrics::WorkerMetrics;
-use acceptor::{Accepted, Slots};
+use acceptor::{Accepted, Door, Slots};
 use worker::{Worker, WorkerContext};
 
 /// The running data plane.
@@ -78,18 +85,19 @@ pub struct DataPlane {
 }
 
 impl DataPlane {
-    /// Starts the threads. `listener` must be bound and listening.
+    /// Starts the threads. `door` must be bound and listening.
     ///
     /// # Errors
     ///
     /// When the system gives us no thread or no event queue.
     pub fn start(
-        listener: TcpListener,
+        door: impl Into<Door>,
         shared: Arc<WorkerContext>,
         workers: usize,
     ) -> io::Result<Self> {
-        listener.set_nonblocking(true)?;
-        let address = listener.local_addr()?;
+        let door = door.into();
+        door.listener.set_nonblocking(true)?;
+        let address = door.listener.local_addr()?;
         let slots = Slots::new(shared.config.max_connections);
         let forwarded = shared.forwarded.clone();
         let (stop, stopped) = tokio::sync::watch::channel(false);
@@ -108,7 +116,7 @@ impl DataPlane {
         let (open, accepting) = tokio::sync::watch::channel(());
         threads.push(spawn("accept".to_owned(), stopped, move || async move {
             let _open = open;
-            if let Err(why) = acceptor::run(listener, dealt, senders, draining).await {
+            if let Err(why) = acceptor::run(door, dealt, senders, draining).await {
                 tracing::error!(%why, "cannot accept connections");
             }
         })?);

@@ -5,10 +5,13 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
 
+use super::error_pages::ErrorPages;
 use super::{ack, headers};
 use crate::html::escaped;
 
@@ -41,6 +44,10 @@ pub(crate) enum ProblemKind {
     LoopDetected,
     /// The request is not valid HTTP, or means different things to different readers.
     BadRequest,
+    /// The client expects what nobody here does.
+    ExpectationFailed,
+    /// The client wants a WebSocket of another version.
+    UpgradeRequired,
     MethodNotAllowed,
     NotImplemented,
 }
@@ -59,6 +66,8 @@ impl ProblemKind {
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::LoopDetected => StatusCode::LOOP_DETECTED,
             Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
+            Self::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotImplemented => StatusCode::NOT_IMPLEMENTED,
         }
@@ -84,6 +93,8 @@ impl ProblemKind {
             Self::RequestTimeout => ("request-timeout", "The request came too slowly"),
             Self::LoopDetected => ("loop-detected", "The request went in a circle"),
             Self::BadRequest => ("bad-request", "The request is not acceptable"),
+            Self::ExpectationFailed => ("expectation-failed", "The expectation cannot be met"),
+            Self::UpgradeRequired => ("upgrade-required", "Another version of WebSocket is spoken"),
             Self::MethodNotAllowed => ("method-not-allowed", "The method is not allowed"),
             Self::NotImplemented => ("not-implemented", "The method is not supported"),
         }
@@ -155,14 +166,21 @@ impl Problem {
         self.kind
     }
 
-    /// The answer, as JSON, or as a page if the request's `Accept` prefers one.
-    pub(crate) fn respond(&self, node: &str, accept: Option<&HeaderValue>) -> Response<Bytes> {
+    /// The answer, as JSON, or as a page if the request's `Accept` prefers one: that of the operator, if
+    /// there is one for it.
+    pub(crate) fn respond(
+        &self,
+        node: &str,
+        accept: Option<&HeaderValue>,
+        pages: &ErrorPages,
+    ) -> Response<Bytes> {
         let (kind, body) = if prefers_html(accept) {
-            ("text/html; charset=utf-8", self.html(node))
+            let page = pages.of(self.status).unwrap_or_else(|| self.html(node).into());
+            ("text/html; charset=utf-8", page)
         } else {
-            ("application/problem+json", self.json(node))
+            ("application/problem+json", self.json(node).into())
         };
-        let mut response = Response::new(Bytes::from(body));
+        let mut response = Response::new(body);
         *response.status_mut() = self.status;
         let fields = response.headers_mut();
         fields.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -173,6 +191,12 @@ impl Problem {
         // What can be read in two ways may end in two places: what follows it is no request.
         if self.kind == ProblemKind::BadRequest {
             fields.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if self.kind == ProblemKind::UpgradeRequired {
+            // RFC 9110, 15.5.22, and RFC 6455, 4.2.2.
+            fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            fields.insert(UPGRADE, HeaderValue::from_static("websocket"));
+            fields.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         }
         if self.kind == ProblemKind::AckTimeout {
             fields.insert(headers::ACK, ack::TIMEOUT);
@@ -276,13 +300,15 @@ mod tests {
     #[test]
     fn a_page_cannot_be_injected_into() {
         let problem = Problem::new(ProblemKind::BadRequest, "<script>alert(1)</script>");
-        let page = problem.respond("n", Some(&HeaderValue::from_static("text/html"))).into_body();
+        let accept = HeaderValue::from_static("text/html");
+        let page = problem.respond("n", Some(&accept), &ErrorPages::default()).into_body();
         assert!(!String::from_utf8_lossy(&page).contains("<script>"));
     }
 
     #[test]
     fn says_whether_to_retry() {
-        let body = Problem::new(ProblemKind::WriteOutcomeUnknown, "x").respond("n1", None);
+        let problem = Problem::new(ProblemKind::WriteOutcomeUnknown, "x");
+        let body = problem.respond("n1", None, &ErrorPages::default());
         let json: serde_json::Value = serde_json::from_slice(body.body()).unwrap();
         assert_eq!(json["retry"], "unsafe");
         assert_eq!(json["type"], "urn:litepilot:problem:write-outcome-unknown");

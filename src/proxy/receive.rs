@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::claim_watch;
 use super::client::Client;
+use super::client_body::ClientBody;
 use super::exchange::{ClientResponse, Exchange, Served};
 use super::facts::{Progress, RequestFacts};
 use super::forward::{self, Forwarded, PeerRefusal};
@@ -40,9 +41,9 @@ pub(crate) async fn serve(
     client: Rc<Client>,
     request: Request<Incoming>,
 ) -> Served {
-    client.busy();
     let started = Instant::now();
     let (mut head, body) = request.into_parts();
+    let body = client.busy(body);
     let seen = worker.seen();
     let takes_writes = seen.view.takes_writes();
     let (mut exchange, answered) = match accept(&worker, &mut head, &seen, takes_writes) {
@@ -104,7 +105,7 @@ impl Exchange {
     async fn hand_over(
         &mut self,
         mut head: Parts,
-        body: Incoming,
+        body: ClientBody,
         seen: &ViewSnapshot,
         takes_writes: bool,
     ) -> Result<ClientResponse, Stop> {
@@ -121,9 +122,11 @@ impl Exchange {
         let Ok(_under_way) = self.enter(&seen.view) else {
             return Err(Stop::Refused(PeerRefusal::NotPrimary));
         };
-        let sender = headers::clean(&mut head.headers, self.client.trust());
+        let sender = headers::clean(&mut head.headers, self.client.trust(), &[]);
         let added = RawHeaders::default();
-        let mut request = head::outgoing(&self.client, &mut head, sender, &self.facts, added);
+        let trusted = &self.worker.shared.config.trusted;
+        let mut request =
+            head::outgoing(&self.client, &mut head, sender, &self.facts, added, trusted);
         request.set_body(body);
         request.tell(seen.told.clone());
         self.look(&request, takes_writes);

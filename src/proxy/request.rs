@@ -1,7 +1,13 @@
 //! Whether a request is one that everybody reads alike. What hyper lets pass and an application
 //! might take differently is refused here; what is passed on is serialised anew, never copied.
 
-use http::header::{HOST, TRANSFER_ENCODING, UPGRADE};
+use std::borrow::Cow;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{
+    EXPECT, HOST, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
+};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderValue, Method, Uri, Version};
@@ -21,7 +27,8 @@ pub(crate) enum Upgrade {
 ///
 /// # Errors
 ///
-/// 400 for what is ambiguous, 501 for CONNECT, 405 for TRACE.
+/// 400 for what is ambiguous, 417 for an unknown expectation, 426 for a handshake of another version, 501
+/// for CONNECT, 405 for TRACE.
 pub(crate) fn check(head: &mut Parts) -> Result<Upgrade, Problem> {
     if head.method == Method::CONNECT {
         return Err(Problem::new(ProblemKind::NotImplemented, "this is no forward proxy"));
@@ -33,10 +40,15 @@ pub(crate) fn check(head: &mut Parts) -> Result<Upgrade, Problem> {
     check_framing(&head.headers)?;
     check_host(head)?;
     origin_form(head)?;
-    Ok(upgrade(head))
+    check_expectation(&head.headers)?;
+    let upgrade = upgrade(head);
+    if upgrade == Upgrade::WebSocket {
+        check_handshake(&head.headers)?;
+    }
+    Ok(upgrade)
 }
 
-fn bad(detail: &'static str) -> Problem {
+fn bad(detail: impl Into<Cow<'static, str>>) -> Problem {
     Problem::new(ProblemKind::BadRequest, detail)
 }
 
@@ -64,15 +76,49 @@ fn check_host(head: &Parts) -> Result<(), Problem> {
     if hosts.next().is_some() {
         return Err(bad("the request has more than one Host (RFC 9112, 3.2)"));
     }
-    if !is_authority(host.as_bytes()) {
-        return Err(bad("the request's Host is not a host name with an optional port"));
+    match foreign_to_authority(host.as_bytes()) {
+        None => Ok(()),
+        Some(byte) => Err(bad(format!(
+            "the request's Host is not a host name with an optional port: it holds {:?}",
+            char::from(byte)
+        ))),
     }
-    Ok(())
 }
 
-/// `uri-host [":" port]` by its alphabet: no user information, no path, no white space.
-fn is_authority(host: &[u8]) -> bool {
-    host.iter().all(|b| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(b))
+/// What cannot be in `uri-host [":" port]`: user information, a path, white space, and whatever is not of
+/// its alphabet.
+fn foreign_to_authority(host: &[u8]) -> Option<u8> {
+    let belongs = |b: &u8| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(b);
+    host.iter().copied().find(|byte| !belongs(byte))
+}
+
+/// Nobody here knows another one than `100-continue` (RFC 9110, 10.1.1).
+fn check_expectation(headers: &HeaderMap) -> Result<(), Problem> {
+    let known = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    if headers.get_all(EXPECT).iter().all(known) {
+        return Ok(());
+    }
+    let detail = "the only expectation that can be met is 100-continue";
+    Err(Problem::new(ProblemKind::ExpectationFailed, detail))
+}
+
+/// RFC 6455, 4.2.1: a client of another version learns which one is spoken.
+fn check_handshake(headers: &HeaderMap) -> Result<(), Problem> {
+    let only = |name| {
+        let mut values = headers.get_all(name).iter();
+        values.next().filter(|_| values.next().is_none()).map(HeaderValue::as_bytes)
+    };
+    if only(SEC_WEBSOCKET_VERSION) != Some(b"13") {
+        let detail = "a WebSocket is opened with Sec-WebSocket-Version: 13 (RFC 6455)";
+        return Err(Problem::new(ProblemKind::UpgradeRequired, detail));
+    }
+    let nonce = only(SEC_WEBSOCKET_KEY).and_then(|key| STANDARD.decode(key).ok());
+    match nonce {
+        Some(nonce) if nonce.len() == 16 => Ok(()),
+        _ => Err(bad(
+            "a WebSocket is opened with one Sec-WebSocket-Key: 16 bytes in base64 (RFC 6455)",
+        )),
+    }
 }
 
 /// `http://host/path` becomes `/path`, with `host` as `Host` (RFC 9112, 3.2.2). Two hosts that
@@ -107,7 +153,7 @@ fn path_of_absolute(uri: &Uri) -> Result<PathAndQuery, Problem> {
 }
 
 fn adopt_authority(head: &mut Parts, authority: &Authority) -> Result<(), Problem> {
-    if !is_authority(authority.as_str().as_bytes()) {
+    if foreign_to_authority(authority.as_str().as_bytes()).is_some() {
         return Err(bad("the target's host must be a host name with an optional port"));
     }
     match head.headers.get(HOST) {
@@ -196,7 +242,10 @@ mod tests {
 
     #[test]
     fn only_a_web_socket_handshake_is_an_upgrade() {
-        let h = |m, u: &str| head(m, "/", &[("host", "a"), ("upgrade", u)]);
+        let handshake =
+            [("sec-websocket-version", "13"), ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")];
+        let h =
+            |m, u: &str| head(m, "/", &[&[("host", "a"), ("upgrade", u)][..], &handshake].concat());
         assert_eq!(check(&mut h("GET", "WebSocket")).unwrap(), Upgrade::WebSocket);
         assert_eq!(check(&mut h("GET", "h2c")).unwrap(), Upgrade::None);
         assert_eq!(check(&mut h("POST", "websocket")).unwrap(), Upgrade::None);

@@ -12,9 +12,9 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use super::client_body::ClientBody;
 use super::piece_timer::PieceTimer;
 
 /// How far the sending of a body has come, for whoever waits for the response.
@@ -75,7 +75,7 @@ pub(crate) struct Streamed {
 
 struct Source {
     read: Option<Bytes>,
-    rest: Incoming,
+    rest: ClientBody,
     timer: PieceTimer,
     touched: bool,
 }
@@ -93,7 +93,7 @@ impl Outgoing {
     /// Reads a body of up to `keep` bytes whole; a larger one is streamed. A body that says it is
     /// larger is not touched at all, so that no `100 Continue` is sent before it is wanted.
     pub(crate) async fn prepare(
-        mut body: Incoming,
+        mut body: ClientBody,
         keep: usize,
         limit: Duration,
     ) -> Result<Self, ReadError> {
@@ -122,11 +122,11 @@ impl Outgoing {
 
     /// Reads nothing of a body before it is sent on, whatever its size: whoever sends it waits for a
     /// `100 Continue`, and may send it elsewhere as long as there was none.
-    pub(crate) fn untouched(body: Incoming, limit: Duration) -> Self {
+    pub(crate) fn untouched(body: ClientBody, limit: Duration) -> Self {
         Self::stream(Bytes::new(), body, limit)
     }
 
-    fn stream(read: Bytes, rest: Incoming, limit: Duration) -> Self {
+    fn stream(read: Bytes, rest: ClientBody, limit: Duration) -> Self {
         let progress = Rc::new(UploadProgress {
             last: Cell::new(Instant::now()),
             sent: Cell::new(false),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use super::inside;
 use super::piece_timer::PieceTimer;
 use super::upstream;
 
@@ -73,6 +74,9 @@ impl<A: Unpin> Body for ResponseBody<A> {
                 };
                 timer.arrived();
                 if let Some(Err(why)) = frame {
+                    if why.kind() == io::ErrorKind::InvalidData {
+                        inside::no_answer(&why);
+                    }
                     // hyper drops a connection whose body fails, with whatever it has not flushed:
                     // a client that never sees the head may take the request for one not sent, and
                     // send it again. Polled anew, it has flushed.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ServerConfig;
-use tokio::io::{self, AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -17,15 +17,15 @@ use tokio_rustls::server::TlsStream;
 
 use super::client::{self, Client};
 use super::http2;
+use super::linger;
 use super::problem::{Problem, ProblemKind};
 use super::worker::Worker;
 use crate::tls::edge::HTTP_2;
 
 /// The first byte of a handshake (RFC 8446, 5.1).
 const HANDSHAKE: u8 = 22;
-/// Bytes that a client may still send, and the time that it has, after it was refused.
-const MAX_UNREAD: u64 = 64 * 1024;
-const LINGER: Duration = Duration::from_secs(1);
+/// For a socket to take our answer.
+const SAYING: Duration = Duration::from_secs(1);
 
 /// Serves a client until either side is done.
 pub(crate) async fn serve(
@@ -79,9 +79,7 @@ async fn say_https(mut socket: TcpStream, worker: &Worker) {
     let problem =
         Problem::new(ProblemKind::BadRequest, "this port speaks TLS: use https:// in its URL");
     let answer = problem.raw(&worker.shared.node);
-    let _ = socket.write_all(&answer).await;
-    let _ = socket.shutdown().await;
-    // Closing with bytes unread would take the answer away.
-    let (mut rest, mut nowhere) = (socket.take(MAX_UNREAD), io::sink());
-    let _ = timeout(LINGER, io::copy(&mut rest, &mut nowhere)).await;
+    if let Ok(Ok(())) = timeout(SAYING, socket.write_all(&answer)).await {
+        linger::close_soon(socket).await;
+    }
 }

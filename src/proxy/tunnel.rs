@@ -1,14 +1,18 @@
-//! WebSockets: after the application's 101 bytes flow both ways until one side ends, the node stops,
-//! or the primary that the socket was tied to loses its claim.
+//! WebSockets: after the application's 101 bytes flow both ways until one side ends, nothing has passed
+//! for `proxy.websocket_idle`, the node stops, or the primary that the socket was tied to loses its claim.
 
+use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::copy_bidirectional;
+use tokio::time::{Instant, sleep_until};
 
 use super::claim_watch;
 use super::client::Client;
+use super::observed_io::{Clock, ObservedIo};
 use super::upstream::Tunnel;
 use super::worker::Worker;
 use crate::cluster::Epoch;
@@ -33,10 +37,14 @@ pub(crate) fn spawn(
 ) {
     let views = worker.shared.view.clone();
     let mut draining = worker.shared.draining.clone();
+    let limit = worker.shared.config.websocket_idle;
     tokio::task::spawn_local(async move {
         let _place = client;
+        let passed = Rc::new(LastPassed(Cell::new(Instant::now())));
         let flow = async {
-            let mut client_side = TokioIo::new(client_side.await?);
+            let socket = TokioIo::new(client_side.await?);
+            // Whatever passes in either direction passes here.
+            let mut client_side = ObservedIo { socket, clock: passed.clone() };
             let _ = copy_bidirectional(&mut client_side, &mut app_side).await;
             Ok::<_, hyper::Error>(())
         };
@@ -53,8 +61,41 @@ pub(crate) fn spawn(
                     tracing::debug!(%why, "an upgrade failed");
                 }
             }
+            () = passed.too_long_ago(limit) => {
+                tracing::debug!("closed a socket on which nothing had passed for proxy.websocket_idle");
+            }
             () = over => tracing::debug!("closed a socket that was tied to the primary"),
             _ = draining.wait_for(|draining| *draining) => {}
         }
     });
+}
+
+/// When a byte last passed.
+struct LastPassed(Cell<Instant>);
+
+impl LastPassed {
+    /// Ready once that is so long ago.
+    async fn too_long_ago(&self, limit: Duration) {
+        loop {
+            let end = self.0.get() + limit;
+            if end <= Instant::now() {
+                return;
+            }
+            sleep_until(end).await;
+        }
+    }
+}
+
+impl Clock for LastPassed {
+    fn received(&self) {
+        self.0.set(Instant::now());
+    }
+
+    fn wrote(&self, taken: bool) {
+        if taken {
+            self.received();
+        }
+    }
+
+    fn flushed(&self, _all: bool) {}
 }

@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout};
 use super::acceptor::Slots;
 use super::ack::Acknowledging;
 use super::at_app::AtApp;
+use super::error_pages::ErrorPages;
 use super::headers;
 use super::hold::Holds;
 use super::learned::LearnedRoutes;
@@ -36,6 +37,7 @@ use crate::engine::Engine;
 use crate::peer::Dialer;
 use crate::process::health::AppHealth;
 use crate::rules::{RuleSet, WriteRoute};
+use crate::shutdown::Urgency;
 use crate::telemetry::metrics::{Metrics, WorkerMetrics};
 
 /// How long an idle connection to a peer is kept.
@@ -83,6 +85,25 @@ pub struct WorkerContext {
     pub unmoved: UnmovedWrites,
     /// Set once, when the node begins to stop.
     pub draining: watch::Receiver<bool>,
+    /// What clients are shown of the node itself.
+    pub front: Front,
+}
+
+/// What clients are shown of the node itself.
+#[derive(Clone)]
+pub struct Front {
+    /// Replaced as a whole.
+    pub error_pages: watch::Receiver<Arc<ErrorPages>>,
+    /// The node has been told to stop. It may take requests for a while nevertheless.
+    pub stopping: watch::Receiver<Urgency>,
+}
+
+impl Default for Front {
+    fn default() -> Self {
+        let (_, error_pages) = watch::channel(Arc::default());
+        let (_, stopping) = watch::channel(Urgency::None);
+        Self { error_pages, stopping }
+    }
 }
 
 impl WorkerContext {
@@ -110,6 +131,7 @@ pub(crate) struct Worker {
     rules: Latest<Arc<RuleSet>, Arc<RuleSet>>,
     learned: Latest<Arc<BTreeSet<WriteRoute>>, Arc<BTreeSet<WriteRoute>>>,
     tls: Option<Latest<Arc<ServerConfig>, Arc<ServerConfig>>>,
+    error_pages: Latest<Arc<ErrorPages>, Arc<ErrorPages>>,
     seen: Latest<ClusterView, Rc<ViewSnapshot>>,
     draining: Cell<bool>,
     /// Since when idle connections get only a short while: the node stops, or too many are open.
@@ -142,6 +164,7 @@ impl Worker {
             rules: Latest::new(shared.rules.clone(), Arc::clone),
             learned: Latest::new(shared.learned.known(), Arc::clone),
             tls: shared.tls.clone().map(|tls| Latest::new(tls, Arc::clone)),
+            error_pages: Latest::new(shared.front.error_pages.clone(), Arc::clone),
             seen: Latest::new(shared.view.clone(), ViewSnapshot::new),
             draining: Cell::new(false),
             impatient_since: Cell::new(None),
@@ -192,6 +215,11 @@ impl Worker {
     /// What clients are shown now, if they speak TLS.
     pub(crate) fn tls(&self) -> Option<Arc<ServerConfig>> {
         self.tls.as_ref().map(Latest::get)
+    }
+
+    /// What browsers see in the place of our pages.
+    pub(crate) fn error_pages(&self) -> Arc<ErrorPages> {
+        self.error_pages.get()
     }
 
     /// The cluster as it is now.

@@ -7,7 +7,7 @@ use http::{HeaderMap, Uri};
 use regex::bytes::Regex;
 
 use super::glob::Glob;
-use super::path;
+use super::{path, target};
 
 /// The parts of a request that rules look at, but for its method and its path.
 #[derive(Clone, Copy)]
@@ -58,8 +58,8 @@ impl Match {
             })
             && self.query.iter().all(|(name, condition)| {
                 condition.holds(|like| {
-                    parameters(request.uri)
-                        .any(|(key, value)| *key == *name.as_bytes() && like(&value))
+                    let query = target::bytes(request.uri.query().unwrap_or_default());
+                    parameters(&query).any(|(key, value)| *key == *name.as_bytes() && like(&value))
                 })
             })
             && holds(&self.path_regex, |regex| regex.is_match(path))
@@ -108,8 +108,7 @@ fn host<'a>(request: Request<'a>) -> Option<&'a [u8]> {
 }
 
 /// The query's parameters as a form reads them, decoded once.
-fn parameters(uri: &Uri) -> impl Iterator<Item = (Cow<'_, [u8]>, Cow<'_, [u8]>)> {
-    let query = uri.query().unwrap_or_default().as_bytes();
+fn parameters(query: &[u8]) -> impl Iterator<Item = (Cow<'_, [u8]>, Cow<'_, [u8]>)> {
     query.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()).map(|pair| {
         let key = before(pair, b'=');
         let value = pair.get(key.len() + 1..).unwrap_or_default();

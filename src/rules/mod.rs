@@ -21,6 +21,7 @@ mod glob;
 mod load;
 mod matching;
 pub(crate) mod path;
+pub(crate) mod target;
 #[cfg(test)]
 mod tests;
 mod write_route;
@@ -171,7 +172,7 @@ impl RuleSet {
         headers: &HeaderMap,
     ) -> Result<Verdict, BadPath> {
         let request = Request { uri, headers };
-        let as_it_came = uri.path().as_bytes();
+        let as_it_came = &*target::bytes(uri.path());
         let candidates = self.candidates(method);
         let verdict = self.first(candidates, request, as_it_came);
         if path::is_plain(as_it_came) {

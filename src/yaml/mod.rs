@@ -15,6 +15,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 pub(crate) mod de;
+pub(crate) mod diff;
 mod scalar;
 pub(crate) mod suggest;
 mod syntax;

@@ -10,6 +10,7 @@ use litepilot::admin::{Admin, AdminLimits, Hosts, serve};
 use litepilot::cluster::{ClusterView, Epoch, NodeId};
 use litepilot::control::{Control, ControlError, MemberChange, MemberStatus, OnceKey, Promoted};
 use litepilot::engine::BoxFuture;
+use litepilot::shutdown::Urgency;
 use litepilot::status::{PrimaryStatus, Status, StatusSource};
 use litepilot::telemetry::events::Events;
 use litepilot::telemetry::metrics::Metrics;
@@ -59,6 +60,7 @@ impl Node {
             token: TOKEN.parse().unwrap(),
             hosts: Hosts::new(&[]),
             max_lag: Duration::from_secs(10),
+            stopping: watch::channel(Urgency::None).1,
         };
         tokio::spawn(serve(listener, admin, AdminLimits::default(), std::future::pending()));
     }

@@ -177,7 +177,7 @@ async fn a_client_that_leaves_before_the_answer_cancels_the_work() {
     let app = Recorder::played().await;
     let node = TestNode::before(&app);
     for (request, body) in [("GET /", ""), ("POST /", "abc")] {
-        let mut client = node.client().await;
+        let mut client = node.abrupt_client().await;
         client.begin(request, &[&format!("Content-Length: {}", body.len())]).await;
         client.send(body).await;
         let mut upstream = app.connection().await;

@@ -155,7 +155,8 @@ async fn who_leaves_is_not_waited_for() {
     let apps = [Recorder::played().await, Recorder::played().await];
     let pair = Stage::new().before([&apps[0], &apps[1]]).await;
     pair.elects(0, 1, &Claim::unlimited());
-    let client = write(&pair.nodes[0]).await;
+    let mut client = pair.nodes[0].abrupt_client().await;
+    client.begin("POST /", &["Content-Length: 0"]).await;
     let _app = asked(&apps[0]).await;
     pair.nodes[0].holds_writes();
     drop(client);

@@ -123,3 +123,62 @@ async fn a_handshake_is_of_the_class_that_its_rule_says() {
         drop(sockets);
     }
 }
+
+#[tokio::test]
+async fn a_handshake_of_another_version_is_told_which_one_is_spoken() {
+    let app = Recorder::echoing().await;
+    let node = TestNode::before(&app);
+    let mut client = node.client().await;
+    let upgrade = ["Connection: Upgrade", "Upgrade: websocket"];
+    for version in [&[][..], &["Sec-WebSocket-Version: 8"]] {
+        let answer = client.ask("GET /ws", &[&upgrade, version].concat()).await;
+        assert_eq!((answer.status(), answer.problem().as_str()), (426, "upgrade-required"));
+        assert_eq!(answer.field("sec-websocket-version"), Some("13"));
+        assert_eq!(answer.field("upgrade"), Some("websocket"));
+    }
+    for key in ["x", "dGhlIHNhbXBsZSBub25jZQ"] {
+        let key = format!("Sec-WebSocket-Key: {key}");
+        let fields = [&upgrade[..], &["Sec-WebSocket-Version: 13", &key]].concat();
+        assert_eq!(node.client().await.ask("GET /ws", &fields).await.status(), 400);
+    }
+    assert!(app.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_socket_on_which_nothing_passes_is_closed_and_a_busy_one_is_not() {
+    let app = Recorder::played().await;
+    let node = Launch::before(app.target()).proxy("websocket_idle: 500ms").start();
+    let (mut quiet, mut quiet_app) = open(&node, &app, "/quiet").await;
+    let (mut busy, mut busy_app) = open(&node, &app, "/busy").await;
+    let passing = async {
+        for _ in 0.. {
+            busy.send("x").await;
+            busy_app.bytes(1).await;
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        () = passing => {}
+        () = async { quiet.closed().await; quiet_app.closed().await } => {}
+    }
+    busy.send("last").await;
+    assert_eq!(busy_app.bytes(4).await, b"last");
+}
+
+/// The timer of a socket in `/proc/net/tcp`, whose number 2 is that of keepalive.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn clients_that_vanish_without_a_word_are_found_by_keepalive() {
+    let app = Recorder::played().await;
+    let node = TestNode::before(&app);
+    let _open = open(&node, &app, "/ws").await;
+    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let port = format!(":{:04X}", node.port());
+    let established = sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let mut ours = established.filter(|f| f[1].ends_with(&port) && f[3] == "01");
+    let timers: Vec<_> = ours.by_ref().map(|f| f[5].to_owned()).collect();
+    assert!(
+        !timers.is_empty() && timers.iter().all(|timer| timer.starts_with("02:")),
+        "{timers:?}"
+    );
+}

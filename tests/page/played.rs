@@ -7,6 +7,7 @@ use litepilot::admin::{Admin, AdminLimits, Hosts, serve};
 use litepilot::cluster::{ClusterView, Epoch, NodeId};
 use litepilot::control::{Control, ControlError, MemberChange, MemberStatus, OnceKey, Promoted};
 use litepilot::engine::BoxFuture;
+use litepilot::shutdown::Urgency;
 use litepilot::status::Status;
 use litepilot::telemetry::events::Events;
 use litepilot::telemetry::metrics::Metrics;
@@ -69,6 +70,7 @@ impl Played {
             token: TOKEN.parse().unwrap(),
             hosts: Hosts::new(&[]),
             max_lag: std::time::Duration::from_secs(10),
+            stopping: watch::channel(Urgency::None).1,
         };
         runtime.spawn(async move {
             let _view = view.0;

@@ -24,6 +24,7 @@ mod promotion;
 #[path = "../integration/support/raw.rs"]
 #[allow(dead_code)]
 mod raw;
+mod service;
 mod signals;
 mod start;
 #[path = "../integration/support/wire.rs"]

@@ -55,6 +55,7 @@ impl Port {
             token: TOKEN.parse().unwrap(),
             hosts: Hosts::new(&["localhost".to_owned()]),
             max_lag: Duration::from_secs(10),
+            stopping: watch::channel(Urgency::None).1,
         };
         let (stop, stopped) = oneshot::channel();
         let served = tokio::spawn(serve(listener, admin, limits, async {

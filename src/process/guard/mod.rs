@@ -51,6 +51,7 @@ use std::path::PathBuf;
 
 use tokio::process::Command;
 
+use super::file_limit;
 use super::user::Identity;
 
 pub(crate) mod deadline;
@@ -86,6 +87,9 @@ impl Guard {
     pub(crate) fn command(&self, identity: Option<&Identity>, command: &[String]) -> Command {
         let mut guard = Command::new(&self.program);
         guard.arg0("litepilot").arg("guard");
+        if let Some(files) = file_limit::given() {
+            guard.arg("--files").arg(files.to_string());
+        }
         pass_on(&mut guard, identity, command);
         guard
     }

@@ -112,12 +112,14 @@ async fn next(app: &mut Option<App>) -> io::Result<Report> {
 }
 
 /// Installs handlers that do nothing. To ignore these signals would be inherited by the program.
-pub(crate) fn be_deaf() -> io::Result<[tokio::signal::unix::Signal; 4]> {
+pub(crate) fn be_deaf() -> io::Result<[tokio::signal::unix::Signal; 6]> {
     Ok([
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
         signal(SignalKind::hangup())?,
         signal(SignalKind::quit())?,
+        signal(SignalKind::user_defined1())?,
+        signal(SignalKind::user_defined2())?,
     ])
 }
 

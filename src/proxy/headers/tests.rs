@@ -17,9 +17,9 @@ fn client(trust: Trust) -> ClientHeaders {
 fn seen(trust: Trust, fields: &[(&str, &str)]) -> HeaderMap {
     let mut fields = headers(fields);
     let mut lines = RawHeaders::default();
-    let found = clean(&mut fields, trust);
+    let found = clean(&mut fields, trust, &[]);
     if trust != Trust::Peer {
-        client(trust).describe(&mut fields, found, &mut lines);
+        client(trust).describe(&mut fields, found, &mut lines, &Trusted::loopback());
     }
     for line in str::from_utf8(lines.as_bytes()).unwrap().lines() {
         let (name, value) = line.split_once(": ").unwrap();
@@ -81,12 +81,12 @@ fn connection_cannot_take_away_what_we_set() {
 #[test]
 fn framing_is_not_passed_on_but_what_it_said_is_known() {
     let mut fields = headers(&[("content-length", "3"), ("transfer-encoding", "chunked")]);
-    assert!(clean(&mut fields, Trust::Nobody).length);
+    assert!(clean(&mut fields, Trust::Nobody, &[]).length);
     assert!(fields.is_empty(), "{fields:?}");
     let mut fields = headers(&[("te", "trailers")]);
-    let found = clean(&mut fields, Trust::Nobody);
+    let found = clean(&mut fields, Trust::Nobody, &[]);
     assert!(found.trailers && !found.length && fields.is_empty());
-    assert!(!clean(&mut headers(&[("te", "gzip")]), Trust::Nobody).trailers);
+    assert!(!clean(&mut headers(&[("te", "gzip")]), Trust::Nobody, &[]).trailers);
 }
 
 #[test]
@@ -140,7 +140,8 @@ fn a_trusted_proxy_is_added_to() {
             ("x-forwarded-for", "1.2.3.4, 5.6.7.8, 192.0.2.7"),
             ("x-forwarded-proto", "https"),
             ("x-forwarded-host", "shop"),
-            ("x-forwarded-port", "8080"),
+            ("x-forwarded-port", "443"),
+            ("x-real-ip", "5.6.7.8"),
         ])
     );
 }
@@ -163,7 +164,7 @@ fn a_peer_has_said_it_all_but_what_this_node_is() {
 fn only_a_trusted_proxy_says_that_there_was_tls() {
     let over_tls = |client: &ClientHeaders, proto: &str| {
         let mut fields = headers(&[("x-forwarded-proto", proto)]);
-        let found = clean(&mut fields, client.trust());
+        let found = clean(&mut fields, client.trust(), &[]);
         client.over_tls(&fields, found)
     };
     assert!(over_tls(&client(Trust::Proxy), "https"));

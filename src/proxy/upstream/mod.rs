@@ -33,7 +33,7 @@ use tokio::time::timeout;
 use super::request_body::ReadError;
 use crate::cluster::{ClusterView, NodeId};
 use crate::config::Target;
-use crate::net::Remote;
+use crate::net::{self, Remote};
 use crate::peer::{self, Dialer};
 use pool::Pool;
 use round_trip::Connection;
@@ -165,7 +165,7 @@ impl Origin {
             let connection = match kept {
                 Some(connection) => connection,
                 // Boxed, as all that is rarely done: the future of a request should be small.
-                None => match Box::pin(self.connect()).await {
+                None => match Box::pin(self.connect(sending)).await {
                     Ok(connection) => connection,
                     Err(why) => return Err(Failure::Unreached(why)),
                 },
@@ -180,10 +180,17 @@ impl Origin {
         }
     }
 
-    async fn connect(&self) -> io::Result<Connection> {
+    async fn connect(&self, sending: Sending) -> io::Result<Connection> {
         let limit = self.limits.connect;
         let wire = match &self.dial {
-            Dial::Tcp(remote) => Wire::new(remote.dial(limit).await.map_err(io::Error::other)?),
+            Dial::Tcp(remote) => {
+                let socket = remote.dial(limit).await.map_err(io::Error::other)?;
+                if sending == Sending::Upgrade {
+                    // It may be silent for long, and an origin elsewhere may vanish meanwhile.
+                    net::notice_vanished(&socket)?;
+                }
+                Wire::new(socket)
+            }
             Dial::Unix(path) => Wire::new(timeout(limit, UnixStream::connect(path)).await??),
             Dial::Peer(primary) => Wire::new(primary.dial().await?),
         };

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config;
 use crate::proxy::request_body::Outgoing;
+use crate::rules::target;
 
 /// The times that one request is bounded by, whoever it is sent to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,10 +107,10 @@ impl Request {
     pub(super) fn write_head(&self, out: &mut Vec<u8>, asks: bool) {
         out.extend_from_slice(self.method.as_str().as_bytes());
         out.push(b' ');
-        out.extend_from_slice(self.target.path().as_bytes());
+        out.extend_from_slice(&target::bytes(self.target.path()));
         if let Some(query) = self.target.query() {
             out.push(b'?');
-            out.extend_from_slice(query.as_bytes());
+            out.extend_from_slice(&target::bytes(query));
         }
         out.extend_from_slice(b" HTTP/1.1\r\n");
         for (name, value) in &self.fields {

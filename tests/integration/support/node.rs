@@ -103,6 +103,11 @@ impl TestNode {
         Client::connect(self.node.proxy_address()).await
     }
 
+    /// Likewise; it is reset when it is dropped.
+    pub async fn abrupt_client(&self) -> Client {
+        Client::abrupt(self.node.proxy_address()).await
+    }
+
     /// The port that clients connect to.
     pub fn port(&self) -> u16 {
         self.node.proxy_address().port()

@@ -17,6 +17,15 @@ impl Client {
         Self(Wire::new(stream))
     }
 
+    /// One that resets its connection when it is dropped. Ending it would mean only that nothing more
+    /// will be sent.
+    pub async fn abrupt(to: SocketAddr) -> Self {
+        let stream = TcpStream::connect(to).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_zero_linger().unwrap();
+        Self(Wire::new(stream))
+    }
+
     /// Sends `GET /path` (or another method) with the given field lines.
     pub async fn begin(&mut self, request: &str, fields: &[&str]) {
         let mut head = format!("{request} HTTP/1.1\r\nHost: shop\r\n");

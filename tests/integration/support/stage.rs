@@ -260,6 +260,7 @@ impl Stage {
             replay_budget: ReplayBudget::new(Instant::now()).into(),
             unmoved: UnmovedWrites::new("app.db".into(), Arc::new(Warnings::new(Arc::default()))),
             draining: draining.subscribe(),
+            front: Default::default(),
             config,
         };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -337,6 +338,11 @@ impl Plane {
     /// A new connection to it.
     pub async fn client(&self) -> Client {
         Client::connect(self.address).await
+    }
+
+    /// Likewise; it is reset when it is dropped.
+    pub async fn abrupt_client(&self) -> Client {
+        Client::abrupt(self.address).await
     }
 
     /// Takes no more writes: it is about to hand over, and has its claim still.

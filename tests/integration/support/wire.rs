@@ -133,6 +133,11 @@ impl Wire {
         soon("room to send", sending).await
     }
 
+    /// Says that nothing more will be sent, and goes on reading.
+    pub async fn end(&mut self) {
+        soon("the end of our side", self.stream.shutdown()).await.unwrap();
+    }
+
     /// Sends up to `most` bytes `x`, until the other side takes none for so long; says how many it
     /// took.
     pub async fn flood(&mut self, quiet: Duration, most: usize) -> usize {

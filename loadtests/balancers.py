@@ -1,0 +1,221 @@
+#!/usr/bin/env python3
+"""How many requests fail behind each load balancer while nodes are restarted and killed, with the
+configurations that docker/ ships. See README.md here."""
+
+import argparse
+import contextlib
+import http.client
+import itertools
+import re
+import signal
+import sys
+import threading
+import time
+from dataclasses import dataclass
+
+import command
+import servers
+from harness import HERE, Bench, Cores, LoadTestError, free_ports, machine, program
+from voters import PATIENCE, Voters
+
+RATE = 50  # requests per second, of all clients together
+CLIENTS = 5
+DOCKER = HERE.parent / "docker"
+NODE = re.compile(r"(?:172\.30\.80\.1|node-)([123]):8080")
+
+
+def shipped(name, voters):
+    """A configuration, with the nodes and the port of this machine."""
+    text = (DOCKER / name).read_text()
+    return NODE.sub(lambda found: f"127.0.0.1:{voters.nodes[int(found[1]) - 1].port}", text)
+
+
+def nginx(bench, voters, listen):
+    text = shipped("nginx.conf", voters)
+    text = text.replace("listen 80;", f"listen 127.0.0.1:{listen};")
+    file = bench.directory / "nginx.conf"
+    file.write_text(
+        f"pid {bench.directory}/nginx.pid; error_log stderr; events {{}}\n"
+        f"http {{ access_log off; client_body_temp_path {bench.directory}/body;\n"
+        f"proxy_temp_path {bench.directory}/proxy; fastcgi_temp_path {bench.directory}/fastcgi;\n"
+        f"uwsgi_temp_path {bench.directory}/uwsgi; scgi_temp_path {bench.directory}/scgi;\n{text} }}\n"
+    )
+    return [program("nginx", "apt install nginx-light"), "-c", file, "-g", "daemon off;"], {}
+
+
+def haproxy(bench, voters, listen):
+    text = shipped("haproxy.cfg", voters)
+    file = bench.directory / "haproxy.cfg"
+    file.write_text(text.replace("bind :80", f"bind 127.0.0.1:{listen}"))
+    return [program("haproxy", "apt install haproxy"), "-f", file], {}
+
+
+def caddy(bench, voters, listen):
+    text = shipped("Caddyfile", voters)
+    file = bench.directory / "Caddyfile"
+    options = "{\n\tadmin off\n\tauto_https off\n}\n"
+    file.write_text(options + text.replace("\n:80 {", f"\nhttp://127.0.0.1:{listen} {{"))
+    home = {"HOME": str(bench.directory), "XDG_DATA_HOME": str(bench.directory)}
+    argv = [program("caddy", "apt install caddy"), "run", "--adapter", "caddyfile"]
+    return [*argv, "--config", file], home
+
+
+def traefik(path):
+    def start(bench, voters, listen):
+        text = shipped("traefik.yml", voters)
+        file = bench.directory / "dynamic.yml"
+        file.write_text(text)
+        argv = [path, f"--entrypoints.web.address=127.0.0.1:{listen}"]
+        return [*argv, f"--providers.file.filename={file}"], {}
+
+    return start
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A request that failed; times of the monotonic clock."""
+
+    writes: bool
+    sent: float
+    ended: float
+    what: str
+
+    def was_under_way(self, kills):
+        """Whether it is a write that was under way at a node when that was killed. Nobody can know
+        whether it was done, so nobody may send it again."""
+        return self.writes and any(self.sent <= gone and self.ended >= begun for begun, gone in kills)
+
+
+class Clients:
+    """Mixed requests at a steady rate; each client keeps its connection for a while."""
+
+    def __init__(self, port):
+        self.port = port
+        self.stopping = threading.Event()
+        self.sent, self.failed = 0, []
+        self.lock = threading.Lock()
+        self.threads = [threading.Thread(target=self._run, args=(i,)) for i in range(CLIENTS)]
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stopping.set()
+        for thread in self.threads:
+            thread.join()
+
+    def _run(self, number):
+        pause = CLIENTS / RATE
+        due = time.monotonic() + pause * number / CLIENTS
+        connection = None
+        for turn in itertools.count():
+            if self.stopping.wait(max(0, due - time.monotonic())):
+                break
+            due += pause
+            # A browser's connections end now and then, and new ones begin.
+            if connection is None or turn % 10 == 0:
+                connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+            writes, sent = turn % 3 == 0, time.monotonic()
+            failure = self._ask(connection, writes)
+            with self.lock:
+                self.sent += 1
+                if failure:
+                    self.failed.append(Failure(writes, sent, time.monotonic(), failure))
+            if failure:
+                connection = None
+
+    @staticmethod
+    def _ask(connection, writes):
+        """Why it failed; `None` if it did not."""
+        method = "POST" if writes else "GET"
+        headers = {"Content-Type": "application/json"} if writes else {}
+        body = b'{"text": "hello"}' if writes else None
+        try:
+            connection.request(method, "/api/entries", body, headers)
+            response = connection.getresponse()
+            text = response.read().decode(errors="replace")
+        except (OSError, http.client.HTTPException) as error:
+            return f"{method}: {type(error).__name__}"
+        return None if 200 <= response.status < 300 else f"{method}: {response.status} {text[:120]}"
+
+
+def rolling(voters):
+    """Each node is stopped as a service manager stops it, and started again."""
+    for node in voters.nodes:
+        node.signal(signal.SIGTERM)
+        node.process.child.wait(PATIENCE)
+        node.start()
+        voters.settle()
+    return []
+
+
+def killing(voters):
+    """Each node is killed, and started again 2 s later; when."""
+    kills = []
+    for node in voters.nodes:
+        kills.append(node.kill())
+        time.sleep(2)
+        node.start()
+        voters.settle()
+    return kills
+
+
+def measure(bench, voters, name, start):
+    """Prints a row; the failures of the two kinds."""
+    (listen,) = free_ports(1)
+    argv, environment = start(bench, voters, listen)
+    cores = Cores.shared(1).load
+    balancer = bench.start(name, argv, cores, environment)
+    balancer.wait_until_it_answers(f"http://127.0.0.1:{listen}/litefs/health")
+    time.sleep(3)  # until its own checks have found all nodes up
+    cells, failures = [], []
+    for what in (rolling, killing):
+        with Clients(listen) as clients:
+            time.sleep(2)
+            kills = what(voters)
+            time.sleep(2)
+        failed = [each for each in clients.failed if not each.was_under_way(kills)]
+        cells.append(f"{len(failed)} of {clients.sent}")
+        unknown = len(clients.failed) - len(failed)
+        failures += [f"{name}, {what.__name__}: {each.what}" for each in failed]
+    cells.append(str(unknown))
+    balancer.stop()
+    print(f"| {name} | {' | '.join(cells)} |", flush=True)
+    return failures
+
+
+def run(arguments):
+    """Prints the table; returns the failed requests."""
+    binary, failures = servers.litepilot(arguments.litepilot), []
+    balancers = {"nginx": nginx, "haproxy": haproxy, "caddy": caddy}
+    if arguments.traefik:
+        balancers["traefik"] = traefik(arguments.traefik)
+    print(f"{machine()}; {servers.version([binary, '--version'])}.\n")
+    print(f"{RATE} requests/s, a third of them writes; shutdown_delay {arguments.delay}.\n")
+    print("| load balancer | failed in rolling restarts | failed with kill -9 | under way then |")
+    print("| --- | ---: | ---: | ---: |")
+    with Bench() as bench:
+        cores = Cores.shared(1).load
+        voters = Voters(bench, cores, binary, 1, delay=arguments.delay)
+        for name, start in balancers.items():
+            if arguments.only and name not in arguments.only:
+                continue
+            with contextlib.suppress(LoadTestError):
+                voters.settle()
+            failures += measure(bench, voters, name, start)
+    return failures if arguments.check else []
+
+
+def options():
+    parser = argparse.ArgumentParser(description=__doc__)
+    command.common(parser)
+    parser.add_argument("--only", nargs="+", help="nginx, haproxy, caddy, traefik")
+    parser.add_argument("--traefik", help="its executable; without it traefik is left out")
+    parser.add_argument("--delay", default="3s", help="shutdown_delay of the nodes")
+    return parser
+
+
+if __name__ == "__main__":
+    command.main(run, options().parse_args())
