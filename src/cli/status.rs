@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::ask;
-use crate::status::{AppState, Member, Status};
+use crate::status::{AppState, Member, ServiceStatus, Status};
 
 /// The arguments of `litepilot status`.
 #[derive(Args)]
@@ -58,7 +58,7 @@ fn row(member: &Member) -> [String; 5] {
     ]
 }
 
-fn facts(status: &Status) -> [(&'static str, String); 5] {
+fn facts(status: &Status) -> Vec<(&'static str, String)> {
     let primary = match &status.primary {
         Some(primary) => format!("{} since {}", primary.node, primary.since),
         None => "none".to_owned(),
@@ -71,17 +71,24 @@ fn facts(status: &Status) -> [(&'static str, String); 5] {
     let app = match status.app.state {
         AppState::Up => "up",
         AppState::Down => "DOWN",
+        AppState::Standby => "standby, it runs on the primary",
     };
     let app = process(app, status.app.pid, status.app.restarts);
     let state = format!("{}, {}", status.litefs.engine, status.litefs.state);
     let engine = process(&state, status.litefs.pid, status.litefs.restarts);
-    [
+    let mut facts = vec![
         ("primary", primary),
         ("epoch", format!("{epoch}, {quorum}")),
         ("app", format!("{app} (on {})", status.node)),
-        ("engine", format!("{engine} (on {})", status.node)),
-        ("version", status.version.clone()),
-    ]
+    ];
+    facts.extend(status.app.note.iter().map(|note| ("", format!("the application {note}"))));
+    facts.extend(status.services.iter().map(|service| {
+        let ServiceStatus { name, state, pid, restarts } = service;
+        ("service", format!("{name}: {}", process(state, *pid, *restarts)))
+    }));
+    facts.push(("engine", format!("{engine} (on {})", status.node)));
+    facts.push(("version", status.version.clone()));
+    facts
 }
 
 fn process(state: &str, pid: Option<u32>, restarts: u64) -> String {
@@ -125,6 +132,21 @@ engine   embedded, running (on node-1)
             table.strip_suffix(&format!("version  {}\n", example().version)),
             Some(expected)
         );
+    }
+
+    #[test]
+    fn what_runs_beside_the_application_and_what_keeps_it_from_running_is_said() {
+        let mut status = example();
+        status.app.note = Some("exits on this replica".into());
+        status.services.push(ServiceStatus {
+            name: "worker".into(),
+            state: "resting".into(),
+            pid: None,
+            restarts: 0,
+        });
+        let table = table(&status);
+        assert!(table.contains("\n         the application exits on this replica\n"), "{table}");
+        assert!(table.contains("\nservice  worker: resting\n"), "{table}");
     }
 
     #[test]

@@ -9,8 +9,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::agreement;
+use super::app_judge;
 use super::context::NodeContext;
 use super::peers::{Peering, ReportSources, data_protocols};
+use super::programs::{BEFORE_HANDOFF, Programs};
 use super::replication::Follower;
 use super::status::Roster;
 use super::steering::Steering;
@@ -22,10 +24,11 @@ use crate::election::clock::SystemClock;
 use crate::election::context::ElectionContext;
 use crate::election::publisher::Publisher;
 use crate::election::raft::{Leadership, Member, Raft, Setup, Store};
+use crate::election::rpc::{Request, Response, Service};
 use crate::election::times::Times;
 use crate::election::transport::{self, PeerTransport};
 use crate::election::watchers::{watch_app, watch_engine};
-use crate::engine::Engine;
+use crate::engine::{BoxFuture, Engine};
 use crate::litefs::agreement::Agreement;
 use crate::peer::{self, Credentials, Dialer, Protocol};
 use crate::proxy::PeerDoor;
@@ -43,6 +46,7 @@ pub(crate) struct ElectedMembership {
 pub(crate) struct Part {
     election: Election,
     raft: Raft,
+    programs: Programs,
     tasks: JoinSet<()>,
 }
 
@@ -91,7 +95,8 @@ impl ElectedMembership {
         let (heard, dialer) = (peering.heard.clone(), peering.dialer.clone());
         let has_data = door.is_some();
         let mut protocols = door.map(|door| data_protocols(&context, door)).unwrap_or_default();
-        let handler = transport::handler(Arc::new(election.clone()));
+        let service = WindsDown { election: election.clone(), programs: context.programs.clone() };
+        let handler = transport::handler(Arc::new(service));
         protocols.push(Protocol { name: peer::RAFT, limits: transport::LIMITS, handler });
         let sources = ReportSources::new(&context);
         let mut tasks = peering.open(config, members(&raft), protocols, sources).await?;
@@ -105,8 +110,12 @@ impl ElectedMembership {
             tasks.spawn(agreement::by_election(agreement, election.clone()));
         }
         tasks.spawn(election.clone().run());
-        tasks.spawn(watch_app(election.clone(), context.health.watch(), config.app.down_after));
-        Ok(Part { election, raft, tasks })
+        let (judged, health) = watch::channel(*context.health.watch().borrow());
+        let (checks, promotions) = (context.health.watch(), context.programs.promotions());
+        tasks.spawn(app_judge::excuse(config.app.run_on, checks, promotions, judged));
+        tasks.spawn(watch_app(election.clone(), health, config.app.down_after));
+        let programs = context.programs;
+        Ok(Part { election, raft, programs, tasks })
     }
 }
 
@@ -158,6 +167,7 @@ impl Part {
         Steering {
             own: config.node.clone(),
             election: self.election.clone(),
+            programs: self.programs.clone(),
             raft: self.raft.clone(),
             ttl: config.cluster.lease_ttl,
             engine,
@@ -167,10 +177,11 @@ impl Part {
 
     /// Hands over, if this node is the primary and another can be; and has another voter lead Raft.
     pub(crate) async fn resign(&self, patience: Duration) {
-        if self.election.own().borrow().holding
-            && let Err(why) = self.election.resign(patience).await
-        {
-            tracing::warn!(%why, "this primary stops without a successor");
+        if self.election.own().borrow().holding {
+            self.programs.wind_down(patience).await;
+            if let Err(why) = self.election.resign(patience).await {
+                tracing::warn!(%why, "this primary stops without a successor");
+            }
         }
         self.election.pass_leadership_on().await;
     }
@@ -184,6 +195,34 @@ impl Part {
     pub(crate) async fn stop(mut self) {
         self.tasks.shutdown().await;
         self.raft.stop().await;
+    }
+}
+
+/// Asks the election on behalf of other nodes. Before this node hands over as one of them asks, its
+/// services end, while requests still go on.
+struct WindsDown {
+    election: Election,
+    programs: Programs,
+}
+
+impl Service for WindsDown {
+    fn answer(&self, from: NodeId, request: Request) -> BoxFuture<'static, Response> {
+        let promotes = matches!(request, Request::Promote(_));
+        let own = self.election.own();
+        let is_holder = own.borrow().holding;
+        let answer = self.election.answer(from, request);
+        if !(promotes && is_holder) {
+            return answer;
+        }
+        let programs = self.programs.clone();
+        Box::pin(async move {
+            programs.wind_down(BEFORE_HANDOFF).await;
+            let response = answer.await;
+            if own.borrow().open {
+                programs.wind_up();
+            }
+            response
+        })
     }
 }
 

@@ -107,12 +107,13 @@ pub(crate) struct ReportSources {
     pub(crate) engine: Arc<dyn Engine>,
     /// Whether the application answers.
     pub(crate) health: AppHealth,
+    pub(crate) app_wrote: watch::Receiver<Option<EpochTxid>>,
 }
 
 impl ReportSources {
     pub(crate) fn new(context: &NodeContext) -> Self {
-        let NodeContext { view, engine, health, .. } = context.clone();
-        Self { view, engine, health }
+        let NodeContext { view, engine, health, app_wrote, .. } = context.clone();
+        Self { view, engine, health, app_wrote: app_wrote.subscribe() }
     }
 }
 
@@ -130,7 +131,7 @@ async fn tell(
     sources: ReportSources,
     mut draining: watch::Receiver<bool>,
 ) {
-    let ReportSources { view, engine, health } = sources;
+    let ReportSources { view, engine, health, mut app_wrote } = sources;
     let position = engine.position().clone();
     let moves = |from: EpochTxid| {
         let next = EpochTxid { txid: Txid(from.txid.0.saturating_add(1)), ..from };
@@ -151,6 +152,7 @@ async fn tell(
             () = &mut moved => moved.set(moves(position.get())),
             Ok(()) = views.changed() => {}
             Ok(()) = reports.changed() => {}
+            Ok(()) = app_wrote.changed() => {}
             Ok(()) = draining.changed() => {}
         }
         let view = view.borrow().clone();
@@ -165,6 +167,7 @@ async fn tell(
                 position: engine.position().get(),
                 lag_ms: engine.lag().map(|lag| lag.as_millis() as u64),
                 app_up: health.is_up(),
+                app_wrote: *app_wrote.borrow(),
                 engine: state.engine.to_owned(),
                 engine_state: state.state.clone(),
                 ..report.clone()

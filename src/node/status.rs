@@ -5,18 +5,24 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::programs::{self, Programs};
 use crate::cluster::{ClusterView, NodeId, Role};
-use crate::config::Config;
+use crate::config::{Config, RunOn};
 use crate::election::raft::Leadership;
 use crate::engine::Engine;
 use crate::peer::gossip::{Peers, Report};
-use crate::process::child::ChildState;
 use crate::process::health::AppHealth;
 use crate::proxy::misclassified_reads::MisclassifiedReads;
-use crate::status::{AppStatus, Member, PrimaryStatus, RaftStatus, Status, StatusSource, VERSION};
+use crate::status::{
+    AppState, AppStatus, Member, PrimaryStatus, RaftStatus, ServiceStatus, Status, StatusSource,
+    VERSION,
+};
 
 /// Every member, and what it is until it says so itself.
 pub(crate) type Roster = Arc<dyn Fn() -> Vec<(NodeId, Role)> + Send + Sync>;
+
+/// What is to be said of the application, each if it is; the first counts.
+pub(crate) type Notes = [watch::Receiver<Option<String>>; 2];
 
 /// What the status is made of.
 pub(crate) struct StatusInputs {
@@ -27,8 +33,11 @@ pub(crate) struct StatusInputs {
     pub(crate) engine: Arc<dyn Engine>,
     /// Whether the application answers.
     pub(crate) health: AppHealth,
-    /// The application's process, if it is ours.
-    pub(crate) app: Option<watch::Receiver<ChildState>>,
+    /// The application's process, if it is ours, and the services'.
+    pub(crate) programs: Programs,
+    /// Where the application runs.
+    pub(crate) run_on: RunOn,
+    pub(crate) notes: Notes,
     /// Reads that seem to have written.
     pub(crate) suspects: Arc<MisclassifiedReads>,
 }
@@ -59,7 +68,6 @@ impl StatusInputs {
     fn status(&self, roster: &[(NodeId, Role)], raft: Option<RaftStatus>) -> Status {
         let view = self.view.borrow().clone();
         let lag_ms = self.engine.lag().map(millis);
-        let child = self.app.as_ref().map(|state| *state.borrow());
         Status {
             node: self.node.clone(),
             role: view.role,
@@ -69,16 +77,34 @@ impl StatusInputs {
             position: self.engine.position().get(),
             lag_ms,
             litefs: self.engine.state().into(),
-            app: AppStatus {
-                state: self.health.is_up().into(),
-                pid: child.and_then(|c| c.pid),
-                restarts: child.map_or(0, |c| c.restarts),
-            },
+            app: self.app(&view),
+            services: self.services(),
             nodes: self.nodes(roster, &view, lag_ms),
             raft,
             suspected_writes: self.suspects.list(),
             version: VERSION.to_owned(),
         }
+    }
+
+    fn app(&self, view: &ClusterView) -> AppStatus {
+        let child = self.programs.app().map(|state| *state.borrow());
+        let rests = self.run_on == RunOn::Primary && view.role == Role::Replica;
+        AppStatus {
+            state: if rests { AppState::Standby } else { self.health.is_up().into() },
+            pid: child.and_then(|c| c.pid),
+            restarts: child.map_or(0, |c| c.restarts),
+            note: self.notes.iter().find_map(|note| note.borrow().clone()),
+        }
+    }
+
+    fn services(&self) -> Vec<ServiceStatus> {
+        let status = |(name, state): (&str, crate::process::child::ChildState)| ServiceStatus {
+            name: name.to_owned(),
+            state: programs::word(state.state).to_owned(),
+            pid: state.pid,
+            restarts: state.restarts,
+        };
+        self.programs.services().map(status).collect()
     }
 
     fn nodes(

@@ -28,6 +28,9 @@ pub struct Report {
     pub lag_ms: Option<u64>,
     #[serde(default)]
     pub(crate) app_up: bool,
+    /// As the primary: how far the database was when its application was first found up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) app_wrote: Option<EpochTxid>,
     /// Its engine: `litefs`, `external`, `embedded`.
     #[serde(default)]
     pub(crate) engine: String,
@@ -53,6 +56,7 @@ impl Report {
             position: EpochTxid::default(),
             lag_ms: None,
             app_up: false,
+            app_wrote: None,
             engine: String::new(),
             engine_state: String::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -124,6 +124,25 @@ fn a_primary_serves_everything_itself_and_never_waits() {
 }
 
 #[test]
+fn with_one_application_for_all_nodes_everything_goes_to_the_primary() {
+    let goes = |class, node: &Node| {
+        let facts = RequestFacts {
+            primary_only: true,
+            ..RequestFacts::plain(class, Eventual, None, Instant::now())
+        };
+        let Node { view, takes_writes, position, app_is_up } = node;
+        let (takes_writes, position, app_is_up) = (*takes_writes, *position, *app_is_up);
+        decide(&facts, &fresh(), &Situation { view, takes_writes, position, app_is_up })
+    };
+    for class in [Passthrough, Read, Write] {
+        assert_eq!(goes(class, &told(Some("other"))), ToPrimary);
+        assert_eq!(goes(class, &told(None)), WaitForPrimary);
+        assert_eq!(goes(class, &lapsed()), WaitForPrimary, "it is being stopped");
+        assert_eq!(goes(class, &primary()), Local);
+    }
+}
+
+#[test]
 fn an_elected_primary_doubts_itself_when_a_client_has_seen_a_later_epoch() {
     for class in [Read, Write] {
         let later = (class, ReadYourWrites, Some(at(4, 1)));
