@@ -45,6 +45,7 @@ impl Read {
             elected: true,
             starts: [].into(),
             quorum: true,
+            no_primary: None,
         };
         let position = PositionCell::default();
         position.advance(EpochTxid { epoch: Epoch(3), txid: Txid(0x200) });

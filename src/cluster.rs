@@ -157,6 +157,8 @@ pub struct ClusterView {
     pub starts: Arc<[EpochStart]>,
     /// A majority of the voters is in contact.
     pub quorum: bool,
+    /// Why nobody takes writes, and what an operator can do, as far as this node has heard.
+    pub no_primary: Option<Arc<str>>,
 }
 
 impl ClusterView {
@@ -172,6 +174,7 @@ impl ClusterView {
             elected: false,
             starts: Arc::default(),
             quorum: true,
+            no_primary: None,
         }
     }
 

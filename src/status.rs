@@ -29,6 +29,9 @@ pub struct Status {
     pub writable: bool,
     /// Who takes writes; `None` while this node hears of nobody.
     pub primary: Option<PrimaryStatus>,
+    /// Why nobody takes writes, and what to do; `None` while somebody does, or it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_primary: Option<String>,
     /// A majority of the voters is in contact.
     pub quorum: bool,
     /// How far this node's copy is.
@@ -199,6 +202,7 @@ pub(crate) fn example() -> Status {
         role: Role::Primary,
         writable: true,
         primary: Some(PrimaryStatus::from(&primary)),
+        no_primary: None,
         quorum: true,
         position,
         lag_ms: Some(0),

@@ -61,7 +61,10 @@ fn row(member: &Member) -> [String; 5] {
 fn facts(status: &Status) -> Vec<(&'static str, String)> {
     let primary = match &status.primary {
         Some(primary) => format!("{} since {}", primary.node, primary.since),
-        None => "none".to_owned(),
+        None => match &status.no_primary {
+            Some(why) => format!("none: {why}"),
+            None => "none".to_owned(),
+        },
     };
     let epoch = match &status.primary {
         Some(primary) => primary.epoch.to_string(),
@@ -157,5 +160,8 @@ engine   embedded, running (on node-1)
         let table = table(&status);
         assert!(table.contains("node-1  primary  yes        -         -\n"), "{table}");
         assert!(table.contains("primary  none\nepoch    -, NO quorum\napp      DOWN"), "{table}");
+        status.no_primary = Some("node-2 did not answer yet".to_owned());
+        let table = super::table(&status);
+        assert!(table.contains("primary  none: node-2 did not answer yet\n"), "{table}");
     }
 }

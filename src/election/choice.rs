@@ -91,7 +91,7 @@ pub(crate) fn choose(situation: &Situation<'_>) -> Verdict {
     }
     let rank = |(node, fitness): &(&NodeId, &Fitness)| {
         let rather = situation.rather_not != Some(*node);
-        (!fitness.empty, fitness.held.at, rather)
+        (!fitness.empty, fitness.held.at, fitness.app_up, rather)
     };
     let fit = answers.iter().filter(|(_, fitness)| fitness.is_fit()).max_by_key(|a| rank(a));
     let Some(fittest) = fit else {
@@ -114,7 +114,8 @@ pub(crate) fn choose(situation: &Situation<'_>) -> Verdict {
 }
 
 impl Fitness {
-    fn is_fit(&self) -> bool {
+    /// Whether its application answers does not matter: whoever is chosen hands over if it stays down.
+    pub(crate) fn is_fit(&self) -> bool {
         self.candidate && self.unfit.is_none()
     }
 }

@@ -42,9 +42,12 @@ pub struct ElectionContext {
 
 /// By this the election calls the node that it runs on.
 pub trait NodeCallbacks: Send + Sync + 'static {
-    /// Why this node cannot become primary now, as far as the election cannot know: its application is
-    /// down, the node stops.
+    /// Why this node cannot become primary now, as far as the election cannot know: its engine does not
+    /// work, the node stops.
     fn unfit(&self) -> Option<String>;
+
+    /// Whether the application answers: of nodes that hold the same, such a one becomes primary.
+    fn app_up(&self) -> bool;
 
     /// Runs `on_promote`. Whether this node may take writes now.
     fn promoted(&self, epoch: Epoch) -> BoxFuture<'static, bool>;

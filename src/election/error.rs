@@ -16,6 +16,10 @@ pub enum ElectionError {
     NoPrimary,
     /// No other node is fit to become primary.
     NobodyFit,
+    /// No other node whose application answers is fit.
+    NoOtherApp,
+    /// The application of the node that was named does not answer.
+    AppDown,
     /// Too many handoffs are waiting.
     Busy,
     /// This node is not the primary, or ceased to be while the request waited.
@@ -45,6 +49,12 @@ impl fmt::Display for ElectionError {
                  that waits for, and --force ends the waiting",
             ),
             Self::NobodyFit => f.write_str("no other node can become primary"),
+            Self::NoOtherApp => {
+                f.write_str("no other node that can become primary has an application that answers")
+            }
+            Self::AppDown => f.write_str(
+                "its application does not answer; --force makes it the primary all the same",
+            ),
             Self::Busy => f.write_str("too many handoffs are asked for"),
             Self::NotPrimary => f.write_str("this node is not the primary"),
             Self::ClaimEnded => f.write_str("this node's claim ended meanwhile"),

@@ -24,6 +24,7 @@ use crate::claim::BootTime;
 use crate::cluster::{Epoch, NodeId};
 use crate::control::MemberChange;
 use crate::engine::BoxFuture;
+use crate::publish;
 use crate::telemetry::log_throttle::LogThrottle;
 
 /// An answer to `Prepare` says for so long whether a node is fit; what it holds it says for good.
@@ -35,10 +36,14 @@ pub(crate) struct Lessor {
     timers: Mutex<Timers>,
     /// Whom the operator wants, in the epoch that is vacant.
     forced: watch::Sender<Option<(Epoch, NodeId)>>,
+    /// Why nobody is chosen, while this node is to choose.
+    waiting: watch::Sender<Option<Arc<str>>>,
     /// Without a quorum the same fails many times a second.
     log: LogThrottle<&'static str>,
 }
 
+/// How long a node that an operator wants may take to promise, and to be granted the lease.
+const FORCED: Duration = Duration::from_secs(5);
 /// How long it may take until a majority of the new members holds everything.
 pub(super) const EVERYTHING: Duration = Duration::from_secs(20);
 
@@ -56,8 +61,18 @@ type Answers = BTreeMap<NodeId, (Fitness, BootTime)>;
 
 impl Lessor {
     pub(crate) fn new(context: Arc<ElectionContext>) -> Self {
-        let forced = watch::Sender::new(None);
-        Self { context, timers: Mutex::default(), forced, log: LogThrottle::new() }
+        Self {
+            context,
+            timers: Mutex::default(),
+            forced: watch::Sender::new(None),
+            waiting: watch::Sender::new(None),
+            log: LogThrottle::new(),
+        }
+    }
+
+    /// Why nobody is chosen, while this node is to choose.
+    pub(crate) fn waiting(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.waiting.subscribe()
     }
 
     /// Does the work of a Raft leader whenever this node is one.
@@ -80,6 +95,7 @@ impl Lessor {
                 changed = changed(&mut leadership, &now) => if !changed { return },
                 () = leads => {}
             }
+            publish::if_changed(&self.waiting, None);
         }
     }
 
@@ -154,8 +170,20 @@ impl Lessor {
         }
         let epoch = next_epoch(&table);
         self.forced.send_replace(Some((epoch, node.clone())));
-        let chosen = tables.wait_for(|table| table.last_epoch >= epoch).await;
-        match chosen.map(|table| table.holder.clone()) {
+        let chosen = tokio::select! {
+            biased;
+            chosen = tables.wait_for(|table| table.last_epoch >= epoch) => {
+                chosen.map(|table| table.holder.clone())
+            }
+            () = self.context.clock.sleep(FORCED) => {
+                // Later would be a surprise.
+                self.forced.send_replace(None);
+                let why = self.waiting.borrow().clone();
+                let why = why.map_or_else(|| "it was not chosen in time".to_owned(), |why| why.to_string());
+                return Response::Refused(why);
+            }
+        };
+        match chosen {
             Ok(Some(holder)) if holder.node == node => Response::Done,
             Ok(_) => Response::Refused("another node was faster".to_owned()),
             Err(_) => Response::NotLeader(None),
@@ -203,6 +231,7 @@ impl Lessor {
                 Some(holder) => self.watch_over(holder, term, &mut tables).await,
                 None => self.fill(&table, &mut tables).await,
             }
+            publish::if_changed(&self.waiting, None);
         }
     }
 
@@ -304,6 +333,7 @@ impl Lessor {
                         Why::HeldUp { .. } => held_up = held_up.or(Some(now)),
                         _ => held_up = None,
                     }
+                    publish::if_changed(&self.waiting, Some(why.to_string().into()));
                     if waiting.is_news(&why, now, self.context.times.ttl) {
                         self.context.callbacks.event("no-primary", why.to_string());
                     }

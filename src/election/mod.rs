@@ -46,7 +46,7 @@ use self::context::ElectionContext;
 use self::error::ElectionError;
 use self::lessor::Lessor;
 use self::loopback::Loopback;
-use self::rpc::{Request, Response, Service};
+use self::rpc::{Fitness, Request, Response, Service};
 use self::table::{Applied, Command, Table};
 use self::tenure::{Order, Own, Tenure};
 use crate::cluster::{Epoch, NodeId};
@@ -107,12 +107,18 @@ impl Election {
         self.0.tenure.own()
     }
 
+    /// Why nobody is chosen, as long as this node is to choose a primary.
+    pub fn waiting(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.0.lessor.waiting()
+    }
+
     pub(crate) fn context(&self) -> &Arc<ElectionContext> {
         &self.0.context
     }
 
-    /// Hands the lease over to `to`, whoever holds it now. With `force`, and while nobody holds it,
-    /// `to` gets it although others may have newer data. Done once `to` has it.
+    /// Hands the lease over to `to`, whoever holds it now. With `force` also if its application does not
+    /// answer, and while nobody holds the lease `to` gets it although others may have newer data. Done
+    /// once `to` has it.
     ///
     /// # Errors
     ///
@@ -125,6 +131,7 @@ impl Election {
         let holder = self.table().borrow().holder.clone();
         let response = match holder {
             Some(holder) if holder.node == *to => return Ok(()),
+            Some(_) if !force && self.app_is_down(to).await => return Err(ElectionError::AppDown),
             Some(holder) => {
                 context.transport.call(holder.node, Request::Promote(to.clone()), REQUEST).await
             }
@@ -134,15 +141,32 @@ impl Election {
         granted(response?)
     }
 
-    /// As the holder: passes the lease to the fittest other node, once writes under way are done.
+    /// As the holder: passes the lease to the fittest other node, once writes under way are done. It
+    /// need not have an application that answers: that of a new release may wait for being the primary.
     ///
     /// # Errors
     ///
     /// When nobody is fit, or it did not go well; this node is then still the primary.
     pub async fn resign(&self, patience: Duration) -> Result<(), ElectionError> {
         let others = self.0.tenure.others_by_fitness().await;
-        let to = others.into_iter().next().ok_or(ElectionError::NobodyFit)?;
+        let (to, _) = others.into_iter().next().ok_or(ElectionError::NobodyFit)?;
         self.0.hand_over(to, patience).await
+    }
+
+    /// As the holder whose application is down: passes the lease to a node whose application answers.
+    pub(crate) async fn pass_to_app(&self) -> Result<(), ElectionError> {
+        let others = self.0.tenure.others_by_fitness().await;
+        match others.into_iter().next() {
+            Some((to, Fitness { app_up: true, .. })) => self.0.hand_over(to, PATIENCE).await,
+            _ => Err(ElectionError::NoOtherApp),
+        }
+    }
+
+    async fn app_is_down(&self, node: &NodeId) -> bool {
+        let context = self.context();
+        let asked =
+            context.transport.call(node.clone(), Request::Fitness, context.times.renew).await;
+        matches!(asked, Ok(Response::Fitness(Fitness { app_up: false, .. })))
     }
 
     /// Ends this node's tenure, if it holds the lease, and gives the lease back.

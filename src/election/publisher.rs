@@ -44,14 +44,17 @@ impl Publisher {
     /// Publishes until it is dropped.
     pub async fn run(mut self) {
         let (mut table, mut own) = (self.election.table(), self.election.own());
+        let mut waiting = self.election.waiting();
         let clock = self.election.context().clock.clone();
         loop {
+            waiting.mark_unchanged();
             self.publish(&table.borrow_and_update().clone(), &own.borrow_and_update().clone());
             // A sender that is gone says nothing any more, and must not make this spin.
             tokio::select! {
                 biased;
                 Ok(()) = table.changed() => {}
                 Ok(()) = own.changed() => {}
+                Ok(()) = waiting.changed() => {}
                 Ok(()) = self.peers.changed() => {}
                 () = clock.sleep(CONTACT_CHECK) => {}
             }
@@ -68,6 +71,7 @@ impl Publisher {
             own,
             peers: &peers,
             quorum: context.raft.in_contact(context.times.ttl),
+            waiting: self.election.waiting().borrow().clone(),
         };
         let before = self.view.borrow().clone();
         let now = view::view(&known, Some(&before), context.clock.wall());

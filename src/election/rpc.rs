@@ -93,6 +93,10 @@ pub struct Fitness {
     pub(crate) candidate: bool,
     /// Why it cannot become primary at this moment; `None`: it can.
     pub(crate) unfit: Option<String>,
+    /// Its application answers: preferred, and no condition, since an application that writes at its
+    /// start answers nowhere before there is a primary. An older node says it by `unfit`.
+    #[serde(default = "yes")]
+    pub(crate) app_up: bool,
     /// Its life, for the lease.
     pub(crate) session: Session,
 }
@@ -104,15 +108,20 @@ struct FitnessOnWire {
     empty: bool,
     candidate: bool,
     unfit: Option<String>,
+    app_up: bool,
     session: Session,
     hostname: &'static str,
     advertise: &'static str,
 }
 
 impl From<Fitness> for FitnessOnWire {
-    fn from(Fitness { held, empty, candidate, unfit, session }: Fitness) -> Self {
-        Self { held, empty, candidate, unfit, session, hostname: "", advertise: "" }
+    fn from(Fitness { held, empty, candidate, unfit, app_up, session }: Fitness) -> Self {
+        Self { held, empty, candidate, unfit, app_up, session, hostname: "", advertise: "" }
     }
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Fitness {

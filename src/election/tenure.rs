@@ -4,6 +4,7 @@
 //! table. Whatever ends the tenure, the claim ends first, then the engine is fenced, and only then is
 //! the lease given back: nothing commits in an epoch once the next one is granted.
 
+use std::cmp::Reverse;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
@@ -162,12 +163,14 @@ impl Tenure {
             empty,
             candidate: self.context.candidate,
             unfit: self.context.callbacks.unfit().or(failed),
+            app_up: self.context.callbacks.app_up(),
             session: self.session(),
         }
     }
 
-    /// The other nodes that could be primary now, those with the most first.
-    pub(crate) async fn others_by_fitness(&self) -> Vec<NodeId> {
+    /// The other nodes that could be primary now: those whose application answers before the others,
+    /// of these the ones with the most first.
+    pub(crate) async fn others_by_fitness(&self) -> Vec<(NodeId, Fitness)> {
         let nodes = self.context.raft.members().borrow().data_nodes();
         let mut asking = tokio::task::JoinSet::new();
         for node in nodes.into_iter().filter(|node| *node != self.context.own) {
@@ -181,14 +184,13 @@ impl Tenure {
         let mut fit = Vec::new();
         for (node, answer) in asking.join_all().await {
             if let Ok(Response::Fitness(fitness)) = answer
-                && fitness.candidate
-                && fitness.unfit.is_none()
+                && fitness.is_fit()
             {
-                fit.push((fitness.held.at, node));
+                fit.push((node, fitness));
             }
         }
-        fit.sort_by(|(a, _), (b, _)| b.cmp(a));
-        fit.into_iter().map(|(_, node)| node).collect()
+        fit.sort_by_key(|(_, fitness)| Reverse((fitness.app_up, fitness.held.at)));
+        fit
     }
 
     /// Ends every claim of this node to an epoch before `epoch`, now.

@@ -26,6 +26,8 @@ pub struct Known<'a> {
     pub peers: &'a Peers,
     /// A majority of the voters is in contact.
     pub quorum: bool,
+    /// Why nobody is chosen, if this node is to choose.
+    pub waiting: Option<Arc<str>>,
 }
 
 /// The view now; `before` is the last one.
@@ -47,6 +49,7 @@ pub fn view(known: &Known<'_>, before: Option<&ClusterView>, now: SystemTime) ->
         claim: if holds { known.own.claim.clone() } else { Claim::none() },
         elected: true,
         starts: starts(known, before),
+        no_primary: primary.is_none().then(|| no_primary(known)).flatten(),
         primary,
         quorum: known.quorum,
     }
@@ -71,6 +74,17 @@ fn primary(known: &Known<'_>) -> Option<(NodeId, Epoch)> {
     let own = (known.own.open).then(|| (known.node.clone(), known.own.epoch));
     let said = speaker(known).map(|heard| (heard.report.node.clone(), heard.report.epoch));
     [own, said].into_iter().flatten().max_by_key(|(_, epoch)| *epoch)
+}
+
+/// Why nobody takes writes: who leads Raft knows what the choice waits for.
+fn no_primary(known: &Known<'_>) -> Option<Arc<str>> {
+    let said = || {
+        let mut reachable = known.peers.values().filter(|heard| heard.reachable);
+        reachable.find_map(|heard| heard.report.no_primary.clone())
+    };
+    let holder = known.table.holder.as_ref();
+    let held = || holder.map(|holder| format!("{holder} has the lease and takes no writes").into());
+    known.waiting.clone().or_else(said).or_else(held)
 }
 
 /// Who says to take writes, and is not outdated.
@@ -130,7 +144,7 @@ mod tests {
     }
 
     fn known<'a>(name: &'a NodeId, table: &'a Table, own: &'a Own, peers: &'a Peers) -> Known<'a> {
-        Known { node: name, witness: false, table, own, peers, quorum: true }
+        Known { node: name, witness: false, table, own, peers, quorum: true, waiting: None }
     }
 
     #[test]
@@ -158,6 +172,24 @@ mod tests {
         let known = known(&me, &table, &own, &quiet);
         assert_eq!(view(&known, None, SystemTime::now()).primary, None);
         assert_eq!(source(&known), Some((node("a"), Epoch(3))));
+    }
+
+    #[test]
+    fn why_there_is_no_primary_is_said_everywhere() {
+        let (me, own, table) = (node("me"), idle(), Table::default());
+        let why = |peers: &Peers| {
+            let seen = view(&known(&me, &table, &own, peers), None, SystemTime::now());
+            seen.no_primary.map(|why| why.to_string())
+        };
+        let mut peers = heard("a", 3, false);
+        assert_eq!(why(&peers), None);
+        peers.get_mut(&node("a")).unwrap().report.no_primary = Some("b is missing".into());
+        assert_eq!(why(&peers).as_deref(), Some("b is missing"));
+        peers.get_mut(&node("a")).unwrap().report.writable = true;
+        assert_eq!(why(&peers), None, "there is one");
+        let granted = self::table("b", 3);
+        let seen = view(&known(&me, &granted, &own, &Peers::new()), None, SystemTime::now());
+        assert!(seen.no_primary.unwrap().contains("b in epoch 3 has the lease"));
     }
 
     #[test]

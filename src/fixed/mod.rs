@@ -169,6 +169,7 @@ fn view(
         starts: Arc::default(),
         primary,
         quorum: in_contact > setup.nodes / 2,
+        no_primary: None,
     }
 }
 

@@ -47,10 +47,12 @@ impl NodeCallbacks for NodeContext {
         if *self.draining.borrow() {
             return Some("it is stopping".to_owned());
         }
-        if !self.health.is_up() {
-            return Some("its application does not answer".to_owned());
-        }
         self.engine.unfit()
+    }
+
+    fn app_up(&self) -> bool {
+        // One that rests here is started by the promotion.
+        self.health.is_up() || self.programs.app_rests()
     }
 
     fn promoted(&self, epoch: Epoch) -> BoxFuture<'static, bool> {

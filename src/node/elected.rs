@@ -98,10 +98,10 @@ impl ElectedMembership {
         let service = WindsDown { election: election.clone(), programs: context.programs.clone() };
         let handler = transport::handler(Arc::new(service));
         protocols.push(Protocol { name: peer::RAFT, limits: transport::LIMITS, handler });
-        let sources = ReportSources::new(&context);
+        let sources = ReportSources { waiting: election.waiting(), ..ReportSources::new(&context) };
         let mut tasks = peering.open(config, members(&raft), protocols, sources).await?;
         let (source, primaries) = watch::channel(None);
-        let publisher = Publisher::new(election.clone(), heard, view, source);
+        let publisher = Publisher::new(election.clone(), heard.clone(), view, source);
         tasks.spawn(publisher.run());
         tasks.spawn(keep_addresses(raft.clone(), dialer.clone()));
         if has_data {
@@ -110,10 +110,14 @@ impl ElectedMembership {
             tasks.spawn(agreement::by_election(agreement, election.clone()));
         }
         tasks.spawn(election.clone().run());
-        let (judged, health) = watch::channel(*context.health.watch().borrow());
-        let (checks, promotions) = (context.health.watch(), context.programs.promotions());
-        tasks.spawn(app_judge::excuse(config.app.run_on, checks, promotions, judged));
-        tasks.spawn(watch_app(election.clone(), health, config.app.down_after));
+        let mut health = context.health.watch();
+        if context.programs.starts_app_at_promotions() {
+            let (judged, excused) = watch::channel(*health.borrow());
+            let promotions = context.programs.promotions();
+            tasks.spawn(app_judge::excuse(config.app.run_on, health, promotions, judged));
+            health = excused;
+        }
+        tasks.spawn(watch_app(election.clone(), health, heard, config.app.down_after));
         let programs = context.programs;
         Ok(Part { election, raft, programs, tasks })
     }

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::context::NodeContext;
+use super::programs::Programs;
 use crate::acks::Electorate;
 use crate::cluster::{ClusterView, NodeId, Role};
 use crate::config::Config;
@@ -107,13 +108,17 @@ pub(crate) struct ReportSources {
     pub(crate) engine: Arc<dyn Engine>,
     /// Whether the application answers.
     pub(crate) health: AppHealth,
+    pub(crate) programs: Programs,
     pub(crate) app_wrote: watch::Receiver<Option<EpochTxid>>,
+    /// Why nobody is chosen, while this node is to choose a primary.
+    pub(crate) waiting: watch::Receiver<Option<Arc<str>>>,
 }
 
 impl ReportSources {
     pub(crate) fn new(context: &NodeContext) -> Self {
-        let NodeContext { view, engine, health, app_wrote, .. } = context.clone();
-        Self { view, engine, health, app_wrote: app_wrote.subscribe() }
+        let NodeContext { view, engine, health, programs, app_wrote, .. } = context.clone();
+        let app_wrote = app_wrote.subscribe();
+        Self { view, engine, health, programs, app_wrote, waiting: watch::channel(None).1 }
     }
 }
 
@@ -131,7 +136,7 @@ async fn tell(
     sources: ReportSources,
     mut draining: watch::Receiver<bool>,
 ) {
-    let ReportSources { view, engine, health, mut app_wrote } = sources;
+    let ReportSources { view, engine, health, programs, mut app_wrote, mut waiting } = sources;
     let position = engine.position().clone();
     let moves = |from: EpochTxid| {
         let next = EpochTxid { txid: Txid(from.txid.0.saturating_add(1)), ..from };
@@ -153,11 +158,13 @@ async fn tell(
             Ok(()) = views.changed() => {}
             Ok(()) = reports.changed() => {}
             Ok(()) = app_wrote.changed() => {}
+            Ok(()) = waiting.changed() => {}
             Ok(()) = draining.changed() => {}
         }
         let view = view.borrow().clone();
         let stops = *draining.borrow_and_update();
         let state = engine.state();
+        let no_primary = waiting.borrow_and_update().clone();
         report.send_if_modified(|report| {
             let new = Report {
                 role: view.role,
@@ -166,8 +173,9 @@ async fn tell(
                 epoch: report.epoch.max(view.epoch()),
                 position: engine.position().get(),
                 lag_ms: engine.lag().map(|lag| lag.as_millis() as u64),
-                app_up: health.is_up(),
+                app_up: health.is_up() || programs.app_rests(),
                 app_wrote: *app_wrote.borrow(),
+                no_primary,
                 engine: state.engine.to_owned(),
                 engine_state: state.state.clone(),
                 ..report.clone()

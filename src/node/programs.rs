@@ -111,12 +111,26 @@ impl Programs {
         self.0.app.as_ref().map(|app| app.child.state())
     }
 
+    /// Whether the application does not run since this node is not the primary.
+    pub(crate) fn app_rests(&self) -> bool {
+        let rests = |app: &Program| {
+            app.run_on == RunOn::Primary && app.child.state().borrow().state == Phase::Resting
+        };
+        self.0.app.as_ref().is_some_and(rests)
+    }
+
     /// Each service by its name, with what it is doing.
     pub(crate) fn services(&self) -> impl Iterator<Item = (&str, ChildState)> {
         self.0
             .services
             .iter()
             .map(|(name, service)| (name.as_str(), *service.child.state().borrow()))
+    }
+
+    /// Whether the application is started at each promotion, which takes its time.
+    pub(crate) fn starts_app_at_promotions(&self) -> bool {
+        let on_primary = |app: &Program| app.run_on == RunOn::Primary;
+        self.0.restart_app || self.0.app.as_ref().is_some_and(on_primary)
     }
 
     /// This node's last promotion.

@@ -73,6 +73,7 @@ impl StatusInputs {
             role: view.role,
             writable: view.takes_writes(),
             primary: view.primary.as_ref().map(PrimaryStatus::from),
+            no_primary: view.no_primary.as_ref().map(|why| why.to_string()),
             quorum: view.quorum,
             position: self.engine.position().get(),
             lag_ms,

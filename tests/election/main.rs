@@ -159,6 +159,26 @@ fn a_primary_whose_application_stays_down_hands_over() {
     assert!(cluster.nodes[first].stop());
 }
 
+/// As with applications that write when they start: none answers before there is a primary.
+#[test]
+fn a_primary_is_chosen_and_hands_over_while_no_application_answers() {
+    let mut cluster = Plan::default().prepare();
+    let sockets: Vec<_> = cluster.nodes.iter().map(|node| node.it.data_dir.join("s")).collect();
+    sockets.iter().for_each(|socket| fs::create_dir(socket).unwrap());
+    cluster.nodes.iter_mut().for_each(cluster::Node::start);
+    let first = cluster.primary();
+    let [one, two] = cluster.others(first)[..] else { panic!() };
+    let name = cluster.nodes[one].it.name.clone();
+    let (code, said) = cluster.nodes[two].command(&["promote", &name]);
+    assert!(code == Some(1) && said.contains("its application does not answer; --force"), "{said}");
+    let (code, said) = cluster.nodes[two].command(&["promote", &name, "--force"]);
+    assert_eq!((code, cluster.primary()), (Some(0), one), "{said}");
+    assert!(cluster.nodes[one].stop());
+    assert_ne!(cluster.primary(), one);
+    sockets.iter().for_each(|socket| fs::remove_dir(socket).unwrap());
+    assert_eq!(cluster.nodes[two].it.post("after").code, 201);
+}
+
 #[test]
 fn nobody_notices_a_handoff_or_a_rolling_restart() {
     let mut cluster = Plan::default().start();
@@ -269,6 +289,15 @@ fn the_first_primary_is_chosen_among_all_and_the_one_with_the_data_wins() {
         [0, 2].iter().any(|i| cluster.nodes[*i].said("the first primary is chosen among all"))
     });
     assert!(cluster.nodes[0].status().unwrap()["primary"].is_null());
+    let why = "n2 did not answer yet";
+    for node in [0, 2] {
+        until("every node's status says it", || {
+            let status = cluster.nodes[node].status().unwrap();
+            status["no_primary"].as_str().is_some_and(|said| said.contains(why))
+        });
+        let (_, said) = cluster.nodes[node].command(&["promote", "n2", "--force"]);
+        assert!(said.contains(why), "{said}");
+    }
     cluster.nodes[1].start();
     assert_eq!(cluster.primary(), 1);
     for node in [0, 2] {

@@ -15,6 +15,9 @@ pub struct App {
     killed: bool,
     /// It does not answer, for a reason of its own.
     pub down: bool,
+    /// It creates what it needs when it starts: until the database has that, it ends at once on a
+    /// replica.
+    pub writes_at_start: bool,
     /// `on_promote` fails.
     pub hook_fails: bool,
     jobs: Vec<Job>,
@@ -32,6 +35,10 @@ struct Job {
 }
 
 impl App {
+    pub fn new(writes_at_start: bool) -> Self {
+        Self { writes_at_start, ..Self::default() }
+    }
+
     /// The guard is told.
     pub fn set_deadline(&mut self, deadline: Option<BootTime>) {
         self.deadline = deadline;
@@ -47,12 +54,24 @@ impl App {
 
     /// What a health check would find.
     pub fn check(&self, reports: &watch::Sender<Report>) {
+        let down = self.down || self.writes_at_start;
         reports.send_if_modified(|report| {
-            let changed = report.up == self.down;
-            report.up = !self.down;
-            report.down_since = self.down.then(std::time::Instant::now);
+            let changed = report.up == down;
+            report.up = !down;
+            report.down_since = down.then(std::time::Instant::now);
             changed
         });
+    }
+
+    /// The application tries to create what it needs.
+    fn start(&mut self, copy: &Copy, id: impl FnOnce() -> u64) {
+        if !self.writes_at_start || self.down {
+            return;
+        }
+        let has_it = copy.state().head.is_some();
+        if has_it || copy.commit(id(), "the start of the application").is_some() {
+            self.writes_at_start = false;
+        }
     }
 
     /// The node takes the answers.
@@ -70,7 +89,14 @@ impl App {
 
     /// The guard acts, then the application. `now` is by this machine's clock, `at` the true time.
     /// Says whether the guard has killed.
-    pub fn step(&mut self, copy: &Copy, now: BootTime, at: u64, by_itself: Option<u64>) -> bool {
+    pub fn step(
+        &mut self,
+        copy: &Copy,
+        now: BootTime,
+        at: u64,
+        by_itself: Option<u64>,
+        id: impl FnOnce() -> u64,
+    ) -> bool {
         let expired = self.deadline.is_some_and(|deadline| now >= deadline) && !self.killed;
         if expired {
             self.kill();
@@ -79,7 +105,8 @@ impl App {
             self.jobs.clear();
             return expired;
         }
-        if let Some(id) = by_itself {
+        self.start(copy, id);
+        if let Some(id) = by_itself.filter(|_| !self.down) {
             copy.commit(id, "the application by itself");
         }
         for mut job in std::mem::take(&mut self.jobs) {

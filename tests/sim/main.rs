@@ -135,6 +135,11 @@ fn script(nodes: usize, seeds: u64, as_what: impl Fn(&mut World)) {
 }
 
 #[test]
+fn an_application_that_is_down_delays_no_choice_and_no_handoff() {
+    script(3, 6, World::run_apps_down);
+}
+
+#[test]
 fn a_first_primary_is_chosen_among_all_unless_forced() {
     script(3, 3, World::run_forced);
 }

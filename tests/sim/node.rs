@@ -142,8 +142,11 @@ struct Surroundings(Arc<Around>);
 
 impl NodeCallbacks for Surroundings {
     fn unfit(&self) -> Option<String> {
-        let down = self.0.place.app.lock().unwrap().down;
-        down.then(|| "its application does not answer".to_owned())
+        None
+    }
+
+    fn app_up(&self) -> bool {
+        self.0.health.borrow().up
     }
 
     fn promoted(&self, _: Epoch) -> BoxFuture<'static, bool> {
@@ -258,7 +261,7 @@ impl Life {
             heard: Mutex::default(),
             peers: watch::Sender::default(),
             came: Notify::new(),
-            health: watch::Sender::new(health::Report { up: true, check: 0, down_since: None }),
+            health: watch::Sender::new(health::Report { up: false, check: 0, down_since: None }),
             under_way: watch::Sender::new(0),
             number,
             seed,
@@ -287,7 +290,8 @@ impl Life {
         );
         tokio::spawn(publisher.run());
         tokio::spawn(hear(around.clone()));
-        tokio::spawn(watch_app(election.clone(), around.health.subscribe(), DOWN_AFTER));
+        let (health, peers) = (around.health.subscribe(), around.peers.subscribe());
+        tokio::spawn(watch_app(election.clone(), health, peers, DOWN_AFTER));
         tokio::spawn(watch_engine(election.clone()));
         tokio::spawn(gossip(around.clone(), raft.clone()));
         if !place.witness {
@@ -409,6 +413,7 @@ fn peers(around: &Around) -> Peers {
 /// Tells the others about this node.
 async fn gossip(around: Arc<Around>, raft: Raft) {
     let mut views = around.view.subscribe();
+    let mut health = around.health.subscribe();
     let mut report = Report::new(around.place.name.clone(), Role::Replica);
     // A field that the election does not look at tells lives apart.
     report.lag_ms = Some(around.number);
@@ -417,12 +422,20 @@ async fn gossip(around: Arc<Around>, raft: Raft) {
         report.role = view.role;
         report.writable = view.writable && view.claim.is_valid_at(around.clock.now());
         report.epoch = report.epoch.max(view.epoch());
+        report.app_up = health.borrow_and_update().up && !around.place.witness;
         for to in raft.members().borrow().iter().map(|listed| &listed.member.name) {
             if *to != around.place.name {
                 around.post.send(to.clone(), Load::Gossip(sequence, report.clone()));
             }
         }
-        drop(timeout(REPORT_EVERY, views.changed()).await);
+        let news = async {
+            tokio::select! {
+                biased;
+                _ = views.changed() => {}
+                _ = health.changed() => {}
+            }
+        };
+        drop(timeout(REPORT_EVERY, news).await);
     }
 }
 
@@ -489,6 +502,10 @@ async fn write(around: Arc<Around>, writer: u64) {
         let views = around.view.subscribe();
         let view = views.borrow().clone();
         if !view.writable || !view.claim.is_valid_at(around.clock.now()) {
+            continue;
+        }
+        // The data plane holds it until the application answers.
+        if !around.health.borrow().up {
             continue;
         }
         around.under_way.send_modify(|count| *count += 1);

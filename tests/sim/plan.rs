@@ -28,6 +28,8 @@ pub struct Plan {
     pub hooks: bool,
     /// Machines stand still and do not know it.
     pub unseen: bool,
+    /// Applications create their tables when they start.
+    pub writes_at_start: bool,
 }
 
 impl Plan {
@@ -57,12 +59,13 @@ impl Plan {
             members: chance.random_bool(0.3),
             hooks: chance.random_bool(0.1),
             unseen: chance.random_bool(0.2),
+            writes_at_start: chance.random_bool(0.5),
         }
     }
 
     /// Of a cluster of `nodes` with data, in which nothing happens that no script asks for.
     pub fn scripted(seed: u64, nodes: usize) -> Self {
         let plan = Self { nodes, witness: false, ttl: 1000, strict: true, ..Self::of(seed) };
-        Self { members: false, hooks: false, unseen: false, ..plan }
+        Self { members: false, hooks: false, unseen: false, writes_at_start: false, ..plan }
     }
 }

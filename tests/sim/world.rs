@@ -113,7 +113,7 @@ impl World {
                 seeds: seeds[..plan.nodes.max(i + 1)].into(),
                 shelf: Shelf::default(),
                 copy: Copy::new(names[i].clone(), truth.clone()),
-                app: Arc::new(Mutex::new(App::default())),
+                app: Arc::new(Mutex::new(App::new(plan.writes_at_start))),
                 truth: truth.clone(),
                 rate,
                 missed: AtomicU64::new(0),
@@ -386,7 +386,8 @@ impl World {
         let by_itself = (writes && !slot.place.witness).then(|| self.truth.see().next_id());
         let clock = slot.place.clock(self.now);
         let mut app = slot.place.app.lock().unwrap();
-        if app.step(&slot.place.copy, clock, self.now, by_itself) {
+        let id = || self.truth.see().next_id();
+        if app.step(&slot.place.copy, clock, self.now, by_itself, id) {
             let mut truth = self.truth.see();
             truth.note(slot.place.name.as_str(), "the guard kills the application");
             truth.count("kills by the guard");

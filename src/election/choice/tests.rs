@@ -16,12 +16,13 @@ fn fitness(epoch: u64, txid: u64) -> Fitness {
         empty: txid == 0,
         candidate: true,
         unfit: None,
+        app_up: true,
         session: Session("s".to_owned()),
     }
 }
 
 fn unfit(epoch: u64, txid: u64) -> Fitness {
-    Fitness { unfit: Some("its app is down".to_owned()), ..fitness(epoch, txid) }
+    Fitness { unfit: Some("its engine has failed".to_owned()), ..fitness(epoch, txid) }
 }
 
 fn answers<const N: usize>(all: [(&str, Fitness); N]) -> BTreeMap<NodeId, Fitness> {
@@ -76,6 +77,22 @@ fn of_equals_not_the_raft_leader() {
         let situation = Situation { rather_not: Some(&leader), ..situation(&abc, &equal) };
         assert_eq!(choose(&situation), elect(chosen));
     }
+}
+
+#[test]
+fn an_application_that_is_down_only_loses_against_an_equal() {
+    let down = |epoch, txid| Fitness { app_up: false, ..fitness(epoch, txid) };
+    let (abc, everywhere) = (abc(), answers([("b", down(2, 7)), ("c", down(2, 6))]));
+    assert_eq!(choose(&situation(&abc, &everywhere)), elect("b"), "at once");
+    let equal = answers([("b", down(2, 7)), ("c", fitness(2, 7))]);
+    let leads = node("c");
+    let situation_of_equals = Situation { rather_not: Some(&leads), ..situation(&abc, &equal) };
+    assert_eq!(choose(&situation_of_equals), elect("c"));
+    let fresher = answers([("b", down(2, 8)), ("c", fitness(2, 7))]);
+    assert_eq!(choose(&situation(&abc, &fresher)), elect("b"), "no write is given up for it");
+    let forced = node("b");
+    let forcing = Situation { forced: Some(&forced), ..situation(&abc, &fresher) };
+    assert_eq!(choose(&forcing), elect("b"));
 }
 
 #[test]

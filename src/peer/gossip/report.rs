@@ -1,6 +1,7 @@
 //! A node's report about itself, and the line that carries it.
 
 use std::io;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -26,11 +27,15 @@ pub struct Report {
     /// How far its copy is behind the primary's, in milliseconds; `None`: it does not know.
     #[serde(default)]
     pub lag_ms: Option<u64>,
+    /// Its application answers, or would once this node were the primary.
     #[serde(default)]
-    pub(crate) app_up: bool,
+    pub app_up: bool,
     /// As the primary: how far the database was when its application was first found up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) app_wrote: Option<EpochTxid>,
+    /// Why nobody takes writes. Only who chooses the primary says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_primary: Option<Arc<str>>,
     /// Its engine: `litefs`, `external`, `embedded`.
     #[serde(default)]
     pub(crate) engine: String,
@@ -57,6 +62,7 @@ impl Report {
             lag_ms: None,
             app_up: false,
             app_wrote: None,
+            no_primary: None,
             engine: String::new(),
             engine_state: String::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

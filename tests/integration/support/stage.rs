@@ -373,6 +373,7 @@ impl Plane {
             role: Role::Replica,
             writable: false,
             primary: None,
+            no_primary: None,
             quorum: true,
             position: EpochTxid::default(),
             lag_ms: None,

@@ -1,11 +1,47 @@
 //! Runs that follow a script.
 
 use litepilot::control::MemberChange;
+use litepilot::election::PATIENCE;
 
 use super::{Stood, World};
 use crate::net::{Hold, Weather};
 
 impl World {
+    /// No application answers when the cluster begins, nor when the primary stops: the choice and the
+    /// handoff do not wait. Once one answers elsewhere it gets the lease.
+    pub fn run_apps_down(&mut self) {
+        for i in 0..self.slots.len() {
+            self.slots[i].place.app.lock().unwrap().down = true;
+            self.start(i);
+        }
+        if !self.run_until(5 * self.plan.ttl, |world| world.primary().is_some()) {
+            return self.stuck("no primary while no application answers");
+        }
+        let Some(first) = self.primary() else { return };
+        self.run_until(6 * self.plan.ttl, |_| false);
+        if self.primary() != Some(first) {
+            return self.stuck("a primary hands over although no application answers elsewhere");
+        }
+        self.wish(first, |election, _| async move { election.resign(PATIENCE).await });
+        let next = |world: &Self| world.primary().filter(|i| *i != first);
+        if !self.run_until(self.plan.ttl, |world| next(world).is_some()) {
+            return self.stuck("a handoff waits for an application");
+        }
+        self.slots[first].place.app.lock().unwrap().down = false;
+        if !self.run_until(4 * self.plan.ttl, |world| world.primary() == Some(first)) {
+            return self.stuck("a primary without an application does not hand over");
+        }
+        self.crash(first);
+        if !self.run_until(3 * self.plan.ttl, |world| next(world).is_some()) {
+            return self.stuck("a failover waits for an application");
+        }
+        for slot in &self.slots {
+            slot.place.app.lock().unwrap().down = false;
+        }
+        self.start(first);
+        self.calm_down();
+    }
+
     /// Only some are there when the cluster begins: nobody is primary, until the operator forces it.
     pub fn run_forced(&mut self) {
         let last = self.slots.len() - 1;
