@@ -117,7 +117,7 @@ fn a_service_runs_on_the_primary_and_never_twice() {
     let file = dir.path().join("said");
     let service =
         format!("services: [{{name: worker, command: [python3, {WORKER}, {}]}}]\n", file.display());
-    let mut cluster = Plan { top: service.leak(), ..Plan::default() }.start();
+    let mut cluster = Plan { top: service.leak(), ttl: "8s", ..Plan::default() }.start();
     let said = || fs::read_to_string(&file).unwrap_or_default();
     let last = |cluster: &Cluster, node: usize| {
         let line = format!("start {}\n", cluster.nodes[node].it.name);
