@@ -10,6 +10,8 @@ mod body;
 pub(crate) mod change;
 mod checks;
 pub(crate) mod client;
+pub(crate) mod conversation;
+mod forward;
 mod host;
 pub(crate) mod on_primary;
 mod page;

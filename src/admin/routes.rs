@@ -33,6 +33,7 @@ enum Endpoint {
     Promote,
     Members,
     OnPrimary,
+    Forward,
     ResetLitefsId,
 }
 
@@ -62,6 +63,7 @@ impl Endpoint {
             "/members" => Self::Members,
             "/litefs-id/reset" => Self::ResetLitefsId,
             "/on-primary" => Self::OnPrimary,
+            "/on-primary/forward" => Self::Forward,
             _ => return None,
         })
     }
@@ -72,7 +74,7 @@ impl Endpoint {
             Self::Check(_) => "GET, HEAD, OPTIONS",
             Self::Status | Self::Metrics | Self::Page | Self::Events => "GET, HEAD",
             Self::Members => "GET, HEAD, POST",
-            Self::Promote | Self::OnPrimary | Self::ResetLitefsId => "POST",
+            Self::Promote | Self::OnPrimary | Self::Forward | Self::ResetLitefsId => "POST",
         }
     }
 
@@ -158,7 +160,7 @@ async fn dispatch<B>(
 where
     B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
-    let Server { admin, changes, on_primary, limits, .. } = server;
+    let Server { admin, changes, on_primary, forwarding, limits, .. } = server;
     let (head, body) = request.into_parts();
     let query = head.uri.query();
     Ok(match endpoint {
@@ -177,6 +179,10 @@ where
         Endpoint::ResetLitefsId => reply::json(&status.node, &changes.reset_litefs_id().await?),
         Endpoint::Members => reply::json(&status.node, &changes.members()),
         Endpoint::OnPrimary => on_primary.open(query, body)?,
+        Endpoint::Forward => {
+            let body = super::body::read(body, limits.body_timeout).await?;
+            forwarding.open(&body).await?
+        }
     })
 }
 

@@ -11,7 +11,7 @@ use crate::claim::BootTime;
 use crate::cluster::{ClusterView, Epoch};
 use crate::election::context::{NodeCallbacks, Observation};
 use crate::engine::{BoxFuture, Engine};
-use crate::process::guard::{Deadline, SharedDeadline};
+use crate::process::guard::{Deadline, Guard, SharedDeadline};
 use crate::process::health::AppHealth;
 use crate::proxy::writes::Writes;
 use crate::telemetry::events::Events;
@@ -32,6 +32,8 @@ pub(crate) struct NodeContext {
     pub(crate) hooks: Hooks,
     /// The application and its services.
     pub(crate) programs: Programs,
+    /// Kills what this node starts when it cannot.
+    pub(crate) guard: Option<Guard>,
     pub(crate) writes: Arc<Writes>,
     pub(crate) acks: Arc<Acks>,
     pub(crate) metrics: Arc<Metrics>,

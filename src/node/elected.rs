@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use super::agreement;
 use super::app_judge;
+use super::commands;
 use super::context::NodeContext;
 use super::peers::{Peering, ReportSources, data_protocols};
 use super::programs::{BEFORE_HANDOFF, Programs};
@@ -47,6 +48,7 @@ pub(crate) struct Part {
     election: Election,
     raft: Raft,
     programs: Programs,
+    dialer: Arc<Dialer>,
     tasks: JoinSet<()>,
 }
 
@@ -98,6 +100,7 @@ impl ElectedMembership {
         let service = WindsDown { election: election.clone(), programs: context.programs.clone() };
         let handler = transport::handler(Arc::new(service));
         protocols.push(Protocol { name: peer::RAFT, limits: transport::LIMITS, handler });
+        protocols.extend(has_data.then(|| commands::protocol(config, &context)));
         let sources = ReportSources { waiting: election.waiting(), ..ReportSources::new(&context) };
         let mut tasks = peering.open(config, members(&raft), protocols, sources).await?;
         let (source, primaries) = watch::channel(None);
@@ -105,7 +108,7 @@ impl ElectedMembership {
         tasks.spawn(publisher.run());
         tasks.spawn(keep_addresses(raft.clone(), dialer.clone()));
         if has_data {
-            tasks.spawn(follow(primaries, Follower::new(context.engine.clone(), dialer)));
+            tasks.spawn(follow(primaries, Follower::new(context.engine.clone(), dialer.clone())));
             tasks.spawn(watch_engine(election.clone()));
             tasks.spawn(agreement::by_election(agreement, election.clone()));
         }
@@ -119,7 +122,7 @@ impl ElectedMembership {
         }
         tasks.spawn(watch_app(election.clone(), health, heard, config.app.down_after));
         let programs = context.programs;
-        Ok(Part { election, raft, programs, tasks })
+        Ok(Part { election, raft, programs, dialer, tasks })
     }
 }
 
@@ -172,6 +175,7 @@ impl Part {
             own: config.node.clone(),
             election: self.election.clone(),
             programs: self.programs.clone(),
+            dial: self.dialer.clone(),
             raft: self.raft.clone(),
             ttl: config.cluster.lease_ttl,
             engine,

@@ -23,6 +23,7 @@ use crate::yaml::Problem;
 mod agreement;
 mod app_judge;
 mod certificates;
+mod commands;
 mod context;
 mod edge;
 mod elected;

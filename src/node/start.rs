@@ -109,7 +109,8 @@ impl Start {
             health: health.clone(),
         });
         let context = NodeContext {
-            hooks: Hooks::new(&self.config, guard, &self.events, view.clone()),
+            hooks: Hooks::new(&self.config, guard.clone(), &self.events, view.clone()),
+            guard,
             programs,
             app_wrote: Arc::default(),
             engine,

@@ -33,6 +33,8 @@ pub struct Plan {
     pub habit: Option<&'static str>,
     /// Lines for every node's configuration.
     pub top: &'static str,
+    /// More keys of every node's `admin:`.
+    pub admin: &'static str,
     /// Network namespaces to run the nodes in, each with the address it has there; none: all of them
     /// run in this one, at loopback.
     pub hosts: Vec<(String, IpAddr)>,
@@ -54,6 +56,7 @@ impl Default for Plan {
             app: "",
             habit: None,
             top: "",
+            admin: "",
             hosts: Vec::new(),
         }
     }
@@ -102,12 +105,13 @@ impl Plan {
             );
             let tls = tls.as_ref().map(|ca| tls_lines(ca, &node.it.name)).unwrap_or_default();
             let yaml = format!(
-                "node: {}\ndata_dir: {data}\nadmin: {{listen: \"{}\"}}\n\
+                "node: {}\ndata_dir: {data}\nadmin: {{listen: \"{}\"{}}}\n\
                  cluster:\n  listen: \"{}:{}\"\n  peers: {{{}}}\n  \
                  witnesses: [{witnesses}]\n  lease: {{ttl: {}}}\n{}{tls}\
                  litefs: {{mount: {data}/db, {}}}\n{}",
                 node.it.name,
                 node.it.admin.trim_start_matches("http://"),
+                self.admin,
                 host(i),
                 peer + i as u16,
                 peers[..if i < founders { founders } else { self.nodes }].join(", "),

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use super::cluster::{Cluster, Plan};
 use super::entries;
-use super::harness::{exchange, lives, until};
+use super::harness::{exchange, lives, run, text, until};
 
 const WORKER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/election/worker.py");
 
@@ -169,4 +169,39 @@ fn an_application_that_answers_from_memory_is_started_anew_where_it_is_promoted(
     let (code, said) = cluster.nodes[first].command(&["promote", name]);
     assert_eq!(code, Some(0), "{said}");
     assert_eq!(entries(&cluster, next), ["new"], "it did not know of it before");
+}
+
+/// Runs `litepilot on-primary` on that node; its exit code, and all that it says.
+fn on_primary(cluster: &Cluster, node: usize, args: &[&str]) -> (Option<i32>, String) {
+    let config = cluster.nodes[node].it.config();
+    let output = run(&[&["on-primary", "-c", config.to_str().unwrap()], args].concat());
+    (output.status.code(), format!("{}{}", text(&output.stdout), text(&output.stderr)))
+}
+
+#[test]
+fn a_command_given_on_another_node_runs_on_the_primary_if_that_allows_it() {
+    let allowing = ", allow_forwarded_commands: true";
+    let cluster = Plan { admin: allowing, ttl: "8s", ..Plan::default() }.start();
+    let first = cluster.primary();
+    let other = cluster.others(first)[0];
+    let (code, said) = on_primary(&cluster, other, &["--", "true"]);
+    assert!(code == Some(0) && said.contains("or with --forward"), "{said}");
+    let where_it_runs = ["--forward", "--", "sh", "-c", "echo here: $LITEPILOT_NODE; exit 7"];
+    let (code, said) = on_primary(&cluster, other, &where_it_runs);
+    let here = format!("here: {}\n", cluster.nodes[first].it.name);
+    assert!(code == Some(7) && said.contains(&here), "{code:?} {said}");
+    let once = ["--forward", "--once", "v1", "--", "echo", "did it"];
+    let (code, said) = on_primary(&cluster, other, &once);
+    assert!(code == Some(0) && said.contains("did it"), "{said}");
+    let (code, said) = on_primary(&cluster, first, &once);
+    assert!(code == Some(0) && said.contains("done before"), "the same key everywhere: {said}");
+}
+
+#[test]
+fn a_command_given_on_another_node_is_refused_where_that_is_not_allowed() {
+    let cluster = Plan::default().start();
+    let other = cluster.others(cluster.primary())[0];
+    let (code, said) = on_primary(&cluster, other, &["--forward", "--", "echo", "ran"]);
+    let refused = code == Some(1) && said.contains("set admin.allow_forwarded_commands: true");
+    assert!(refused && !said.contains("ran\n"), "{said}");
 }
