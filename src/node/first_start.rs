@@ -41,6 +41,7 @@ pub(crate) async fn begin(
     note: watch::Sender<Option<String>>,
 ) {
     if let Some(heard) = heard
+        && context.programs.any_on_every_node()
         && context.view.borrow().role == Role::Replica
         && timeout(WAIT, is_empty(&*context.engine)).await == Ok(true)
     {

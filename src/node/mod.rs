@@ -235,7 +235,7 @@ impl Drop for Node {
 
 fn check_and_log(config: &Config, rules: &RuleSet) -> Result<(), StartError> {
     refusals::check(config).map_err(StartError::Io)?;
-    if let Some(surprise) = refusals::surprise(config, rules) {
+    for surprise in refusals::surprises(config, rules) {
         tracing::warn!("{surprise}");
     }
     Ok(())

@@ -138,6 +138,11 @@ impl Programs {
         self.0.promotions.subscribe()
     }
 
+    /// Whether anything runs on replicas.
+    pub(crate) fn any_on_every_node(&self) -> bool {
+        self.on(RunOn::EveryNode).next().is_some()
+    }
+
     /// Starts what runs on every node.
     pub(crate) fn begin(&self) {
         self.on(RunOn::EveryNode).for_each(|program| program.child.run_now());
