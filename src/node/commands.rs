@@ -3,10 +3,11 @@
 //! application does, and ends when whoever gave it goes away.
 
 use std::io;
+use std::os::unix::process::ExitStatusExt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use std::os::unix::process::ExitStatusExt;
 use tokio::io::{
     AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader,
 };
@@ -91,11 +92,19 @@ impl Commands {
             Ok(turn) => turn,
             Err(said) => return said,
         };
-        let process = match spawn::spawn(&self.launch(asked, say)).await {
+        let left_out = Arc::new(AtomicU64::new(0));
+        let launch = self.launch(asked, say.clone(), left_out.clone());
+        let process = match spawn::spawn(&launch).await {
             Ok(process) => process,
             Err(why) => return settle(turn, FAILED, Said::Refused(why.to_string())).await,
         };
-        run(process, turn).await
+        let outcome = run(process, turn).await;
+        let left_out = left_out.load(Relaxed);
+        if left_out > 0 {
+            let told = format!("litepilot: {left_out} lines were left out, which came too fast");
+            let _ = say.send(Said::Err(told)).await;
+        }
+        outcome
     }
 
     /// Waits for its turn on this node, or says why there is none.
@@ -125,12 +134,19 @@ impl Commands {
         }
     }
 
-    fn launch(&self, asked: &ForwardedCommand, say: mpsc::Sender<Said>) -> Launch {
+    fn launch(
+        &self,
+        asked: &ForwardedCommand,
+        say: mpsc::Sender<Said>,
+        left_out: Arc<AtomicU64>,
+    ) -> Launch {
         let tell = move |_: &str, stream: &str, line: &str| {
             let line = line.to_owned();
             let said = if stream == "stdout" { Said::Out(line) } else { Said::Err(line) };
             // Never waits: who does not read must not hold up the command.
-            let _ = say.try_send(said);
+            if say.try_send(said).is_err() {
+                left_out.fetch_add(1, Relaxed);
+            }
         };
         Launch {
             name: "forwarded".into(),

@@ -168,9 +168,11 @@ impl Supervisor {
     }
 
     /// The program is asked first: a server that is told along with its workers cannot let these finish
-    /// what they do. Behind a shell, which dies at once, the server is told then.
+    /// what they do. Behind a shell, which dies at once, the server is told then. A grace that is cut short
+    /// leaves no time for a last call: others wait.
     async fn stop(&mut self, mut process: Process, grace: Duration) {
         let (name, signal) = (self.name.clone(), self.spec.stop_signal);
+        let last_call = if grace < self.spec.grace { Duration::ZERO } else { LAST_CALL.min(grace) };
         process.signal_leader(signal.into());
         tokio::select! {
             () = gone(&mut process, signal.into()) => {}
@@ -179,7 +181,7 @@ impl Supervisor {
                 process.group.signal(signal.into());
                 tokio::select! {
                     () = gone(&mut process, signal.into()) => {}
-                    () = sleep(LAST_CALL.min(grace)) => {}
+                    () = sleep(last_call) => {}
                     () = ordered(self.orders.clone(), Ending::Kill) => {}
                 }
             }
