@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""How long writes have to wait when the primary is killed or hands over. See README.md here."""
+"""How long writes have to wait when the primary, or what it runs, dies or hands over. See README.md
+here."""
 
 import argparse
 import math
+import os
 import random
 import signal
 import subprocess
@@ -15,8 +17,9 @@ from harness import Bench, Cores, LoadTestError, machine
 from voters import PATIENCE, Voters, Writer
 
 TTLS = (1, 2)  # seconds
-# Seconds: what a failover may take beyond the ttl, and a handoff, p95.
-LIMITS = {"embedded": (0.5, 0.3), "litefs": (0.7, 0.4)}
+# Seconds, p95: whatever dies, and a planned handoff.
+DEATH = 0.5
+HANDOFF = {"embedded": 0.3, "litefs": 0.4}
 TRIES = 20  # for each run, to have the primary lead Raft
 
 
@@ -67,6 +70,37 @@ def killed(primary, writer):
     return seconds
 
 
+def what_it_runs_dies(key):
+    """Kills the primary's LiteFS or application: by itself, without a word to Litepilot."""
+
+    def kill(voters):
+        primary, *others = voters.settle()
+        pid = ((primary.status() or {}).get(key) or {}).get("pid")
+        if pid is None:
+            return None
+        with Writer(random.choice(others)) as writer:
+            writer.first_after(0)
+            before = time.monotonic()
+            os.kill(pid, signal.SIGKILL)
+            return writer.first_after(time.monotonic()).answered - before
+
+    return kill
+
+
+def restart(voters):
+    """What a service manager does: SIGTERM, and a start once it has ended; the seconds of the longest
+    write around it."""
+    primary, _, third = voters.settle()
+    with Writer(third) as writer:
+        writer.first_after(0)
+        begin = time.monotonic()
+        primary.signal(signal.SIGTERM)
+        primary.process.child.wait()
+        primary.start()
+        voters.settle()
+        return longest(writer, begin)
+
+
 def hand_over(voters):
     """A planned handoff; the seconds of the longest write around it."""
     primary, *others = voters.settle()
@@ -77,11 +111,16 @@ def hand_over(voters):
         writer.first_after(0)
         begin = time.monotonic()
         promoted = subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE)
-        end = time.monotonic()
         if promoted.returncode != 0:
             raise LoadTestError(f"the handoff failed: {promoted.stderr}")
-        writer.first_after(end)
-        writes = writer.between(begin, end)
+        return longest(writer, begin)
+
+
+def longest(writer, begin):
+    """The seconds of the longest write since `begin`; none may have failed."""
+    end = time.monotonic()
+    writer.first_after(end)
+    writes = writer.between(begin, end)
     if failed := [write.status for write in writes if not write.acknowledged]:
         raise LoadTestError(f"writes failed during a handoff, with status {failed}")
     return max(write.answered - write.sent for write in writes)
@@ -91,6 +130,9 @@ KINDS = {
     # kind: what is measured, heading
     "kill": (fail_over, "killed, another node leads Raft"),
     "kill-leader": (fail_over_of_leader, "killed while it leads Raft"),
+    "litefs": (what_it_runs_dies("litefs"), "loses its LiteFS, killed"),
+    "app": (what_it_runs_dies("app"), "loses its application, killed"),
+    "restart": (restart, "is restarted in order"),
     "handoff": (hand_over, "hands over"),
 }
 
@@ -123,7 +165,6 @@ def run(arguments):
     """Prints the table; returns the limits that were missed."""
     binary, missed = servers.litepilot(arguments.litepilot), []
     print(f"{machine()}; {servers.version([binary, '--version'])}.\n")
-    grace, handoff = LIMITS[arguments.engine]
     print(f"Engine: {arguments.engine}.\n")
     print("| ttl | the primary | runs | p50 ms | p95 ms | max ms | p95 at most |")
     print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
@@ -131,9 +172,10 @@ def run(arguments):
         with Bench() as bench:
             engine = (arguments.engine, arguments.litefs)
             voters = Voters(bench, Cores.shared(1).load, binary, ttl, *engine)
-            for kind in arguments.only:
+            kinds = [k for k in arguments.only if k != "litefs" or arguments.engine == "litefs"]
+            for kind in kinds:
                 times = measure(voters, kind, arguments.runs)
-                limit = handoff if kind == "handoff" else ttl + grace
+                limit = HANDOFF[arguments.engine] if kind == "handoff" else DEATH
                 print(row(ttl, kind, times, limit * 1000), flush=True)
                 if not times or percentile(times, 0.95) > limit:
                     missed.append(f"ttl {ttl} s, {kind}: p95 is not within {limit * 1000:.0f} ms")

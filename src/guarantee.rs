@@ -39,6 +39,39 @@ impl Ack {
     }
 }
 
+/// When a request that this node's application was asked is sent again, to the primary's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReplayPolicy {
+    Never,
+    /// When the application asks for it.
+    Asked,
+    /// Then, and when a read fails on a replica.
+    #[default]
+    FailedReads,
+}
+
+impl ReplayPolicy {
+    const ALL: [Self; 3] = [Self::FailedReads, Self::Asked, Self::Never];
+
+    /// The name in configurations and rules.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Never => "never",
+            Self::Asked => "asked",
+            Self::FailedReads => "failed-reads",
+        }
+    }
+}
+
+/// When a request is sent again, in the configuration and in rules.
+///
+/// # Errors
+///
+/// What is wrong, and what would be right.
+pub(crate) fn replay(node: &Node) -> Result<ReplayPolicy, String> {
+    value::one_of(&ReplayPolicy::ALL.map(|policy| (policy.as_str(), policy)))(node)
+}
+
 /// The name of a level of consistency, in the configuration and in rules.
 ///
 /// # Errors

@@ -23,18 +23,20 @@
 //! | [`litefs`], [`lease`] | the engine over LiteFS, and the Consul lease by which LiteFS learns its role (`docs/litefs.md`) |
 //! | [`embedded`] | the engine over plain directories, for demos and tests |
 //! | [`copy`] | what the engines share: the state file, whether a copy diverges, copies set aside |
+//! | [`last_will`] | what tells the others that this node's process has died |
 //! | [`process`] | the application as our child, the guard that kills it when we cannot, its health, PID 1 |
 //! | [`admin`], [`status`] | the admin port: health, status, metrics, and what operators ask for |
 //! | [`control`] | steering a cluster: the interface between who asks and who elects |
 //! | [`telemetry`] | logs, metrics, events |
 //! | [`demo`] | a whole cluster on this machine, and the guestbook that it serves |
 //! | [`files`], [`secret`], [`html`] | files replaced whole; secrets in files; text in HTML |
-//! | [`publish`] | telling others of a value that has changed |
+//! | [`publish`], [`accept`] | telling others of a value that has changed; accepting connections within a bound |
 //! | [`shutdown`] | phases of stopping, in order, with a deadline |
 //!
 //! # What always holds
 //!
-//! * A write reaches an application at most once, but for replay, which the application asks for.
+//! * A write reaches an application at most once, but for replay: it asks for that, or has failed a read
+//!   on a replica, where it cannot have written.
 //! * A 2xx comes from an application, never from us in its stead. After a write it is passed on only
 //!   while this node is still the primary of the epoch in which the application was asked.
 //! * A token that a client was given is never satisfied by a copy that lacks its write.
@@ -57,6 +59,7 @@
 // A panic in a worker takes every connection of that worker with it.
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub(crate) mod accept;
 pub mod acks;
 pub mod admin;
 pub mod claim;
@@ -73,6 +76,7 @@ pub(crate) mod files;
 pub(crate) mod fixed;
 pub mod guarantee;
 pub(crate) mod html;
+pub(crate) mod last_will;
 pub mod lease;
 pub mod litefs;
 pub(crate) mod net;

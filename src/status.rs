@@ -54,6 +54,9 @@ pub struct Status {
     /// Requests that its rules call reads and that seem to have written here.
     #[serde(default)]
     pub suspected_writes: Vec<SuspectedWrite>,
+    /// Routes that were found to write although no rule says so; replicas send them to the primary.
+    #[serde(default)]
+    pub learned_writes: Vec<LearnedWrite>,
     /// The version of Litepilot on this node.
     pub version: String,
 }
@@ -67,10 +70,26 @@ pub struct SuspectedWrite {
     pub(crate) rule: String,
     /// How many there were since the start.
     pub count: u64,
+    /// How many of these were refused here, on a replica, and sent to the primary.
+    #[serde(default)]
+    pub refused: u64,
     /// When the last one was (RFC 3339, UTC).
     pub(crate) last: String,
     /// An item of `rules:` that calls them writes.
     pub mend: String,
+}
+
+/// A route that was found to write.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LearnedWrite {
+    /// Method and path; `*` stands for what differs.
+    pub request: String,
+    /// How many were seen to write by this node.
+    pub count: u64,
+    /// When it wrote last, as far as this node knows (RFC 3339, UTC).
+    pub(crate) last: String,
+    /// An item of `rules:` that says so.
+    pub rule: String,
 }
 
 /// The primary, as this node knows it.
@@ -223,6 +242,7 @@ pub(crate) fn example() -> Status {
         }],
         raft: None,
         suspected_writes: Vec::new(),
+        learned_writes: Vec::new(),
         version: VERSION.to_owned(),
     }
 }
@@ -252,6 +272,7 @@ mod tests {
                 "lag_ms": 0,
             }],
             "suspected_writes": [],
+            "learned_writes": [],
             "version": VERSION,
         });
         assert_eq!(json, expected);

@@ -31,10 +31,11 @@ fn main() -> ExitCode {
     ) {
         return ExitCode::SUCCESS;
     }
-    let tests: [(&str, fn()); 6] = [
+    let tests: [(&str, fn()); 7] = [
         ("the_exit_code_is_passed_on", the_exit_code_is_passed_on),
         ("a_signal_that_ends_the_program_is_told", a_signal_that_ends_the_program_is_told),
         ("orphans_are_reaped", orphans_are_reaped),
+        ("who_outlives_the_program_may_finish", who_outlives_the_program_may_finish),
         ("the_program_has_a_group_of_its_own", the_program_has_a_group_of_its_own),
         ("signals_are_forwarded_once", signals_are_forwarded_once),
         ("elsewhere_nothing_happens", elsewhere_nothing_happens),
@@ -122,6 +123,17 @@ fn orphans_are_reaped() {
     }
     assert_eq!(container.line(), "all reaped");
     assert_eq!(container.exit_code(), Some(0));
+}
+
+/// Guards do, which then tell other nodes. Who stays for long is not waited for.
+fn who_outlives_the_program_may_finish() {
+    let mut container = Container::start(
+        "tail -f /dev/null > /dev/null &
+         (while test -e /proc/$$; do sleep 0.01; done; echo finished) &
+         kill -KILL $$",
+    );
+    assert_eq!(container.line(), "finished");
+    assert_eq!(container.exit_code(), Some(128 + 9));
 }
 
 /// A terminal signals a whole group: in ours, the program would get each Ctrl-C twice.

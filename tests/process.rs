@@ -99,6 +99,7 @@ fn guard() -> Guard {
     Guard {
         program: env!("CARGO_BIN_EXE_litepilot").into(),
         shared_deadline: SharedDeadline::default(),
+        tally: None,
     }
 }
 

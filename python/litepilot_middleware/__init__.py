@@ -1,7 +1,7 @@
 """Lets an application that writes where Litepilot expected a read run on any node.
 
-On a replica SQLite refuses a write: "attempt to write a readonly database". These middlewares turn
-that refusal into an empty answer with `Litepilot-Replay: primary`, upon which Litepilot sends the
+On a replica SQLite refuses a write: "attempt to write a readonly database", "database is locked", or
+with a WAL "disk I/O error", at the write or at the commit. These middlewares turn that refusal into an empty answer with `Litepilot-Replay: primary`, upon which Litepilot sends the
 same request to the primary; the client sees only the primary's answer.
 
     wsgi.ReplayReadonlyWrites    around any WSGI application

@@ -82,15 +82,34 @@ def _notice_refusal(execute, sql, params, many, context):
     try:
         return execute(sql, params, many, context)
     except Exception as error:
-        attempt = _attempt.get()
-        if attempt is not None and is_refused_write(error):
-            attempt.refused = True
+        _note_if_refused(error)
         raise
 
 
+def _noticing_commit(commit):
+    """A COMMIT is no statement that `execute_wrappers` see, and with a WAL it is what fails."""
+
+    def noticed():
+        try:
+            return commit()
+        except Exception as error:
+            _note_if_refused(error)
+            raise
+
+    return noticed
+
+
+def _note_if_refused(error):
+    attempt = _attempt.get()
+    if attempt is not None and is_refused_write(error):
+        attempt.refused = True
+
+
 def _watch(connection, **_):
+    # The signal comes with each new connection of the same wrapper.
     if _notice_refusal not in connection.execute_wrappers:
         connection.execute_wrappers.append(_notice_refusal)
+        connection._commit = _noticing_commit(connection._commit)
 
 
 connection_created.connect(_watch, dispatch_uid="litepilot_middleware")

@@ -11,7 +11,8 @@ class ReplicaCase(unittest.TestCase):
     def setUp(self):
         directory = tempfile.TemporaryDirectory()
         self.addCleanup(directory.cleanup)
-        self.replica = databases.make_replica(pathlib.Path(directory.name, "db.sqlite3"))
+        self.directory = pathlib.Path(directory.name)
+        self.replica = databases.make_replica(self.directory / "db.sqlite3")
 
     def write(self):
         databases.write(self.replica)

@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 
 from litepilot_middleware.asgi import ReplayReadonlyWrites
+from tests import databases
 from tests.case import ReplicaCase
 
 
@@ -36,6 +37,16 @@ class Asgi(ReplicaCase):
         self.assertEqual(dict(start["headers"])[b"litepilot-replay"], b"primary")
         self.assertEqual(body, {"type": "http.response.body", "body": b""})
 
+    def test_a_refusal_at_the_commit_is_replayed(self):
+        path = databases.make(self.directory / "wal.sqlite3")
+
+        async def app(scope, receive, send):
+            databases.write(path)
+
+        with databases.failing_wal(path):
+            start, _ = ask(app, b"replica")
+        self.assertEqual(dict(start["headers"])[b"litepilot-replay"], b"primary")
+
     def test_not_on_the_primary_and_not_without_litepilot(self):
         for role in (b"primary", None):
             with self.assertRaises(sqlite3.OperationalError):
@@ -51,7 +62,7 @@ class Asgi(ReplicaCase):
 
     def test_other_errors_pass_through(self):
         async def app(scope, receive, send):
-            raise sqlite3.OperationalError("database is locked")
+            raise sqlite3.OperationalError("no such table: t")
 
         with self.assertRaises(sqlite3.OperationalError):
             ask(app, b"replica")

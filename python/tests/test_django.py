@@ -6,6 +6,7 @@ import pathlib
 import sys
 import tempfile
 import unittest
+from contextlib import contextmanager
 
 import django
 
@@ -28,6 +29,19 @@ from django.db import connections  # noqa: E402
 from django.test import AsyncClient, Client  # noqa: E402
 
 REPLICA = {"litepilot-role": "replica"}
+
+
+@contextmanager
+def writable_until_commit():
+    """The database with a WAL that refuses to grow, in place of the one that refuses each write."""
+    connections.close_all()
+    databases.take_writes(DATABASE)
+    try:
+        with databases.failing_wal(DATABASE):
+            yield
+            connections.close_all()
+    finally:
+        databases.refuse_writes(DATABASE)
 
 
 class Django(unittest.IsolatedAsyncioTestCase):
@@ -65,6 +79,11 @@ class Django(unittest.IsolatedAsyncioTestCase):
     def test_a_view_that_writes(self):
         response = self.client(Client).post("/api/count", headers=REPLICA)
         self.assert_replayed(response)
+
+    def test_a_session_that_is_refused_at_its_commit(self):
+        with writable_until_commit():
+            self.assert_replayed(self.client(Client).get("/visits/", headers=REPLICA))
+            self.assert_replayed(self.client(Client, True).get("/visits/", headers=REPLICA))
 
     def test_a_view_that_writes_is_no_error_in_the_log(self):
         logging.disable(logging.NOTSET)

@@ -6,6 +6,7 @@ import sys
 from wsgiref.handlers import SimpleHandler
 from wsgiref.util import setup_testing_defaults
 
+from tests import databases
 from tests.case import ReplicaCase
 from litepilot_middleware.wsgi import ReplayReadonlyWrites
 
@@ -48,6 +49,17 @@ class Wsgi(ReplicaCase):
     def test_a_refused_write_is_replayed(self):
         self.assert_replayed(ask(self.writes_at_once, "replica"))
 
+    def test_a_refusal_at_the_commit_is_replayed(self):
+        path = databases.make(self.directory / "wal.sqlite3")
+
+        def app(environ, start_response):
+            databases.write(path)
+            start_response("200 OK", [])
+            return [b"written"]
+
+        with databases.failing_wal(path):
+            self.assert_replayed(ask(app, "replica"))
+
     def test_not_on_the_primary_and_not_without_litepilot(self):
         for role in ("primary", None):
             self.assertIn("HTTP/1.0 500", ask(self.writes_at_once, role))
@@ -82,7 +94,7 @@ class Wsgi(ReplicaCase):
 
     def test_other_errors_pass_through(self):
         def app(environ, start_response):
-            raise sqlite3.OperationalError("database is locked")
+            raise sqlite3.OperationalError("no such table: t")
 
         self.assertIn("HTTP/1.0 500", ask(app, "replica"))
 

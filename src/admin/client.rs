@@ -20,6 +20,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::feed::Feed;
 use super::token::{self, Token};
 use crate::config::Config;
 use crate::status::Status;
@@ -138,6 +139,23 @@ impl Node {
     ) -> Result<String, AskError> {
         let request = Request::post(target).header(AUTHORIZATION, self.authorization()?);
         self.exchange(request, body, limit).await
+    }
+
+    /// What the node tells from now on.
+    ///
+    /// # Errors
+    ///
+    /// When the node cannot be reached, or answers with an error.
+    pub(crate) async fn listen(&self, path: &str) -> Result<Feed, AskError> {
+        let request = self.send(Request::get(path), Full::<Bytes>::default());
+        let (response, _connection) = self.within(PATIENCE, request).await?;
+        match response.status() {
+            StatusCode::OK => Ok(Feed::new(response.into_body())),
+            code => {
+                let answer = self.within(PATIENCE, self.whole(response)).await?;
+                Err(self.refused(code, &answer))
+            }
+        }
     }
 
     /// Begins a conversation: a POST whose body goes on while its answer comes. Also the connection

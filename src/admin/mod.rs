@@ -11,6 +11,7 @@ pub(crate) mod change;
 mod checks;
 pub(crate) mod client;
 pub(crate) mod conversation;
+mod feed;
 mod forward;
 mod host;
 pub(crate) mod on_primary;

@@ -9,7 +9,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::change::Changes;
@@ -17,6 +17,7 @@ use super::forward::Forwarding;
 use super::on_primary::OnPrimary;
 use super::stream::Streams;
 use super::{Admin, routes};
+use crate::accept;
 use crate::telemetry::metrics::traffic::{self, Traffic};
 
 /// Bytes of a request's head; hyper's least buffer.
@@ -88,8 +89,16 @@ pub async fn serve(
         stopping,
     });
     let mut connections = JoinSet::new();
+    let serve = |stream, _| serve_connection(server.clone(), stream);
+    let serving = accept::serve_each(
+        &listener,
+        "the admin port",
+        limits.connections,
+        &mut connections,
+        serve,
+    );
     tokio::select! {
-        () = accept(&listener, &server, &mut connections) => {}
+        () = serving => {}
         () = traffic::observe(&server.admin.metrics, &server.traffic) => {}
         () = stop => {}
     }
@@ -100,25 +109,7 @@ pub async fn serve(
     let _ = tokio::time::timeout(DRAIN, drained).await;
 }
 
-async fn accept(listener: &TcpListener, server: &Arc<Server>, connections: &mut JoinSet<()>) {
-    let places = Arc::new(Semaphore::new(server.limits.connections));
-    // Never closed, so there is always a place to be had.
-    while let Ok(place) = places.clone().acquire_owned().await {
-        while connections.try_join_next().is_some() {}
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                connections.spawn(serve_connection(server.clone(), stream, place));
-            }
-            Err(error) => {
-                // Most likely no file descriptor is free: wait for one instead of spinning.
-                tracing::warn!(%error, "the admin port cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
-}
-
-async fn serve_connection(server: Arc<Server>, stream: TcpStream, _place: OwnedSemaphorePermit) {
+async fn serve_connection(server: Arc<Server>, stream: TcpStream) {
     let Ok(local) = prepare(&stream, &server.limits) else { return };
     let service = service_fn(|request| {
         let server = server.clone();

@@ -60,6 +60,9 @@ fn describe(verdict: &Verdict, place: &str) -> String {
         ("read_wait", verdict.read_wait.map(|time| format!("{time:?}"))),
         ("write_hold", verdict.write_hold.map(|time| format!("{time:?}"))),
         ("ack", verdict.ack.map(|ack| acknowledged(ack).to_owned())),
+        ("response_timeout", verdict.response_timeout.map(|time| format!("{time:?}"))),
+        ("body_timeout", verdict.body_timeout.map(|time| format!("{time:?}"))),
+        ("replay", verdict.replay.map(|replay| replay.as_str().to_owned())),
     ];
     let settings =
         settings.into_iter().filter_map(|(key, value)| Some(format!("{key}: {}", value?)));
@@ -114,14 +117,7 @@ mod tests {
 
     #[test]
     fn the_line_says_class_rule_and_settings() {
-        let mut verdict = Verdict {
-            class: Class::Write,
-            consistency: None,
-            read_wait: None,
-            write_hold: None,
-            ack: None,
-            rule: 0,
-        };
+        let mut verdict = Verdict::of(Class::Write);
         assert_eq!(describe(&verdict, "django.yml:12"), "write  django.yml:12");
         verdict.write_hold = Some(Duration::from_millis(2500));
         verdict.ack = Some(Ack::Majority);

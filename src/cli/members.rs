@@ -131,18 +131,17 @@ fn table(members: &Members) -> String {
     if members.members.is_empty() {
         return "this node is on its own: it has no peers".to_owned();
     }
-    let head = ["NODE", "ADDRESS", "DATA", "VOTES", "GENERATION"].map(str::to_owned);
+    let head = ["NODE", "ADDRESS", "DATA", "VOTES"].map(str::to_owned);
     let rows: Vec<_> = std::iter::once(head).chain(members.members.iter().map(row)).collect();
     columns(&rows)
 }
 
-fn row(member: &MemberStatus) -> [String; 5] {
+fn row(member: &MemberStatus) -> [String; 4] {
     [
         member.node.to_string(),
         member.address.to_string(),
         if member.witness { "no (witness)" } else { "yes" }.to_owned(),
         if member.voter { "yes" } else { "not yet" }.to_owned(),
-        member.generation.to_string(),
     ]
 }
 
@@ -171,9 +170,9 @@ mod tests {
         };
         let members = vec![member("n1", false, false), member("referee", true, true)];
         let expected = "\
-NODE     ADDRESS        DATA          VOTES    GENERATION
-n1       10.0.0.1:4321  yes           not yet  2
-referee  10.0.0.1:4321  no (witness)  yes      2
+NODE     ADDRESS        DATA          VOTES
+n1       10.0.0.1:4321  yes           not yet
+referee  10.0.0.1:4321  no (witness)  yes
 ";
         assert_eq!(table(&Members { members }), expected);
     }

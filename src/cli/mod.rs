@@ -16,15 +16,18 @@ mod check;
 mod classify;
 mod completions;
 mod demo;
+mod events;
 mod guard;
 mod hold;
 mod import;
+mod last_will;
 mod lifeline;
 mod members;
 mod on_primary;
 mod primary;
 mod promote;
 mod render_litefs;
+mod rules;
 mod run;
 mod status;
 
@@ -56,6 +59,9 @@ enum Command {
     /// What a guard starts, and what becomes the application
     #[command(hide = true)]
     Guarded(guard::GuardedArgs),
+    /// What tells the others that a node's process has died
+    #[command(hide = true)]
+    LastWill,
     /// What keeps everybody from writing LiteFS' database while the primary changes
     #[command(hide = true)]
     Hold(hold::HoldArgs),
@@ -67,8 +73,12 @@ enum Command {
     Import(import::ImportArgs),
     /// Print what a request would be taken for, and the rule that says so
     Classify(classify::ClassifyArgs),
+    /// Print the requests that were found to write, as a rule file
+    Rules(rules::RulesArgs),
     /// Show every node's role, position, lag and health
     Status(status::StatusArgs),
+    /// Print what has happened lately on a node, and go on with what happens
+    Events(events::EventsArgs),
     /// Print the primary's name; exit 1 if there is none
     Primary(primary::PrimaryArgs),
     /// Hand over to a node: it becomes the primary, and nobody sees an error
@@ -145,12 +155,15 @@ pub fn main() -> ExitCode {
         Command::DemoApp(args) => demo::app(&args),
         Command::Guard(args) => guard::main(&args),
         Command::Guarded(args) => guard::become_program(&args),
+        Command::LastWill => last_will::main(),
         Command::Hold(args) => hold::main(&args),
         Command::Check(args) => check::main(args),
         Command::RenderLitefs(args) => render_litefs::main(&args),
         Command::Import(args) => import::main(&args),
         Command::Classify(args) => classify::main(args),
+        Command::Rules(args) => rules::main(args),
         Command::Status(args) => status::main(args),
+        Command::Events(args) => events::main(args),
         Command::Primary(args) => primary::main(args),
         Command::Promote(args) => promote::main(args),
         Command::Members(args) => members::main(args),

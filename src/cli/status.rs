@@ -1,12 +1,18 @@
 //! `litepilot status`
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
+use tokio::time::sleep;
 
 use super::ask;
+use crate::admin::client::Node;
 use crate::status::{AppState, Member, ServiceStatus, Status};
+
+/// Before a node that cannot be reached is asked again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// The arguments of `litepilot status`.
 #[derive(Args)]
@@ -19,11 +25,17 @@ pub(crate) struct StatusArgs {
     /// Only say whether the node can serve, by exit code 0 or 1: for checks of a container
     #[arg(long, conflicts_with = "json")]
     ready: bool,
+    /// Print it anew whenever it changes, until interrupted
+    #[arg(long, conflicts_with_all = ["json", "ready"])]
+    watch: bool,
 }
 
 /// Runs it.
 pub(crate) fn main(args: StatusArgs) -> ExitCode {
     ask::run(&args.node, async |node| {
+        if args.watch {
+            return watch(node).await;
+        }
         let text = if args.json {
             node.status_json().await?
         } else if args.ready {
@@ -35,6 +47,41 @@ pub(crate) fn main(args: StatusArgs) -> ExitCode {
         let _ = io::stdout().write_all(text.as_bytes());
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Shows each status that differs from the one before, for as long as somebody looks. A node that
+/// cannot be reached is waited for: it may be starting.
+async fn watch(node: &Node) -> Result<ExitCode, String> {
+    let mut shown = String::new();
+    loop {
+        let why = match node.listen("/events?live").await {
+            Err(why) => why.message,
+            Ok(mut feed) => loop {
+                match feed.next().await {
+                    Ok(Some(message)) if message.name == "status" => {
+                        let text = table(&node.read(&message.data)?);
+                        if text != std::mem::replace(&mut shown, text.clone()) && !show(&text) {
+                            return Ok(ExitCode::SUCCESS);
+                        }
+                    }
+                    Ok(Some(_)) => {}
+                    Ok(None) => break "the node has stopped".to_owned(),
+                    Err(why) => break why,
+                }
+            },
+        };
+        if why != std::mem::replace(&mut shown, why.clone()) && !show(&format!("{why}\n")) {
+            return Ok(ExitCode::SUCCESS);
+        }
+        sleep(AGAIN).await;
+    }
+}
+
+/// In place of what was shown before, if that is a terminal. Whether anybody reads it.
+fn show(text: &str) -> bool {
+    let mut out = io::stdout();
+    let before = if out.is_terminal() { "\x1b[H\x1b[2J" } else { "\n" };
+    write!(out, "{before}{text}").and_then(|()| out.flush()).is_ok()
 }
 
 fn table(status: &Status) -> String {
@@ -54,8 +101,18 @@ fn row(member: &Member) -> [String; 5] {
         member.role.as_str().to_owned(),
         if member.reachable { "yes" } else { "no" }.to_owned(),
         member.position.map_or("-".to_owned(), |position| position.to_string()),
-        member.lag_ms.map_or("-".to_owned(), |lag| format!("{lag} ms")),
+        member.lag_ms.map_or("-".to_owned(), span),
     ]
+}
+
+/// As the page writes it.
+fn span(ms: u64) -> String {
+    match ms {
+        0..1000 => format!("{ms} ms"),
+        1000..60_000 => format!("{:.1} s", ms as f64 / 1000.0),
+        60_000..3_600_000 => format!("{} min", ms / 60_000),
+        _ => format!("{} h", ms / 3_600_000),
+    }
 }
 
 fn facts(status: &Status) -> Vec<(&'static str, String)> {
@@ -163,5 +220,11 @@ engine   embedded, running (on node-1)
         status.no_primary = Some("node-2 did not answer yet".to_owned());
         let table = super::table(&status);
         assert!(table.contains("primary  none: node-2 did not answer yet\n"), "{table}");
+    }
+
+    #[test]
+    fn a_lag_has_a_unit_that_fits() {
+        let spans = [0, 999, 1_000, 2_449, 61_000, 7_200_000].map(span);
+        assert_eq!(spans, ["0 ms", "999 ms", "1.0 s", "2.4 s", "1 min", "2 h"]);
     }
 }

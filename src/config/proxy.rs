@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::reader::Section;
 use super::{Cookie, EdgeTls, HostPort, Target, Trusted, address, cookie, tls, trusted, value};
-use crate::guarantee::{self, Consistency};
+use crate::guarantee::{self, Consistency, ReplayPolicy};
 use crate::rules;
 use crate::yaml::Node;
 
@@ -22,7 +22,8 @@ const MAX_LAG: Duration = Duration::from_secs(10);
 const MAX_CONNECTIONS: usize = 10_000;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// As nginx has them: `proxy_read_timeout` is both.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Above what nginx (60 s) and traefik (90 s) keep: they must not meet a closing connection.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(120);
@@ -41,6 +42,10 @@ pub struct Proxy {
     /// Rule sets, in order: bundled ones by name, or paths ending in `.yml`/`.yaml`
     /// (relative ones already resolved against the configuration file's directory).
     pub rules: Vec<String>,
+    /// When a request is sent again, to the primary.
+    pub(crate) replay: ReplayPolicy,
+    /// What is found to write is sent to the primary at once, the next time.
+    pub(crate) learn: bool,
     /// The level of reads whose rule and whose header say nothing.
     pub consistency: Consistency,
     /// How long a read waits here for its token.
@@ -96,6 +101,8 @@ pub(super) fn read(section: &Section<'_>, witness: bool) -> Option<Proxy> {
     Some(Proxy {
         listen: section.get("listen", address::listen).unwrap_or(LISTEN),
         rules: read_rules(section),
+        replay: section.get("replay", guarantee::replay).unwrap_or_default(),
+        learn: section.get("learn", value::boolean).unwrap_or(true),
         consistency: section.get("consistency", guarantee::consistency).unwrap_or(CONSISTENCY),
         read_wait: time_or_zero("read_wait", READ_WAIT),
         write_hold: time_or_zero("write_hold", WRITE_HOLD),

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use super::reader::Section;
 
 /// `proxy.tls:`: one certificate with its key. A list of these serves several names by SNI.
@@ -18,7 +20,7 @@ pub struct CertKey {
 }
 
 /// `cluster.tls:`, PEM files.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerTls {
     /// The cluster's own certificate authority.
     pub ca: PathBuf,

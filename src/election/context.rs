@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::clock::Clock;
 use super::raft::Raft;
 use super::rpc::{CallError, Request, Response, Transport};
-use super::table::{Applied, Command};
+use super::table::{Applied, Command, Life};
 use super::times::Times;
 use crate::acks::Acks;
 use crate::claim::BootTime;
@@ -17,6 +17,8 @@ use crate::engine::{BoxFuture, Engine};
 pub struct ElectionContext {
     /// This node.
     pub own: NodeId,
+    /// This run of its process.
+    pub life: Life,
     /// It may become primary.
     pub candidate: bool,
     /// It holds no data.

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use super::choice::{self, Situation, Verdict, Why};
 use super::clock::until;
 use super::context::ElectionContext;
+use super::departed::Departed;
 use super::raft::{ChangeError, Leadership};
 use super::rpc::{Fitness, Request, Response};
 use super::table::{Applied, Command, Holder, Session, Table, Term};
@@ -38,6 +39,8 @@ pub(crate) struct Lessor {
     forced: watch::Sender<Option<(Epoch, NodeId)>>,
     /// Why nobody is chosen, while this node is to choose.
     waiting: watch::Sender<Option<Arc<str>>>,
+    /// Whoever leads later may have to know, too.
+    pub(super) departed: Departed,
     /// Without a quorum the same fails many times a second.
     log: LogThrottle<&'static str>,
 }
@@ -66,6 +69,7 @@ impl Lessor {
             timers: Mutex::default(),
             forced: watch::Sender::new(None),
             waiting: watch::Sender::new(None),
+            departed: Departed::default(),
             log: LogThrottle::new(),
         }
     }
@@ -243,15 +247,23 @@ impl Lessor {
         tables: &mut watch::Receiver<Arc<Table>>,
     ) {
         let Some(expiry) = self.expiry(term, holder.epoch) else { return };
-        tokio::select! {
+        let died = tokio::select! {
             biased;
             _ = tables.changed() => return,
-            () = until(&*self.context.clock, expiry) => {}
-        }
-        let Some(first) = self.revoke_if_lapsed(term, holder.epoch) else { return };
+            () = self.departed.includes(&holder.node, &holder.session) => true,
+            () = until(&*self.context.clock, expiry) => false,
+        };
+        let revoked = match died {
+            true => self.revoke(term, holder.epoch),
+            false => self.revoke_if_lapsed(term, holder.epoch),
+        };
+        let Some(first) = revoked else { return };
         if first {
             let ttl = self.context.times.ttl;
-            let why = format!("{holder} has not renewed its lease for {ttl:?}: it expires");
+            let why = match died {
+                true => format!("the process of {holder} has died: its lease ends"),
+                false => format!("{holder} has not renewed its lease for {ttl:?}: it expires"),
+            };
             self.context.callbacks.event("lease-expired", why);
         }
         let expire = Command::Expire { epoch: holder.epoch, term };
@@ -312,7 +324,8 @@ impl Lessor {
             }
             let now = self.context.clock.now();
             let wanted = forced.borrow().clone().filter(|(of, _)| *of == epoch).map(|(_, n)| n);
-            let current = current(&answers, now);
+            let mut current = current(&answers, now);
+            self.departed.mark(&mut current);
             let situation = Situation {
                 electorate: &electorate,
                 answers: &current,
@@ -401,6 +414,14 @@ impl Lessor {
         let known = timers.expiry.filter(|(of, _)| *of == epoch).map(|(_, at)| at);
         timers.expiry = Some((epoch, known.unwrap_or(full)));
         timers.expiry.map(|(_, at)| at)
+    }
+
+    /// Whether it is news that the lease of `epoch` is over.
+    fn revoke(&self, term: Term, epoch: Epoch) -> Option<bool> {
+        let mut timers = self.timers_of(term)?;
+        let first = timers.revoked < epoch;
+        timers.revoke(epoch);
+        Some(first)
     }
 
     /// If the lease of `epoch` is at its end, also if it was renewed until this moment: whether that

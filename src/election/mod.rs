@@ -7,6 +7,7 @@
 //! | module | subject |
 //! | --- | --- |
 //! | [`lessor`] | the Raft leader's part: the timers of the lease, and filling it when it is vacant |
+//! | [`departed`] | whose process has died, as its last will says |
 //! | [`choice`] | who becomes primary. Pure |
 //! | [`tenure`], [`keep_alive`] | the holder's part: from the grant to the end; renewing |
 //! | [`handover`] | a planned change of primary |
@@ -21,6 +22,7 @@
 pub(crate) mod choice;
 pub mod clock;
 pub mod context;
+pub(crate) mod departed;
 pub mod error;
 pub(crate) mod handover;
 pub(crate) mod keep_alive;
@@ -47,7 +49,7 @@ use self::error::ElectionError;
 use self::lessor::Lessor;
 use self::loopback::Loopback;
 use self::rpc::{Fitness, Request, Response, Service};
-use self::table::{Applied, Command, Table};
+use self::table::{Applied, Command, Life, Table, Term};
 use self::tenure::{Order, Own, Tenure};
 use crate::cluster::{Epoch, NodeId};
 use crate::control::MemberChange;
@@ -110,6 +112,11 @@ impl Election {
     /// Why nobody is chosen, as long as this node is to choose a primary.
     pub fn waiting(&self) -> watch::Receiver<Option<Arc<str>>> {
         self.0.lessor.waiting()
+    }
+
+    /// This run of its process.
+    pub fn life(&self) -> &Life {
+        &self.0.context.life
     }
 
     pub(crate) fn context(&self) -> &Arc<ElectionContext> {
@@ -245,6 +252,15 @@ impl Parts {
         result.await.unwrap_or(Err(ElectionError::NotPrimary))
     }
 
+    /// `node` has died: its lease is over at once, and if it led Raft somebody else stands for that.
+    fn outlive(&self, node: NodeId, life: Life, term: Term) -> Response {
+        let raft = self.context.raft.clone();
+        tracing::info!(%node, ?life, "that node's process has died, as its last will says");
+        self.lessor.departed.add(node.clone(), life);
+        tokio::spawn(async move { raft.succeed(&node, term).await });
+        Response::Done
+    }
+
     async fn serve(self, from: NodeId, request: Request) -> Response {
         match request {
             Request::Raft(message) => {
@@ -260,6 +276,7 @@ impl Parts {
             Request::Yield { epoch } => self.tenure.yield_to(&from, epoch),
             Request::Promote(to) => done(self.hand_over(to, PATIENCE).await),
             Request::Electorate(next) => self.tenure.expect(next).await,
+            Request::Ended { life, term } => self.outlive(from, life, term),
             to_leader => self.lessor.answer(&from, to_leader).await,
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::raft;
-use super::table::{Applied, Command, Holder, Session};
+use super::table::{Applied, Command, Holder, Life, Session, Term};
 use crate::cluster::{Epoch, NodeId};
 use crate::control::MemberChange;
 use crate::engine::BoxFuture;
@@ -53,6 +53,13 @@ pub enum Request {
     Electorate(Option<Vec<NodeId>>),
     /// To the holder: hand the lease over to this node.
     Promote(NodeId),
+    /// The asker's process has died, and nothing of what it had started is left: neither a claim of that
+    /// life, nor a leadership of Raft up to that term.
+    Ended {
+        life: Life,
+        /// The last that it has seen.
+        term: Term,
+    },
     /// To the Raft leader: the lease is vacant; give it to this node although it may lack data that
     /// others have.
     Force(NodeId),

@@ -23,10 +23,27 @@ const KEYS: usize = 1024;
 #[serde(transparent)]
 pub struct Term(pub u64);
 
-/// Tells one life of a node's claim from another: a random text.
+/// Tells one life of a node's claim from another: the node's [`Life`] and a number.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Session(pub String);
+
+/// One run of a node's process; each of its [`Session`]s bears it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Life(pub String);
+
+impl Life {
+    /// Its `n`th session.
+    pub(crate) fn session(&self, n: u64) -> Session {
+        Session(format!("{}-{n}", self.0))
+    }
+
+    /// Whether that session was of this life. Those of older nodes bear none.
+    pub(crate) fn had(&self, session: &Session) -> bool {
+        session.0.rsplit_once('-').is_some_and(|(life, _)| life == self.0)
+    }
+}
 
 /// Who holds the lease.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

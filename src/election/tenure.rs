@@ -5,9 +5,8 @@
 //! the lease given back: nothing commits in an epoch once the next one is granted.
 
 use std::cmp::Reverse;
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -58,8 +57,8 @@ pub(crate) struct Order {
 pub(crate) struct Tenure {
     pub(super) context: Arc<ElectionContext>,
     own: watch::Sender<Own>,
-    /// For the next grant.
-    session: Mutex<Session>,
+    /// For the next grant: the number of this life's session.
+    session: AtomicU64,
     /// What was granted to this node, before the table here knows.
     granted: watch::Sender<Option<Holder>>,
     /// Neither this epoch nor an earlier one is this node's any more.
@@ -89,7 +88,7 @@ impl Tenure {
         Self {
             context,
             own: watch::Sender::new(own),
-            session: Mutex::new(new_session()),
+            session: AtomicU64::new(0),
             granted: watch::Sender::new(None),
             ended: watch::Sender::new(Epoch(0)),
             orders,
@@ -104,9 +103,9 @@ impl Tenure {
         self.own.subscribe()
     }
 
-    /// This node's life, for the next grant.
+    /// This node's session, for the next grant.
     pub(crate) fn session(&self) -> Session {
-        self.session.lock().clone()
+        self.context.life.session(self.session.load(Relaxed))
     }
 
     /// Where wishes to hand over are taken.
@@ -242,10 +241,9 @@ impl Tenure {
         }
     }
 
-    /// Begins a new life, and returns the old one.
+    /// Begins a new session, and returns the old one.
     fn begin_session(&self) -> Session {
-        let mut session = self.session.lock();
-        std::mem::replace(&mut *session, new_session())
+        self.context.life.session(self.session.fetch_add(1, Relaxed))
     }
 
     /// The next lease that is this node's, by the table or by word of mouth.
@@ -445,10 +443,4 @@ pub(super) async fn come<T>(value: &mut watch::Receiver<T>, wanted: impl FnMut(&
     if value.wait_for(wanted).await.is_err() {
         std::future::pending::<()>().await;
     }
-}
-
-/// A random text. Sessions only have to differ.
-fn new_session() -> Session {
-    let random = || RandomState::new().build_hasher().finish();
-    Session(format!("{:016x}{:016x}", random(), random()))
 }

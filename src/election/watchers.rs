@@ -10,7 +10,11 @@ use super::clock::until;
 use super::context::ElectionContext;
 use super::tenure::{Own, come};
 use crate::peer::gossip::Peers;
-use crate::process::health::Report;
+use crate::process::child::{ChildState, Phase};
+use crate::process::health::{AppHealth, Report};
+
+/// A handoff takes about as long.
+const BACK_SOON: Duration = Duration::from_millis(150);
 
 /// Hands over when this node is the primary, its application has been down for `down_after`, and
 /// another's answers. One that was down already when the tenure began has as long as it could hold up
@@ -57,6 +61,42 @@ fn is_primary(context: &ElectionContext, own: &Own) -> bool {
 
 fn answers_elsewhere(peers: &Peers) -> bool {
     peers.values().any(|heard| heard.reachable && heard.report.app_up)
+}
+
+/// Hands over when this node's application has ended by itself and is not back in a moment, and
+/// another's answers: clients need not wait until it has started again.
+pub(crate) async fn watch_child(
+    election: Election,
+    mut child: watch::Receiver<ChildState>,
+    health: AppHealth,
+) {
+    let context = election.context().clone();
+    let own = election.own();
+    loop {
+        come(&mut child, |child| child.state == Phase::Backoff).await;
+        let back = async {
+            come(&mut child.clone(), |child| child.state == Phase::Running).await;
+            health.recovered().await;
+        };
+        tokio::select! {
+            biased;
+            () = back => continue,
+            () = context.clock.sleep(BACK_SOON) => {}
+        }
+        if is_primary(&context, &own.borrow()) {
+            match election.pass_to_app().await {
+                Ok(()) => {
+                    let text =
+                        "this primary's application has ended: another node takes over meanwhile";
+                    context.callbacks.event("app-down", text.to_owned());
+                }
+                Err(why) => {
+                    tracing::info!(%why, "nobody takes over from an application that has ended")
+                }
+            }
+        }
+        come(&mut child, |child| child.state == Phase::Running).await;
+    }
 }
 
 /// Ends this node's tenure when its engine has ceased to be the primary's.

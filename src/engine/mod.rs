@@ -8,7 +8,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use tokio::sync::watch;
@@ -19,6 +19,7 @@ use crate::claim::Claim;
 use crate::cluster::{Epoch, NodeId};
 use crate::peer::Protocol;
 use crate::position::PositionCell;
+use crate::process::openers::Opener;
 use crate::txid::{EpochTxid, Position};
 
 /// A boxed future, so that engines can be held as `dyn Engine`.
@@ -92,8 +93,8 @@ pub trait Engine: Send + Sync {
     ///
     /// # Errors
     ///
-    /// When that could not be done, such as while readers hold up what is being applied; to be asked
-    /// again.
+    /// When that could not be done; to be asked again. Readers that hold up what is being applied are no
+    /// reason: then the copy is not fit.
     fn promise(&self, epoch: Epoch) -> BoxFuture<'_, io::Result<Held>> {
         let _ = epoch;
         Box::pin(async { unsupported("cannot promise") })
@@ -150,10 +151,25 @@ pub trait Engine: Send + Sync {
         None
     }
 
+    /// Whether open transactions keep this copy from being brought up to date. `None`: that cannot happen, as
+    /// far as the engine knows.
+    fn held_up(&self) -> Option<watch::Receiver<Option<HeldUp>>> {
+        None
+    }
+
     /// Ends the engine, and waits for that. The application has to be stopped before.
     fn stop(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {})
     }
+}
+
+/// Open transactions keep a copy from being brought up to date.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldUp {
+    /// Since when it has not moved on.
+    pub since: Instant,
+    /// Who has the database open: one of these, if it is seen.
+    pub openers: Vec<Opener>,
 }
 
 /// This node's right to be primary.

@@ -17,13 +17,13 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::LeaseSource;
 use super::answer::{self, Answer};
 use super::request::{Ask, Terms};
+use crate::accept;
 use crate::secret::Secret;
 
 /// Connections at once. A LiteFS needs one or two.
@@ -57,30 +57,13 @@ impl LeaseServer {
     /// Serves whoever connects. Never ends.
     pub async fn serve(self, listener: TcpListener) {
         let server = Arc::new(self);
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
         let mut connections = JoinSet::new();
-        // Never closed, so there is always a place to be had.
-        while let Ok(place) = places.clone().acquire_owned().await {
-            while connections.try_join_next().is_some() {}
-            match listener.accept().await {
-                Ok((stream, from)) => {
-                    connections.spawn(server.clone().connection(stream, from, place));
-                }
-                Err(error) => {
-                    // Most likely no file descriptor is free: wait for one instead of spinning.
-                    tracing::warn!(%error, "the lease's port cannot accept a connection");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-            }
-        }
+        let serve = |stream, from| server.clone().connection(stream, from);
+        accept::serve_each(&listener, "the lease's port", CONNECTIONS, &mut connections, serve)
+            .await;
     }
 
-    async fn connection(
-        self: Arc<Self>,
-        stream: TcpStream,
-        from: SocketAddr,
-        _place: OwnedSemaphorePermit,
-    ) {
+    async fn connection(self: Arc<Self>, stream: TcpStream, from: SocketAddr) {
         // Without it each answer would take 40 ms.
         if stream.set_nodelay(true).is_err() || !from.ip().to_canonical().is_loopback() {
             return;

@@ -19,6 +19,8 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::readers::Vars;
+
 /// For everything but a handoff.
 const LIMIT: Duration = Duration::from_secs(2);
 /// Bytes of an answer.
@@ -81,6 +83,12 @@ impl Api {
     /// What it says about itself.
     pub(crate) async fn info(self) -> Result<Info, ApiError> {
         let body = self.ask(Method::GET, "/info", LIMIT).await?;
+        serde_json::from_slice(&body).map_err(|error| ApiError::Io(error.into()))
+    }
+
+    /// How its databases are locked.
+    pub(super) async fn vars(self) -> Result<Vars, ApiError> {
+        let body = self.ask(Method::GET, "/debug/vars", LIMIT).await?;
         serde_json::from_slice(&body).map_err(|error| ApiError::Io(error.into()))
     }
 

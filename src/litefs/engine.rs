@@ -9,11 +9,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::net::TcpListener;
-use tokio::sync::{Mutex as AsyncMutex, RwLock, watch};
+use tokio::sync::{Mutex as AsyncMutex, Notify, RwLock, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -31,7 +32,7 @@ use super::watch::{Seen, Watch};
 use crate::acks::Acks;
 use crate::cluster::{Epoch, NodeId};
 use crate::engine::replication::{Dial, Followed};
-use crate::engine::{BoxFuture, Engine, EngineState, Grant, Held};
+use crate::engine::{BoxFuture, Engine, EngineState, Grant, Held, HeldUp};
 use crate::lease::server::LeaseServer;
 use crate::peer::{self, Limits, Protocol};
 use crate::position::PositionCell;
@@ -42,6 +43,9 @@ use crate::txid::{EpochTxid, Position};
 pub(super) const READING: Duration = Duration::from_secs(1);
 /// A LiteFS that wants the lease asks about each 50 ms.
 const ASKING: Duration = Duration::from_secs(1);
+
+/// Why a LiteFS that was told to leave its primary does not.
+const CLINGS: &str = "an open read transaction keeps LiteFS from leaving its former primary";
 
 /// Between two looks at something that LiteFS does not tell.
 const LOOK: Duration = Duration::from_millis(50);
@@ -100,6 +104,12 @@ pub struct Litefs {
     pub(super) turn: AsyncMutex<()>,
     pub(super) fence: AsyncMutex<Option<Fence>>,
     pub(super) following: Mutex<Option<Following>>,
+    /// What an open transaction does here.
+    pub(super) held_up: watch::Sender<Option<HeldUp>>,
+    /// It is found to hang.
+    pub(super) hung: Notify,
+    /// Promises in a row during which LiteFS did not leave its primary.
+    pub(super) clung: AtomicU32,
     info: Mutex<Info>,
     level: Mutex<Level>,
     /// How far this copy is, as far as known: what is told others.
@@ -152,6 +162,9 @@ impl Litefs {
             turn: AsyncMutex::default(),
             fence: AsyncMutex::default(),
             following: Mutex::default(),
+            held_up: watch::Sender::default(),
+            hung: Notify::new(),
+            clung: AtomicU32::new(0),
             info: Mutex::default(),
             level: Mutex::default(),
             told: watch::Sender::default(),
@@ -174,11 +187,22 @@ impl Litefs {
     fn spawn_tasks(self: Arc<Self>, server: LeaseServer, lease: TcpListener) {
         let mut tasks = lock(&self.tasks);
         tasks.spawn(server.serve(lease));
-        let (api, watching) = (self.api, self.watch.clone());
-        tasks.spawn(async move { events::follow(api, &*watching).await });
+        tasks.spawn(self.clone().hear_events());
         tasks.spawn(self.clone().keep_up());
+        tasks.spawn(self.clone().watch_readers());
+        tasks.spawn(self.clone().watch_pulse());
         if self.supervisor.is_some() {
             tasks.spawn(self.clone().watch_over());
+        }
+    }
+
+    /// Of one that hangs the stream stays open, and what it said last is no longer so: it has to say it again.
+    async fn hear_events(self: Arc<Self>) {
+        loop {
+            tokio::select! {
+                () = events::follow(self.api, &*self.watch) => {}
+                () = self.hung.notified() => self.watch.ended(),
+            }
         }
     }
 
@@ -191,6 +215,16 @@ impl Litefs {
     pub fn primary_is_at(&self, position: EpochTxid, heard: Instant) {
         lock(&self.level).awaited.get_or_insert((position, heard));
         self.note_level();
+    }
+
+    /// For how long this copy has lacked what the primary is known to hold.
+    pub(super) fn awaits_for(&self) -> Option<Duration> {
+        lock(&self.level).awaited.map(|(_, heard)| heard.elapsed())
+    }
+
+    /// LiteFS' process, if it is ours.
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.supervisor.as_ref()?.state().borrow().pid
     }
 
     fn note_level(&self) {
@@ -230,9 +264,12 @@ impl Litefs {
         sending.await
     }
 
+    /// What keeps LiteFS from running. Of one that answers that is over, although its supervisor may look a
+    /// moment later.
     fn trouble(&self) -> Option<String> {
         let supervisor = self.supervisor.as_ref()?;
-        supervisor.state().borrow().trouble.clone()
+        let trouble = supervisor.state().borrow().trouble.clone();
+        trouble.filter(|_| !self.watch.seen().borrow().live)
     }
 
     pub(super) fn duty(&self) -> Duty {
@@ -247,10 +284,10 @@ impl Litefs {
         lock(&self.store)
     }
 
-    /// Kills LiteFS, if we started it: it hangs.
-    pub(super) fn kill(&self) {
+    /// Kills LiteFS, if we started it; then it is started again.
+    pub(super) fn kill(&self, why: &'static str) {
         if let Some(supervisor) = &self.supervisor {
-            supervisor.kill();
+            supervisor.kill(why);
         }
     }
 
@@ -355,8 +392,7 @@ impl Litefs {
             // Twice, so that what waited while we did not run is heard first.
             overdue = if silent { overdue + 1 } else { 0 };
             if overdue == 2 {
-                tracing::error!("LiteFS has missed two renewals of its lease: it hangs");
-                self.kill();
+                self.kill("it hangs: it has missed two renewals of its lease");
             }
         }
     }
@@ -403,6 +439,8 @@ impl Engine for Litefs {
     fn lag(&self) -> Option<Duration> {
         match self.duty() {
             Duty::Primary(_) => Some(Duration::ZERO),
+            // Without LiteFS nothing can be read.
+            Duty::Replica if !self.watch.seen().borrow().live => None,
             Duty::Replica => lock(&self.level).at.map(|at| at.elapsed()),
         }
     }
@@ -512,6 +550,7 @@ impl Engine for Litefs {
             Some(id) if own != id => Some(format!(
                 "LiteFS is of another cluster, {own}, this one is {id}: give it an empty litefs.data"
             )),
+            _ if self.clings() => Some(CLINGS.to_owned()),
             _ if seen.is_primary() || seen.follows().is_some() => None,
             _ if self.lease_state.has_asked_within(ASKING) => None,
             _ => Some("LiteFS does not ask for its lease".to_owned()),
@@ -533,6 +572,10 @@ impl Engine for Litefs {
             }
             None => EngineState { engine: "external", state, pid: None, restarts: 0 },
         }
+    }
+
+    fn held_up(&self) -> Option<watch::Receiver<Option<HeldUp>>> {
+        Some(self.held_up.subscribe())
     }
 
     fn mounted(&self) -> Option<watch::Receiver<bool>> {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::engine::{Duty, Litefs, lock};
@@ -18,9 +19,11 @@ use crate::lease::PrimaryInfo;
 use crate::peer;
 use crate::txid::Position;
 
-/// How long LiteFS may take to leave a primary: what it is applying has to be applied, and an open read
-/// transaction holds that up.
-const LEAVING: Duration = Duration::from_secs(2);
+/// How long a promise waits for LiteFS to leave its primary: what it is applying has to be applied. An open
+/// read transaction may hold that up for ever, and a failover must not wait for readers.
+const LEAVING: Duration = Duration::from_millis(200);
+/// A LiteFS that has not left its primary after so many promises in a row is started anew.
+const PATIENCE: u32 = 8;
 
 /// Whom this node's LiteFS follows.
 pub(super) struct Following {
@@ -146,6 +149,24 @@ impl Litefs {
         }
     }
 
+    /// Waits for LiteFS to leave its primary. One that cannot is not fit (`unfit`), but what it holds counts:
+    /// whatever it may still apply is not acknowledged any more.
+    async fn let_go(&self) {
+        if self.until(LEAVING, |seen| seen.follows().is_none()).await.is_ok() {
+            self.clung.store(0, Relaxed);
+        } else if self.clung.fetch_add(1, Relaxed) + 1 == PATIENCE {
+            // This one is needed, or there would be a primary by now.
+            self.clung.store(0, Relaxed);
+            self.kill("an open read transaction keeps it from leaving its former primary");
+        }
+    }
+
+    /// LiteFS was told to leave its primary, and has not yet.
+    pub(super) fn clings(&self) -> bool {
+        let seen = self.watch.seen().borrow().follows().is_some();
+        seen && self.duty() == Duty::Replica && lock(&self.following).is_none()
+    }
+
     async fn keep_diverged(&self, have: Position) -> io::Result<()> {
         let place = match diverged::place(&self.data_dir, have)? {
             Place::New(place) => place,
@@ -174,11 +195,7 @@ impl Litefs {
         if !newer {
             self.step_down().await?;
             self.follow_nobody();
-            let late = |_| {
-                let why = "LiteFS does not leave its primary: is a read transaction open?";
-                io::Error::new(io::ErrorKind::TimedOut, why)
-            };
-            self.until(LEAVING, |seen| seen.follows().is_none()).await.map_err(late)?;
+            self.let_go().await;
         }
         // An acknowledgement that was just being sent is over, and no other begins.
         drop(self.acknowledging.write().await);

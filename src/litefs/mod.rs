@@ -10,6 +10,7 @@
 //! | [`lease_state`], [`agreement`] | what its lease says; what the cluster has agreed upon |
 //! | [`store`] | what is remembered across restarts |
 //! | [`watch`], [`events`], [`position`], [`api`] | what it is seen to be; what it tells, and answers |
+//! | [`readers`], [`pulse`] | open transactions that hold it up; whether it answers |
 //! | [`fence`], [`hold`] | keeping writers out while it changes its role |
 //! | [`tunnel`], [`positions_link`] | the way to the primary's LiteFS; what its stream does not carry |
 //! | [`supervise`], [`output`], [`version`] | it as our child: its output, which one it is |
@@ -29,6 +30,8 @@ pub(crate) mod output;
 pub(crate) mod position;
 pub(crate) mod positions_link;
 pub mod preflight;
+mod pulse;
+mod readers;
 pub mod render;
 pub(crate) mod store;
 pub mod supervise;

@@ -104,7 +104,7 @@ fn detach(dir: &Path) -> io::Result<()> {
 }
 
 /// The path as the kernel lists it. The last component is not looked at: it may be a dead mount.
-fn absolute(dir: &Path) -> PathBuf {
+pub(super) fn absolute(dir: &Path) -> PathBuf {
     let whole = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
     match (whole.parent(), whole.file_name()) {
         (Some(parent), Some(name)) => {

@@ -79,7 +79,7 @@ pub(crate) struct Supervisor {
     state: watch::Receiver<State>,
     order: watch::Sender<Order>,
     /// Its process group, to kill at once.
-    kill: watch::Sender<u64>,
+    kill: watch::Sender<&'static str>,
     mounted: watch::Receiver<bool>,
 }
 
@@ -87,7 +87,7 @@ pub(crate) struct Supervisor {
 pub(crate) fn start(spec: Spec) -> Supervisor {
     let (publish, state) = watch::channel(State::default());
     let (order, orders) = watch::channel(Order::Run);
-    let (kill, kills) = watch::channel(0);
+    let (kill, kills) = watch::channel("");
     let (mount, mounted) = watch::channel(false);
     let last_error = LastError::default();
     let task = SupervisorTask { spec, publish, mount, orders, kills, last_error, backoff: BACKOFF };
@@ -115,9 +115,9 @@ impl Supervisor {
         let _ = state.wait_for(|state| state.stopped).await;
     }
 
-    /// SIGKILL: it hangs. It is started again.
-    pub(crate) fn kill(&self) {
-        self.kill.send_modify(|kills| *kills += 1);
+    /// SIGKILL. It is started again.
+    pub(crate) fn kill(&self, why: &'static str) {
+        self.kill.send_replace(why);
     }
 }
 
@@ -126,7 +126,7 @@ struct SupervisorTask {
     publish: watch::Sender<State>,
     mount: watch::Sender<bool>,
     orders: watch::Receiver<Order>,
-    kills: watch::Receiver<u64>,
+    kills: watch::Receiver<&'static str>,
     last_error: LastError,
     backoff: Backoff,
 }
@@ -207,7 +207,7 @@ impl SupervisorTask {
             }
             _ = process.wait() => {}
             _ = kills.changed() => {
-                tracing::error!("LiteFS: it hangs: SIGKILL");
+                tracing::error!("LiteFS: {}: SIGKILL", *kills.borrow_and_update());
                 process.group.signal(Signal::KILL);
             }
             () = watching => {}
@@ -340,7 +340,9 @@ async fn check_version(spec: &Spec) -> Result<(), String> {
 }
 
 /// Does on a thread of its own what may block; a runtime waits for its own threads when it ends.
-async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+pub(super) async fn apart<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, String> {
     let (reply, answer) = oneshot::channel();
     thread::Builder::new()
         .name("litefs-apart".to_owned())

@@ -127,8 +127,7 @@ impl Litefs {
         if self.until(self.renewal() * 2 + UNREACHED, gone).await.is_ok() {
             return Ok(());
         }
-        tracing::error!("LiteFS does not cease to be primary: it hangs");
-        self.kill();
+        self.kill("it hangs: it does not cease to be primary");
         let late =
             |_| io::Error::new(io::ErrorKind::TimedOut, "LiteFS does not cease to be primary");
         self.until(READING, gone).await.map_err(late)

@@ -7,13 +7,12 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{AbortHandle, JoinSet};
 
+use crate::accept;
 use crate::cluster::NodeId;
 use crate::engine::replication::Dial;
 use crate::peer;
@@ -53,33 +52,23 @@ impl Drop for Tunnel {
 }
 
 async fn accept(listener: TcpListener, dial: Arc<dyn Dial>, node: NodeId) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
     // Dropped with this task, and all connections with it.
     let mut connections = JoinSet::new();
-    while let Ok(place) = places.clone().acquire_owned().await {
-        while connections.try_join_next().is_some() {}
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let (dial, node) = (dial.clone(), node.clone());
-                connections.spawn(async move {
-                    let dialed = dial.dial(&node, peer::LITEFS);
-                    if let Err(error) = pass(stream, dialed, place).await {
-                        tracing::debug!(%error, "the tunnel to the primary's LiteFS");
-                    }
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a tunnel cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+    let serve = |stream, _| {
+        let (dial, node) = (dial.clone(), node.clone());
+        async move {
+            let dialed = dial.dial(&node, peer::LITEFS);
+            if let Err(error) = pass(stream, dialed).await {
+                tracing::debug!(%error, "the tunnel to the primary's LiteFS");
             }
         }
-    }
+    };
+    accept::serve_each(&listener, "a tunnel to LiteFS", CONNECTIONS, &mut connections, serve).await;
 }
 
 async fn pass<S: AsyncRead + AsyncWrite + Unpin>(
     mut from: TcpStream,
     dialed: impl Future<Output = io::Result<S>>,
-    _place: OwnedSemaphorePermit,
 ) -> io::Result<()> {
     from.set_nodelay(true)?;
     let mut to = dialed.await?;

@@ -13,6 +13,7 @@ use crate::election::context::{NodeCallbacks, Observation};
 use crate::engine::{BoxFuture, Engine};
 use crate::process::guard::{Deadline, Guard, SharedDeadline};
 use crate::process::health::AppHealth;
+use crate::proxy::learned::LearnedRoutes;
 use crate::proxy::writes::Writes;
 use crate::telemetry::events::Events;
 use crate::telemetry::metrics::Metrics;
@@ -35,6 +36,8 @@ pub(crate) struct NodeContext {
     /// Kills what this node starts when it cannot.
     pub(crate) guard: Option<Guard>,
     pub(crate) writes: Arc<Writes>,
+    /// Routes that were found to write.
+    pub(crate) learned: Arc<LearnedRoutes>,
     pub(crate) acks: Arc<Acks>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) events: Arc<Events>,

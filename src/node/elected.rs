@@ -1,6 +1,8 @@
 //! `election: raft`: a node's part in a cluster that elects its primary, and the view that requests are
 //! routed by.
 
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,12 +28,16 @@ use crate::election::context::ElectionContext;
 use crate::election::publisher::Publisher;
 use crate::election::raft::{Leadership, Member, Raft, Setup, Store};
 use crate::election::rpc::{Request, Response, Service};
+use crate::election::table::Life;
 use crate::election::times::Times;
 use crate::election::transport::{self, PeerTransport};
-use crate::election::watchers::{watch_app, watch_engine};
+use crate::election::watchers::{watch_app, watch_child, watch_engine};
 use crate::engine::{BoxFuture, Engine};
+use crate::last_will::testator;
 use crate::litefs::agreement::Agreement;
 use crate::peer::{self, Credentials, Dialer, Protocol};
+use crate::process::child::ChildState;
+use crate::process::health::AppHealth;
 use crate::proxy::PeerDoor;
 
 /// A LiteFS that somebody else runs may notice this late that it has lost its lease.
@@ -136,6 +142,7 @@ async fn start_election(
     let raft = Raft::start(setup(config), store, network.clone()).await?;
     let election = Election::new(ElectionContext {
         own: config.node.clone(),
+        life: new_life(),
         candidate: config.cluster.candidate,
         witness: config.is_witness(),
         strict: config.cluster.ack == Ack::Majority,
@@ -163,6 +170,26 @@ impl Part {
 
     pub(crate) fn leadership(&self) -> watch::Receiver<Leadership> {
         self.raft.leadership()
+    }
+
+    /// Has another node take over while the application, a process of ours, is being started again.
+    pub(crate) fn watch_child(
+        &self,
+        child: watch::Receiver<ChildState>,
+        health: AppHealth,
+    ) -> impl Future<Output = ()> + use<> {
+        watch_child(self.election.clone(), child, health)
+    }
+
+    /// What this node leaves to the others should its process die.
+    pub(crate) fn will(&self, config: &Config) -> testator::Inputs {
+        testator::Inputs {
+            node: config.node.clone(),
+            life: self.election.life().clone(),
+            tls: config.cluster.tls.clone(),
+            ttl: config.cluster.lease_ttl,
+            raft: self.raft.clone(),
+        }
     }
 
     pub(crate) fn steering(
@@ -232,6 +259,12 @@ impl Service for WindsDown {
             response
         })
     }
+}
+
+/// Two lives of a node only have to differ.
+fn new_life() -> Life {
+    let random = || RandomState::new().build_hasher().finish();
+    Life(format!("{:016x}{:016x}", random(), random()))
 }
 
 fn members(raft: &Raft) -> peer::Members {

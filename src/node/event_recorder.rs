@@ -54,7 +54,7 @@ impl EventRecorder {
                 _ = look.tick() => {
                     let now = Instant::now();
                     if let Some(n) = replays.due(self.metrics.replays(), now) {
-                        let text = format!("sent again to the primary, as the application asked: {n}");
+                        let text = format!("sent again to the primary, as the application asked or had failed: {n}");
                         self.events.record("replay", text);
                     }
                     if let Some(n) = losses.due(self.metrics.node().lost_writes.get(), now) {

@@ -15,10 +15,11 @@ use crate::acks::Electorate;
 use crate::cluster::{ClusterView, NodeId, Role};
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::peer::gossip::{self, Gossip, Peers, Report};
+use crate::peer::gossip::{self, Gossip, Peers, Report, Routes};
 use crate::peer::{self, Credentials, Dialer, Limits, Listener, Protocol, Times};
 use crate::process::health::AppHealth;
 use crate::proxy::PeerDoor;
+use crate::proxy::learned::LearnedRoutes;
 use crate::txid::{EpochTxid, Txid};
 
 /// Connections that carry forwarded requests.
@@ -112,13 +113,15 @@ pub(crate) struct ReportSources {
     pub(crate) app_wrote: watch::Receiver<Option<EpochTxid>>,
     /// Why nobody is chosen, while this node is to choose a primary.
     pub(crate) waiting: watch::Receiver<Option<Arc<str>>>,
+    pub(crate) learned: Arc<LearnedRoutes>,
 }
 
 impl ReportSources {
     pub(crate) fn new(context: &NodeContext) -> Self {
-        let NodeContext { view, engine, health, programs, app_wrote, .. } = context.clone();
-        let app_wrote = app_wrote.subscribe();
-        Self { view, engine, health, programs, app_wrote, waiting: watch::channel(None).1 }
+        let NodeContext { view, engine, health, programs, app_wrote, learned, .. } =
+            context.clone();
+        let (app_wrote, waiting) = (app_wrote.subscribe(), watch::channel(None).1);
+        Self { view, engine, health, programs, app_wrote, waiting, learned }
     }
 }
 
@@ -136,7 +139,8 @@ async fn tell(
     sources: ReportSources,
     mut draining: watch::Receiver<bool>,
 ) {
-    let ReportSources { view, engine, health, programs, mut app_wrote, mut waiting } = sources;
+    let ReportSources { view, engine, health, programs, mut app_wrote, mut waiting, learned } =
+        sources;
     let position = engine.position().clone();
     let moves = |from: EpochTxid| {
         let next = EpochTxid { txid: Txid(from.txid.0.saturating_add(1)), ..from };
@@ -149,7 +153,8 @@ async fn tell(
     let mut moved = pin!(moves(position.get()));
     let mut ticks = interval(REPORT_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut views, mut reports) = (view.clone(), health.watch());
+    let (mut views, mut reports, mut routes) = (view.clone(), health.watch(), learned.known());
+    let mut told = Routes::default();
     loop {
         // A view that changes is told at once: others wait for it.
         tokio::select! {
@@ -160,6 +165,7 @@ async fn tell(
             Ok(()) = app_wrote.changed() => {}
             Ok(()) = waiting.changed() => {}
             Ok(()) = draining.changed() => {}
+            Ok(()) = routes.changed() => told = learned.told().into(),
         }
         let view = view.borrow().clone();
         let stops = *draining.borrow_and_update();
@@ -176,6 +182,7 @@ async fn tell(
                 app_up: health.is_up() || programs.app_rests(),
                 app_wrote: *app_wrote.borrow(),
                 no_primary,
+                learned: view.takes_writes().then(|| told.clone()),
                 engine: state.engine.to_owned(),
                 engine_state: state.state.clone(),
                 ..report.clone()

@@ -4,19 +4,24 @@ use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
+use parking_lot::Mutex;
 use tokio::runtime::Builder;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::Tuning;
 use super::app_judge;
 use super::certificates::{Certificates, watch_expiry};
 use super::context::NodeContext;
 use super::edge::EdgeCertificates;
+use super::elected::Part;
 use super::engines::{self, EngineInputs};
+use super::epoch_position;
 use super::event_recorder::EventRecorder;
 use super::first_start;
 use super::hooks::Hooks;
+use super::learning;
 use super::membership::{Membership, Participation};
 use super::peers::Peering;
 use super::ports::Ports;
@@ -26,8 +31,9 @@ use super::status::{Notes, StatusInputs};
 use super::stop::{DataSide, Running};
 use crate::acks::Acks;
 use crate::admin::{self, Admin, Hosts, token};
-use crate::config::{Config, RunOn};
+use crate::config::{Config, Election, EngineKind, RunOn};
 use crate::engine::Engine;
+use crate::last_will::testator::Testator;
 use crate::litefs::agreement::{Agreed, agreement};
 use crate::process::guard::{Guard, SharedDeadline};
 use crate::process::health;
@@ -36,6 +42,7 @@ use crate::proxy::acceptor::Slots;
 use crate::proxy::ack::Acknowledging;
 use crate::proxy::hold::Holds;
 use crate::proxy::misclassified_reads::MisclassifiedReads;
+use crate::proxy::replay_budget::ReplayBudget;
 use crate::proxy::worker::WorkerContext;
 use crate::rules::RuleSet;
 use crate::shutdown::Urgency;
@@ -94,7 +101,8 @@ impl Start {
         let credentials = self.certificates.as_ref().map(|own| own.credentials());
         let membership = Membership::new(&self.config, credentials, drain.clone())?;
         let deadline = SharedDeadline::default();
-        let guard = self.guard(&deadline);
+        let testator = self.testator();
+        let guard = self.guard(&deadline, testator.as_ref());
         let (agreement, agreed) = agreement();
         let engine = self.engine(&membership, guard.clone(), ports.lease, agreed)?;
         let (checker, health) = health::channel();
@@ -117,6 +125,7 @@ impl Start {
             view,
             health,
             writes: Arc::default(),
+            learned: Arc::default(),
             acks: Arc::<Acks>::default(),
             metrics: Metrics::new(workers),
             events: self.events.clone(),
@@ -139,11 +148,27 @@ impl Start {
         if data.is_some() {
             tasks.spawn(check);
             tasks.spawn(record_events(&context, &status));
+            tasks.spawn(epoch_position::take_over(context.view.clone(), context.engine.clone()));
+            if let Some(peering) = peering {
+                let (view, heard) = (context.view.clone(), peering.heard.clone());
+                tasks.spawn(learning::keep(context.learned.clone(), view, heard));
+            }
         }
         self.spawn_tasks(&context, &mut tasks);
         let door = data.as_ref().map(|data| data.data_plane.peer_door());
         let participation =
             membership.run(&self.config, &context, door, agreement, &mut tasks).await?;
+        if let Participation::Elected(part) = &participation {
+            // One that runs on the primary only starts again here as soon as elsewhere.
+            if self.config.app.run_on == RunOn::EveryNode
+                && let Some(app) = context.programs.app()
+            {
+                tasks.spawn(part.watch_child(app, context.health.clone()));
+            }
+            if let Some(testator) = testator {
+                self.will(testator, part, &mut tasks);
+            }
+        }
         let (admin_stop, stop) = watch::channel(false);
         let admin = self.admin(&context, &participation, status);
         let admin = serve_admin(ports.admin, admin, stop)?;
@@ -163,9 +188,34 @@ impl Start {
 
     /// Kills what this node starts at the deadline. Without an election there is none: nobody can take
     /// this node's place, so it may write for as long as it lives.
-    fn guard(&self, deadline: &SharedDeadline) -> Option<Guard> {
-        let program = self.tuning.guard.clone();
-        program.map(|program| Guard { program, shared_deadline: deadline.clone() })
+    fn guard(&self, deadline: &SharedDeadline, testator: Option<&Testator>) -> Option<Guard> {
+        let program = self.tuning.guard.clone()?;
+        let tally = testator.map(Testator::tally);
+        Some(Guard { program, shared_deadline: deadline.clone(), tally })
+    }
+
+    /// Tells the others should this process die; `None` where they could not know that nothing
+    /// commits here any more.
+    fn testator(&self) -> Option<Testator> {
+        let program = self.tuning.guard.as_ref()?;
+        if self.config.cluster.election != Election::Raft || !commits_under_guard(&self.config) {
+            return None;
+        }
+        let started = Testator::start(program);
+        started.inspect_err(|why| tracing::warn!(%why, "cannot start litepilot last-will")).ok()
+    }
+
+    fn will(&self, testator: Testator, part: &Part, tasks: &mut JoinSet<()>) {
+        let (read, reread) = watch::channel(());
+        if let Some(certificates) = &self.certificates {
+            let mut dated = certificates.dated();
+            tasks.spawn(async move {
+                while dated.changed().await.is_ok() {
+                    read.send_replace(());
+                }
+            });
+        }
+        tasks.spawn(testator.keep(part.will(&self.config), reread));
     }
 
     fn engine(
@@ -236,7 +286,10 @@ impl Start {
             metrics: context.metrics.clone(),
             writes: context.writes.clone(),
             tls: self.edge.as_ref().map(|edge| edge.config()),
+            at_app: Arc::default(),
             suspects,
+            learned: context.learned.clone(),
+            replay_budget: Mutex::new(ReplayBudget::new(Instant::now())),
             draining: context.draining.clone(),
         }
     }
@@ -258,6 +311,7 @@ impl Start {
             run_on: self.config.app.run_on,
             notes,
             suspects,
+            learned: context.learned.clone(),
         }
     }
 
@@ -293,6 +347,17 @@ impl Start {
             hosts: Hosts::new(&self.config.admin.hosts),
             max_lag: self.config.proxy.max_lag,
         }
+    }
+}
+
+/// Whether what writes to this node's copy ends with its guard: LiteFS, or over plain directories the
+/// application.
+fn commits_under_guard(config: &Config) -> bool {
+    match config.litefs.engine {
+        _ if config.is_witness() => true,
+        EngineKind::Litefs => true,
+        EngineKind::Embedded => !config.app.command.is_empty(),
+        EngineKind::External => false,
     }
 }
 

@@ -12,11 +12,13 @@ use crate::election::raft::Leadership;
 use crate::engine::Engine;
 use crate::peer::gossip::{Peers, Report};
 use crate::process::health::AppHealth;
+use crate::proxy::learned::LearnedRoutes;
 use crate::proxy::misclassified_reads::MisclassifiedReads;
 use crate::status::{
     AppState, AppStatus, Member, PrimaryStatus, RaftStatus, ServiceStatus, Status, StatusSource,
     VERSION,
 };
+use crate::txid::EpochTxid;
 
 /// Every member, and what it is until it says so itself.
 pub(crate) type Roster = Arc<dyn Fn() -> Vec<(NodeId, Role)> + Send + Sync>;
@@ -40,6 +42,8 @@ pub(crate) struct StatusInputs {
     pub(crate) notes: Notes,
     /// Reads that seem to have written.
     pub(crate) suspects: Arc<MisclassifiedReads>,
+    /// Routes that were found to write.
+    pub(crate) learned: Arc<LearnedRoutes>,
 }
 
 /// The members that a configuration names; a node without peers is alone.
@@ -67,7 +71,9 @@ impl StatusInputs {
 
     fn status(&self, roster: &[(NodeId, Role)], raft: Option<RaftStatus>) -> Status {
         let view = self.view.borrow().clone();
-        let lag_ms = self.engine.lag().map(millis);
+        let level = self.level(&view);
+        let own = self.engine.position().get();
+        let lag_ms = lag(own, level, self.engine.lag().map(millis));
         Status {
             node: self.node.clone(),
             role: view.role,
@@ -75,14 +81,15 @@ impl StatusInputs {
             primary: view.primary.as_ref().map(PrimaryStatus::from),
             no_primary: view.no_primary.as_ref().map(|why| why.to_string()),
             quorum: view.quorum,
-            position: self.engine.position().get(),
+            position: own,
             lag_ms,
             litefs: self.engine.state().into(),
             app: self.app(&view),
             services: self.services(),
-            nodes: self.nodes(roster, &view, lag_ms),
+            nodes: self.nodes(roster, &view, level, lag_ms),
             raft,
             suspected_writes: self.suspects.list(),
+            learned_writes: self.learned.list(),
             version: VERSION.to_owned(),
         }
     }
@@ -108,13 +115,31 @@ impl StatusInputs {
         self.programs.services().map(status).collect()
     }
 
+    fn heard(&self) -> Peers {
+        self.heard.as_ref().map(|heard| heard.borrow().clone()).unwrap_or_default()
+    }
+
+    /// What the primary holds, while it is heard.
+    fn level(&self, view: &ClusterView) -> Option<EpochTxid> {
+        let primary = view.primary.as_ref()?;
+        if primary.node == self.node {
+            return Some(self.engine.position().get());
+        }
+        let heard = self.heard();
+        let heard = heard.get(&primary.node).filter(|heard| heard.reachable)?;
+        Some(heard.report.position).filter(|position| position.epoch == primary.epoch)
+    }
+
     fn nodes(
         &self,
         roster: &[(NodeId, Role)],
         view: &ClusterView,
+        level: Option<EpochTxid>,
         lag_ms: Option<u64>,
     ) -> Vec<Member> {
-        let heard = self.heard.as_ref().map(|heard| heard.borrow().clone()).unwrap_or_default();
+        let heard = self.heard();
+        let is_primary =
+            |node: &NodeId| view.primary.as_ref().is_some_and(|primary| primary.node == *node);
         let member = |(node, role): &(NodeId, Role)| {
             if *node == self.node {
                 return Member {
@@ -126,15 +151,34 @@ impl StatusInputs {
                 };
             }
             let report: Option<&Report> = heard.get(node).map(|h| &h.report);
+            let reachable = heard.get(node).is_some_and(|h| h.reachable);
+            let role = report.map_or(*role, |r| r.role);
+            let position = report.filter(|_| role != Role::Witness).map(|r| r.position);
             Member {
                 node: node.clone(),
-                role: report.map_or(*role, |r| r.role),
-                reachable: heard.get(node).is_some_and(|h| h.reachable),
-                position: report.filter(|r| r.role != Role::Witness).map(|r| r.position),
-                lag_ms: report.and_then(|r| r.lag_ms),
+                // Who that is this node knows best: what others said of themselves may be outdated.
+                role: match role {
+                    _ if is_primary(node) => Role::Primary,
+                    Role::Primary => Role::Replica,
+                    other => other,
+                },
+                reachable,
+                position,
+                // How far behind one is that is not heard, nobody knows.
+                lag_ms: position
+                    .filter(|_| reachable)
+                    .and_then(|held| lag(held, level, report.and_then(|r| r.lag_ms))),
             }
         };
         roster.iter().map(member).collect()
+    }
+}
+
+/// What the engine says is for how long a copy may be behind; one that holds everything is not.
+fn lag(held: EpochTxid, level: Option<EpochTxid>, said: Option<u64>) -> Option<u64> {
+    match level {
+        Some(level) if held >= level => Some(0),
+        _ => said,
     }
 }
 

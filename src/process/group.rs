@@ -6,7 +6,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 
 /// Nothing tells when a group becomes empty, so that is asked for, while stopping only.
-const ASK_AGAIN: Duration = Duration::from_millis(20);
+const ASK_AGAIN: Duration = Duration::from_millis(5);
 
 /// The group led by a child of ours. Dropping it kills whoever is left in it.
 ///

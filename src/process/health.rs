@@ -84,8 +84,8 @@ impl AppHealth {
         let doubted_at = self.begun();
         self.doubt.notify_one();
         let mut reports = self.reports.clone();
-        let back = reports.wait_for(|r| r.up && r.check > doubted_at).await.is_ok();
-        if !back {
+        let gone = reports.wait_for(|r| r.up && r.check > doubted_at).await.is_err();
+        if gone {
             // The checker is gone: we are stopping, and the caller's deadline decides.
             std::future::pending::<()>().await;
         }

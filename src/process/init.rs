@@ -8,16 +8,22 @@
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, wait};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 /// What is passed on. SIGINT and SIGQUIT, too: the child has a group of its own, so that a
 /// terminal's Ctrl-C reaches it once, through us, and not twice (twice means "stop at once").
 const FORWARDED: [Signal; 6] =
     [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT, Signal::USR1, Signal::USR2];
+
+/// How long those may take who end what the child has started, and tell other nodes that it has died:
+/// they die with us.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// As PID 1: runs this program once more with the same arguments, is its init until it ends, and
 /// says with which code to exit (128 + n if signal n ended it). Otherwise: `None` at once.
@@ -41,7 +47,7 @@ pub fn run_if_pid1() -> Option<ExitCode> {
 }
 
 fn run() -> io::Result<u8> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         // Before there is a child, so that neither its end nor a signal to it is missed.
         let mut ended = signal(SignalKind::child())?;
@@ -49,6 +55,8 @@ fn run() -> io::Result<u8> {
         let child = spawn_self()?;
         loop {
             if let Some(code) = reap(child) {
+                // Whoever stays longer is an orphan of the application's.
+                let _ = timeout(LINGER, all_gone(&mut ended)).await;
                 return Ok(code);
             }
             tokio::select! {
@@ -96,6 +104,17 @@ fn reap(child: Pid) -> Option<u8> {
             Ok(None) => return None,
             // No child at all: ours was lost to somebody who waited in our place.
             Err(_) => return Some(1),
+        }
+    }
+}
+
+/// Returns once there is no child left, ours or adopted.
+async fn all_gone(ended: &mut tokio::signal::unix::Signal) {
+    loop {
+        match wait(WaitOptions::NOHANG) {
+            Ok(Some(_)) | Err(Errno::INTR) => {}
+            Ok(None) => drop(ended.recv().await),
+            Err(_) => return,
         }
     }
 }

@@ -9,6 +9,7 @@
 //! | [`hook`] | a program that runs once, within a time |
 //! | [`guard`] | a process between us and a program, which kills it when we cannot |
 //! | [`health`], [`probe`] | whether the application answers |
+//! | [`openers`] | which processes have a file open |
 //! | [`init`] | our duties when we are PID 1 |
 //! | [`spawn`], [`running`], [`user`], [`group`], [`output`], [`backoff`] | the parts of the above |
 //!
@@ -23,6 +24,7 @@ pub mod health;
 pub(crate) mod hints;
 pub mod hook;
 pub mod init;
+pub mod openers;
 pub mod output;
 pub(crate) mod probe;
 pub(crate) mod running;

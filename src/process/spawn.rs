@@ -162,7 +162,7 @@ async fn spawn_guarded(
     command: Command,
     launch: &Launch,
 ) -> Result<Process, SpawnError> {
-    let mut link = Link::new(command, &guard.shared_deadline).map_err(SpawnError::Guard)?;
+    let mut link = Link::new(command, guard).map_err(SpawnError::Guard)?;
     let output = read_output(link.guard(), launch);
     let hangs = |_| Err(io::ErrorKind::TimedOut.into());
     let report = timeout(GUARD_STARTS, link.started()).await.unwrap_or_else(hangs);

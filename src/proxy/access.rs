@@ -4,7 +4,7 @@ use http::{HeaderValue, Method, StatusCode, Uri};
 use tokio::time::Duration;
 
 use crate::rules::Class;
-use crate::telemetry::metrics::Route;
+use crate::telemetry::metrics::{Replay, Route};
 
 /// A parameter of the query whose name holds one of these is a secret …
 const SECRET_PARTS: [&str; 10] = [
@@ -35,7 +35,14 @@ pub(crate) struct Logged {
 }
 
 impl Logged {
-    pub(crate) fn write(&self, class: Class, route: Route, status: StatusCode, took: Duration) {
+    pub(crate) fn write(
+        &self,
+        class: Class,
+        route: Route,
+        replay: Option<Replay>,
+        status: StatusCode,
+        took: Duration,
+    ) {
         tracing::info!(
             target: "access",
             client = self.client,
@@ -45,6 +52,8 @@ impl Logged {
             status = status.as_u16(),
             class = class.as_str(),
             route = route.as_str(),
+            // Left out where there was none.
+            replay = replay.map(Replay::as_str),
             took_ms = took.as_secs_f64() * 1000.0,
             request_id = self.request_id.to_str().unwrap_or_default(),
             "request"

@@ -17,7 +17,7 @@ use super::response_body::ResponseBody;
 use super::route;
 use super::token;
 use super::tunnel::{self, Tied};
-use super::upstream::Body;
+use super::upstream::{Body, Request};
 use crate::cluster::{ClusterView, Epoch};
 use crate::config::{Ack, Consistency};
 use crate::rules::Class;
@@ -43,11 +43,9 @@ impl Exchange {
                  for a replica, or its database is not writable",
             ));
         }
-        if let Some(watch) = self.progress.watch.take() {
-            watch.end(&self.worker);
-        }
         headers::remove_ours(response.headers_mut());
         let (mut head, body) = response.into_parts();
+        self.end_look(&mut head).await;
         match self.class() {
             Class::Write => Box::pin(self.acknowledge(&mut head, view)).await?,
             Class::Read if self.is_position_wanted(view) => {
@@ -64,12 +62,16 @@ impl Exchange {
     pub(super) fn answer_of_peer(
         &mut self,
         response: Response<Body>,
+        request: &Request,
         view: &ClusterView,
     ) -> Result<ClientResponse, Problem> {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return self.switch(response, self.tied(Tied::ToEpoch, view));
         }
         let (mut head, body) = response.into_parts();
+        if head.headers.remove(forward::WROTE).is_some() {
+            self.was_refused_here(request);
+        }
         if let Some(token) = forward::token_of(&head.headers) {
             self.set_token(token, &mut head);
         }
@@ -79,7 +81,7 @@ impl Exchange {
 
     fn pass_on(&mut self, head: Parts, body: Body) -> ClientResponse {
         let finish = Finish::new(self, head.status);
-        let limit = self.worker.shared.config.body_timeout;
+        let limit = self.facts.limits.piece;
         Response::from_parts(head, ResponseBody::app(body, limit, finish))
     }
 

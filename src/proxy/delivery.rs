@@ -10,14 +10,16 @@ use http::Response;
 use super::claim_watch;
 use super::exchange::{ClientResponse, Exchange};
 use super::forward::{FLY_REPLAY_SRC, Forwarded, PeerRefusal};
+use super::look::Doubt;
 use super::problem::{Problem, ProblemKind};
 use super::replay::ReplayRequest;
 use super::route::{self, Decision, Situation};
-use super::upstream::{Body, Failure, Request, Sending};
+use super::upstream::{Body, Failure, Request, RequestLimits, Sending};
 use super::worker::ViewSnapshot;
 use crate::cluster::{ClusterView, Primary};
+use crate::guarantee::ReplayPolicy;
 use crate::rules::Class;
-use crate::telemetry::metrics::Route;
+use crate::telemetry::metrics::{Replay, Route};
 
 /// How an attempt ended.
 #[expect(clippy::large_enum_variant, reason = "the large one is what nearly always happens")]
@@ -68,7 +70,7 @@ impl Exchange {
     ) -> Result<Attempt, Problem> {
         let Ok(under_way) = self.enter(&seen.view) else { return Ok(Attempt::Again) };
         request.tell(seen.told.clone());
-        self.watch(request, takes_writes);
+        self.look(request, takes_writes);
         match self.worker.app.send(request, self.sending()).await {
             Ok(mut response) => {
                 if self.may_replay(takes_writes)
@@ -76,11 +78,15 @@ impl Exchange {
                 {
                     return self.replay(replay, request);
                 }
+                if self.asks_primary(response.status(), request, &seen.view, takes_writes) {
+                    return self.replay(ReplayRequest::failed_read(), request);
+                }
                 self.progress.route = self.progress.local_route(&self.facts);
                 self.answer_of_app(response, &seen.view).await.map(Attempt::Answered)
             }
             Err(Failure::Unreached(why)) if self.may_wait() => {
                 drop(under_way);
+                self.progress.visit = None;
                 Box::pin(self.app_unreached(&why, &seen.view, takes_writes)).await
             }
             Err(failure) => Err(self.failed(failure)),
@@ -97,11 +103,12 @@ impl Exchange {
     /// wish for a replay is a mistake of it.
     fn may_replay(&self, took_writes: bool) -> bool {
         self.class() != Class::Passthrough
+            && self.facts.replay != ReplayPolicy::Never
             && self.worker.shared.dialer.is_some()
             && !(took_writes && self.worker.seen().view.takes_writes())
     }
 
-    /// The application here says that it did nothing, and that the primary's has to.
+    /// The application here says that it did nothing, or has failed, and the primary's has to do it.
     fn replay(&mut self, replay: ReplayRequest, request: &Request) -> Result<Attempt, Problem> {
         if !request.body().is_intact() {
             return Err(Problem::new(
@@ -112,6 +119,7 @@ impl Exchange {
         }
         self.worker.metrics.replay(replay.reason);
         self.progress.replay = Some(replay);
+        self.progress.visit = None;
         Ok(Attempt::Again)
     }
 
@@ -171,7 +179,7 @@ impl Exchange {
         let Some(refusal) = PeerRefusal::of(&response) else {
             let replayed = self.progress.replay.is_some();
             self.progress.route = if replayed { Route::Replayed } else { Route::Primary };
-            return self.answer_of_peer(response, view).map(Attempt::Answered);
+            return self.answer_of_peer(response, request, view).map(Attempt::Answered);
         };
         let problem = refused(refusal);
         if !request.body().is_intact() {
@@ -191,11 +199,31 @@ impl Exchange {
             token: self.facts.token,
             malformed: self.facts.malformed_token,
             ack: self.facts.ack,
+            doubt: self.doubt_elsewhere(),
+            limits: self.limits_elsewhere(),
         };
         request.tell(forwarded.headers());
         if let Some(replay) = &self.progress.replay {
             request.headers_mut().insert(FLY_REPLAY_SRC, replay.source(&self.worker.shared.node));
         }
+    }
+}
+
+impl Exchange {
+    /// Why the primary cannot know whether the request writes.
+    fn doubt_elsewhere(&self) -> Option<Doubt> {
+        match &self.progress.replay {
+            None => self.facts.doubt,
+            Some(replay) if replay.reason == Replay::FailedRead => Some(Doubt::Failed),
+            // Of what the rules call a write there is no doubt.
+            Some(_) => (self.facts.class == Class::Read).then_some(Doubt::Refused),
+        }
+    }
+
+    /// The limits of the rule here, if they are none that the primary would think of.
+    fn limits_elsewhere(&self) -> Option<RequestLimits> {
+        let own = RequestLimits::of(&self.worker.shared.config);
+        (self.facts.limits != own).then_some(self.facts.limits)
     }
 }
 

@@ -21,7 +21,7 @@ use super::finish::Finish;
 use super::head;
 use super::headers;
 use super::health;
-use super::misclassified_reads::Watch;
+use super::look::{Doubt, Look};
 use super::problem::{Problem, ProblemKind};
 use super::request::Upgrade;
 use super::request_body::{Outgoing, ReadError};
@@ -137,7 +137,10 @@ impl Exchange {
     ) -> ClientResponse {
         match self.deliver(&mut request, body).await {
             Ok(response) => response,
-            Err(problem) => self.refuse(&problem, request.headers().get(ACCEPT)),
+            Err(problem) => {
+                let problem = self.after_failed_read(problem);
+                self.refuse(&problem, request.headers().get(ACCEPT))
+            }
         }
     }
 
@@ -165,7 +168,7 @@ impl Exchange {
             self.worker.shared.dialer.is_some() && !self.worker.seen().view.takes_writes();
         let settled = self.facts.class == Class::Passthrough || !elsewhere;
         let keep = if settled { config.buffer_body } else { config.replay_body };
-        let body = Outgoing::prepare(body, keep, config.body_timeout).await;
+        let body = Outgoing::prepare(body, keep, self.facts.limits.piece).await;
         body.map_err(|why| unread(&why))
     }
 
@@ -174,20 +177,25 @@ impl Exchange {
         self.progress.class(&self.facts)
     }
 
-    /// Counts a write that is about to go to the application here as under way.
-    pub(super) fn enter(&self, view: &ClusterView) -> Result<Option<UnderWay>, NoMoreWrites> {
+    /// Counts a request that is about to go to the application here, and a write as under way.
+    pub(super) fn enter(&mut self, view: &ClusterView) -> Result<Option<UnderWay>, NoMoreWrites> {
+        let shared = &self.worker.shared;
+        self.progress.visit = Some(shared.at_app.enter());
         if self.class() != Class::Write {
             return Ok(None);
         }
-        let shared = &self.worker.shared;
         shared.writes.enter(&shared.view, view.epoch()).map(Some).ok_or(NoMoreWrites)
     }
 
-    /// Watches a read that goes to the application of the primary.
-    pub(super) fn watch(&mut self, request: &Request, takes_writes: bool) {
-        if self.class() == Class::Read && takes_writes {
-            let (method, target) = (request.method(), request.target());
-            self.progress.watch = Watch::begin(&self.worker, method, target, self.facts.rule);
+    /// Looks at a request that goes to the application of the primary, if it is not known whether it
+    /// writes.
+    pub(super) fn look(&mut self, request: &Request, takes_writes: bool) {
+        let doubt = match self.class() {
+            Class::Read => Some(Doubt::Read),
+            _ => self.facts.doubt,
+        };
+        if takes_writes && let (Some(doubt), Some(visit)) = (doubt, &self.progress.visit) {
+            self.progress.look = Look::begin(&self.worker, request, doubt, self.facts.rule, visit);
         }
     }
 

@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use http::Method;
+use http::{Method, StatusCode};
 use tokio::time::Instant;
 
-use super::misclassified_reads::Watch;
+use super::at_app::Visit;
+use super::look::{Doubt, Look};
 use super::replay::ReplayRequest;
 use super::request::Upgrade;
-use super::upstream::Sending;
+use super::upstream::{RequestLimits, Sending};
 use super::waiting::FIRST_PAUSE;
 use crate::config::{Ack, Consistency};
+use crate::guarantee::ReplayPolicy;
 use crate::rules::Class;
 use crate::telemetry::metrics::Route;
 use crate::txid::Token;
@@ -24,6 +26,8 @@ pub struct RequestFacts {
     pub(crate) class: Class,
     /// The rule that decided; `None`: a peer's.
     pub(crate) rule: Option<usize>,
+    /// Why it is not known whether it writes, beyond what its class says.
+    pub(crate) doubt: Option<Doubt>,
     /// What a read must see.
     pub(crate) consistency: Consistency,
     /// What its client last saw.
@@ -43,6 +47,9 @@ pub struct RequestFacts {
     pub(crate) read_wait: Duration,
     /// Until when it is held, whatever it is held for.
     pub(crate) deadline: Instant,
+    /// When it is sent again to the primary.
+    pub(crate) replay: ReplayPolicy,
+    pub(crate) limits: RequestLimits,
 }
 
 /// How far a request has come.
@@ -55,10 +62,14 @@ pub struct Progress {
     pub(crate) local_exhausted: bool,
     /// This node was known to be the primary after the request had come.
     pub(crate) claim_confirmed: bool,
-    /// The application here has asked for the primary's; that is not asked again.
+    /// The application here has asked for the primary's, or has failed; it is not asked again.
     pub(crate) replay: Option<ReplayRequest>,
-    /// Whether it writes although it is called a read.
-    pub(crate) watch: Option<Watch>,
+    /// What the application here answered, if it failed.
+    pub(crate) failed_here: Option<StatusCode>,
+    /// It is at the application here.
+    pub(crate) visit: Option<Visit>,
+    /// Whether it writes, if that is not known.
+    pub(crate) look: Option<Look>,
     /// Before the next attempt at a primary that could not take it.
     pub(crate) pause: Duration,
 }
@@ -76,6 +87,7 @@ impl RequestFacts {
             method: Method::GET,
             class,
             rule: None,
+            doubt: None,
             consistency,
             token,
             malformed_token: false,
@@ -86,6 +98,8 @@ impl RequestFacts {
             over_tls: false,
             read_wait: Duration::ZERO,
             deadline: started,
+            replay: ReplayPolicy::default(),
+            limits: RequestLimits::default(),
         }
     }
 
@@ -112,7 +126,9 @@ impl Default for Progress {
             local_exhausted: false,
             claim_confirmed: false,
             replay: None,
-            watch: None,
+            failed_here: None,
+            visit: None,
+            look: None,
             pause: FIRST_PAUSE,
         }
     }
@@ -120,7 +136,7 @@ impl Default for Progress {
 
 impl Progress {
     /// What the request does, as far as is known: an application that asks for a replay says that it
-    /// writes.
+    /// writes, and a read that failed may have.
     pub(super) fn class(&self, facts: &RequestFacts) -> Class {
         if self.replay.is_some() { Class::Write } else { facts.class }
     }

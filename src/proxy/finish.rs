@@ -11,7 +11,7 @@ use super::client::Client;
 use super::exchange::Exchange;
 use crate::config::Access;
 use crate::rules::Class;
-use crate::telemetry::metrics::{Route, WorkerMetrics};
+use crate::telemetry::metrics::{Replay, Route, WorkerMetrics};
 
 /// Lives as long as a response is on its way.
 pub(crate) struct Finish {
@@ -19,6 +19,7 @@ pub(crate) struct Finish {
     metrics: Arc<WorkerMetrics>,
     class: Class,
     route: Route,
+    replay: Option<Replay>,
     status: StatusCode,
     started: Instant,
     held: bool,
@@ -34,6 +35,7 @@ impl Finish {
             metrics: exchange.worker.metrics.clone(),
             class: exchange.class(),
             route: exchange.progress.route,
+            replay: exchange.progress.replay.as_ref().map(|replay| replay.reason),
             status,
             started: exchange.facts.started,
             held: exchange.progress.held,
@@ -55,7 +57,7 @@ impl Drop for Finish {
         if let Some(logged) = &self.logged
             && self.access_log.has(self.class)
         {
-            logged.write(self.class, self.route, self.status, took);
+            logged.write(self.class, self.route, self.replay, self.status, took);
         }
     }
 }

@@ -9,8 +9,9 @@ use std::rc::Rc;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 
+use super::look::Doubt;
 use super::token;
-use super::upstream::RawHeaders;
+use super::upstream::{RawHeaders, RequestLimits};
 use crate::cluster::{ClusterView, Epoch};
 use crate::config::{Ack, Consistency};
 use crate::rules::Class;
@@ -21,6 +22,9 @@ pub(crate) const FORWARDED: HeaderName = HeaderName::from_static("litepilot-forw
 /// Marks a refusal, from the primary to the entry. No application can set it: whatever begins with
 /// `Litepilot-` is removed from what applications answer.
 pub(crate) const REFUSED: HeaderName = HeaderName::from_static("litepilot-refused");
+/// Marks an answer, from the primary to the entry: what the entry's application had failed to do has
+/// written.
+pub(crate) const WROTE: HeaderName = HeaderName::from_static("litepilot-wrote");
 /// Fly.io's name for where a replayed request comes from; litefs-js and fly-ruby look for it.
 pub(crate) const FLY_REPLAY_SRC: HeaderName = HeaderName::from_static("fly-replay-src");
 
@@ -41,6 +45,12 @@ pub(crate) struct Forwarded {
     /// Who must hold a write before it is answered, by the entry's rules.
     #[serde(default)]
     pub(crate) ack: Ack,
+    /// Why it is not known whether it writes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) doubt: Option<Doubt>,
+    /// By the entry's rules; `None`: those of the receiver's configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) limits: Option<RequestLimits>,
 }
 
 impl Forwarded {
@@ -139,6 +149,8 @@ mod tests {
             token: Some(EpochTxid { epoch: Epoch(2), txid: Txid(7) }),
             malformed: false,
             ack: Ack::Majority,
+            doubt: Some(Doubt::Failed),
+            limits: Some(RequestLimits::default()),
         }
     }
 
@@ -150,7 +162,8 @@ mod tests {
         assert!(headers.is_empty());
         let older = r#"{"epoch":3,"class":"write","consistency":"monotonic","token":null}"#;
         headers.insert(FORWARDED, HeaderValue::from_static(older));
-        assert_eq!(Forwarded::take(&mut headers).unwrap().ack, Ack::Primary);
+        let taken = Forwarded::take(&mut headers).unwrap();
+        assert_eq!((taken.ack, taken.doubt, taken.limits), (Ack::Primary, None, None));
         headers.insert(FORWARDED, HeaderValue::from_static("nonsense"));
         assert_eq!(Forwarded::take(&mut headers), None);
     }

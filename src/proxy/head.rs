@@ -11,13 +11,14 @@ use super::client::Client;
 use super::facts::RequestFacts;
 use super::headers::{self, SenderFields};
 use super::health;
+use super::look::{self, Doubt};
 use super::problem::{Problem, ProblemKind};
 use super::request::{self, Upgrade};
 use super::token::{self, Carried};
-use super::upstream::{RawHeaders, Request};
+use super::upstream::{RawHeaders, Request, RequestLimits};
 use super::worker::Worker;
 use crate::config::Consistency;
-use crate::rules::Verdict;
+use crate::rules::{Class, Verdict};
 
 /// Bytes that we usually add to the head of a request.
 const ADDED: usize = 256;
@@ -58,16 +59,24 @@ pub(super) fn read(
     let asked = if speaks_to_us { asked_consistency(&head.headers) } else { None };
     // Rules see what the client sent; from here on only what goes on is there.
     let sender = headers::clean(&mut head.headers, client.trust());
-    let facts = RequestFacts {
+    let mut facts = RequestFacts {
         method: head.method.clone(),
         upgrade,
         over_tls: client.is_over_tls(&head.headers, sender),
         ..ruled(worker, &verdict, &carried, asked, started)
     };
+    // Only where no rule has anything to say.
+    if verdict.by_default
+        && verdict.class == Class::Read
+        && worker.has_learned(&head.method, look::host_of(&head.headers), head.uri.path())
+    {
+        (facts.class, facts.doubt) = (Class::Write, Some(Doubt::Learned));
+    }
     let mut added = RawHeaders::with_capacity(ADDED);
     added.add(&headers::HOPS, &next_hop(hops));
     carried.strip(&mut head.headers, &mut added);
-    Ok(Read::Request(facts, outgoing(client, head, sender, upgrade, added)))
+    let request = outgoing(client, head, sender, &facts, added);
+    Ok(Read::Request(facts, request))
 }
 
 /// What follows from the rules, the client's token and the configuration.
@@ -86,6 +95,11 @@ fn ruled(
         primary_only: worker.shared.app_on_primary,
         ack: verdict.ack.unwrap_or(worker.shared.ack.level),
         read_wait: verdict.read_wait.unwrap_or(config.read_wait),
+        replay: verdict.replay.unwrap_or(config.replay),
+        limits: RequestLimits {
+            piece: verdict.body_timeout.unwrap_or(config.body_timeout),
+            response: verdict.response_timeout.unwrap_or(config.response_timeout),
+        },
         deadline: started + verdict.write_hold.unwrap_or(config.write_hold),
         ..RequestFacts::plain(verdict.class, consistency, carried.token, started)
     }
@@ -97,12 +111,12 @@ pub(super) fn outgoing(
     client: &Client,
     head: &mut Parts,
     sender: SenderFields,
-    upgrade: Upgrade,
+    facts: &RequestFacts,
     mut added: RawHeaders,
 ) -> Box<Request> {
     let mut fields = mem::take(&mut head.headers);
     client.describe(&mut fields, sender, &mut added);
-    if upgrade == Upgrade::WebSocket {
+    if facts.upgrade == Upgrade::WebSocket {
         added.add(&CONNECTION, &HeaderValue::from_static("upgrade"));
         added.add(&UPGRADE, &HeaderValue::from_static("websocket"));
     } else if sender.trailers {
@@ -110,7 +124,7 @@ pub(super) fn outgoing(
         added.add(&CONNECTION, &HeaderValue::from_static("te"));
     }
     let (method, target) = (mem::take(&mut head.method), mem::take(&mut head.uri));
-    Box::new(Request::new(method, target, fields, added, sender.length))
+    Box::new(Request::new(method, target, fields, added, sender.length, facts.limits))
 }
 
 /// How many Litepilots the request has passed through before this one.

@@ -131,6 +131,12 @@ impl Problem {
         self
     }
 
+    /// Says what went wrong before.
+    pub(crate) fn preceded_by(mut self, what: &str) -> Self {
+        self.detail = format!("{what}: {}", self.detail).into();
+        self
+    }
+
     /// The request waited in vain: 503 with `Retry-After`, so that load balancers try another node.
     pub(crate) fn after_waiting(mut self) -> Self {
         self.status = StatusCode::SERVICE_UNAVAILABLE;

@@ -21,7 +21,7 @@ use super::replay::ReplayRequest;
 use super::request::Upgrade;
 use super::request_body::Outgoing;
 use super::route::Decision;
-use super::upstream::{Failure, RawHeaders, Sending};
+use super::upstream::{Failure, RawHeaders, RequestLimits, Sending};
 use super::worker::{ViewSnapshot, Worker};
 use crate::telemetry::metrics::Route;
 
@@ -84,13 +84,15 @@ impl Exchange {
         head: &mut Parts,
         started: Instant,
     ) -> Self {
-        let Forwarded { class, consistency, token, malformed, ack, .. } = forwarded;
+        let Forwarded { class, consistency, token, malformed, ack, doubt, limits, .. } = forwarded;
         let client_side = head.extensions.remove::<OnUpgrade>();
         let upgrade = if client_side.is_some() { Upgrade::WebSocket } else { Upgrade::None };
         let facts = RequestFacts {
             method: head.method.clone(),
             malformed_token: malformed,
             ack,
+            doubt,
+            limits: limits.unwrap_or_else(|| RequestLimits::of(&worker.shared.config)),
             upgrade,
             from_peer: true,
             ..RequestFacts::plain(class, consistency, token, started)
@@ -112,7 +114,7 @@ impl Exchange {
             return Err(Stop::Refused(PeerRefusal::NotPrimary));
         }
         let body = if head.headers.contains_key(EXPECT) {
-            Outgoing::untouched(body, self.worker.shared.config.body_timeout)
+            Outgoing::untouched(body, self.facts.limits.piece)
         } else {
             self.read_body(body).await.map_err(|_| Stop::Failed(cut_off(true)))?
         };
@@ -120,12 +122,11 @@ impl Exchange {
             return Err(Stop::Refused(PeerRefusal::NotPrimary));
         };
         let sender = headers::clean(&mut head.headers, self.client.trust());
-        let upgrade = self.facts.upgrade;
         let added = RawHeaders::default();
-        let mut request = head::outgoing(&self.client, &mut head, sender, upgrade, added);
+        let mut request = head::outgoing(&self.client, &mut head, sender, &self.facts, added);
         request.set_body(body);
         request.tell(seen.told.clone());
-        self.watch(&request, takes_writes);
+        self.look(&request, takes_writes);
         let sent = self.worker.app.send(&request, self.sending()).await;
         let intact = request.body().is_intact();
         let mut response = sent.map_err(|failure| self.no_answer(failure, intact))?;

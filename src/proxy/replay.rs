@@ -1,5 +1,5 @@
-//! An application's wish that the primary's application gets a request instead: `Litepilot-Replay`, or
-//! `fly-replay` as libraries for Fly.io say it.
+//! Why the primary's application gets a request that the one here was asked: a wish of it, `Litepilot-Replay`
+//! or `fly-replay` as libraries for Fly.io say it, or its [failure](super::failed_read).
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,10 +11,10 @@ use crate::telemetry::metrics::Replay;
 const FLY_REPLAY: HeaderName = HeaderName::from_static("fly-replay");
 const LITEPILOT_REPLAY: HeaderName = HeaderName::from_static("litepilot-replay");
 
-/// Such a wish.
+/// Such a reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ReplayRequest {
-    /// What it was said with.
+    /// What it is, or was said with.
     pub(crate) reason: Replay,
     /// `state=…` of `fly-replay`, to be handed back with the replay.
     state: Option<String>,
@@ -33,6 +33,11 @@ impl ReplayRequest {
             return Some(Self { reason: Replay::Litepilot, state: None });
         }
         Self::parse(fly?.to_str().ok()?)
+    }
+
+    /// Nobody wishes it, but a read has failed.
+    pub(crate) fn failed_read() -> Self {
+        Self { reason: Replay::FailedRead, state: None }
     }
 
     /// `fly-replay` may name a machine or a region, for which our primary stands; `app=` and

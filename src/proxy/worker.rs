@@ -3,23 +3,28 @@
 //! another worker but by an atomic.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::Waker;
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderValue, Method};
+use parking_lot::Mutex;
 use rustls::ServerConfig;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::acceptor::Slots;
 use super::ack::Acknowledging;
+use super::at_app::AtApp;
 use super::headers;
 use super::hold::Holds;
-use super::misclassified_reads::{self, MisclassifiedReads};
+use super::learned::LearnedRoutes;
+use super::look;
+use super::misclassified_reads::MisclassifiedReads;
+use super::replay_budget::ReplayBudget;
 use super::token;
 use super::trace;
 use super::upstream::{Dial, Origin, OriginLimits, PrimaryDial, RawHeaders};
@@ -29,7 +34,7 @@ use crate::config;
 use crate::engine::Engine;
 use crate::peer::Dialer;
 use crate::process::health::AppHealth;
-use crate::rules::RuleSet;
+use crate::rules::{RuleSet, WriteRoute};
 use crate::telemetry::metrics::{Metrics, WorkerMetrics};
 
 /// How long an idle connection to a peer is kept.
@@ -67,10 +72,23 @@ pub struct WorkerContext {
     pub writes: Arc<Writes>,
     /// What clients are shown, if they speak TLS.
     pub tls: Option<watch::Receiver<Arc<ServerConfig>>>,
+    /// Requests at the application.
+    pub at_app: Arc<AtApp>,
     /// Reads that seem to have written.
     pub suspects: Arc<MisclassifiedReads>,
+    /// Routes that were found to write.
+    pub learned: Arc<LearnedRoutes>,
+    /// How many failed reads may be asked of the primary.
+    pub replay_budget: Mutex<ReplayBudget>,
     /// Set once, when the node begins to stop.
     pub draining: watch::Receiver<bool>,
+}
+
+impl WorkerContext {
+    /// Whether what is found to write is remembered: there is another node to which it matters.
+    pub(crate) fn learns(&self) -> bool {
+        self.config.learn && self.dialer.is_some()
+    }
 }
 
 /// One worker's own state.
@@ -86,7 +104,10 @@ pub(crate) struct Worker {
     /// How many reads may still be watched for writes until the budget is renewed.
     pub(crate) looks: Cell<u32>,
     pub(crate) node: HeaderValue,
+    /// Reads since the budget for replays was told of them.
+    pub(crate) reads: Cell<u64>,
     rules: Latest<Arc<RuleSet>, Arc<RuleSet>>,
+    learned: Latest<Arc<BTreeSet<WriteRoute>>, Arc<BTreeSet<WriteRoute>>>,
     tls: Option<Latest<Arc<ServerConfig>, Arc<ServerConfig>>>,
     seen: Latest<ClusterView, Rc<ViewSnapshot>>,
     draining: Cell<bool>,
@@ -114,9 +135,11 @@ impl Worker {
             peers: RefCell::default(),
             cookies: token::Setter::new(&config.cookie),
             numbers: trace::Numbers::default(),
-            looks: Cell::new(misclassified_reads::LOOKS),
+            looks: Cell::new(look::LOOKS),
             node: name_header(&shared.node),
+            reads: Cell::new(0),
             rules: Latest::new(shared.rules.clone(), Arc::clone),
+            learned: Latest::new(shared.learned.known(), Arc::clone),
             tls: shared.tls.clone().map(|tls| Latest::new(tls, Arc::clone)),
             seen: Latest::new(shared.view.clone(), ViewSnapshot::new),
             draining: Cell::new(false),
@@ -147,6 +170,22 @@ impl Worker {
     /// The rules now in force.
     pub(crate) fn rules(&self) -> Arc<RuleSet> {
         self.rules.get()
+    }
+
+    /// Whether such requests were found to write.
+    pub(crate) fn has_learned(&self, method: &Method, host: &[u8], path: &str) -> bool {
+        let learned = self.learned.get();
+        let known = |route: WriteRoute| learned.contains(&route);
+        // Most often nothing was found, and then nothing is made up to be looked for.
+        !learned.is_empty() && WriteRoute::of(method, host, path).is_some_and(known)
+    }
+
+    /// Tells the budget for replays of the reads since it was last told.
+    pub(crate) fn deposit_reads(&self) {
+        let reads = self.reads.take();
+        if reads > 0 {
+            self.shared.replay_budget.lock().deposit(reads, Instant::now());
+        }
     }
 
     /// What clients are shown now, if they speak TLS.
@@ -193,7 +232,8 @@ impl Worker {
                 let stops = timeout(EVERY, draining.wait_for(|draining| *draining)).await;
                 self.draining.set(stops.is_ok());
             }
-            self.looks.set(misclassified_reads::LOOKS);
+            self.looks.set(look::LOOKS);
+            self.deposit_reads();
             self.app.sweep();
             self.peers.borrow().values().for_each(|peer| peer.sweep());
             let impatient = self.is_draining() || full.load(Relaxed);
@@ -206,12 +246,7 @@ impl Worker {
 }
 
 fn limits(config: &config::Proxy, keep: Duration) -> OriginLimits {
-    OriginLimits {
-        connect: config.connect_timeout,
-        piece: config.body_timeout,
-        response: config.response_timeout,
-        keep,
-    }
+    OriginLimits { connect: config.connect_timeout, keep }
 }
 
 /// A connection's place in its worker's register.

@@ -22,8 +22,19 @@ use crate::guarantee;
 use crate::yaml::{self, Node, Place, Problem, Value, suggest, value};
 
 const FILE_KEYS: [&str; 1] = ["rules"];
-const RULE_KEYS: [&str; 6] = ["match", "as", "consistency", "read_wait", "write_hold", "ack"];
-const SETTINGS: [&str; 4] = ["consistency", "read_wait", "write_hold", "ack"];
+const RULE_KEYS: [&str; 9] = [
+    "match",
+    "as",
+    "consistency",
+    "read_wait",
+    "write_hold",
+    "ack",
+    "response_timeout",
+    "body_timeout",
+    "replay",
+];
+/// What does nothing where a request passes through.
+const SETTINGS: [&str; 5] = ["consistency", "read_wait", "write_hold", "ack", "replay"];
 const MATCH_KEYS: [&str; 8] =
     ["method", "path", "path_regex", "host", "query", "header", "content_type", "upgrade"];
 
@@ -72,6 +83,9 @@ impl Reader<'_> {
                 "read_wait" => verdict.read_wait = self.read(value, value::duration_or_zero),
                 "write_hold" => verdict.write_hold = self.read(value, value::duration_or_zero),
                 "ack" => verdict.ack = self.read(value, guarantee::ack),
+                "response_timeout" => verdict.response_timeout = self.read(value, value::duration),
+                "body_timeout" => verdict.body_timeout = self.read(value, value::duration),
+                "replay" => verdict.replay = self.read(value, guarantee::replay),
                 _ => self.unknown(key, &RULE_KEYS),
             }
         }

@@ -55,7 +55,9 @@ impl RuleSet {
 
 fn read(source: &str) -> Result<Vec<Rule>, Vec<Problem>> {
     if let Some((name, text)) = BUNDLED.iter().find(|(name, _)| *name == source) {
-        return parse(&format!("{name}.yml"), text.as_bytes());
+        let mut rules = parse(&format!("{name}.yml"), text.as_bytes())?;
+        rules.iter_mut().for_each(|rule| rule.verdict.by_default = *name == DEFAULT);
+        return Ok(rules);
     }
     let problem = |message| vec![Problem::new(source, Place::START, message)];
     check_source(source).map_err(problem)?;

@@ -7,13 +7,14 @@
 //! | [`matching`] | what a rule asks of a request |
 //! | [`load`] | where rules come from: sets compiled in, and the user's files |
 //! | [`mod@file`] | a rule file, checked |
+//! | [`write_route`] | requests that were found to write, and the rule that says so |
 
 use std::cmp::Reverse;
 use std::time::Duration;
 
 use http::{HeaderMap, Method, Uri};
 
-use crate::guarantee::{Ack, Consistency};
+use crate::guarantee::{Ack, Consistency, ReplayPolicy};
 
 mod file;
 mod glob;
@@ -22,6 +23,9 @@ mod matching;
 pub(crate) mod path;
 #[cfg(test)]
 mod tests;
+mod write_route;
+
+pub use write_route::WriteRoute;
 
 pub(crate) use load::{BUNDLED, check_source};
 pub(crate) use path::BadPath;
@@ -64,14 +68,33 @@ pub struct Verdict {
     pub(crate) write_hold: Option<Duration>,
     /// The rule's own `ack`, if it sets one.
     pub(crate) ack: Option<Ack>,
+    /// The rule's own `response_timeout`, if it sets one.
+    pub(crate) response_timeout: Option<Duration>,
+    /// The rule's own `body_timeout`, if it sets one.
+    pub(crate) body_timeout: Option<Duration>,
+    /// The rule's own `replay`, if it sets one.
+    pub(crate) replay: Option<ReplayPolicy>,
+    /// No rule but those of the default set had anything to say.
+    pub(crate) by_default: bool,
     /// The index of the rule that decided, for [`RuleSet::place`].
     pub(crate) rule: usize,
 }
 
 impl Verdict {
     /// A verdict that sets nothing but the class.
-    fn of(class: Class) -> Self {
-        Self { class, consistency: None, read_wait: None, write_hold: None, ack: None, rule: 0 }
+    pub(crate) fn of(class: Class) -> Self {
+        Self {
+            class,
+            consistency: None,
+            read_wait: None,
+            write_hold: None,
+            ack: None,
+            response_timeout: None,
+            body_timeout: None,
+            replay: None,
+            by_default: false,
+            rule: 0,
+        }
     }
 }
 

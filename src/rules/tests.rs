@@ -77,15 +77,15 @@ fn a_rule_of_the_users_overrides_the_default() {
 }
 
 #[test]
-fn a_websocket_is_a_read_unless_a_rule_says_otherwise() {
-    let rules = rules("rules: [{match: {upgrade: websocket, path: /ws/live/**}, as: write}]");
+fn a_websocket_is_a_write_unless_a_rule_says_otherwise() {
+    let rules = rules("rules: [{match: {upgrade: websocket, path: /ws/news/**}, as: read}]");
     let upgrade = |protocol| [(UPGRADE, protocol)];
-    assert_eq!(rules.class_with("GET /ws/x", &upgrade("websocket")), Class::Read);
-    assert_eq!(rules.class_with("GET /ws/live/x", &upgrade("websocket")), Class::Write);
-    assert_eq!(rules.class_with("GET /ws/live/x", &upgrade("h2c, WebSocket/13")), Class::Read);
-    assert_eq!(rules.class_with("GET /ws/live/x", &upgrade("h2c, WebSocket")), Class::Write);
-    assert_eq!(rules.class_with("GET /ws/live/x", &upgrade("h2c")), Class::Read);
-    assert_eq!(rules.class("GET /ws/live/x"), Class::Read);
+    assert_eq!(rules.class_with("GET /ws/x", &upgrade("websocket")), Class::Write);
+    assert_eq!(rules.class_with("GET /ws/news/x", &upgrade("websocket")), Class::Read);
+    assert_eq!(rules.class_with("GET /ws/x", &upgrade("h2c, WebSocket/13")), Class::Read);
+    assert_eq!(rules.class_with("GET /ws/x", &upgrade("h2c, WebSocket")), Class::Write);
+    assert_eq!(rules.class_with("GET /ws/x", &upgrade("h2c")), Class::Read);
+    assert_eq!(rules.class("GET /ws/x"), Class::Read);
     // Only a GET opens a WebSocket: a POST with that header is a POST.
     assert_eq!(rules.class_with("POST /", &upgrade("websocket")), Class::Write);
 }

@@ -48,7 +48,7 @@ impl Metrics {
         &self.node
     }
 
-    /// How many requests were sent again to the primary because an application asked for it.
+    /// How many requests were sent again to the primary.
     pub(crate) fn replays(&self) -> u64 {
         worker::replays(&self.workers)
     }

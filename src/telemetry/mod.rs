@@ -1,4 +1,4 @@
-//! Logs, metrics and events.
+//! Logs, metrics and events; what is wrong now.
 
 pub(crate) mod clock;
 pub mod events;
@@ -6,6 +6,7 @@ pub mod log;
 pub(crate) mod log_throttle;
 pub mod metrics;
 pub(crate) mod ring;
+pub mod warnings;
 
 /// The beginning of a text, at most `at_most` bytes, cut between characters.
 fn beginning(text: &str, at_most: usize) -> &str {

@@ -11,6 +11,7 @@ use litepilot::cluster::{ClusterView, Epoch, NodeId};
 use litepilot::control::{Control, ControlError, MemberChange, MemberStatus, OnceKey, Promoted};
 use litepilot::engine::BoxFuture;
 use litepilot::status::{PrimaryStatus, Status, StatusSource};
+use litepilot::telemetry::events::Events;
 use litepilot::telemetry::metrics::Metrics;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -23,6 +24,7 @@ const TOKEN: &str = "0123456789abcdef";
 pub struct Node {
     pub address: SocketAddr,
     pub status: Arc<Mutex<Status>>,
+    pub events: Arc<Events>,
     view: watch::Sender<ClusterView>,
     dir: TempDir,
 }
@@ -43,7 +45,8 @@ impl Node {
         let dir = tempfile::tempdir().unwrap();
         write_private(&dir.path().join("token"), TOKEN);
         let view = ClusterView::single("node-1".parse().unwrap(), Epoch(3));
-        (Self { address, status, view: watch::Sender::new(view), dir }, listener)
+        let (events, view) = (Arc::default(), watch::Sender::new(view));
+        (Self { address, status, events, view, dir }, listener)
     }
 
     pub fn serve(&self, listener: TcpListener, status: StatusSource) {
@@ -52,7 +55,7 @@ impl Node {
             view: self.view.subscribe(),
             control: Arc::new(Pair),
             metrics: Metrics::new(1),
-            events: Arc::default(),
+            events: self.events.clone(),
             token: TOKEN.parse().unwrap(),
             hosts: Hosts::new(&[]),
             max_lag: Duration::from_secs(10),

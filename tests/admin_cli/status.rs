@@ -4,8 +4,9 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use litepilot::status::{AppState, Status};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::TcpListener;
+use tokio::process::ChildStdout;
 use tokio::sync::Notify;
 
 use super::node::{Node, a_primary, err, litepilot, out, run, status};
@@ -34,6 +35,40 @@ async fn ready_is_an_exit_code_with_the_reason() {
     node.status.lock().unwrap().app.state = AppState::Up;
     let up = run(&["status", "--ready", "--admin", &node.url()]).await;
     assert_eq!(up.status.code(), Some(0), "{}", err(&up));
+}
+
+/// The program's output, line by line.
+fn lines(args: &[&str]) -> (tokio::process::Child, Lines<BufReader<ChildStdout>>) {
+    let mut child = litepilot(args).stdout(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    (child, lines)
+}
+
+#[tokio::test]
+async fn status_is_shown_anew_when_it_changes() {
+    let node = Node::start().await;
+    let (_program, mut lines) = lines(&["status", "--watch", "--admin", &node.url()]);
+    let mut until = async |text: &str| {
+        while !lines.next_line().await.unwrap().unwrap().contains(text) {}
+    };
+    until("primary  none").await;
+    node.status.lock().unwrap().primary = a_primary();
+    until("primary  node-2 since").await;
+}
+
+#[tokio::test]
+async fn events_are_printed_and_followed() {
+    let node = Node::start().await;
+    node.events.record("primary", "node-1 in epoch 3 takes writes");
+    let (_program, mut people) = lines(&["events", "--admin", &node.url()]);
+    let line = people.next_line().await.unwrap().unwrap();
+    assert!(line.ends_with("Z  primary           node-1 in epoch 3 takes writes"), "{line}");
+    node.events.record("app-down", "it ends");
+    assert!(people.next_line().await.unwrap().unwrap().ends_with("app-down          it ends"));
+    let (_program, mut json) = lines(&["events", "--json", "--admin", &node.url()]);
+    let line = json.next_line().await.unwrap().unwrap();
+    let event: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!((&event["kind"], event["at"].is_string()), (&"primary".into(), true));
 }
 
 #[tokio::test]

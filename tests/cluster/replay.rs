@@ -19,7 +19,7 @@ fn asks_for_nothing(answer: &Message) {
 
 #[tokio::test]
 async fn a_wish_for_a_replay_is_granted_in_either_form_and_never_seen_by_the_client() {
-    let cluster = Plan::flask().start().await;
+    let cluster = Plan::flask().proxy("learn: false").start().await;
     let fly = "&fly=region%3Dams%3Bstate%3Dopaque";
     for (query, state) in [("", None), (fly, Some("opaque")), ("&fly=instance%3Dxyz", None)] {
         let answer = get(&cluster, REPLICA, &format!("/replay?{query}")).await;
@@ -93,7 +93,7 @@ async fn the_body_is_sent_again_too_if_it_was_kept() {
 
 #[tokio::test]
 async fn pages_that_write_on_get_work_on_a_replica() {
-    let cluster = Plan::flask().start().await;
+    let cluster = Plan::flask().proxy("learn: false").start().await;
     Browser::new(&cluster).sign(PRIMARY, "makes the tables").await;
     cluster.level().await;
     for (visits, node) in [(1, REPLICA), (2, 2), (3, PRIMARY)] {
@@ -106,7 +106,7 @@ async fn pages_that_write_on_get_work_on_a_replica() {
 
 #[tokio::test]
 async fn a_django_view_that_writes_its_session_on_get_works_on_a_replica() {
-    let cluster = Plan::django().start().await;
+    let cluster = Plan::django().proxy("learn: false").start().await;
     cluster.level().await;
     let mut browser = Browser::new(&cluster);
     for (visits, node) in [(1, REPLICA), (2, 2), (3, REPLICA), (4, PRIMARY)] {
@@ -120,4 +120,25 @@ async fn a_django_view_that_writes_its_session_on_get_works_on_a_replica() {
         // Read-your-writes holds after a replay too.
         assert!(browser.cookies.contains_key("__txid"));
     }
+}
+
+#[tokio::test]
+async fn what_asked_for_a_replay_once_goes_to_the_primary_at_once_through_every_node() {
+    let cluster = Plan::flask().start().await;
+    Browser::new(&cluster).sign(PRIMARY, "makes the tables").await;
+    cluster.level().await;
+    let first = get(&cluster, REPLICA, "/visits").await;
+    assert_eq!((first.status(), first.field("litepilot-route")), (200, Some("replayed")));
+    let other = 2;
+    until("the other replica to be told", || async {
+        cluster.status(other).await["learned_writes"][0]["request"] == "GET /visits"
+    })
+    .await;
+    for (visits, node) in [(2, REPLICA), (3, other)] {
+        let answer = get(&cluster, node, "/visits").await;
+        assert_eq!((answer.status(), answer.field("litepilot-route")), (200, Some("primary")));
+        assert_eq!(browser::json(&answer)["visits"], visits);
+    }
+    let refused = &cluster.status(REPLICA).await["suspected_writes"][0];
+    assert_eq!((&refused["request"], &refused["refused"]), (&json!("GET /visits"), &json!(1)));
 }

@@ -9,7 +9,7 @@ const HANDSHAKE: [&str; 4] = [
     "Sec-WebSocket-Version: 13",
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
 ];
-const RULES: &str = "rules:\n  - match: {upgrade: websocket, path: /ws/live/**}\n    as: write\n";
+const RULES: &str = "rules:\n  - match: {upgrade: websocket, path: /ws/other}\n    as: read\n";
 /// A masked text frame with `Hello`, and the server's echo of it: RFC 6455, 5.7.
 const HELLO: &[u8] = b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58";
 const ECHO: &[u8] = b"\x81\x05Hello";

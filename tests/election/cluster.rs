@@ -35,6 +35,8 @@ pub struct Plan {
     pub top: &'static str,
     /// More keys of every node's `admin:`.
     pub admin: &'static str,
+    /// With certificates; in namespaces they always have them.
+    pub tls: bool,
     /// Network namespaces to run the nodes in, each with the address it has there; none: all of them
     /// run in this one, at loopback.
     pub hosts: Vec<(String, IpAddr)>,
@@ -57,6 +59,7 @@ impl Default for Plan {
             habit: None,
             top: "",
             admin: "",
+            tls: false,
             hosts: Vec::new(),
         }
     }
@@ -73,7 +76,8 @@ impl Plan {
         let peers: Vec<_> = (0..self.nodes).map(address).collect();
         let founders = self.nodes - self.later;
         let witnesses = if self.witness { name(self.nodes - 1) } else { String::new() };
-        let tls = if self.hosts.is_empty() { None } else { Some(dir.path().join("ca")) };
+        let tls =
+            if self.hosts.is_empty() && !self.tls { None } else { Some(dir.path().join("ca")) };
         if let Some(ca) = &tls {
             authority(ca, (0..self.nodes).map(name));
         }

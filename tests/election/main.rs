@@ -60,6 +60,26 @@ fn a_killed_primary_is_replaced_and_comes_back_as_a_replica() {
     assert_eq!(cluster.primary(), second);
 }
 
+/// Its guard says so, as the node whose certificate it has: nobody waits until the lease expires.
+#[test]
+fn who_is_killed_is_replaced_before_its_lease_expires() {
+    let mut cluster = Plan { tls: true, ..Plan::default() }.start();
+    for _ in 0..2 {
+        let first = cluster.primary();
+        let [one, two] = cluster.others(first)[..] else { panic!() };
+        cluster.nodes[first].kill();
+        assert_eq!(cluster.nodes[one].it.post("after").code, 201, "held, and then done");
+        let name = cluster.nodes[first].it.name.clone();
+        let says = |words: &str| {
+            let words = words.replace("NODE", &name);
+            [one, two].iter().any(|node| cluster.nodes[*node].said(&words))
+        };
+        assert!(says("the process of NODE") && !says("has not renewed its lease"));
+        cluster.nodes[first].start();
+        cluster.until_level(first);
+    }
+}
+
 /// LiteFS' renewal has no time limit: without the guard it would take writes for as long as this lasts.
 #[test]
 fn over_litefs_the_guard_ends_a_stopped_primarys_litefs_before_another_takes_writes() {
@@ -178,6 +198,26 @@ fn a_primary_is_chosen_and_hands_over_while_no_application_answers() {
     assert_ne!(cluster.primary(), one);
     sockets.iter().for_each(|socket| fs::remove_dir(socket).unwrap());
     assert_eq!(cluster.nodes[two].it.post("after").code, 201);
+}
+
+/// Not after `down_after`, which is there for one that hangs.
+#[test]
+fn a_primary_whose_application_dies_hands_over_while_that_starts_again() {
+    let cluster = Plan::default().start();
+    let first = cluster.primary();
+    let [one, _] = cluster.others(first)[..] else { panic!() };
+    assert_eq!(cluster.nodes[one].it.post("before").code, 201);
+    let app = cluster.nodes[first].status().unwrap()["app"]["pid"].as_u64().unwrap() as u32;
+    // It cannot be started again: its socket is a directory.
+    let socket = cluster.nodes[first].it.data_dir.join("s");
+    harness::send(Signal::STOP, app);
+    fs::remove_file(&socket).unwrap();
+    fs::create_dir(&socket).unwrap();
+    harness::send(Signal::KILL, app);
+    assert_eq!(cluster.nodes[one].it.post("after").code, 201, "held, and then done");
+    until("another one is primary", || cluster.primary() != first);
+    assert!(cluster.nodes[first].said("has ended: another node takes over meanwhile"));
+    fs::remove_dir(&socket).unwrap();
 }
 
 #[test]

@@ -88,7 +88,11 @@ fn app(dir: &Path, shared_deadline: &SharedDeadline) -> Spec {
         user: None,
         env: Vec::new(),
         log: (|_: &str, _: &str, line: &str| eprintln!("app: {line}")).into(),
-        guard: Some(Guard { program: LITEPILOT.into(), shared_deadline: shared_deadline.clone() }),
+        guard: Some(Guard {
+            program: LITEPILOT.into(),
+            shared_deadline: shared_deadline.clone(),
+            tally: None,
+        }),
     };
     let quick = Duration::from_millis(5);
     Spec::new(launch, CLAIM, Backoff::new(quick, quick, quick))

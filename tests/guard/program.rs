@@ -285,3 +285,28 @@ fn typed_by_a_user_it_says_who_starts_it() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("it is litepilot run that starts this"), "{said}");
 }
+
+/// Others are told by that that this node commits nothing more.
+#[test]
+fn it_counts_as_done_once_nobody_of_the_group_is_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let worker = dir.path().join("worker");
+    let script = format!("sleep 1000 & echo $! > {}; wait", worker.display());
+    let counted = |end: fn(&mut Guard)| {
+        let mut guard = Guard::of(&script);
+        let mut pipe = guard.counted();
+        guard.tell(Deadline::None);
+        guard.started();
+        let worker = pid_in(&worker);
+        end(&mut guard);
+        let mut text = String::new();
+        pipe.read_to_string(&mut text).unwrap();
+        (text, worker)
+    };
+    let (text, pid) = counted(Guard::leave);
+    assert!(text == "+\n-\n" && !lives(pid), "{text:?}");
+    std::fs::remove_file(&worker).unwrap();
+    let (text, pid) = counted(|guard| guard.process.kill().unwrap());
+    assert!(text == "+\n" && lives(pid), "its worker is left: {text:?}");
+    send(Signal::KILL, pid);
+}

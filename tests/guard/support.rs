@@ -1,7 +1,8 @@
 //! A guard of our own, and looks at processes.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::os::fd::OwnedFd;
+use std::io::{BufRead, BufReader, IoSlice, PipeReader, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use litepilot::process::guard::Deadline;
 use litepilot::process::guard::wire::deadline_line;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::process::{Pid, Signal, kill_process};
 
 pub const LITEPILOT: &str = env!("CARGO_BIN_EXE_litepilot");
@@ -55,6 +57,19 @@ impl Guard {
         guard.tell(deadline);
         let pid = guard.started();
         (guard, pid)
+    }
+
+    /// Has it count in a pipe; what is written there is complete once it ends.
+    pub fn counted(&self) -> PipeReader {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut room);
+        let pipe = [writer.as_fd()];
+        assert!(control.push(SendAncillaryMessage::ScmRights(&pipe)));
+        let line = [IoSlice::new(b"tally\n")];
+        let socket = self.control.as_ref().unwrap();
+        sendmsg(socket, &line, &mut control, SendFlags::empty()).unwrap();
+        reader
     }
 
     pub fn tell(&self, deadline: Deadline) {

@@ -235,7 +235,7 @@ async fn only_with_a_valid_claim_a_token_is_found_impossible() {
 
 #[tokio::test]
 async fn sockets_of_the_primary_end_with_its_claim_and_others_stay() {
-    let rules = "rules:\n  - match: {upgrade: websocket, path: /live}\n    as: write\n";
+    let rules = "rules:\n  - match: {upgrade: websocket, path: /other}\n    as: read\n";
     let stage = Stage::new().rules(0, rules).rules(1, rules);
     let apps = [Recorder::played().await, Recorder::played().await];
     let pair = stage.before([&apps[0], &apps[1]]).await;

@@ -9,6 +9,7 @@ mod apps_selftest;
 mod bodies;
 mod claims;
 mod drain;
+mod failed_reads;
 mod framing;
 mod limits;
 mod lost_writes;

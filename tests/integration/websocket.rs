@@ -107,13 +107,13 @@ async fn a_handshake_is_of_the_class_that_its_rule_says() {
     let app = Recorder::played().await;
     let node = Launch::before(app.target())
         .rules(
-            "rules:\n  - match: {upgrade: websocket, path: /live/**}\n    as: write\n  \
+            "rules:\n  - match: {upgrade: websocket, path: /news/**}\n    as: read\n  \
              - match: {path: /static/**}\n    as: passthrough\n",
         )
         .start();
     for (path, class, route) in [
-        ("/ws", "read", "local"),
-        ("/live/a", "write", "local"),
+        ("/ws", "write", "local"),
+        ("/news/a", "read", "local"),
         ("/static/a", "passthrough", "passthrough"),
     ] {
         let sockets = open(&node, &app, path).await;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use litepilot::litefs::{mount, render};
 use litepilot::secret::Secret;
@@ -16,7 +17,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::harness::{exchange, until};
-use super::support::{DB, config, program};
+use super::support::{DB, LONG, application, config, program};
 
 /// Consul, as the one that was recorded with: one lease, whose end the test decides.
 #[derive(Default)]
@@ -290,6 +291,39 @@ fn it_tells_of_itself_as_was_recorded() {
     assert_eq!(shape(info.as_object().unwrap()), shape(like.as_object().unwrap()));
     litefs.consul.lock().unwrap().expired = true;
     assert_eq!(event("primaryChange"), recorded("primaryChange"));
+}
+
+/// Reads when a line comes in, and says how many tables there are.
+const READER: &str = "
+import sqlite3, sys
+for line in sys.stdin:
+    connection = sqlite3.connect(sys.argv[1], timeout=10)
+    print(connection.execute('SELECT count(*) FROM sqlite_schema').fetchone()[0], flush=True)
+    connection.close()
+";
+
+#[test]
+fn whoever_touches_it_while_it_hangs_waits() {
+    let litefs = Bare::start();
+    litefs.until_asked("/renew/");
+    Connection::open(litefs.mount.join(DB)).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
+    let mut app = application();
+    app.args(["python3", "-c", READER]).arg(litefs.mount.join(DB));
+    let mut app = app.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut ask, said) = (app.stdin.take().unwrap(), app.stdout.take().unwrap());
+    let (send, answers) = std::sync::mpsc::channel();
+    let lines = BufReader::new(said).lines().map_while(Result::ok);
+    let reading = thread::spawn(move || lines.for_each(|line| drop(send.send(line))));
+    ask.write_all(b"\n").unwrap();
+    assert_eq!(answers.recv_timeout(LONG).as_deref(), Ok("1"));
+    litefs.signal(Signal::STOP);
+    ask.write_all(b"\n").unwrap();
+    assert!(answers.recv_timeout(Duration::from_millis(300)).is_err(), "it cannot be answered");
+    litefs.signal(Signal::CONT);
+    assert_eq!(answers.recv_timeout(LONG).as_deref(), Ok("1"));
+    drop(ask);
+    assert!(app.wait().unwrap().success());
+    reading.join().unwrap();
 }
 
 /// Hex digits alike.

@@ -9,15 +9,18 @@ mod contract;
 mod empty;
 mod external;
 mod fence;
+mod gets_that_write;
 mod handoffs;
 #[path = "../demo/harness.rs"]
 #[expect(dead_code, reason = "the demo's tests use the rest")]
 mod harness;
 mod migrations;
+mod preload;
 mod process;
 #[path = "../integration/support/python.rs"]
 #[expect(dead_code, reason = "the integration tests use the rest")]
 mod python;
+mod replicas;
 mod roles;
 mod support;
 mod whole;

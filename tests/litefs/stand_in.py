@@ -4,11 +4,13 @@ port, output and exit codes, over a plain directory.
 
 What differs, for want of a file system:
 * It sees a commit a few milliseconds after it was made, so `<db>-pos` is not synchronous with writes.
-* It cannot keep applications from writing a replica's database.
+* It cannot keep applications from writing a replica's database, nor have them hang while it hangs, but for those
+  into which `preload.so`, made of `preload.c`, is preloaded: these are refused with the same errors.
 * It replicates whole databases, in a protocol of its own.
 """
 
 import base64
+import fcntl
 import hashlib
 import http.client
 import http.server
@@ -19,6 +21,7 @@ import secrets
 import signal
 import socket
 import sqlite3
+import struct
 import sys
 import threading
 import time
@@ -27,6 +30,8 @@ import urllib.parse
 VERSION = "LiteFS v0.5.14, commit=stand-in"
 OWN_FILES = re.compile(r"-(journal|wal|shm|pos|lock|pos\.new)$")
 HEARTBEAT = 1.0
+# Beside the database's name: SQLite's index of a WAL, and where in it readers hold locks.
+WAL_INDEX, WAL_READERS = "-shm", (123, 5)
 
 # Every key that LiteFS v0.5 knows.
 KEYS = {
@@ -175,10 +180,24 @@ class Database:
         if os.path.exists(self.saved):
             self.txid, self.checksum = json.load(open(self.saved))
         self.connection = self.open()
+        # Closing it would drop the locks of this process, SQLite's own.
+        self.index = None
 
     def open(self):
         connection = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
         return connection
+
+    def is_read_in_wal_mode(self):
+        """Somebody is in a read transaction, which SQLite lets a writer pass, and LiteFS does not."""
+        try:
+            file = os.stat(self.path + WAL_INDEX)
+            if self.index is None or not os.path.samestat(os.fstat(self.index), file):
+                self.index = os.open(self.path + WAL_INDEX, os.O_RDWR)
+        except FileNotFoundError:
+            return False
+        start, length = WAL_READERS
+        lock = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
+        return struct.unpack("hhqqi4x", fcntl.fcntl(self.index, fcntl.F_GETLK, lock))[0] != fcntl.F_UNLCK
 
     def sum(self):
         dump = "\n".join(self.connection.iterdump()).encode()
@@ -215,15 +234,19 @@ class Database:
         """Waits for readers, and for writers that should not be there."""
         source = sqlite3.connect(":memory:")
         data = bytearray(base64.b64decode(frame["data"]))
+        mode = "wal" if data[18] == 2 else "delete"
         # In memory there is no WAL.
         data[18:20] = b"\x01\x01"
         source.deserialize(data)
         while go_on():
             try:
-                source.backup(self.connection)
-                break
+                if not self.is_read_in_wal_mode():
+                    self.connection.execute(f"PRAGMA journal_mode = {mode}")
+                    source.backup(self.connection)
+                    break
             except sqlite3.OperationalError:
-                time.sleep(0.002)
+                pass
+            time.sleep(0.002)
         else:
             return
         self.version = self.connection.execute("PRAGMA data_version").fetchone()[0]
@@ -265,6 +288,12 @@ class Store:
         self.id_file = os.path.join(self.data, "clusterid")
         self.cluster_id = open(self.id_file).read().strip() if os.path.exists(self.id_file) else ""
         self.lease = Lease(lease)
+        self.mark()
+
+    def mark(self):
+        """For `preload.c`."""
+        role = "primary" if self.session else "replica"
+        replace(os.path.join(self.mount, ".stand-in"), f"{os.getpid()} {role}\n")
 
     # Databases
 
@@ -315,6 +344,7 @@ class Store:
         with self.changed:
             self.session, self.primary = session, primary
             self.primacy += 1
+            self.mark()
             self.tell({"type": "primaryChange", "data": self.role()})
 
     # The lease

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -24,6 +25,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+use super::preload;
+
 /// For whatever has to happen sooner or later.
 pub const LONG: Duration = Duration::from_secs(60);
 pub const TTL: Duration = Duration::from_secs(2);
@@ -35,6 +38,23 @@ pub fn program() -> (PathBuf, bool) {
         Some(real) => (real.into(), true),
         None => (Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/litefs/stand_in.py"), false),
     }
+}
+
+/// The words with which an application's command begins, so that a stand-in refuses its writes on replicas
+/// as a real LiteFS does.
+pub fn prefix() -> Vec<String> {
+    let mut words = vec!["env".to_owned()];
+    if !program().1 {
+        words.push(format!("LD_PRELOAD={}", preload::library().display()));
+    }
+    words
+}
+
+/// The beginning of that command.
+pub fn application() -> Command {
+    let mut command = Command::new("env");
+    command.args(&prefix()[1..]);
+    command
 }
 
 /// With `LITEPILOT_TEST_LOG` set, what the nodes log is printed.

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::harness::{Answer, exchange, run};
-use super::support::{LONG, log, program};
+use super::support::{LONG, log, prefix, program};
 
 /// A token for the admin ports.
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -41,8 +41,9 @@ impl Default for Plan {
 
 fn guestbook(place: &Path) -> String {
     let (litepilot, place) = (env!("CARGO_BIN_EXE_litepilot"), place.display());
+    let prefix = prefix().join(", ");
     format!(
-        "  command: [{litepilot}, demo-app, --socket, {place}/s, --db, {place}/mount/book.sqlite3]
+        "  command: [{prefix}, {litepilot}, demo-app, --socket, {place}/s, --db, {place}/mount/book.sqlite3]
   health: /health
 "
     )

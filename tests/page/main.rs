@@ -206,9 +206,15 @@ fn what_comes_from_outside_is_text_and_what_is_wrong_is_said() {
             "request": format!("GET /{hostile}"), "rule": "default.yml:26", "count": 3,
             "last": "2026-11-20T11:00:00Z", "mend": format!("- {{match: {{path: \"/{hostile}\"}}, as: write}}"),
         }]);
+        status["learned_writes"] = json!([{
+            "request": format!("GET /{hostile}"), "count": 2, "last": "2026-11-20T11:00:00Z",
+            "rule": format!("- {{match: {{path: \"/{hostile}\"}}, as: write}}"),
+        }]);
         status["nodes"][2]["reachable"] = false.into();
     });
     browser.until("document.getElementById('suspects').checkVisibility()");
+    browser.until("document.getElementById('learned').checkVisibility()");
+    browser.until(&format!("{}.includes('onerror')", text_of("learned-list")));
     browser.until(&format!(
         "{}.includes('onerror') && {0}.includes('as: write')",
         text_of("suspected")

@@ -175,6 +175,22 @@ fn a_late_answer_to_a_renewal_revives_no_claim() {
 }
 
 #[test]
+fn a_primary_whose_death_is_told_is_replaced_at_once() {
+    script(3, 6, World::run_last_will);
+    script(5, 2, World::run_last_will);
+}
+
+#[test]
+fn a_primary_that_led_raft_is_replaced_at_once_too() {
+    script(3, 6, World::run_last_will_of_leader);
+}
+
+#[test]
+fn the_word_of_a_former_life_ends_nothing() {
+    script(3, 4, World::run_late_will);
+}
+
+#[test]
 fn a_seed_gives_the_same_run_again() {
     for seed in 0..8 {
         let [one, two] = [0, 1].map(|_| run(Plan::of(seed), false));

@@ -15,7 +15,7 @@ use litepilot::election::context::{ElectionContext, NodeCallbacks, Observation};
 use litepilot::election::publisher::Publisher;
 use litepilot::election::raft::{Member, Raft, Setup, Store};
 use litepilot::election::rpc::Service;
-use litepilot::election::table::Table;
+use litepilot::election::table::{self, Table};
 use litepilot::election::tenure::Own;
 use litepilot::election::times::Times;
 use litepilot::election::watchers::{watch_app, watch_engine};
@@ -270,6 +270,7 @@ impl Life {
         });
         let election = Election::new(ElectionContext {
             own: place.name.clone(),
+            life: table::Life(number.to_string()),
             candidate: !place.witness,
             witness: place.witness,
             strict: place.strict,

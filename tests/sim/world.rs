@@ -3,6 +3,7 @@
 mod faults;
 mod members;
 mod scripts;
+mod wills;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -70,6 +71,8 @@ pub struct World {
     count: u64,
     next_fault: u64,
     busy: watch::Sender<bool>,
+    /// How often a node that dies leaves no word.
+    silent: f64,
     /// Applications write by themselves now and then.
     by_itself: bool,
     /// What is being done to the membership.
@@ -145,6 +148,7 @@ impl World {
             count: 0,
             next_fault: 0,
             busy,
+            silent: 0.3,
             by_itself: true,
             change: None,
             plan,
@@ -294,6 +298,7 @@ impl World {
 
     /// The power fails, for the process at least: what was not synced may be gone.
     fn crash(&mut self, i: usize) {
+        let will = self.last_will(i);
         let slot = &mut self.slots[i];
         self.truth.note(slot.place.name.as_str(), "crashes");
         self.truth.see().count("crashes");
@@ -303,6 +308,7 @@ impl World {
         slot.stands = None;
         slot.inbox.clear();
         slot.life = None;
+        self.execute(i, will);
     }
 
     fn step(&mut self) {

@@ -29,6 +29,7 @@ mod runtime;
 mod service;
 mod shared;
 mod store;
+mod succession;
 mod timers;
 mod types;
 
@@ -115,7 +116,7 @@ pub struct Leadership {
     /// The leader; `None` while there is none that this node knows of.
     pub(crate) leader: Option<NodeId>,
     /// Its term, or the last one that this node has seen.
-    pub(crate) term: Term,
+    pub term: Term,
     /// It is this node, and its table holds all that was agreed upon in earlier terms.
     pub ours: bool,
 }
@@ -276,6 +277,12 @@ impl Raft {
             Some(next) => self.transfer_leadership(&next).await,
             None => Err(ProposeError::Unknown("no other voter answers".to_owned())),
         }
+    }
+
+    /// The life of `dead` that may have led in `term` or before is over: if it is still held for the
+    /// leader, another is elected at once.
+    pub(crate) async fn succeed(&self, dead: &NodeId, term: Term) {
+        succession::succeed(&self.0, dead, term).await;
     }
 
     /// Changes who votes, one change at a time, and waits until it is done. A node that is added or

@@ -208,6 +208,11 @@ impl Shared {
         *self.last_heard() = Some(Instant::now());
     }
 
+    /// The leader is gone: openraft looks after the next one as if it had been silent for long.
+    pub(crate) fn forget_leader(&self) {
+        *self.last_heard() = None;
+    }
+
     /// Whether one has, lately.
     pub(crate) fn has_heard(&self, within: Duration) -> bool {
         self.last_heard().is_some_and(|at| at.elapsed() <= within)

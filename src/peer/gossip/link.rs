@@ -29,10 +29,17 @@ pub(crate) async fn send(
     sequence: &AtomicU64,
     origin: Instant,
 ) -> io::Result<()> {
+    // What was said of learned routes on this connection.
+    let mut said = None;
     loop {
         // The number before the report: a report with a higher number is never the older one.
         let sequence = sequence.fetch_add(1, Ordering::Relaxed);
-        let report = own.borrow_and_update().clone();
+        let mut report = own.borrow_and_update().clone();
+        if report.learned == said {
+            report.learned = None;
+        } else {
+            said.clone_from(&report.learned);
+        }
         let line = Line { boot, sequence, report }.encode()?;
         let sent = Instant::now();
         timeout(SILENCE, async {
@@ -119,6 +126,31 @@ mod tests {
         assert_eq!(next_sign(origin, millis(249)), millis(250));
         assert_eq!(next_sign(origin, millis(250)), millis(500));
         assert_eq!(next_sign(origin, millis(86_400_001)), millis(86_400_250));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_learned_is_said_when_it_has_changed() {
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let (own, reports) = watch::channel(Report::new("a".parse().unwrap(), Role::Primary));
+        let sequence = AtomicU64::new(1);
+        let mut lines = BufReader::new(theirs).lines();
+        let sending = send(ours, reports, 1, &sequence, Instant::now());
+        let reading = async {
+            let mut said = async || {
+                let line = lines.next_line().await.unwrap().unwrap();
+                Line::decode(line.as_bytes()).unwrap().report.learned.is_some()
+            };
+            assert!(!said().await);
+            own.send_modify(|report| report.learned = Some(Default::default()));
+            assert!(said().await);
+            assert!(!said().await, "a sign of life");
+            own.send_modify(|report| report.writable = true);
+            assert!(!said().await, "it is the same");
+        };
+        tokio::select! {
+            sent = sending => panic!("{sent:?}"),
+            () = reading => {}
+        }
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@ mod report;
 mod table;
 
 pub use report::Report;
+pub(crate) use report::Routes;
 pub use table::{Heard, Peers};
 
 use std::collections::HashSet;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::{Epoch, NodeId, Role};
+use crate::rules::WriteRoute;
 use crate::txid::EpochTxid;
 
 /// What a node says about itself. Fields that it does not know are ignored and missing ones get
@@ -48,6 +49,27 @@ pub struct Report {
     /// How others reach its peer port, `host:port`.
     #[serde(default)]
     pub(crate) address: String,
+    /// The routes that a primary has found to write; on the wire only where they have changed since the
+    /// last line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) learned: Option<Routes>,
+}
+
+/// Routes, shared by the lines that carry them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<WriteRoute>", into = "Vec<WriteRoute>")]
+pub(crate) struct Routes(pub(crate) Arc<[WriteRoute]>);
+
+impl From<Vec<WriteRoute>> for Routes {
+    fn from(routes: Vec<WriteRoute>) -> Self {
+        Self(routes.into())
+    }
+}
+
+impl From<Routes> for Vec<WriteRoute> {
+    fn from(routes: Routes) -> Self {
+        routes.0.to_vec()
+    }
 }
 
 impl Report {
@@ -67,6 +89,7 @@ impl Report {
             engine_state: String::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             address: String::new(),
+            learned: None,
         }
     }
 }

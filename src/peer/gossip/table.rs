@@ -54,8 +54,8 @@ impl Table {
     }
 
     /// Takes a line that came over connection number `link`.
-    pub(crate) fn heard(&self, link: u64, line: Line, now: Instant) {
-        self.0.send_if_modified(|peers| {
+    pub(crate) fn heard(&self, link: u64, mut line: Line, now: Instant) {
+        self.0.send_if_modified(move |peers| {
             let known = peers.get(&line.report.node);
             if known.is_some_and(|known| !known.is_older_than(link, &line)) {
                 return false;
@@ -67,6 +67,12 @@ impl Table {
                 Some(known) if known.boot == line.boot => known.link.max(link),
                 _ => link,
             };
+            // Left out: it is as before.
+            if line.report.learned.is_none()
+                && let Some(known) = known.filter(|known| known.boot == line.boot)
+            {
+                line.report.learned.clone_from(&known.report.learned);
+            }
             let (boot, sequence) = (line.boot, line.sequence);
             let heard = Heard { report: line.report, at: now, reachable: true, boot, sequence, link };
             peers.insert(heard.report.node.clone(), heard);
@@ -150,6 +156,21 @@ mod tests {
         assert_eq!(epoch_of_a(&table), 801);
         table.heard(2, line(9, 502), now);
         assert_eq!(epoch_of_a(&table), 801);
+    }
+
+    #[test]
+    fn what_is_left_out_is_as_before() {
+        let table = Table::new();
+        let now = Instant::now();
+        let learned =
+            || table.watch().borrow()[&"a".parse::<NodeId>().unwrap()].report.learned.clone();
+        let mut first = line(1, 1);
+        first.report.learned = Some(Default::default());
+        table.heard(1, first, now);
+        table.heard(1, line(1, 2), now);
+        assert!(learned().is_some());
+        table.heard(2, line(2, 1), now);
+        assert!(learned().is_none(), "another life has said nothing yet");
     }
 
     #[test]

@@ -11,12 +11,14 @@ use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use super::SharedDeadline;
+use super::Guard;
 use super::wire::{Lines, QUEUE, Report, receive};
 use crate::process::running::End;
 
 /// How long a guard may take to say how a program that was killed has ended.
 const LAST_REPORT: Duration = Duration::from_secs(1);
+/// How long it may take to end, by itself: it waits until nobody of the program's group is left.
+const ENDS: Duration = Duration::from_secs(3);
 
 /// A guard, and what it reports. Dropping it ends the guard, which kills the program's group.
 #[derive(Debug)]
@@ -33,13 +35,17 @@ pub(crate) struct Link {
 impl Link {
     /// Starts a guard, with the deadline as it is. `command` is that of [`super::Guard::command`];
     /// its standard input becomes our socket.
-    pub(crate) fn new(mut command: Command, shared_deadline: &SharedDeadline) -> io::Result<Link> {
+    pub(crate) fn new(mut command: Command, of: &Guard) -> io::Result<Link> {
         let (ours, theirs) = StdStream::pair()?;
         ours.set_nonblocking(true)?;
         set_socket_send_buffer_size(&ours, QUEUE)?;
         let socket = Arc::new(UnixStream::from_std(ours)?);
         let guard = command.stdin(OwnedFd::from(theirs)).spawn()?;
-        shared_deadline.hold(&socket);
+        if of.tally.as_ref().is_some_and(|tally| !tally.lend(&*socket)) {
+            // What it would start would not be counted. It ends with the socket.
+            return Err(io::Error::other("it cannot be counted"));
+        }
+        of.shared_deadline.hold(&socket);
         Ok(Link { socket, lines: Lines::default(), guard, late: false, end: None })
     }
 
@@ -74,8 +80,10 @@ impl Link {
         let Link { socket, mut guard, .. } = self;
         // The shared deadline is not to miss a guard that we end.
         drop(socket);
-        // By itself it would end, too, unless it hangs.
-        let _ = guard.kill().await;
+        if timeout(ENDS, guard.wait()).await.is_err() {
+            // It hangs, or something of the program cannot be killed.
+            let _ = guard.kill().await;
+        }
         end
     }
 

@@ -11,6 +11,7 @@
 //! | [`deadline`] | until when, and by which clock |
 //! | [`shared_deadline`] | the deadline that a node's guards share, told to all of them at once |
 //! | [`link`] | our end: one guard and what it reports |
+//! | [`tally`] | counts the guards that have ended with all of their programs |
 //! | [`wire`] | the lines between both ends |
 //! | [`program`], [`timer`] | the guard's end |
 //! | [`exec`] | what the guard starts, and what becomes the program |
@@ -24,6 +25,8 @@
 //!   closes exactly when we end, however we end. Standard output and error are the program's own.
 //! * The guard never waits for us: it writes a few short lines to a socket that holds them all, and
 //!   nothing to standard error before the program is dead.
+//! * When we are gone it waits until nobody of the group is left, and says so in the [`tally`]: only
+//!   then may others be told that this node writes nothing more.
 //! * It stays after the program has ended by itself, since others of the group may still be at work.
 //!   It ends when we close the socket.
 //! * A line that it cannot read means that it cannot know the deadline: it kills, and fails.
@@ -55,11 +58,13 @@ pub(crate) mod exec;
 pub(crate) mod link;
 pub(crate) mod program;
 pub(crate) mod shared_deadline;
+pub(crate) mod tally;
 mod timer;
 pub mod wire;
 
 pub use deadline::Deadline;
 pub use shared_deadline::SharedDeadline;
+pub use tally::Tally;
 
 /// This very program: also when its file has been replaced by another version, which may speak
 /// otherwise.
@@ -72,6 +77,8 @@ pub struct Guard {
     pub program: PathBuf,
     /// Until when.
     pub shared_deadline: SharedDeadline,
+    /// Where it says that it has begun and ended; `None`: nobody counts.
+    pub tally: Option<Tally>,
 }
 
 impl Guard {

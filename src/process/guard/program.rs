@@ -1,16 +1,20 @@
 //! The guard itself: `litepilot guard`.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use tokio::io::AsyncReadExt;
+use rustix::process::Signal;
+use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
 
+use super::tally::{self, Place, TALLY};
 use super::timer::Timer;
 use super::wire::{Lines, Report, parse_deadline, receive, tell};
 use super::{Deadline, THIS_PROGRAM, pass_on};
@@ -19,6 +23,8 @@ use crate::process::user::Identity;
 
 /// Longer than any [`Report`].
 const MAX_REFUSAL: usize = 64;
+/// How long the group may take to be gone once it is killed: a system call under way may hold it up.
+const GONE: Duration = Duration::from_secs(2);
 
 /// Guards `command`, run as `identity` if that is given, until standard input ends: a socket, see
 /// [`super::wire`]. When this returns, the program and its group are killed.
@@ -41,14 +47,37 @@ pub(crate) fn main(identity: Option<&Identity>, command: &[String]) -> ExitCode 
 }
 
 async fn guard(identity: Option<&Identity>, command: &[String]) -> io::Result<()> {
-    let mut control = Control::on_stdin().map_err(|why| {
-        io::Error::other(format!("{why}: it is litepilot run that starts this, with a socket"))
-    })?;
-    let timer = Timer::new()?;
     let _deaf = be_deaf()?;
+    let mut control = Control::on_stdin().map_err(not_started_by_us)?;
+    let place = control.tally().await.map_err(not_started_by_us)?;
+    let place = place.map(Place::take).transpose()?;
+    let mut app = None;
+    let guarded = watch(&mut control, &mut app, identity, command).await;
+    let gone = match app {
+        Some(app) => timeout(GONE, app.gone()).await.is_ok(),
+        None => true,
+    };
+    if let Some(place) = place.filter(|_| gone) {
+        place.done();
+    }
+    guarded
+}
+
+fn not_started_by_us(why: io::Error) -> io::Error {
+    io::Error::other(format!("{why}: it is litepilot run that starts this, with a socket"))
+}
+
+/// Runs the program until it is told no more.
+async fn watch(
+    control: &mut Control,
+    app: &mut Option<App>,
+    identity: Option<&Identity>,
+    command: &[String],
+) -> io::Result<()> {
+    let timer = Timer::new()?;
     let Some(mut deadline) = control.newest().await? else { return Ok(()) };
     timer.set(deadline)?;
-    let (mut app, mut late) = (None, false);
+    let mut late = false;
     loop {
         if deadline.is_past() && !late {
             late = true;
@@ -56,7 +85,7 @@ async fn guard(identity: Option<&Identity>, command: &[String]) -> io::Result<()
             control.report(Report::Late);
         }
         if app.is_none() && !late {
-            app = Some(App::start(identity, command)?);
+            *app = Some(App::start(identity, command)?);
         }
         tokio::select! {
             // First what we are told: the deadline may have been moved while we did not run.
@@ -69,7 +98,7 @@ async fn guard(identity: Option<&Identity>, command: &[String]) -> io::Result<()
                 None => return Ok(()),
             },
             gone_off = timer.gone_off() => gone_off?,
-            report = next(&mut app) => control.report(report?),
+            report = next(app) => control.report(report?),
         }
     }
 }
@@ -83,7 +112,7 @@ async fn next(app: &mut Option<App>) -> io::Result<Report> {
 }
 
 /// Installs handlers that do nothing. To ignore these signals would be inherited by the program.
-fn be_deaf() -> io::Result<[tokio::signal::unix::Signal; 4]> {
+pub(crate) fn be_deaf() -> io::Result<[tokio::signal::unix::Signal; 4]> {
     Ok([
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
@@ -104,21 +133,34 @@ impl Control {
         Ok(Control { socket: UnixStream::from_std(socket)?, lines: Lines::default() })
     }
 
+    /// The tally that this guard is to take part in, which is the first that it is told, if anything
+    /// of that kind.
+    async fn tally(&mut self) -> io::Result<Option<OwnedFd>> {
+        let mut piece = [0; 4 * TALLY.len()];
+        let read = || tally::receive(&self.socket, &mut piece);
+        let (length, pipe) = self.socket.async_io(Interest::READABLE, read).await?;
+        self.lines.push(&piece[..length])?;
+        if pipe.is_some() && self.lines.take().as_deref() != Some(TALLY) {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        Ok(pipe)
+    }
+
     /// The deadline that was sent last; `None` if whoever sent it is gone.
     async fn newest(&mut self) -> io::Result<Option<Deadline>> {
         loop {
-            match receive(&self.socket, &mut self.lines).await {
-                Ok(true) => {}
-                Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(error),
-                // Also if it left without having read all that we told it.
-                Ok(false) | Err(_) => return Ok(None),
-            }
             let mut newest = None;
             while let Some(line) = self.lines.take() {
                 newest = Some(parse_deadline(&line)?);
             }
             if newest.is_some() {
                 return Ok(newest);
+            }
+            match receive(&self.socket, &mut self.lines).await {
+                Ok(true) => {}
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(error),
+                // Also if it left without having read all that we told it.
+                Ok(false) | Err(_) => return Ok(None),
             }
         }
     }
@@ -175,7 +217,19 @@ impl App {
     }
 
     fn kill(&mut self) {
-        self.group = None;
+        if let Some(group) = &self.group {
+            group.signal(Signal::KILL);
+        }
+    }
+
+    /// Kills the group, and returns once nobody is left in it.
+    async fn gone(mut self) {
+        self.kill();
+        // An error means that it was waited for before.
+        let _ = self.child.wait().await;
+        if let Some(group) = &self.group {
+            group.emptied().await;
+        }
     }
 }
 

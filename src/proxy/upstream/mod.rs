@@ -40,7 +40,7 @@ use round_trip::Connection;
 use wire::{Buffers, Wire};
 
 pub(crate) use body::Body;
-pub(crate) use request::{RawHeaders, Request};
+pub(crate) use request::{RawHeaders, Request, RequestLimits};
 pub(crate) use tunnel::Tunnel;
 
 /// A way to an origin.
@@ -98,14 +98,10 @@ impl Dial {
     }
 }
 
-/// The times that a request to an origin is bounded by.
+/// The times that connections to an origin are bounded by.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OriginLimits {
     pub(crate) connect: Duration,
-    /// Between two pieces of a body.
-    pub(crate) piece: Duration,
-    /// To the head of the response, once the request has gone out.
-    pub(crate) response: Duration,
     /// How long an idle connection is kept.
     pub(crate) keep: Duration,
 }

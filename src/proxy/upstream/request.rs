@@ -1,11 +1,38 @@
 //! A request as it goes out.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use serde::{Deserialize, Serialize};
 
+use crate::config;
 use crate::proxy::request_body::Outgoing;
+
+/// The times that one request is bounded by, whoever it is sent to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RequestLimits {
+    /// Between two pieces of a body, either way.
+    pub(crate) piece: Duration,
+    /// To the head of the response, once the request has gone out.
+    pub(crate) response: Duration,
+}
+
+impl RequestLimits {
+    /// Those of a request whose rule sets none.
+    pub(crate) fn of(config: &config::Proxy) -> Self {
+        Self { piece: config.body_timeout, response: config.response_timeout }
+    }
+}
+
+/// nginx' own: 60 s for both.
+impl Default for RequestLimits {
+    fn default() -> Self {
+        let minute = Duration::from_secs(60);
+        Self { piece: minute, response: minute }
+    }
+}
 
 /// A request for an application or for a peer.
 ///
@@ -20,6 +47,7 @@ pub(crate) struct Request {
     told: Rc<RawHeaders>,
     body: Outgoing,
     says_length: bool,
+    limits: RequestLimits,
 }
 
 impl Request {
@@ -31,9 +59,10 @@ impl Request {
         fields: HeaderMap,
         added: RawHeaders,
         says_length: bool,
+        limits: RequestLimits,
     ) -> Self {
         let (told, body) = (Rc::default(), Outgoing::Empty);
-        Self { method, target, fields, added, told, body, says_length }
+        Self { method, target, fields, added, told, body, says_length, limits }
     }
 
     /// Gives it a body.
@@ -66,6 +95,10 @@ impl Request {
 
     pub(crate) fn body(&self) -> &Outgoing {
         &self.body
+    }
+
+    pub(super) fn limits(&self) -> RequestLimits {
+        self.limits
     }
 
     /// Appends the head. The target is in origin form (RFC 9112, 3.2.1), or `*`. `asks`: the body is

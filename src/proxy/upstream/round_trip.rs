@@ -129,7 +129,7 @@ impl<'a> RoundTrip<'a> {
 
     /// Until the body has gone out each piece has its limit, then the response has.
     fn deadline(&self) -> Instant {
-        let limits = &self.origin.limits;
+        let limits = self.request.limits();
         match &self.progress {
             Some(progress) if !progress.sent() => progress.last() + limits.piece,
             Some(progress) => progress.last() + limits.response,
@@ -197,7 +197,8 @@ impl<'a> RoundTrip<'a> {
         head.keep &= self.upload.is_none() && self.refused.is_none();
         let upload = self.upload.filter(|upload| !upload.is_held());
         let wire = &self.connection.wire;
-        let upload = upload.map(|upload| proceed(upload, wire.clone(), self.origin.limits.piece));
+        let piece = self.request.limits().piece;
+        let upload = upload.map(|upload| proceed(upload, wire.clone(), piece));
         let response = mem::take(&mut head.response);
         let body = Body::new(head, self.connection, self.origin, upload);
         response.map(|()| body)

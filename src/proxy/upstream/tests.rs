@@ -15,19 +15,16 @@ use tokio::time::Instant;
 
 use super::round_trip::Connection;
 use super::wire::Wire;
-use super::{Body, Dial, Failure, Origin, OriginLimits, RawHeaders, Request};
+use super::{Body, Dial, Failure, Origin, OriginLimits, RawHeaders, Request, RequestLimits};
 use crate::proxy::request_body::Outgoing;
 
-const LIMITS: OriginLimits = OriginLimits {
-    connect: Duration::from_secs(1),
-    piece: Duration::from_secs(2),
-    response: Duration::from_secs(3),
-    keep: Duration::from_secs(60),
-};
+const LIMITS: RequestLimits =
+    RequestLimits { piece: Duration::from_secs(2), response: Duration::from_secs(3) };
 
 /// Nobody ever dials it: the tests bring connections of their own.
 fn origin() -> Rc<Origin> {
-    Origin::new(Dial::Unix(PathBuf::from("/nonexistent")), LIMITS)
+    let limits = OriginLimits { connect: Duration::from_secs(1), keep: Duration::from_secs(60) };
+    Origin::new(Dial::Unix(PathBuf::from("/nonexistent")), limits)
 }
 
 fn request(method: Method, body: Outgoing) -> Request {
@@ -35,7 +32,8 @@ fn request(method: Method, body: Outgoing) -> Request {
     lines.add(&HeaderName::from_static("x-added"), &HeaderValue::from_static("1"));
     let mut fields = HeaderMap::new();
     fields.insert(http::header::HOST, HeaderValue::from_static("shop"));
-    let mut request = Request::new(method, "/a?b".parse().unwrap(), fields, lines, false);
+    let target = "/a?b".parse().unwrap();
+    let mut request = Request::new(method, target, fields, lines, false, LIMITS);
     request.set_body(body);
     request
 }

@@ -62,7 +62,7 @@ impl ReadWait {
     }
 }
 
-/// What asked for a replay.
+/// Why a request is sent again to the primary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Replay {
     /// `Litepilot-Replay: primary`
@@ -71,17 +71,21 @@ pub(crate) enum Replay {
     FlyInstance,
     /// `fly-replay: region=…`
     FlyRegion,
+    /// It is a read, and has failed here.
+    FailedRead,
 }
 
 impl Replay {
-    pub(super) const ALL: [Self; 3] = [Self::Litepilot, Self::FlyInstance, Self::FlyRegion];
+    pub(super) const ALL: [Self; 4] =
+        [Self::Litepilot, Self::FlyInstance, Self::FlyRegion, Self::FailedRead];
 
-    /// The name in the metrics.
+    /// The name in the metrics and in the access log.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Litepilot => "litepilot",
             Self::FlyInstance => "fly-instance",
             Self::FlyRegion => "fly-region",
+            Self::FailedRead => "failed-read",
         }
     }
 }

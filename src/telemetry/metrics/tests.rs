@@ -30,15 +30,20 @@ fn parse(text: &str) -> (BTreeMap<String, f64>, BTreeMap<String, String>) {
     (samples, types)
 }
 
-/// The metrics in the expressions of the alerts that are shipped.
-fn named_in_the_alerts() -> Vec<String> {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docker/prometheus/alerts.yml");
-    let alerts = fs::read_to_string(file).unwrap();
-    let words = alerts.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-    let metric = |word: &&str| word.starts_with("litepilot_") || word.starts_with("litefs_");
-    let names: Vec<_> = words.filter(metric).map(str::to_owned).collect();
-    assert!(names.len() > 10, "{names:?}");
-    names
+/// The metrics in the expressions of the alerts and of the dashboard that are shipped.
+fn named_in_what_is_shipped() -> Vec<String> {
+    let shipped = ["prometheus/alerts.yml", "grafana/litepilot.json"];
+    let names = shipped.iter().flat_map(|file| {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docker").join(file);
+        let text = fs::read_to_string(file).unwrap();
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let metric = |word: &&str| word.starts_with("litepilot_") || word.starts_with("litefs_");
+        let family = |name: &str| name.trim_end_matches("_bucket").to_owned();
+        let names: Vec<_> = words.filter(metric).map(family).collect();
+        assert!(names.len() > 10, "{names:?}");
+        names
+    });
+    names.collect()
 }
 
 /// What is promised in the documentation: the family, its kind, a sample of it, and what that is below.
@@ -111,8 +116,8 @@ fn workers_are_summed_and_every_promised_name_is_there() {
         assert_eq!(types.get(family).map(String::as_str), Some(kind), "{family}");
         assert_eq!(samples.get(sample), Some(&value), "{sample}");
     }
-    for name in named_in_the_alerts() {
-        assert!(types.contains_key(&name), "{name}, in docker/prometheus/alerts.yml");
+    for name in named_in_what_is_shipped() {
+        assert!(types.contains_key(&name), "{name}, in docker/prometheus/ or docker/grafana/");
     }
     let expiry = "litepilot_certificate_expiry_seconds";
     assert_eq!(types.get(expiry).map(String::as_str), Some("gauge"));

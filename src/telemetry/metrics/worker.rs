@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use http::StatusCode;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use prometheus::proto::MetricFamily;
 
 use super::family::{counter, counters, gauge, gauges, histograms};
@@ -37,9 +37,11 @@ pub struct WorkerMetrics {
     held_seconds: Histogram,
     read_waits: [AtomicU64; ReadWait::ALL.len()],
     replays: [AtomicU64; Replay::ALL.len()],
+    replays_refused: AtomicU64,
     connections: AtomicI64,
     /// By rule; behind a lock since such requests are rare, and scrapes rarer.
     suspected_writes: Mutex<BTreeMap<String, u64>>,
+    refused_writes: Mutex<BTreeMap<String, u64>>,
 }
 
 /// Counts a request as held until it is dropped.
@@ -57,8 +59,10 @@ impl WorkerMetrics {
             held_seconds: Histogram::default(),
             read_waits: Default::default(),
             replays: Default::default(),
+            replays_refused: AtomicU64::new(0),
             connections: AtomicI64::new(0),
             suspected_writes: Mutex::default(),
+            refused_writes: Mutex::default(),
         }
     }
 
@@ -85,9 +89,14 @@ impl WorkerMetrics {
         self.read_waits[outcome as usize].fetch_add(1, Relaxed);
     }
 
-    /// A request is sent again to the primary, as its application asked.
+    /// A request is sent again to the primary.
     pub(crate) fn replay(&self, reason: Replay) {
         self.replays[reason as usize].fetch_add(1, Relaxed);
+    }
+
+    /// A read has failed here, and is not sent to the primary since too many were.
+    pub(crate) fn replay_refused(&self) {
+        self.replays_refused.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn connection_opened(&self) {
@@ -101,18 +110,22 @@ impl WorkerMetrics {
 
     /// A request that the rule at this place calls no write seems to have written.
     pub(crate) fn suspected_write(&self, rule: &str) {
-        let mut counts = self.suspected_writes();
-        if let Some(count) = counts.get_mut(rule) {
-            *count += 1;
-            return;
-        }
-        let rule = if counts.len() < MAX_RULES { rule } else { OTHER };
-        *counts.entry(rule.to_owned()).or_default() += 1;
+        count_rule(&mut self.suspected_writes.lock(), rule);
     }
 
-    fn suspected_writes(&self) -> MutexGuard<'_, BTreeMap<String, u64>> {
-        self.suspected_writes.lock()
+    /// A request that the rule at this place calls no write was refused here, on a replica, as one.
+    pub(crate) fn refused_write(&self, rule: &str) {
+        count_rule(&mut self.refused_writes.lock(), rule);
     }
+}
+
+fn count_rule(counts: &mut BTreeMap<String, u64>, rule: &str) {
+    if let Some(count) = counts.get_mut(rule) {
+        *count += 1;
+        return;
+    }
+    let rule = if counts.len() < MAX_RULES { rule } else { OTHER };
+    *counts.entry(rule.to_owned()).or_default() += 1;
 }
 
 impl Drop for Held {
@@ -160,15 +173,31 @@ pub(super) fn families(workers: &[Arc<WorkerMetrics>]) -> Vec<MetricFamily> {
         counters("litepilot_read_waits_total", "How waits of reads ended.", read_waits.into()),
         counters(
             "litepilot_replays_total",
-            "Requests sent again because the application asked for it.",
+            "Requests sent again to the primary: the application asked for it, or the read failed here.",
             replays.into(),
+        ),
+        counters(
+            "litepilot_replays_refused_total",
+            "Reads that failed here and were not sent to the primary, since too many were.",
+            vec![counter(&[], sum(&|w| w.replays_refused.load(Relaxed)))],
         ),
         gauges(
             "litepilot_connections",
             "Client connections.",
             vec![gauge(&[], net(&|w| w.connections.load(Relaxed)))],
         ),
-        suspected_writes(workers),
+        by_rule(
+            workers,
+            |worker| &worker.suspected_writes,
+            "litepilot_suspected_writes_total",
+            "Requests that no rule calls a write and that seem to have written, by rule.",
+        ),
+        by_rule(
+            workers,
+            |worker| &worker.refused_writes,
+            "litepilot_refused_writes_total",
+            "Requests that no rule calls a write and that this replica's application could not do, by rule.",
+        ),
     ]
 }
 
@@ -189,7 +218,7 @@ pub(super) fn waiting(workers: &[Arc<WorkerMetrics>]) -> u64 {
     u64::try_from(held).unwrap_or(0)
 }
 
-/// How many requests were sent again because an application asked for it.
+/// How many requests were sent again to the primary.
 pub(super) fn replays(workers: &[Arc<WorkerMetrics>]) -> u64 {
     workers.iter().flat_map(|w| &w.replays).map(|replays| replays.load(Relaxed)).sum()
 }
@@ -234,17 +263,18 @@ fn seconds(workers: &[Arc<WorkerMetrics>]) -> MetricFamily {
     )
 }
 
-fn suspected_writes(workers: &[Arc<WorkerMetrics>]) -> MetricFamily {
+fn by_rule(
+    workers: &[Arc<WorkerMetrics>],
+    counts: impl Fn(&WorkerMetrics) -> &Mutex<BTreeMap<String, u64>>,
+    name: &str,
+    help: &str,
+) -> MetricFamily {
     let mut totals = BTreeMap::<String, u64>::new();
     for worker in workers {
-        for (rule, count) in worker.suspected_writes().iter() {
+        for (rule, count) in counts(worker).lock().iter() {
             *totals.entry(rule.clone()).or_default() += count;
         }
     }
     let samples = totals.iter().map(|(rule, &count)| counter(&[("rule", rule)], count)).collect();
-    counters(
-        "litepilot_suspected_writes_total",
-        "Requests that no rule calls a write and that seem to have written, by rule.",
-        samples,
-    )
+    counters(name, help, samples)
 }

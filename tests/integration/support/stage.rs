@@ -19,7 +19,9 @@ use litepilot::proxy::DataPlane;
 use litepilot::proxy::acceptor::Slots;
 use litepilot::proxy::ack::Acknowledging;
 use litepilot::proxy::hold::Holds;
+use litepilot::proxy::learned::LearnedRoutes;
 use litepilot::proxy::misclassified_reads::MisclassifiedReads;
+use litepilot::proxy::replay_budget::ReplayBudget;
 use litepilot::proxy::worker::WorkerContext;
 use litepilot::proxy::writes::Writes;
 use litepilot::rules::{Class, RuleSet};
@@ -29,6 +31,7 @@ use litepilot::txid::{EpochTxid, Position, Txid};
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::raw::Client;
 use super::recorder::Recorder;
@@ -73,6 +76,7 @@ pub struct Plane {
     pub writes: Arc<Writes>,
     pub metrics: Arc<Metrics>,
     pub suspects: Arc<MisclassifiedReads>,
+    pub learned: Arc<LearnedRoutes>,
     name: NodeId,
     address: SocketAddr,
     data_plane: Option<DataPlane>,
@@ -227,6 +231,7 @@ impl Stage {
             (Arc::<Acks>::default(), Arc::default(), Metrics::new(WORKERS));
         let (rules, draining) =
             (Arc::new(RuleSet::load(&config.rules).unwrap()), watch::Sender::new(false));
+        let learned = Arc::<LearnedRoutes>::default();
         let suspects = Arc::new(MisclassifiedReads::new(Arc::default()));
         let shared = WorkerContext {
             app_on_primary: false,
@@ -248,7 +253,10 @@ impl Stage {
             metrics: metrics.clone(),
             writes: Arc::clone(&writes),
             tls: None,
+            at_app: Arc::default(),
             suspects: suspects.clone(),
+            learned: learned.clone(),
+            replay_budget: ReplayBudget::new(Instant::now()).into(),
             draining: draining.subscribe(),
             config,
         };
@@ -261,7 +269,18 @@ impl Stage {
             std::future::pending().await
         });
         let data_plane = Some(data_plane);
-        Plane { view, database, acks, writes, metrics, suspects, name, address, data_plane }
+        Plane {
+            view,
+            database,
+            acks,
+            writes,
+            metrics,
+            suspects,
+            learned,
+            name,
+            address,
+            data_plane,
+        }
     }
 }
 
@@ -382,6 +401,7 @@ impl Plane {
             services: Vec::new(),
             nodes: Vec::new(),
             suspected_writes: Vec::new(),
+            learned_writes: Vec::new(),
             version: String::new(),
         }
     }
