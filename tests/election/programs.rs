@@ -76,7 +76,7 @@ fn an_application_that_cannot_start_on_a_replica_is_named() {
 
 #[test]
 fn an_application_for_the_primary_only_serves_through_every_node() {
-    let mut cluster = Plan { app: "  run_on: primary\n", ..plan("write") }.start();
+    let mut cluster = Plan { app: "  run_on: primary\n", ttl: "8s", ..plan("write") }.start();
     let mut kept = 0;
     for round in ["started", "handed over", "killed"] {
         let first = cluster.primary();
