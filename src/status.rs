@@ -43,6 +43,9 @@ pub struct Status {
     pub litefs: EngineStatus,
     /// The application.
     pub app: AppStatus,
+    /// What runs beside it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<ServiceStatus>,
     /// Every member of the cluster, this node included.
     pub nodes: Vec<Member>,
     /// Who leads Raft, which the application never notices; `None` without an election.
@@ -146,6 +149,23 @@ pub struct AppStatus {
     pub pid: Option<u32>,
     /// How often we restarted it.
     pub restarts: u64,
+    /// What it waits for, or what keeps it from running, and what helps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// A program that runs beside the application.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// Its name in the configuration.
+    pub name: String,
+    /// `running`, `starting`, `backoff` (it ended, and is started again), `failed` (it cannot be started),
+    /// `resting` (it runs on the primary only), `stopped`.
+    pub state: String,
+    /// Its process, while it runs.
+    pub pid: Option<u32>,
+    /// How often it was restarted.
+    pub(crate) restarts: u64,
 }
 
 /// Whether the application answers.
@@ -155,6 +175,8 @@ pub enum AppState {
     /// It answered the last check.
     Up,
     Down,
+    /// It runs on the primary only, which this node is not.
+    Standby,
 }
 
 /// One member of the cluster, as this node sees it.
@@ -228,7 +250,8 @@ pub(crate) fn example() -> Status {
             pid: None,
             restarts: 0,
         },
-        app: AppStatus { state: AppState::Up, pid: Some(4711), restarts: 1 },
+        app: AppStatus { state: AppState::Up, pid: Some(4711), restarts: 1, note: None },
+        services: Vec::new(),
         nodes: vec![Member {
             node,
             role: Role::Primary,

@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use litepilot::claim::BootTime;
-use litepilot::config::{App, HostPort, Target};
+use litepilot::config::{App, HostPort, OnPromote, RunOn, StopSignal, Target};
 use litepilot::process::app;
 use litepilot::process::backoff::Backoff;
 use litepilot::process::child::{self, ChildHandle, Phase, Spec};
@@ -84,10 +84,12 @@ fn config(command: &[&str]) -> App {
         user: None,
         health: None,
         down_after: Duration::from_secs(5),
-        on_promote: Vec::new(),
+        run_on: RunOn::EveryNode,
+        on_promote: OnPromote::Run(Vec::new()),
         on_demote: Vec::new(),
         on_quorum_lost: Vec::new(),
         hook_timeout: Duration::from_secs(30),
+        stop_signal: StopSignal::Term,
         grace: PATIENCE,
         stuck_after: None,
     }
@@ -106,7 +108,7 @@ fn guard() -> Guard {
 fn spec(command: &[&str]) -> Spec {
     capture_log();
     let quick = Backoff::new(Duration::from_millis(5), Duration::from_millis(20), PATIENCE);
-    let app = app::spec(&config(command), Vec::new(), Some(guard())).unwrap();
+    let app = app::spec(&config(command), Vec::new(), Some(guard()), None).unwrap();
     Spec { backoff: quick, ..app }
 }
 
@@ -235,6 +237,69 @@ async fn workers_behind_a_shell_get_the_grace_too() {
     logged("ready-8").await;
     timeout(PATIENCE, app.stop()).await.unwrap();
     assert_eq!(log_lines("drained-8").len(), 1);
+}
+
+/// Prefork servers: the master tells its workers itself, once they have finished what they do.
+#[tokio::test]
+async fn who_leads_is_told_to_end_and_its_workers_are_left_to_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let worker = "trap 'echo told-17' TERM; echo ready-17; while ! test -e $GO; do sleep 0.01; done; \
+                  echo finished-17";
+    let mut spec = sh(&format!(
+        "trap 'sleep 0.2; touch $GO' TERM; sh -c \"{worker}\" & \
+         while ! test -e $GO; do sleep 0.01; done; wait"
+    ));
+    let go = dir.path().join("go").display().to_string();
+    spec.launch.env = vec![("GO".into(), go)];
+    let app = child::start(spec);
+    logged("ready-17").await;
+    timeout(PATIENCE, app.stop()).await.unwrap();
+    assert_eq!(log_lines("finished-17").len(), 1);
+    assert!(log_lines("told-17").is_empty());
+}
+
+#[tokio::test]
+async fn it_is_asked_to_end_by_its_own_signal() {
+    let script = "trap '' TERM; trap 'echo quit-18; exit 0' QUIT; echo up-18; \
+                  while :; do sleep 0.01; done";
+    let app = child::start(Spec { stop_signal: StopSignal::Quit, ..sh(script) });
+    logged("up-18").await;
+    timeout(PATIENCE, app.stop()).await.unwrap();
+    assert_eq!(log_lines("quit-18").len(), 1);
+}
+
+/// MLflow ended after ten seconds each time, and was started again after 50 ms, for ever.
+#[tokio::test]
+async fn only_an_application_that_has_answered_is_started_again_at_once() {
+    let (checker, health) = health::channel();
+    let dir = tempfile::tempdir().unwrap();
+    let end = dir.path().join("end");
+    std::fs::write(&end, "").unwrap();
+    let script = "while ! test -e $0; do sleep 0.01; done; exit 1";
+    let mut spec = spec(&["sh", "-c", script, end.to_str().unwrap()]);
+    spec.launch.name = "app-19".into();
+    // Every run is long enough for the pauses to start anew, if its length counted.
+    let backoff = Backoff::new(Duration::from_millis(1), PATIENCE, Duration::ZERO);
+    let app = child::start(Spec { backoff, health: Some(health), ..spec });
+    let pauses = || -> Vec<u64> {
+        let lines = log_lines("app-19: next start in ");
+        let pause = |line: &String| line.rsplit(' ').nth(1).unwrap().parse().unwrap();
+        lines.iter().map(pause).collect()
+    };
+    until("it ends again and again", || pauses().len() >= 6).await;
+    assert!(pauses()[5] >= 16, "{:?}", pauses());
+
+    std::fs::remove_file(&end).unwrap();
+    until("it is known to have answered", || {
+        checker.report(checker.begin(), true);
+        app.state().borrow().unanswered == 0
+    })
+    .await;
+    let before = pauses().len();
+    std::fs::write(&end, "").unwrap();
+    until("it ends once more", || pauses().len() > before).await;
+    assert!(pauses()[before] <= 1, "{:?}", pauses());
+    app.kill().await;
 }
 
 #[tokio::test]
@@ -396,13 +461,15 @@ async fn the_published_state_reads_well() {
     phase(&app, Phase::Running).await;
     let state = *app.state().borrow();
     let json = serde_json::to_value(state).unwrap();
-    assert_eq!(json, serde_json::json!({"state": "running", "pid": state.pid, "restarts": 0}));
+    let expected =
+        serde_json::json!({"state": "running", "pid": state.pid, "restarts": 0, "unanswered": 0});
+    assert_eq!(json, expected);
     app.stop().await;
 }
 
 #[test]
 fn without_a_command_there_is_no_child() {
-    assert!(app::spec(&config(&[]), Vec::new(), None).is_none());
+    assert!(app::spec(&config(&[]), Vec::new(), None, None).is_none());
 }
 
 #[tokio::test]

@@ -17,8 +17,14 @@ pub(crate) fn ready(status: &Status, max_lag: Duration) -> Check {
     if status.role == Role::Witness {
         return Err("this node is a witness: it votes and serves nothing".into());
     }
-    if status.app.state == AppState::Down {
-        return Err("the application does not answer".into());
+    match status.app.state {
+        AppState::Down => return Err("the application does not answer".into()),
+        AppState::Standby if !hears_primary(status) => {
+            return Err(
+                "this node is a standby, and there is no primary to send requests to".into()
+            );
+        }
+        AppState::Standby | AppState::Up => {}
     }
     if !status.engine_works() {
         return Err(format!("the engine ({}) {}", status.litefs.engine, status.litefs.state));
@@ -104,6 +110,11 @@ mod tests {
         let mut down = example();
         down.app.state = AppState::Down;
         assert!(ready(&down, MAX).is_err());
+        let mut standby = a_replica(Some(0));
+        standby.app.state = AppState::Standby;
+        assert_eq!(ready(&standby, MAX), Ok(()), "its requests go to the primary");
+        standby.primary = None;
+        assert!(ready(&standby, MAX).is_err());
         let mut failed = example();
         failed.litefs.state = "failed: file is not a database".into();
         assert!(ready(&failed, MAX).is_err());

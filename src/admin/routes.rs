@@ -34,6 +34,7 @@ enum Endpoint {
     Promote,
     Members,
     OnPrimary,
+    Forward,
     ResetLitefsId,
 }
 
@@ -63,6 +64,7 @@ impl Endpoint {
             "/members" => Self::Members,
             "/litefs-id/reset" => Self::ResetLitefsId,
             "/on-primary" => Self::OnPrimary,
+            "/on-primary/forward" => Self::Forward,
             _ => return None,
         })
     }
@@ -73,7 +75,7 @@ impl Endpoint {
             Self::Check(_) => "GET, HEAD, OPTIONS",
             Self::Status | Self::Metrics | Self::Page | Self::Events => "GET, HEAD",
             Self::Members => "GET, HEAD, POST",
-            Self::Promote | Self::OnPrimary | Self::ResetLitefsId => "POST",
+            Self::Promote | Self::OnPrimary | Self::Forward | Self::ResetLitefsId => "POST",
         }
     }
 
@@ -159,7 +161,7 @@ async fn dispatch<B>(
 where
     B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
-    let Server { admin, changes, on_primary, limits, .. } = server;
+    let Server { admin, changes, on_primary, forwarding, limits, .. } = server;
     let (head, body) = request.into_parts();
     let query = head.uri.query();
     Ok(match endpoint {
@@ -178,6 +180,10 @@ where
         Endpoint::ResetLitefsId => reply::json(&status.node, &changes.reset_litefs_id().await?),
         Endpoint::Members => reply::json(&status.node, &changes.members()),
         Endpoint::OnPrimary => on_primary.open(query, body)?,
+        Endpoint::Forward => {
+            let body = super::body::read(body, limits.body_timeout).await?;
+            forwarding.open(&body).await?
+        }
     })
 }
 

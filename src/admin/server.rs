@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::change::Changes;
+use super::forward::Forwarding;
 use super::on_primary::OnPrimary;
 use super::stream::Streams;
 use super::{Admin, routes};
@@ -64,6 +65,7 @@ pub(super) struct Server {
     pub(super) traffic: Arc<Traffic>,
     pub(super) changes: Changes,
     pub(super) on_primary: OnPrimary,
+    pub(super) forwarding: Forwarding,
     stopping: watch::Receiver<bool>,
 }
 
@@ -80,6 +82,7 @@ pub async fn serve(
         streams: Streams::new(limits.streams, limits.write_timeout, stopping.clone()),
         traffic: Arc::new(traffic::traffic()),
         changes: Changes::new(control.clone(), events.clone(), limits.change_timeout),
+        forwarding: Forwarding::new(control.clone()),
         on_primary: OnPrimary::new(admin.view.clone(), control, events, stopping.clone()),
         admin,
         limits,

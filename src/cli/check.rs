@@ -71,8 +71,8 @@ fn check(path: Option<&Path>, here: bool) -> Result<Fine, Vec<Problem>> {
     let file = &source.file;
     match RuleSet::load(&config.proxy.rules) {
         Ok(rules) => {
-            let surprise = refusals::surprise(&config, &rules);
-            notes.extend(surprise.map(|what| format!("{file}: note: {what}")));
+            let surprises = refusals::surprises(&config, &rules);
+            notes.extend(surprises.iter().map(|what| format!("{file}: note: {what}")));
         }
         Err(found) => problems.extend(found),
     }

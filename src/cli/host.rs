@@ -24,16 +24,19 @@ pub(super) fn problems(config: &Config) -> Vec<Wrong> {
     }
     wrong.extend(mount_directory(&config.litefs.mount));
     let app = &config.app;
-    if let Some(why) = app.user.as_deref().and_then(|name| user::resolve(name).err()) {
-        wrong.push(("app.user", why.to_string()));
+    let services = &config.services;
+    let users = services.iter().map(|service| ("services", service.user.as_deref()));
+    for (key, user) in users.chain([("app.user", app.user.as_deref())]) {
+        wrong.extend(user.and_then(|name| Some((key, user::resolve(name).err()?.to_string()))));
     }
-    let commands = [
-        ("app.command", &app.command),
-        ("app.on_promote", &app.on_promote),
+    let hooks = [
+        ("app.command", &*app.command),
+        ("app.on_promote", app.on_promote.command()),
         ("app.on_demote", &app.on_demote),
         ("app.on_quorum_lost", &app.on_quorum_lost),
     ];
-    for (key, command) in commands {
+    let commands = services.iter().map(|service| ("services", &*service.command));
+    for (key, command) in commands.chain(hooks) {
         wrong.extend(command.first().and_then(|program| program_of(key, program)));
     }
     wrong

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use super::ask;
 use crate::admin::client::Node;
-use crate::status::{AppState, Member, Status};
+use crate::status::{AppState, Member, ServiceStatus, Status};
 
 /// Before a node that cannot be reached is asked again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -118,7 +118,7 @@ fn span(ms: u64) -> String {
     }
 }
 
-fn facts(status: &Status) -> [(&'static str, String); 5] {
+fn facts(status: &Status) -> Vec<(&'static str, String)> {
     let primary = match &status.primary {
         Some(primary) => format!("{} since {}", primary.node, primary.since),
         None => match &status.no_primary {
@@ -134,17 +134,24 @@ fn facts(status: &Status) -> [(&'static str, String); 5] {
     let app = match status.app.state {
         AppState::Up => "up",
         AppState::Down => "DOWN",
+        AppState::Standby => "standby, it runs on the primary",
     };
     let app = process(app, status.app.pid, status.app.restarts);
     let state = format!("{}, {}", status.litefs.engine, status.litefs.state);
     let engine = process(&state, status.litefs.pid, status.litefs.restarts);
-    [
+    let mut facts = vec![
         ("primary", primary),
         ("epoch", format!("{epoch}, {quorum}")),
         ("app", format!("{app} (on {})", status.node)),
-        ("engine", format!("{engine} (on {})", status.node)),
-        ("version", status.version.clone()),
-    ]
+    ];
+    facts.extend(status.app.note.iter().map(|note| ("", format!("the application {note}"))));
+    facts.extend(status.services.iter().map(|service| {
+        let ServiceStatus { name, state, pid, restarts } = service;
+        ("service", format!("{name}: {}", process(state, *pid, *restarts)))
+    }));
+    facts.push(("engine", format!("{engine} (on {})", status.node)));
+    facts.push(("version", status.version.clone()));
+    facts
 }
 
 fn process(state: &str, pid: Option<u32>, restarts: u64) -> String {
@@ -195,6 +202,21 @@ engine   embedded, running (on node-1)
         let warnings = vec![("disk-full", "3 MiB are left".to_owned()).into()];
         let table = table(&Status { warnings, ..example() });
         assert!(table.ends_with("WARNING  3 MiB are left (on node-1)\n"), "{table}");
+    }
+
+    #[test]
+    fn what_runs_beside_the_application_and_what_keeps_it_from_running_is_said() {
+        let mut status = example();
+        status.app.note = Some("exits on this replica".into());
+        status.services.push(ServiceStatus {
+            name: "worker".into(),
+            state: "resting".into(),
+            pid: None,
+            restarts: 0,
+        });
+        let table = table(&status);
+        assert!(table.contains("\n         the application exits on this replica\n"), "{table}");
+        assert!(table.contains("\nservice  worker: resting\n"), "{table}");
     }
 
     #[test]

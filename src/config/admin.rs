@@ -18,6 +18,8 @@ pub struct Admin {
     pub hosts: Vec<String>,
     /// For anything that changes state; `None`: `data_dir/admin.token`.
     pub token: Option<String>,
+    /// Commands that an operator gives on another node may run here.
+    pub allow_forwarded_commands: bool,
 }
 
 pub(super) fn read(section: &Section<'_>) -> Admin {
@@ -26,6 +28,9 @@ pub(super) fn read(section: &Section<'_>) -> Admin {
         listen: section.get("listen", address::listen).unwrap_or(LISTEN),
         hosts: hosts.unwrap_or_else(|| HOSTS.map(str::to_owned).into()),
         token: section.get("token", token),
+        allow_forwarded_commands: section
+            .get("allow_forwarded_commands", value::boolean)
+            .unwrap_or(false),
     }
 }
 

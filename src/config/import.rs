@@ -397,7 +397,7 @@ lease:
         assert_eq!(config.litefs.retention, Duration::from_secs(1800));
         assert_eq!(config.litefs.extra.exit_on_error, Some(Setting::Is(false)));
         assert_eq!(config.app.command, ["gunicorn", "-b", "127.0.0.1:8081", "app:app"]);
-        assert_eq!(config.app.on_promote, ["/bin/sh", "-c", "/app/migrate --all"]);
+        assert_eq!(config.app.on_promote.command(), ["/bin/sh", "-c", "/app/migrate --all"]);
         for named in
             ["lease.promote", "lease.consul", "candidate was ${FLY_REGION == PRIMARY_REGION}"]
         {

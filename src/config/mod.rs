@@ -28,13 +28,14 @@ pub mod litefs_yml;
 mod log;
 mod proxy;
 mod reader;
+mod stop_signal;
 mod tls;
 mod trusted;
 
 pub use crate::guarantee::{Ack, Consistency};
 pub use address::{HostPort, Target};
 pub(crate) use admin::Admin;
-pub use app::App;
+pub use app::{App, OnPromote, RunOn, Service};
 pub use cluster::{Cluster, Election};
 pub use cookie::{Cookie, SameSite, Secure};
 pub(crate) use error_pages::Answers;
@@ -42,6 +43,7 @@ pub use error_pages::ErrorPages;
 pub use litefs::{EngineKind, Litefs};
 pub use log::{Access, Log, LogFormat};
 pub use proxy::Proxy;
+pub use stop_signal::StopSignal;
 pub use tls::{CertKey, EdgeTls, PeerTls};
 pub(crate) use trusted::Trusted;
 
@@ -72,6 +74,8 @@ pub struct Config {
     pub litefs: Litefs,
     /// The application.
     pub app: App,
+    /// What runs beside it.
+    pub services: Vec<Service>,
     /// The admin port.
     pub admin: Admin,
     /// What is logged.
@@ -217,6 +221,7 @@ fn read(root: &Section<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<Conf
     let witness = cluster.as_ref().zip(node.as_ref()).is_some_and(|(c, n)| c.witnesses.contains(n));
     let proxy = root.section("proxy", |section| proxy::read(section, witness));
     let app = root.section("app", app::read);
+    let services = app::read_services(root);
     let admin = root.section("admin", admin::read);
     let log = root.section("log", log::read);
     Some(Config {
@@ -228,6 +233,7 @@ fn read(root: &Section<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<Conf
         cluster: cluster?,
         litefs,
         app,
+        services,
         admin,
         log,
     })

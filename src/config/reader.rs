@@ -220,6 +220,11 @@ impl<'a> Section<'a> {
         self.node(key).is_some()
     }
 
+    /// Whether the value of a key is this word, and no list.
+    pub(crate) fn has_word(&self, key: &'static str, word: &str) -> bool {
+        self.node(key).is_some_and(|node| matches!(&node.value, Value::Text(text) if text == word))
+    }
+
     /// Notes that the value of a key is wrong; the key itself need not be there.
     pub(crate) fn wrong(&self, key: &'static str, message: impl AsRef<str>) {
         let place = self.node(key).map_or(self.place_of(key), |node| node.place);

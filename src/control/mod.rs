@@ -3,6 +3,7 @@
 //! The admin port passes on to a [`Control`] what commands ask for. [`fixed`] is the one of clusters
 //! without an election: their primary and members are what the configuration says.
 
+pub(crate) mod command;
 mod error;
 pub(crate) mod fixed;
 mod key;
@@ -16,6 +17,8 @@ pub use key::OnceKey;
 use crate::cluster::{Epoch, NodeId};
 use crate::config::HostPort;
 use crate::engine::BoxFuture;
+use crate::engine::replication::Stream;
+use command::ForwardedCommand;
 
 /// Does what operators ask for, from whichever node: it finds by itself who has to do it. Each of its
 /// futures ends in a bounded time. One that is dropped leaves nothing half done.
@@ -55,6 +58,18 @@ pub trait Control: Send + Sync {
     fn reset_litefs_id(&self) -> BoxFuture<'_, Result<(), ControlError>> {
         let why =
             "without an election each LiteFS keeps its own cluster ID: there is none to reset";
+        Box::pin(async move { Err(ControlError::Refused(why.to_owned())) })
+    }
+
+    /// Has a command run on the primary's machine; what is said of it comes by the answer, and it ends
+    /// with that.
+    ///
+    /// # Errors
+    ///
+    /// When the primary cannot be asked.
+    fn forward(&self, command: ForwardedCommand) -> BoxFuture<'_, Result<Stream, ControlError>> {
+        let _ = command;
+        let why = "without an election no command is forwarded: give it on the primary";
         Box::pin(async move { Err(ControlError::Refused(why.to_owned())) })
     }
 

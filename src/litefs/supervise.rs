@@ -306,7 +306,7 @@ fn launch(spec: &Spec, last_error: &LastError) -> Launch {
     let file = spec.file.to_string_lossy().into_owned();
     let binary = spec.litefs.binary.to_string_lossy().into_owned();
     Launch {
-        name: "litefs",
+        name: "litefs".into(),
         key: "litefs.binary",
         command: vec![binary, "mount".to_owned(), "-config".to_owned(), file],
         user: None,

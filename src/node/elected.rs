@@ -11,8 +11,11 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::agreement;
+use super::app_judge;
+use super::commands;
 use super::context::NodeContext;
 use super::peers::{Peering, ReportSources, data_protocols};
+use super::programs::{BEFORE_HANDOFF, Programs};
 use super::replication::Follower;
 use super::status::Roster;
 use super::steering::Steering;
@@ -24,11 +27,12 @@ use crate::election::clock::SystemClock;
 use crate::election::context::ElectionContext;
 use crate::election::publisher::Publisher;
 use crate::election::raft::{Leadership, Member, Raft, Setup, Store};
+use crate::election::rpc::{Request, Response, Service};
 use crate::election::table::Life;
 use crate::election::times::Times;
 use crate::election::transport::{self, PeerTransport};
 use crate::election::watchers::{watch_app, watch_child, watch_engine};
-use crate::engine::Engine;
+use crate::engine::{BoxFuture, Engine};
 use crate::last_will::testator;
 use crate::litefs::agreement::Agreement;
 use crate::peer::{self, Credentials, Dialer, Protocol};
@@ -49,6 +53,8 @@ pub(crate) struct ElectedMembership {
 pub(crate) struct Part {
     election: Election,
     raft: Raft,
+    programs: Programs,
+    dialer: Arc<Dialer>,
     tasks: JoinSet<()>,
 }
 
@@ -97,8 +103,10 @@ impl ElectedMembership {
         let (heard, dialer) = (peering.heard.clone(), peering.dialer.clone());
         let has_data = door.is_some();
         let mut protocols = door.map(|door| data_protocols(&context, door)).unwrap_or_default();
-        let handler = transport::handler(Arc::new(election.clone()));
+        let service = WindsDown { election: election.clone(), programs: context.programs.clone() };
+        let handler = transport::handler(Arc::new(service));
         protocols.push(Protocol { name: peer::RAFT, limits: transport::LIMITS, handler });
+        protocols.extend(has_data.then(|| commands::protocol(config, &context)));
         let sources = ReportSources { waiting: election.waiting(), ..ReportSources::new(&context) };
         let mut tasks = peering.open(config, members(&raft), protocols, sources).await?;
         let (source, primaries) = watch::channel(None);
@@ -106,15 +114,22 @@ impl ElectedMembership {
         tasks.spawn(publisher.run());
         tasks.spawn(keep_addresses(raft.clone(), dialer.clone()));
         if has_data {
-            tasks.spawn(follow(primaries, Follower::new(context.engine.clone(), dialer)));
+            tasks.spawn(follow(primaries, Follower::new(context.engine.clone(), dialer.clone())));
             tasks.spawn(watch_engine(election.clone()));
             tasks.spawn(agreement::by_election(agreement, election.clone()));
         }
         tasks.spawn(election.clone().run());
-        let (health, down_after) = (context.health.watch(), config.app.down_after);
-        tasks.spawn(watch_app(election.clone(), health, heard, down_after));
         tasks.spawn(context.disk.clone().hand_over(election.clone()));
-        Ok(Part { election, raft, tasks })
+        let mut health = context.health.watch();
+        if context.programs.starts_app_at_promotions() {
+            let (judged, excused) = watch::channel(*health.borrow());
+            let promotions = context.programs.promotions();
+            tasks.spawn(app_judge::excuse(config.app.run_on, health, promotions, judged));
+            health = excused;
+        }
+        tasks.spawn(watch_app(election.clone(), health, heard, config.app.down_after));
+        let programs = context.programs;
+        Ok(Part { election, raft, programs, dialer, tasks })
     }
 }
 
@@ -187,6 +202,8 @@ impl Part {
         Steering {
             own: config.node.clone(),
             election: self.election.clone(),
+            programs: self.programs.clone(),
+            dial: self.dialer.clone(),
             raft: self.raft.clone(),
             ttl: config.cluster.lease_ttl,
             engine,
@@ -196,10 +213,11 @@ impl Part {
 
     /// Hands over, if this node is the primary and another can be; and has another voter lead Raft.
     pub(crate) async fn resign(&self, patience: Duration) {
-        if self.election.own().borrow().holding
-            && let Err(why) = self.election.resign(patience).await
-        {
-            tracing::warn!(%why, "this primary stops without a successor");
+        if self.election.own().borrow().holding {
+            self.programs.wind_down(patience).await;
+            if let Err(why) = self.election.resign(patience).await {
+                tracing::warn!(%why, "this primary stops without a successor");
+            }
         }
         self.election.pass_leadership_on().await;
     }
@@ -213,6 +231,34 @@ impl Part {
     pub(crate) async fn stop(mut self) {
         self.tasks.shutdown().await;
         self.raft.stop().await;
+    }
+}
+
+/// Asks the election on behalf of other nodes. Before this node hands over as one of them asks, its
+/// services end, while requests still go on.
+struct WindsDown {
+    election: Election,
+    programs: Programs,
+}
+
+impl Service for WindsDown {
+    fn answer(&self, from: NodeId, request: Request) -> BoxFuture<'static, Response> {
+        let promotes = matches!(request, Request::Promote(_));
+        let own = self.election.own();
+        let is_holder = own.borrow().holding;
+        let answer = self.election.answer(from, request);
+        if !(promotes && is_holder) {
+            return answer;
+        }
+        let programs = self.programs.clone();
+        Box::pin(async move {
+            programs.wind_down(BEFORE_HANDOFF).await;
+            let response = answer.await;
+            if own.borrow().open {
+                programs.wind_up();
+            }
+            response
+        })
     }
 }
 

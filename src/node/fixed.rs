@@ -14,6 +14,7 @@ use super::replication::{Follower, PAUSE};
 use crate::acks::{Acks, Electorate};
 use crate::cluster::{ClusterView, Epoch, NodeId, Role};
 use crate::config::Config;
+use crate::election::context::NodeCallbacks;
 use crate::engine::Engine;
 use crate::fixed::{Fixed, Setup};
 use crate::peer::Credentials;
@@ -85,6 +86,7 @@ impl FixedMembership {
         let mut tasks = peering.open(config, members, protocols, sources).await?;
         tasks.spawn(fixed.run());
         let primary = Arc::new(primary);
+        let promoted = context.promoted(epoch);
         let roles = Roles {
             engine: context.engine.clone(),
             primary: primary.clone(),
@@ -95,7 +97,6 @@ impl FixedMembership {
         };
         tasks.spawn(roles.run(view));
         if epoch != Epoch(0) {
-            let promoted = context.hooks.promoted(epoch);
             tasks.spawn(async move {
                 let open = |open| {
                     ready.send_replace(open);

@@ -105,7 +105,7 @@ impl Hooks {
         let app = &config.app;
         let hook = |sort: Sort, command: &[String], guard| Hook {
             launch: Launch {
-                name: sort.name,
+                name: sort.name.into(),
                 key: sort.key,
                 command: command.to_vec(),
                 user: app.user.clone(),
@@ -126,7 +126,7 @@ impl Hooks {
         Self {
             node: config.node.clone(),
             view,
-            on_promote: Arc::new(hook(on_promote, &app.on_promote, guard)),
+            on_promote: Arc::new(hook(on_promote, app.on_promote.command(), guard)),
             on_demote: later(hook(ON_DEMOTE, &app.on_demote, for_life.clone())),
             on_quorum_lost: later(hook(ON_QUORUM_LOST, &app.on_quorum_lost, for_life)),
         }

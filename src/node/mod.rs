@@ -26,7 +26,9 @@ use crate::telemetry::events::Events;
 use crate::yaml::Problem;
 
 mod agreement;
+mod app_judge;
 mod certificates;
+mod commands;
 mod context;
 mod disk;
 mod edge;
@@ -34,6 +36,7 @@ mod elected;
 mod engines;
 mod epoch_position;
 mod event_recorder;
+mod first_start;
 mod fixed;
 mod hooks;
 mod learning;
@@ -44,6 +47,7 @@ mod peers;
 mod permanent;
 mod ports;
 mod primary_file;
+mod programs;
 pub(crate) mod refusals;
 mod reload;
 mod replication;
@@ -245,7 +249,7 @@ impl Drop for Node {
 
 fn check_and_log(config: &Config, rules: &RuleSet) -> Result<(), StartError> {
     refusals::check(config).map_err(StartError::Io)?;
-    if let Some(surprise) = refusals::surprise(config, rules) {
+    for surprise in refusals::surprises(config, rules) {
         tracing::warn!("{surprise}");
     }
     Ok(())

@@ -11,6 +11,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::context::NodeContext;
 use super::disk::DiskState;
+use super::programs::Programs;
 use crate::acks::Electorate;
 use crate::cluster::{ClusterView, NodeId, Role};
 use crate::config::Config;
@@ -109,6 +110,8 @@ pub(crate) struct ReportSources {
     pub(crate) engine: Arc<dyn Engine>,
     /// Whether the application answers.
     pub(crate) health: AppHealth,
+    pub(crate) programs: Programs,
+    pub(crate) app_wrote: watch::Receiver<Option<EpochTxid>>,
     /// Why nobody is chosen, while this node is to choose a primary.
     pub(crate) waiting: watch::Receiver<Option<Arc<str>>>,
     pub(crate) learned: Arc<LearnedRoutes>,
@@ -117,8 +120,10 @@ pub(crate) struct ReportSources {
 
 impl ReportSources {
     pub(crate) fn new(context: &NodeContext) -> Self {
-        let NodeContext { view, engine, health, learned, disk, .. } = context.clone();
-        Self { view, engine, health, waiting: watch::channel(None).1, learned, disk }
+        let NodeContext { view, engine, health, programs, app_wrote, learned, disk, .. } =
+            context.clone();
+        let (app_wrote, waiting) = (app_wrote.subscribe(), watch::channel(None).1);
+        Self { view, engine, health, programs, app_wrote, waiting, learned, disk }
     }
 }
 
@@ -136,7 +141,8 @@ async fn tell(
     sources: ReportSources,
     mut draining: watch::Receiver<bool>,
 ) {
-    let ReportSources { view, engine, health, mut waiting, learned, disk } = sources;
+    let ReportSources { view, engine, health, programs, mut app_wrote, mut waiting, learned, disk } =
+        sources;
     let position = engine.position().clone();
     let moves = |from: EpochTxid| {
         let next = EpochTxid { txid: Txid(from.txid.0.saturating_add(1)), ..from };
@@ -158,6 +164,7 @@ async fn tell(
             () = &mut moved => moved.set(moves(position.get())),
             Ok(()) = views.changed() => {}
             Ok(()) = reports.changed() => {}
+            Ok(()) = app_wrote.changed() => {}
             Ok(()) = waiting.changed() => {}
             Ok(()) = draining.changed() => {}
             Ok(()) = routes.changed() => told = learned.told().into(),
@@ -174,7 +181,8 @@ async fn tell(
                 epoch: report.epoch.max(view.epoch()),
                 position: engine.position().get(),
                 lag_ms: engine.lag().map(|lag| lag.as_millis() as u64),
-                app_up: health.is_up(),
+                app_up: health.is_up() || programs.app_rests(),
+                app_wrote: *app_wrote.borrow(),
                 no_primary,
                 learned: view.takes_writes().then(|| told.clone()),
                 engine: state.engine.to_owned(),

@@ -1,6 +1,6 @@
 //! What this version refuses to start with, and what it starts with although it will surprise.
 
-use crate::config::{Ack, Config, Election};
+use crate::config::{Ack, App, Config, Election, OnPromote, RunOn};
 use crate::rules::RuleSet;
 
 /// What the configuration may ask for and this version does not do. Starting without it would break
@@ -19,10 +19,17 @@ pub(crate) fn check(config: &Config) -> Result<(), String> {
 }
 
 /// What is no mistake, and still not what anybody wants.
-pub(crate) fn surprise(config: &Config, rules: &RuleSet) -> Option<&'static str> {
+pub(crate) fn surprises(config: &Config, rules: &RuleSet) -> Vec<&'static str> {
     let wants_a_replica = config.cluster.ack == Ack::One || rules.asks_for(Ack::One);
-    (wants_a_replica && config.cluster.peers.len() <= 1).then_some(
+    let ack = (wants_a_replica && config.cluster.peers.len() <= 1).then_some(
         "ack: `one` asks for a replica, and there are no peers: \
          writes will be answered with Litepilot-Ack: timeout",
-    )
+    );
+    let App { command, run_on, on_promote, .. } = &config.app;
+    let starts = *run_on == RunOn::Primary || *on_promote == OnPromote::Restart;
+    let app = (starts && command.is_empty() && !config.is_witness()).then_some(
+        "app.run_on: primary and app.on_promote: restart need app.command, or the application after \
+         `litepilot run --`: one that others start is neither started nor stopped",
+    );
+    [ack, app].into_iter().flatten().collect()
 }

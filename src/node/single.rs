@@ -7,13 +7,16 @@ use super::context::NodeContext;
 use super::permanent::PermanentPrimary;
 use crate::cluster::ClusterView;
 use crate::config::{Config, EngineKind};
+use crate::election::context::NodeCallbacks;
 
 pub(crate) struct SingleMembership(watch::Sender<ClusterView>);
 
 impl SingleMembership {
     pub(crate) fn new(config: &Config) -> Self {
         let mut view = ClusterView::single(config.node.clone(), SINGLE_EPOCH);
-        if !config.app.on_promote.is_empty() || config.litefs.engine != EngineKind::Embedded {
+        if !config.app.on_promote.command().is_empty()
+            || config.litefs.engine != EngineKind::Embedded
+        {
             // No primary before on_promote has run and LiteFS is there.
             view = closed(view);
         }
@@ -38,7 +41,7 @@ impl SingleMembership {
                 news
             });
         };
-        primary.hold(SINGLE_EPOCH, context.hooks.promoted(SINGLE_EPOCH), open).await;
+        primary.hold(SINGLE_EPOCH, context.promoted(SINGLE_EPOCH), open).await;
         // The channel has to stay open.
         self.0.closed().await;
     }

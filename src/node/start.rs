@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::Tuning;
+use super::app_judge;
 use super::certificates::{Certificates, watch_expiry};
 use super::context::NodeContext;
 use super::disk::DiskState;
@@ -19,6 +20,7 @@ use super::elected::Part;
 use super::engines::{self, EngineInputs};
 use super::epoch_position;
 use super::event_recorder::EventRecorder;
+use super::first_start;
 use super::hooks::Hooks;
 use super::learning;
 use super::membership::{Membership, Participation};
@@ -26,16 +28,16 @@ use super::open_transactions::OpenTransactions;
 use super::peers::Peering;
 use super::ports::Ports;
 use super::primary_file;
-use super::status::StatusInputs;
+use super::programs::{ProgramInputs, Programs};
+use super::status::{Notes, StatusInputs};
 use super::stop::{DataSide, Running};
 use crate::acks::Acks;
 use crate::admin::{self, Admin, Hosts, token};
-use crate::config::{Config, Election, EngineKind};
+use crate::config::{Config, Election, EngineKind, RunOn};
 use crate::engine::Engine;
 use crate::last_will::testator::Testator;
 use crate::litefs::agreement::{Agreed, agreement};
-use crate::process::app;
-use crate::process::child::{self, ChildHandle, ChildState};
+use crate::process::child::ChildState;
 use crate::process::guard::{Guard, SharedDeadline};
 use crate::process::{health, service_manager};
 use crate::proxy::DataPlane;
@@ -76,8 +78,8 @@ impl ControlThread {
             runtime.block_on(async {
                 match start.run(ports).await {
                     Ok(running) => {
-                        let app = running.data.as_ref().and_then(|data| data.app.as_ref());
-                        let _ = report.send(Ok(app.map(ChildHandle::state)));
+                        let data = running.data.as_ref();
+                        let _ = report.send(Ok(data.and_then(|data| data.programs.app())));
                         running.run().await;
                     }
                     Err(why) => drop(report.send(Err(why))),
@@ -121,8 +123,17 @@ impl Start {
         let warnings = Arc::new(Warnings::new(self.events.clone()));
         let heard = membership.peering().map(|peering| peering.heard.clone());
         let (disk, watch_disk) = DiskState::watch(&self.config, heard, warnings.clone());
+        let programs = Programs::new(&ProgramInputs {
+            config: &self.config,
+            guard: guard.clone(),
+            engine: &engine,
+            health: health.clone(),
+        });
         let context = NodeContext {
             hooks: Hooks::new(&self.config, guard.clone(), &self.events, view.clone()),
+            guard,
+            programs,
+            app_wrote: Arc::default(),
             engine,
             view,
             health,
@@ -140,16 +151,16 @@ impl Start {
         let peering = membership.peering();
         let data = match ports.proxy {
             Some(proxy) => {
-                let app = self.app(&context, guard);
                 let shared = self.shared(&context, peering, suspects.clone());
                 let data_plane = DataPlane::start(proxy, Arc::new(shared), workers)?;
-                Some(DataSide { data_plane, app })
+                Some(DataSide { data_plane, programs: context.programs.clone() })
             }
             None => None,
         };
-        let status = self.status(&context, peering, data.as_ref(), suspects);
         let mut tasks = JoinSet::new();
         tasks.spawn(watch_disk);
+        let notes = self.spawn_programs(&context, peering, &mut tasks);
+        let status = self.status(&context, peering, notes, suspects);
         if data.is_some() {
             tasks.spawn(check);
             tasks.spawn(record_events(&context, &status));
@@ -164,9 +175,11 @@ impl Start {
         let participation =
             membership.run(&self.config, &context, door, agreement, &mut tasks).await?;
         if let Participation::Elected(part) = &participation {
-            let app = data.as_ref().and_then(|data| data.app.as_ref());
-            if let Some(app) = app {
-                tasks.spawn(part.watch_child(app.state(), context.health.clone()));
+            // One that runs on the primary only starts again here as soon as elsewhere.
+            if self.config.app.run_on == RunOn::EveryNode
+                && let Some(app) = context.programs.app()
+            {
+                tasks.spawn(part.watch_child(app, context.health.clone()));
             }
             if let Some(testator) = testator {
                 self.will(testator, part, &mut tasks);
@@ -240,11 +253,25 @@ impl Start {
         engines::start(&self.config, inputs)
     }
 
-    /// The application, if it is ours to start.
-    fn app(&self, context: &NodeContext, guard: Option<Guard>) -> Option<ChildHandle> {
-        let environment = vec![("LITEPILOT_NODE".to_owned(), self.config.node.to_string())];
-        let spec = app::spec(&self.config.app, environment, guard)?;
-        Some(child::start(child::Spec { needs: context.engine.mounted(), ..spec }))
+    /// Has the programs run when they are to; what is to be said of the application meanwhile.
+    fn spawn_programs(
+        &self,
+        context: &NodeContext,
+        peering: Option<&Peering>,
+        tasks: &mut JoinSet<()>,
+    ) -> Notes {
+        let (programs, view) = (context.programs.clone(), context.view.clone());
+        let (waits, waiting) = watch::channel(None);
+        let (fails, failing) = watch::channel(None);
+        if let Some(app) = programs.app() {
+            let events = context.events.clone();
+            tasks.spawn(app_judge::watch_starts(app, view.clone(), events, fails));
+        }
+        let heard = peering.map(|peering| peering.heard.clone());
+        tasks.spawn(first_start::begin(context.clone(), heard, waits));
+        tasks.spawn(first_start::announce(context.clone()));
+        tasks.spawn(programs.follow(view, context.writes.clone()));
+        [waiting, failing]
     }
 
     fn shared(
@@ -262,6 +289,7 @@ impl Start {
             view: context.view.clone(),
             engine: context.engine.clone(),
             app: context.health.clone(),
+            app_on_primary: config.app.run_on == RunOn::Primary,
             dialer: peering.map(|peering| peering.dialer.clone()),
             forwarded: Slots::new(usize::MAX),
             holds: Holds::new(config.proxy.held_writes, config.proxy.held_reads),
@@ -291,17 +319,18 @@ impl Start {
         &self,
         context: &NodeContext,
         peering: Option<&Peering>,
-        data: Option<&DataSide>,
+        notes: Notes,
         suspects: Arc<MisclassifiedReads>,
     ) -> StatusInputs {
-        let app = data.and_then(|data| data.app.as_ref());
         StatusInputs {
             node: self.config.node.clone(),
             view: context.view.clone(),
             heard: peering.map(|peering| peering.heard.clone()),
             engine: context.engine.clone(),
             health: context.health.clone(),
-            app: app.map(ChildHandle::state),
+            programs: context.programs.clone(),
+            run_on: self.config.app.run_on,
+            notes,
             suspects,
             learned: context.learned.clone(),
             warnings: context.warnings.clone(),
@@ -365,7 +394,7 @@ fn record_events(context: &NodeContext, status: &StatusInputs) -> impl Future<Ou
     let event_recorder = EventRecorder {
         events: context.events.clone(),
         metrics: context.metrics.clone(),
-        app: status.app.clone(),
+        app: status.programs.app(),
         health: context.health.clone(),
         engine: context.engine.clone(),
     };

@@ -5,23 +5,27 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::programs::{self, Programs};
 use crate::cluster::{ClusterView, NodeId, Role};
-use crate::config::Config;
+use crate::config::{Config, RunOn};
 use crate::election::raft::Leadership;
 use crate::engine::Engine;
 use crate::peer::gossip::{Peers, Report};
-use crate::process::child::ChildState;
 use crate::process::health::AppHealth;
 use crate::proxy::learned::LearnedRoutes;
 use crate::proxy::misclassified_reads::MisclassifiedReads;
 use crate::status::{
-    AppStatus, Member, PrimaryStatus, RaftStatus, Status, StatusSource, VERSION, Warning,
+    AppState, AppStatus, Member, PrimaryStatus, RaftStatus, ServiceStatus, Status, StatusSource,
+    VERSION, Warning,
 };
 use crate::telemetry::warnings::Warnings;
 use crate::txid::EpochTxid;
 
 /// Every member, and what it is until it says so itself.
 pub(crate) type Roster = Arc<dyn Fn() -> Vec<(NodeId, Role)> + Send + Sync>;
+
+/// What is to be said of the application, each if it is; the first counts.
+pub(crate) type Notes = [watch::Receiver<Option<String>>; 2];
 
 /// What the status is made of.
 pub(crate) struct StatusInputs {
@@ -32,8 +36,11 @@ pub(crate) struct StatusInputs {
     pub(crate) engine: Arc<dyn Engine>,
     /// Whether the application answers.
     pub(crate) health: AppHealth,
-    /// The application's process, if it is ours.
-    pub(crate) app: Option<watch::Receiver<ChildState>>,
+    /// The application's process, if it is ours, and the services'.
+    pub(crate) programs: Programs,
+    /// Where the application runs.
+    pub(crate) run_on: RunOn,
+    pub(crate) notes: Notes,
     /// Reads that seem to have written.
     pub(crate) suspects: Arc<MisclassifiedReads>,
     /// Routes that were found to write.
@@ -70,7 +77,6 @@ impl StatusInputs {
         let level = self.level(&view);
         let own = self.engine.position().get();
         let lag_ms = lag(own, level, self.engine.lag().map(millis));
-        let child = self.app.as_ref().map(|state| *state.borrow());
         Status {
             node: self.node.clone(),
             role: view.role,
@@ -81,11 +87,8 @@ impl StatusInputs {
             position: own,
             lag_ms,
             litefs: self.engine.state().into(),
-            app: AppStatus {
-                state: self.health.is_up().into(),
-                pid: child.and_then(|c| c.pid),
-                restarts: child.map_or(0, |c| c.restarts),
-            },
+            app: self.app(&view),
+            services: self.services(),
             nodes: self.nodes(roster, &view, level, lag_ms),
             raft,
             suspected_writes: self.suspects.list(),
@@ -93,6 +96,27 @@ impl StatusInputs {
             warnings: self.warnings.list().into_iter().map(Warning::from).collect(),
             version: VERSION.to_owned(),
         }
+    }
+
+    fn app(&self, view: &ClusterView) -> AppStatus {
+        let child = self.programs.app().map(|state| *state.borrow());
+        let rests = self.run_on == RunOn::Primary && view.role == Role::Replica;
+        AppStatus {
+            state: if rests { AppState::Standby } else { self.health.is_up().into() },
+            pid: child.and_then(|c| c.pid),
+            restarts: child.map_or(0, |c| c.restarts),
+            note: self.notes.iter().find_map(|note| note.borrow().clone()),
+        }
+    }
+
+    fn services(&self) -> Vec<ServiceStatus> {
+        let status = |(name, state): (&str, crate::process::child::ChildState)| ServiceStatus {
+            name: name.to_owned(),
+            state: programs::word(state.state).to_owned(),
+            pid: state.pid,
+            restarts: state.restarts,
+        };
+        self.programs.services().map(status).collect()
     }
 
     fn heard(&self) -> Peers {

@@ -1,17 +1,23 @@
 //! What operators ask of a cluster that elects its primary.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::programs::{BEFORE_HANDOFF, Programs};
 use crate::cluster::{ClusterView, Epoch, NodeId};
+use crate::control::command::{self, ForwardedCommand};
 use crate::control::{Control, ControlError, MemberChange, MemberStatus, OnceKey, Promoted};
 use crate::election::Election;
 use crate::election::raft::Raft;
 use crate::election::table::{Command, Table};
+use crate::engine::replication::{Dial, Stream};
 use crate::engine::{BoxFuture, Engine};
+use crate::peer;
 
 /// How long a new primary may take from its grant until it takes writes.
 const OPENING: Duration = Duration::from_secs(10);
@@ -22,6 +28,8 @@ pub(crate) struct Steering {
     /// Its part in the election.
     pub(crate) election: Election,
     pub(crate) raft: Raft,
+    pub(crate) programs: Programs,
+    pub(crate) dial: Arc<dyn Dial>,
     /// The lease's ttl: contact is lost after it.
     pub(crate) ttl: Duration,
     pub(crate) engine: Arc<dyn Engine>,
@@ -40,7 +48,14 @@ impl Steering {
         if self.election.table().borrow().holder.is_none() && !force {
             return Err(ControlError::NoPrimary);
         }
+        let hands_over = node != self.own && self.election.own().borrow().holding;
+        if hands_over {
+            self.programs.wind_down(BEFORE_HANDOFF).await;
+        }
         let promoted = self.election.promote(&node, force).await;
+        if hands_over && self.election.own().borrow().open {
+            self.programs.wind_up();
+        }
         promoted
             .map_err(|why| ControlError::NotFit { node: node.clone(), why: why.to_string() })?;
         let mut view = self.view.clone();
@@ -67,6 +82,22 @@ impl Steering {
             Ok(Ok(table)) => Ok(table.clone()),
             Ok(Err(_)) | Err(_) => Err(ControlError::NoQuorum),
         }
+    }
+
+    async fn give_to_primary(&self, command: ForwardedCommand) -> Result<Stream, ControlError> {
+        let primary = self.view.borrow().primary.clone().ok_or(ControlError::NoPrimary)?.node;
+        if primary == self.own {
+            let why = "this node has become the primary: give the command again";
+            return Err(ControlError::Refused(why.to_owned()));
+        }
+        let unreachable = |why: io::Error| ControlError::Unreachable {
+            node: primary.clone(),
+            why: why.to_string(),
+        };
+        let mut stream = self.dial.dial(&primary, peer::COMMANDS).await.map_err(unreachable)?;
+        stream.write_all(&command::line(&command)).await.map_err(unreachable)?;
+        stream.flush().await.map_err(unreachable)?;
+        Ok(stream)
     }
 
     async fn note(&self, key: OnceKey, epoch: Epoch) -> Result<(), ControlError> {
@@ -121,6 +152,10 @@ impl Control for Steering {
             self.in_contact()?;
             self.election.agree(Command::ResetLitefsId).await.map_err(ControlError::Failed)
         })
+    }
+
+    fn forward(&self, command: ForwardedCommand) -> BoxFuture<'_, Result<Stream, ControlError>> {
+        Box::pin(self.give_to_primary(command))
     }
 
     fn was_done(&self, key: OnceKey) -> BoxFuture<'_, Result<bool, ControlError>> {

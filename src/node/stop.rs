@@ -8,9 +8,9 @@ use tokio::time::sleep;
 
 use super::hooks::Hooks;
 use super::membership::Participation;
+use super::programs::Programs;
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::process::child::ChildHandle;
 use crate::process::service_manager;
 use crate::proxy::DataPlane;
 use crate::shutdown::{Deadline, Urgency};
@@ -33,7 +33,7 @@ pub(super) struct Running {
 /// What serves requests: not on a witness.
 pub(super) struct DataSide {
     pub(super) data_plane: DataPlane,
-    pub(super) app: Option<ChildHandle>,
+    pub(super) programs: Programs,
 }
 
 impl Running {
@@ -83,10 +83,6 @@ impl DataSide {
             tracing::warn!("{left} client connections are cut: they did not end in time");
         }
         self.data_plane.stop();
-        if let Some(app) = &self.app
-            && !deadline.phase("app", app.stop()).await
-        {
-            app.kill().await;
-        }
+        self.programs.stop(deadline).await;
     }
 }

@@ -38,6 +38,8 @@ pub(crate) const RAFT: &str = "litepilot-raft/1";
 pub(crate) const LITEFS: &str = "litepilot-litefs/1";
 /// How far copies in LiteFS are.
 pub(crate) const POSITIONS: &str = "litepilot-positions/1";
+/// Commands for the primary's machine.
+pub(crate) const COMMANDS: &str = "litepilot-commands/1";
 /// The embedded engine's shipping of the database.
 pub(crate) const EMBEDDED: &str = "litepilot-embedded/2";
 

@@ -12,7 +12,8 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Pauses double from `first` up to `longest`; a run of at least `steady` starts them anew.
+    /// Pauses double from `first` up to `longest`; a run of at least `steady`, or a [`Backoff::reset`],
+    /// starts them anew.
     pub const fn new(first: Duration, longest: Duration, steady: Duration) -> Backoff {
         Backoff { first, longest, steady, failures: 0 }
     }
@@ -27,10 +28,15 @@ impl Backoff {
         step.mul_f64(0.5 + jitter / 2.0)
     }
 
+    /// What we restart has shown that it works, or its circumstances have changed.
+    pub(crate) fn reset(&mut self) {
+        self.failures = 0;
+    }
+
     /// Notes that what we restart had run this long.
     pub(crate) fn ran_for(&mut self, time: Duration) {
         if time >= self.steady {
-            self.failures = 0;
+            self.reset();
         }
     }
 }

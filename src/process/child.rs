@@ -1,36 +1,53 @@
 //! One program kept running: started, watched, started again when it ends, stopped when told.
 //!
-//! One task owns the program; others hold a [`ChildHandle`].
+//! One task owns the program ([`super::supervisor`]); others hold a [`ChildHandle`].
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 use tokio::sync::watch;
-use tokio::time::sleep;
 
 use super::backoff::Backoff;
-use super::running::{End, Process};
-use super::spawn::{self, Launch};
+use super::health::AppHealth;
+use super::spawn::Launch;
+use super::supervisor::Supervisor;
+use crate::config::StopSignal;
 
 /// A program to keep running.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Spec {
     /// What to run.
     pub launch: Launch,
-    /// Between SIGTERM and SIGKILL when it is stopped.
+    /// Asks it to end.
+    pub stop_signal: StopSignal,
+    /// Between that and SIGKILL when it is stopped.
     pub grace: Duration,
     /// Between its end, or a failed start, and the next start.
     pub backoff: Backoff,
+    /// Whether it answers: only a run in which it did starts the pauses anew. `None`: one that was long
+    /// enough does.
+    pub health: Option<AppHealth>,
     /// It runs only while this is true: the file system of its database is there. When that goes, files
     /// that it has open there are dead: it is stopped, and started again with the next one.
     pub needs: Option<watch::Receiver<bool>>,
+}
+
+impl Spec {
+    /// A program that is asked to end by SIGTERM, of which nobody knows whether it answers, and that
+    /// needs nothing.
+    pub fn new(launch: Launch, grace: Duration, backoff: Backoff) -> Self {
+        let stop_signal = StopSignal::default();
+        Self { launch, stop_signal, grace, backoff, health: None, needs: None }
+    }
 }
 
 /// What a child is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
+    /// It is [not to run](ChildHandle::rest) for now.
+    Resting,
     /// It is being started.
     Starting,
     Running,
@@ -51,31 +68,58 @@ pub struct ChildState {
     pub pid: Option<u32>,
     /// Starts after the first, failed ones included.
     pub restarts: u64,
+    /// Runs in a row that ended by themselves before it had answered; 0 if nobody knows whether it does.
+    pub unanswered: u32,
 }
 
-/// What the child's task is told. Orders only ever grow stricter.
+/// How the child is to end, if it is. Grows only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
-enum Order {
-    Run,
+pub(super) enum Ending {
+    No,
     Stop,
     Kill,
+}
+
+/// What the child's task is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Orders {
+    pub(super) ending: Ending,
+    /// It is not to run, and has at most so long to end; `None`: it is to run.
+    pub(super) rest: Option<Duration>,
+    /// How often it was told to start without a pause.
+    pub(super) starts: u64,
+    /// How often it was told to start anew, and how long it has to end for that.
+    pub(super) restarts: u64,
+    pub(super) restart_within: Duration,
 }
 
 /// A handle to a child. Dropping it stops the child, as [`ChildHandle::stop`] does.
 #[derive(Debug)]
 pub struct ChildHandle {
     state: watch::Receiver<ChildState>,
-    order: watch::Sender<Order>,
+    orders: watch::Sender<Orders>,
 }
 
 /// Starts a child in a task of the current runtime, and keeps it running. When that runtime ends,
 /// the child and its group are killed.
 pub fn start(spec: Spec) -> ChildHandle {
-    let first = ChildState { state: Phase::Starting, pid: None, restarts: 0 };
+    begin(spec, None)
+}
+
+/// As [`start`], of a child that rests until it is told to run.
+pub(crate) fn start_resting(spec: Spec) -> ChildHandle {
+    begin(spec, Some(Duration::ZERO))
+}
+
+fn begin(spec: Spec, rest: Option<Duration>) -> ChildHandle {
+    let state = if rest.is_some() { Phase::Resting } else { Phase::Starting };
+    let first = ChildState { state, pid: None, restarts: 0, unanswered: 0 };
     let (publish, state) = watch::channel(first);
-    let (order, orders) = watch::channel(Order::Run);
-    tokio::spawn(Supervisor { spec, publish, orders }.run());
-    ChildHandle { state, order }
+    let restart_within = spec.grace;
+    let orders = Orders { ending: Ending::No, rest, starts: 0, restarts: 0, restart_within };
+    let (orders, told) = watch::channel(orders);
+    tokio::spawn(Supervisor::new(spec, publish, told).run());
+    ChildHandle { state, orders }
 }
 
 impl ChildHandle {
@@ -84,22 +128,68 @@ impl ChildHandle {
         self.state.clone()
     }
 
-    /// SIGTERM to the whole group, SIGKILL to whoever is left after the grace. Returns when all are
-    /// gone. It may be given up and called again.
+    /// Has it run, if it rests, and at once if it waits for its next start: its circumstances have
+    /// changed.
+    pub(crate) fn run_now(&self) {
+        self.orders.send_modify(|orders| {
+            orders.rest = None;
+            orders.starts += 1;
+        });
+    }
+
+    /// Has it end as by [`ChildHandle::stop`], but within `limit`, and not run until it is told to.
+    pub(crate) fn rest(&self, limit: Duration) {
+        self.orders.send_if_modified(|orders| {
+            let news = orders.rest.is_none_or(|given| limit < given);
+            if news {
+                orders.rest = Some(limit);
+            }
+            news
+        });
+    }
+
+    /// Returns once it does not run. Only after [`ChildHandle::rest`] does that last.
+    pub(crate) async fn rests(&self) {
+        let rests = |state: &ChildState| matches!(state.state, Phase::Resting | Phase::Stopped);
+        let _ = self.state.clone().wait_for(rests).await;
+    }
+
+    /// Has it end within `limit` and start anew; returns once the new one runs, or could not be started.
+    /// One that does not run is just started.
+    pub(crate) async fn restart(&self, limit: Duration) {
+        let mut state = self.state.clone();
+        let before = *state.borrow_and_update();
+        self.orders.send_modify(|orders| {
+            orders.rest = None;
+            orders.restarts += 1;
+            orders.restart_within = limit;
+        });
+        let anew = |now: &ChildState| match now.state {
+            Phase::Running => now.pid != before.pid,
+            Phase::Failed | Phase::Backoff => now.restarts != before.restarts,
+            Phase::Stopped => true,
+            Phase::Resting | Phase::Starting => false,
+        };
+        let _ = state.wait_for(anew).await;
+    }
+
+    /// Its stop signal to the program itself; to what it has left behind when it ends; to all of its
+    /// group when the grace is over, and soon after that SIGKILL. Returns when all are gone. It may be
+    /// given up and called again.
     pub async fn stop(&self) {
-        self.give(Order::Stop).await;
+        self.give(Ending::Stop).await;
     }
 
     /// SIGKILL to the whole group at once, also while it is being stopped. Returns when it is gone.
     pub async fn kill(&self) {
-        self.give(Order::Kill).await;
+        self.give(Ending::Kill).await;
     }
 
-    async fn give(&self, order: Order) {
-        self.order.send_if_modified(|current| {
-            let stricter = order > *current;
+    async fn give(&self, ending: Ending) {
+        self.orders.send_if_modified(|orders| {
+            let stricter = ending > orders.ending;
             if stricter {
-                *current = order;
+                orders.ending = ending;
             }
             stricter
         });
@@ -117,135 +207,4 @@ pub(crate) fn signal(child: &watch::Receiver<ChildState>, signal: Signal) {
     {
         tracing::debug!(%why, "cannot pass {signal:?} on");
     }
-}
-
-struct Supervisor {
-    spec: Spec,
-    publish: watch::Sender<ChildState>,
-    orders: watch::Receiver<Order>,
-}
-
-impl Supervisor {
-    async fn run(mut self) {
-        while self.keep_up().await.is_some() {
-            self.publish.send_modify(|state| {
-                state.state = Phase::Starting;
-                state.restarts += 1;
-            });
-        }
-        self.set(Phase::Stopped, None);
-    }
-
-    /// One start, one run, one pause; `None` if told to stop.
-    async fn keep_up(&mut self) -> Option<()> {
-        let name = self.spec.launch.name;
-        if let Some(guard) = &self.spec.launch.guard {
-            tokio::select! {
-                () = ordered(&mut self.orders, Order::Stop) => return None,
-                () = guard.shared_deadline.permits() => {}
-            }
-        }
-        if let Some(needs) = &mut self.spec.needs {
-            tokio::select! {
-                () = ordered(&mut self.orders, Order::Stop) => return None,
-                // An error means that it will never be there: nobody is left who would start it.
-                Ok(_) = needs.wait_for(|there| *there) => {}
-            }
-        }
-        match spawn::spawn(&self.spec.launch).await {
-            Ok(process) => self.watch_over(process).await?,
-            Err(error) => {
-                self.set(Phase::Failed, None);
-                tracing::error!("{name}: {error}");
-            }
-        }
-        let pause = self.spec.backoff.next(chance());
-        tracing::info!("{name}: next start in {} ms", pause.as_millis());
-        tokio::select! {
-            () = ordered(&mut self.orders, Order::Stop) => None,
-            () = sleep(pause) => Some(()),
-        }
-    }
-
-    /// Returns when the program ended by itself; `None` if it was stopped.
-    async fn watch_over(&mut self, mut process: Process) -> Option<()> {
-        let name = self.spec.launch.name;
-        let since = Instant::now();
-        self.set(Phase::Running, Some(process.pid()));
-        tracing::info!("{name}: started, pid {}", process.pid());
-        let mut needs = self.spec.needs.clone();
-        tokio::select! {
-            () = ordered(&mut self.orders, Order::Stop) => {
-                self.stop(process).await;
-                return None;
-            }
-            () = gone_from(&mut needs) => {
-                tracing::warn!("{name}: the file system of its database has gone: it is restarted");
-                self.set(Phase::Backoff, None);
-                self.stop(process).await;
-                return Some(());
-            }
-            _ = process.wait() => {}
-        }
-        self.set(Phase::Backoff, None);
-        self.spec.backoff.ran_for(since.elapsed());
-        match process.end().await {
-            Ok(End::Late) => tracing::warn!("{name}: {}", End::Late),
-            Ok(end) => tracing::warn!("{name}: ended by itself: {end}"),
-            Err(error) => tracing::warn!("{name}: killed, since {error}"),
-        }
-        Some(())
-    }
-
-    /// The group gets its grace as a whole: behind a shell, which dies at once, a server may still
-    /// be answering its last requests.
-    async fn stop(&mut self, mut process: Process) {
-        let (name, grace) = (self.spec.launch.name, self.spec.grace);
-        process.group.signal(Signal::TERM);
-        tokio::select! {
-            () = gone(&mut process) => {}
-            () = sleep(grace) => {
-                tracing::warn!("{name}: still there {grace:?} after SIGTERM: SIGKILL");
-            }
-            () = ordered(&mut self.orders, Order::Kill) => {}
-        }
-        match process.end().await {
-            Ok(end) => tracing::info!("{name}: stopped: {end}"),
-            Err(error) => tracing::warn!("{name}: stopped: {error}"),
-        }
-    }
-
-    fn set(&self, state: Phase, pid: Option<u32>) {
-        self.publish.send_modify(|current| {
-            current.state = state;
-            current.pid = pid;
-        });
-    }
-}
-
-/// Returns when what the program needs is there no more.
-async fn gone_from(needs: &mut Option<watch::Receiver<bool>>) {
-    match needs {
-        Some(needs) => drop(needs.wait_for(|there| !*there).await),
-        None => std::future::pending().await,
-    }
-}
-
-/// Returns when the program and every other member of its group are gone.
-async fn gone(process: &mut Process) {
-    let _ = process.wait().await;
-    process.group.emptied().await;
-}
-
-/// Returns once the order is at least this one. A handle that was dropped orders to stop.
-async fn ordered(orders: &mut watch::Receiver<Order>, least: Order) {
-    let dropped = orders.wait_for(|order| *order >= least).await.is_err();
-    if dropped && least > Order::Stop {
-        std::future::pending::<()>().await;
-    }
-}
-
-/// Jitter needs no secrecy: without a source of randomness there is simply none.
-fn chance() -> u32 {
-    getrandom::u32().unwrap_or(u32::MAX)
 }

@@ -68,6 +68,11 @@ impl AppHealth {
         self.reports.borrow().down_since
     }
 
+    /// The number of the last check that has begun.
+    pub(crate) fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Acquire)
+    }
+
     /// Changes of the report, for those who publish it.
     pub fn watch(&self) -> watch::Receiver<Report> {
         self.reports.clone()
@@ -76,7 +81,7 @@ impl AppHealth {
     /// The application just refused a connection: asks for a check now and returns once one that
     /// began after this call found it up. Never returns while it is down: bound it with a deadline.
     pub async fn recovered(&self) {
-        let doubted_at = self.begun.load(Ordering::Acquire);
+        let doubted_at = self.begun();
         self.doubt.notify_one();
         let mut reports = self.reports.clone();
         let gone = reports.wait_for(|r| r.up && r.check > doubted_at).await.is_err();

@@ -3,8 +3,9 @@
 //!
 //! | module | subject |
 //! | --- | --- |
-//! | [`child`] | one program kept running: restarts, back-off, stopping, its published state |
-//! | [`app`] | the application as such a child |
+//! | [`child`], `supervisor` | one program kept running: restarts, back-off, resting, stopping, its published state |
+//! | [`app`], [`service`] | the application, and what runs beside it, as such children |
+//! | [`hints`] | what their output tells us to tell users |
 //! | [`hook`] | a program that runs once, within a time |
 //! | [`guard`] | a process between us and a program, which kills it when we cannot |
 //! | [`health`], [`probe`] | whether the application answers |
@@ -23,12 +24,15 @@ pub(crate) mod file_limit;
 pub(crate) mod group;
 pub mod guard;
 pub mod health;
+pub(crate) mod hints;
 pub mod hook;
 pub mod init;
 pub mod openers;
 pub mod output;
 pub(crate) mod probe;
 pub(crate) mod running;
+pub(crate) mod service;
 pub mod service_manager;
 pub mod spawn;
+mod supervisor;
 pub(crate) mod user;

@@ -46,16 +46,11 @@ impl Output {
     }
 
     /// Starts to read one stream, on the current runtime.
-    pub(crate) fn read<R>(
-        &mut self,
-        from: R,
-        name: &'static str,
-        stream: &'static str,
-        log: LogLine,
-    ) where
+    pub(crate) fn read<R>(&mut self, from: R, name: Arc<str>, stream: &'static str, log: LogLine)
+    where
         R: AsyncRead + Unpin + Send + 'static,
     {
-        let each = move |line: &str| log.0(name, stream, line);
+        let each = move |line: &str| log.0(&name, stream, line);
         self.0.push(tokio::spawn(lines(from, each)));
     }
 

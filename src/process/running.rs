@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::process::ExitStatus;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Child;
 
 use super::group::Group;
@@ -56,6 +57,15 @@ impl Process {
     /// Its process id, and its group's.
     pub(crate) fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// Sends a signal to the program itself, and not to what it has started. Only while it is not known
+    /// to have ended: then its number may be somebody else's.
+    pub(crate) fn signal_leader(&self, signal: Signal) {
+        if let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) {
+            // One that has just ended is no error.
+            let _ = kill_process(pid, signal);
+        }
     }
 
     /// Returns when the program itself has ended; members of its group may still run.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ const GUARD_STARTS: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub struct Launch {
     /// What the log calls it, e.g. `app`.
-    pub name: &'static str,
+    pub name: Arc<str>,
     /// The configuration key of `command`, for messages, e.g. `app.command`.
     pub key: &'static str,
     /// The program (looked up in `PATH` if it has no slash) and its arguments.
@@ -229,10 +230,10 @@ fn adopt(mut child: Child, launch: &Launch) -> Result<Process, SpawnError> {
 fn read_output(child: &mut Child, launch: &Launch) -> Output {
     let mut output = Output::none();
     if let Some(stdout) = child.stdout.take() {
-        output.read(stdout, launch.name, "stdout", launch.log.clone());
+        output.read(stdout, launch.name.clone(), "stdout", launch.log.clone());
     }
     if let Some(stderr) = child.stderr.take() {
-        output.read(stderr, launch.name, "stderr", launch.log.clone());
+        output.read(stderr, launch.name.clone(), "stderr", launch.log.clone());
     }
     output
 }
@@ -257,7 +258,7 @@ mod tests {
 
     fn launch(command: &[&str]) -> Launch {
         Launch {
-            name: "app",
+            name: "app".into(),
             key: "app.command",
             command: command.iter().map(|s| (*s).to_owned()).collect(),
             user: None,

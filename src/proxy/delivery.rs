@@ -93,13 +93,19 @@ impl Exchange {
                 self.progress.route = self.progress.local_route(&self.facts);
                 self.answer_of_app(response, &seen.view).await.map(Attempt::Answered)
             }
-            Err(Failure::Unreached(why)) if self.class() != Class::Passthrough => {
+            Err(Failure::Unreached(why)) if self.may_wait() => {
                 drop(under_way);
                 self.progress.visit = None;
                 Box::pin(self.app_unreached(&why, &seen.view, takes_writes)).await
             }
             Err(failure) => Err(self.failed(failure)),
         }
+    }
+
+    /// Whether the request may wait for the application, or go elsewhere: what is passed through is this
+    /// node's alone, unless there is one application for all nodes.
+    fn may_wait(&self) -> bool {
+        self.class() != Class::Passthrough || self.facts.primary_only
     }
 
     /// Whether the application that was asked here was not the primary's all the time. If it was, a

@@ -34,6 +34,8 @@ pub struct RequestFacts {
     pub(crate) token: Option<Token>,
     /// Something in the token's place was no token.
     pub(crate) malformed_token: bool,
+    /// The application runs on the primary only, so whatever the request does goes there.
+    pub(crate) primary_only: bool,
     /// Who must hold it before it is answered, if it writes.
     pub(crate) ack: Ack,
     pub(crate) upgrade: Upgrade,
@@ -91,6 +93,7 @@ impl RequestFacts {
             consistency,
             token,
             malformed_token: false,
+            primary_only: false,
             ack: Ack::Primary,
             upgrade: Upgrade::None,
             from_peer: false,

@@ -32,9 +32,12 @@ pub(crate) fn answer(worker: &Worker) -> Response<Bytes> {
 fn trouble(worker: &Worker) -> Option<&'static str> {
     let shared = &worker.shared;
     let lags = || shared.engine.lag().is_none_or(|lag| lag > shared.config.max_lag);
+    let standby = worker.is_standby();
     if *shared.front.stopping.borrow() != Urgency::None {
         Some("this node is stopping\n")
-    } else if !shared.app.is_up() {
+    } else if standby && worker.seen().view.primary.is_none() {
+        Some("this node is a standby, and there is no primary to send requests to\n")
+    } else if !standby && !shared.app.is_up() {
         Some("the application does not answer\n")
     } else if worker.seen().view.primary.is_some() && lags() {
         Some("this node lags its primary by more than proxy.max_lag\n")

@@ -44,6 +44,7 @@ pub enum Decision {
 /// Where a request goes now.
 pub fn decide(facts: &RequestFacts, progress: &Progress, now: &Situation<'_>) -> Decision {
     match progress.class(facts) {
+        _ if facts.primary_only && !now.takes_writes => to_primary(now.view),
         Class::Passthrough => Decision::Local,
         class if now.takes_writes => {
             let doubtful = !progress.claim_confirmed && is_doubtful(class, facts, now.view);

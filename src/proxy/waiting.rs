@@ -55,7 +55,10 @@ impl Exchange {
         let caught_up = async {
             let position = shared.engine.position();
             match route::needed(&self.facts, view, position.get()) {
-                Some(needed) if self.class() == Class::Read => position.wait(needed).await,
+                // A standby serves nothing, however much it has.
+                Some(needed) if self.class() == Class::Read && !self.facts.primary_only => {
+                    position.wait(needed).await;
+                }
                 _ => std::future::pending().await,
             }
         };

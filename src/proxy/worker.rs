@@ -59,6 +59,8 @@ pub struct WorkerContext {
     pub engine: Arc<dyn Engine>,
     /// Whether the application answers.
     pub app: AppHealth,
+    /// It runs on the primary only: on any other node nothing is served here.
+    pub app_on_primary: bool,
     /// Opens connections to the other nodes, if there are any.
     pub dialer: Option<Arc<Dialer>>,
     /// Connections on which peers pass requests on.
@@ -225,6 +227,11 @@ impl Worker {
     /// The cluster as it is now.
     pub(crate) fn seen(&self) -> Rc<ViewSnapshot> {
         self.seen.get()
+    }
+
+    /// Whether this node's application does not run, since this node is not the primary.
+    pub(crate) fn is_standby(&self) -> bool {
+        self.shared.app_on_primary && !self.seen().view.takes_writes()
     }
 
     /// Whether the node is stopping.

@@ -13,6 +13,9 @@ use litepilot::litefs::mount;
 
 use crate::harness::{DemoNode, exchange, free_ports, lives, run, send, text, until};
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_litepilot");
+const APP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/election/app.py");
+
 /// What a cluster is like.
 pub struct Plan {
     pub nodes: usize,
@@ -26,6 +29,12 @@ pub struct Plan {
     pub cluster: &'static str,
     /// Lines for every node's `app:`.
     pub app: &'static str,
+    /// The application of `app.py` with that habit, in place of the guestbook.
+    pub habit: Option<&'static str>,
+    /// Lines for every node's configuration.
+    pub top: &'static str,
+    /// More keys of every node's `admin:`.
+    pub admin: &'static str,
     /// With certificates; in namespaces they always have them.
     pub tls: bool,
     /// Network namespaces to run the nodes in, each with the address it has there; none: all of them
@@ -47,6 +56,9 @@ impl Default for Plan {
             ttl: "3s",
             cluster: "",
             app: "",
+            habit: None,
+            top: "",
+            admin: "",
             tls: false,
             hosts: Vec::new(),
         }
@@ -85,23 +97,25 @@ impl Plan {
             };
             fs::create_dir_all(node.database().parent().unwrap()).unwrap();
             let (data, socket) = (node.it.data_dir.display(), node.socket());
+            let database = node.database().display().to_string();
+            let command = match self.habit {
+                Some(habit) => format!("[python3, {APP}, {socket}, {database}, {habit}]"),
+                None => format!("[{PROGRAM}, demo-app, --socket, {socket}, --db, {database}]"),
+            };
             let app = format!(
-                "proxy: {{listen: \"{}\", target: \"unix:{socket}\", db: book.sqlite3}}\n\
-                 app:\n  command: [{}, demo-app, --socket, {socket}, --db, {}]\n  \
-                 health: /health\n{}",
-                node.it.url,
-                env!("CARGO_BIN_EXE_litepilot"),
-                node.database().display(),
-                self.app,
+                "proxy: {{listen: \"{}\", target: \"unix:{socket}\", db: book.sqlite3, \
+                 write_hold: 30s}}\napp:\n  command: {command}\n  health: /health\n{}{}",
+                node.it.url, self.app, self.top,
             );
             let tls = tls.as_ref().map(|ca| tls_lines(ca, &node.it.name)).unwrap_or_default();
             let yaml = format!(
-                "node: {}\ndata_dir: {data}\nadmin: {{listen: \"{}\"}}\n\
+                "node: {}\ndata_dir: {data}\nadmin: {{listen: \"{}\"{}}}\n\
                  cluster:\n  listen: \"{}:{}\"\n  peers: {{{}}}\n  \
                  witnesses: [{witnesses}]\n  lease: {{ttl: {}}}\n{}{tls}\
                  litefs: {{mount: {data}/db, {}}}\n{}",
                 node.it.name,
                 node.it.admin.trim_start_matches("http://"),
+                self.admin,
                 host(i),
                 peer + i as u16,
                 peers[..if i < founders { founders } else { self.nodes }].join(", "),

@@ -22,6 +22,7 @@ mod cluster;
 mod harness;
 mod lagging;
 mod members;
+mod programs;
 
 /// The entries that a node serves, the newest first.
 fn entries(cluster: &Cluster, node: usize) -> Vec<String> {

@@ -82,7 +82,7 @@ fn renew(shared_deadline: &SharedDeadline, dir: &Path) {
 fn app(dir: &Path, shared_deadline: &SharedDeadline) -> Spec {
     let command = ["python3", "-c", WRITER, dir.to_str().unwrap()];
     let launch = Launch {
-        name: "app",
+        name: "app".into(),
         key: "app.command",
         command: command.iter().map(|part| (*part).to_owned()).collect(),
         user: None,
@@ -95,7 +95,7 @@ fn app(dir: &Path, shared_deadline: &SharedDeadline) -> Spec {
         }),
     };
     let quick = Duration::from_millis(5);
-    Spec { launch, grace: CLAIM, backoff: Backoff::new(quick, quick, quick), needs: None }
+    Spec::new(launch, CLAIM, Backoff::new(quick, quick, quick))
 }
 
 /// A primary, and the application's processes: the program, its worker and their guard.

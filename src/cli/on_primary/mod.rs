@@ -1,7 +1,7 @@
 //! `litepilot on-primary`
 
 mod command;
-mod conversation;
+mod forward;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -13,12 +13,12 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::ask;
 use crate::admin::client::{AskError, Node};
+use crate::admin::conversation::Conversation;
 use crate::admin::on_primary::{DONE, FAILED, Notice};
 use crate::cluster::NodeId;
 use crate::control::OnceKey;
 use crate::yaml::value::parse_duration;
 use command::{Running, Signals, exit_code};
-use conversation::Conversation;
 
 /// How often a node that cannot be reached is tried.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -36,6 +36,10 @@ pub(crate) struct OnPrimaryArgs {
     /// How long to wait for there to be a primary, and for this node to start
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_duration)]
     wait: Duration,
+    /// If another node is the primary: run it there, as its app.user, if admin.allow_forwarded_commands is set
+    /// there
+    #[arg(long)]
+    forward: bool,
     /// What to run; no shell
     #[arg(last = true, required = true, value_name = "CMD")]
     command: Vec<OsString>,
@@ -60,8 +64,17 @@ pub(crate) fn main(args: OnPrimaryArgs) -> ExitCode {
         };
         match verdict {
             Verdict::Here(turn) => run(turn, &args, &mut signals).await,
+            Verdict::Elsewhere(primary) if args.forward => {
+                tokio::select! {
+                    ended = forward::run(node, &primary, &args) => ended,
+                    // The command ends with the connection.
+                    signal = signals.next() => Ok(ended_by(signal)),
+                }
+            }
             Verdict::Elsewhere(primary) => {
-                say(format_args!("{primary} is the primary: there is nothing to do here"));
+                say(format_args!(
+                    "{primary} is the primary: there is nothing to do here; give it there, or with --forward"
+                ));
                 Ok(ExitCode::SUCCESS)
             }
             Verdict::AlreadyDone => {

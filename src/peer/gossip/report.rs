@@ -28,9 +28,12 @@ pub struct Report {
     /// How far its copy is behind the primary's, in milliseconds; `None`: it does not know.
     #[serde(default)]
     pub lag_ms: Option<u64>,
-    /// Its application answers.
+    /// Its application answers, or would once this node were the primary.
     #[serde(default)]
     pub app_up: bool,
+    /// As the primary: how far the database was when its application was first found up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) app_wrote: Option<EpochTxid>,
     /// Why nobody takes writes. Only who chooses the primary says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_primary: Option<Arc<str>>,
@@ -83,6 +86,7 @@ impl Report {
             position: EpochTxid::default(),
             lag_ms: None,
             app_up: false,
+            app_wrote: None,
             no_primary: None,
             engine: String::new(),
             engine_state: String::new(),

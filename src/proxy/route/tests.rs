@@ -110,13 +110,16 @@ fn replayed() -> Progress {
     Progress { replay: ReplayRequest::take(&mut asks), ..Progress::default() }
 }
 
+fn situation(node: &Node) -> Situation<'_> {
+    let Node { view, takes_writes, position, app_is_up, lags } = node;
+    let (takes_writes, position, app_is_up, lags) = (*takes_writes, *position, *app_is_up, *lags);
+    Situation { view, takes_writes, position, app_is_up, lags }
+}
+
 #[track_caller]
 fn goes((class, consistency, token): Asked, progress: &Progress, node: &Node, to: Decision) {
     let facts = RequestFacts::plain(class, consistency, token, Instant::now());
-    let Node { view, takes_writes, position, app_is_up, lags } = node;
-    let (takes_writes, position, app_is_up, lags) = (*takes_writes, *position, *app_is_up, *lags);
-    let situation = Situation { view, takes_writes, position, app_is_up, lags };
-    assert_eq!(decide(&facts, progress, &situation), to);
+    assert_eq!(decide(&facts, progress, &situation(node)), to);
 }
 
 #[test]
@@ -125,6 +128,23 @@ fn a_primary_serves_everything_itself_and_never_waits() {
         for consistency in [Eventual, ReadYourWrites, Strong] {
             goes((class, consistency, Some(at(9, 9))), &fresh(), &primary(), Local);
         }
+    }
+}
+
+#[test]
+fn with_one_application_for_all_nodes_everything_goes_to_the_primary() {
+    let goes = |class, node: &Node| {
+        let facts = RequestFacts {
+            primary_only: true,
+            ..RequestFacts::plain(class, Eventual, None, Instant::now())
+        };
+        decide(&facts, &fresh(), &situation(node))
+    };
+    for class in [Passthrough, Read, Write] {
+        assert_eq!(goes(class, &told(Some("other"))), ToPrimary);
+        assert_eq!(goes(class, &told(None)), WaitForPrimary);
+        assert_eq!(goes(class, &lapsed()), WaitForPrimary, "it is being stopped");
+        assert_eq!(goes(class, &primary()), Local);
     }
 }
 

@@ -236,6 +236,7 @@ impl Stage {
         let learned = Arc::<LearnedRoutes>::default();
         let suspects = Arc::new(MisclassifiedReads::new(Arc::default()));
         let shared = WorkerContext {
+            app_on_primary: false,
             node: NAMES[node].into(),
             access_log: Default::default(),
             rules: watch::Sender::new(rules).subscribe(),
@@ -405,7 +406,8 @@ impl Plane {
             position: EpochTxid::default(),
             lag_ms: None,
             litefs: self.database.state().into(),
-            app: AppStatus { state: true.into(), pid: None, restarts: 0 },
+            app: AppStatus { state: true.into(), pid: None, restarts: 0, note: None },
+            services: Vec::new(),
             nodes: Vec::new(),
             suspected_writes: Vec::new(),
             learned_writes: Vec::new(),

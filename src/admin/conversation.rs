@@ -1,4 +1,4 @@
-//! Talking to a node about whose turn it is: the other end of [`crate::admin::on_primary`].
+//! Talking to a node about whose turn it is: the other end of [`super::on_primary`].
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -13,8 +13,8 @@ use hyper::body::Incoming;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::admin::client::{AskError, Node};
-use crate::admin::on_primary::Notice;
+use super::client::{AskError, Node};
+use super::on_primary::Notice;
 use crate::control::OnceKey;
 
 /// A node that lives sends something each five seconds.
