@@ -92,6 +92,12 @@ fn table(status: &Status) -> String {
     for (name, value) in facts(status) {
         text.push_str(&format!("{name:<8} {value}\n"));
     }
+    let learned = status.learned_writes.len();
+    if learned > 0 {
+        text.push_str(&format!(
+            "learned  {learned} routes that write: litepilot rules --learned\n"
+        ));
+    }
     for warning in &status.warnings {
         text.push_str(&format!("WARNING  {} (on {})\n", warning.text, status.node));
     }

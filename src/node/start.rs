@@ -165,7 +165,7 @@ impl Start {
             tasks.spawn(check);
             tasks.spawn(record_events(&context, &status));
             tasks.spawn(epoch_position::take_over(context.view.clone(), context.engine.clone()));
-            if let Some(peering) = peering {
+            if let Some(peering) = peering.filter(|_| self.config.proxy.learn) {
                 let (view, heard) = (context.view.clone(), peering.heard.clone());
                 tasks.spawn(learning::keep(context.learned.clone(), view, heard));
             }

@@ -20,6 +20,7 @@ use super::tunnel::{self, Tied};
 use super::upstream::{Body, Request};
 use crate::cluster::{ClusterView, Epoch};
 use crate::config::{Ack, Consistency};
+use crate::guarantee::ReplayPolicy;
 use crate::rules::Class;
 use crate::telemetry::metrics::ReadWait;
 use crate::txid::{EpochTxid, Token};
@@ -36,7 +37,9 @@ impl Exchange {
             return self.switch(response, self.tied(Tied::ToClaim, view));
         }
         let asks_for_replay = ReplayRequest::take(response.headers_mut()).is_some();
-        if asks_for_replay && self.class() != Class::Passthrough {
+        let replays =
+            self.class() != Class::Passthrough && self.facts.replay != ReplayPolicy::Never;
+        if asks_for_replay && replays {
             return Err(Problem::new(
                 ProblemKind::LoopDetected,
                 "the application on the primary asked for a replay on the primary: it takes this node \

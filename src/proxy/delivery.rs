@@ -221,9 +221,7 @@ impl Exchange {
             request.headers_mut().insert(FLY_REPLAY_SRC, replay.source(&self.worker.shared.node));
         }
     }
-}
 
-impl Exchange {
     /// Why the primary cannot know whether the request writes.
     fn doubt_elsewhere(&self) -> Option<Doubt> {
         match &self.progress.replay {

@@ -186,11 +186,15 @@ impl Exchange {
     /// Counts a request that is about to go to the application here, and a write as under way.
     pub(super) fn enter(&mut self, view: &ClusterView) -> Result<Option<UnderWay>, NoMoreWrites> {
         let shared = &self.worker.shared;
-        self.progress.visit = Some(shared.at_app.enter());
-        if self.class() != Class::Write {
-            return Ok(None);
-        }
-        shared.writes.enter(&shared.view, view.epoch()).map(Some).ok_or(NoMoreWrites)
+        let under_way = match self.class() {
+            Class::Write => {
+                let entered = shared.writes.enter(&shared.view, view.epoch());
+                Some(entered.ok_or(NoMoreWrites)?)
+            }
+            Class::Read | Class::Passthrough => None,
+        };
+        (self.progress.visit, self.progress.look) = (Some(shared.at_app.enter()), None);
+        Ok(under_way)
     }
 
     /// Looks at a request that goes to the application of the primary, if it is not known whether it

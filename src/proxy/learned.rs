@@ -24,6 +24,7 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(60 * 60);
 const FORGOTTEN_AFTER_IDLE: u32 = 32;
 
 /// What is known on this node.
+#[derive(Default)]
 pub struct LearnedRoutes {
     core: Mutex<Core>,
     /// The routes alone, replaced as a whole: what workers look up.
@@ -40,12 +41,6 @@ struct Learned {
     last: Instant,
     /// The same, for people.
     last_wall: SystemTime,
-}
-
-impl Default for LearnedRoutes {
-    fn default() -> Self {
-        Self { core: Mutex::default(), known: watch::Sender::default() }
-    }
 }
 
 impl LearnedRoutes {

@@ -75,6 +75,21 @@ async fn nothing_else_is_asked_again() {
 }
 
 #[tokio::test]
+async fn a_wish_for_a_replay_is_not_heard_where_a_rule_says_never() {
+    let primary = obliging().await;
+    let replica = Recorder::answering(|_| {
+        response("409 Conflict", &["Litepilot-Replay: primary"], "as it is")
+    })
+    .await;
+    let rules = "rules: [{match: {path: /200/never}, as: read, replay: never}]";
+    let pair = led(Stage::new().rules(REPLICA, rules), [&primary, &replica]).await;
+    let answer = ask(&pair, REPLICA, "GET /200/never").await;
+    assert_eq!((answer.status(), answer.text()), (409, "as it is"));
+    assert!(answer.field("litepilot-replay").is_none());
+    assert_eq!(ask(&pair, REPLICA, "GET /200/asked").await.status(), 200);
+}
+
+#[tokio::test]
 async fn an_application_that_is_broken_everywhere_is_not_asked_twice_as_much() {
     let (primary, replica) = (failing().await, failing().await);
     let pair = led(Stage::new(), [&primary, &replica]).await;
