@@ -115,7 +115,7 @@ fn span(ms: u64) -> String {
     }
 }
 
-fn facts(status: &Status) -> [(&'static str, String); 5] {
+fn facts(status: &Status) -> Vec<(&'static str, String)> {
     let primary = match &status.primary {
         Some(primary) => format!("{} since {}", primary.node, primary.since),
         None => "none".to_owned(),
@@ -132,13 +132,17 @@ fn facts(status: &Status) -> [(&'static str, String); 5] {
     let app = process(app, status.app.pid, status.app.restarts);
     let state = format!("{}, {}", status.litefs.engine, status.litefs.state);
     let engine = process(&state, status.litefs.pid, status.litefs.restarts);
-    [
+    let removed = status.raft.as_ref().filter(|raft| raft.removed).map(|_| {
+        ("member", "NO: this node was removed, or its disk was replaced; see its log".to_owned())
+    });
+    let facts = [
         ("primary", primary),
         ("epoch", format!("{epoch}, {quorum}")),
         ("app", format!("{app} (on {})", status.node)),
         ("engine", format!("{engine} (on {})", status.node)),
         ("version", status.version.clone()),
-    ]
+    ];
+    removed.into_iter().chain(facts).collect()
 }
 
 fn process(state: &str, pid: Option<u32>, restarts: u64) -> String {

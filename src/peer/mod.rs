@@ -23,6 +23,7 @@ mod stream;
 pub(crate) mod tests;
 
 pub use dialer::{DialError, Dialer, PeerAddresses};
+pub(crate) use greeting::Refusal;
 pub use listener::{Handler, Incoming, Limits, Listener, Members};
 pub use secure::Credentials;
 pub(crate) use stream::Stream;
