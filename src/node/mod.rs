@@ -35,6 +35,7 @@ mod peers;
 mod permanent;
 mod ports;
 mod primary_file;
+pub(crate) mod recovery;
 pub(crate) mod refusals;
 mod replication;
 mod single;

@@ -16,6 +16,7 @@ mod distrust;
 pub mod gossip;
 mod greeting;
 pub(crate) mod listener;
+pub(crate) mod outside;
 mod secure;
 mod stream;
 
