@@ -125,6 +125,9 @@ pub struct RaftStatus {
     /// The leader; `None` while this node knows of none.
     pub(crate) leader: Option<NodeId>,
     pub(crate) term: u64,
+    /// This node was removed from the cluster, or its disk was replaced.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) removed: bool,
 }
 
 /// The engine, in a form that can be read back.

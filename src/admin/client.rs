@@ -292,7 +292,7 @@ impl Node {
     fn refused(&self, code: StatusCode, answer: &str) -> AskError {
         AskError {
             message: format!("{} answered {code}: {}", self.authority, detail(answer)),
-            passing: code == StatusCode::SERVICE_UNAVAILABLE,
+            passing: [StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT].contains(&code),
         }
     }
 }

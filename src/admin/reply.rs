@@ -56,7 +56,9 @@ impl From<ControlError> for Failure {
             ControlError::Unreachable { .. } => {
                 (StatusCode::SERVICE_UNAVAILABLE, "peer-unreachable")
             }
-            ControlError::NotInTime => (StatusCode::GATEWAY_TIMEOUT, "not-in-time"),
+            ControlError::NotInTime | ControlError::NotYet(_) => {
+                (StatusCode::GATEWAY_TIMEOUT, "not-in-time")
+            }
             ControlError::Failed(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         };
         Self::new(status, name, error.to_string())

@@ -6,13 +6,14 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::AdminArgs;
-use super::ask;
 use super::status::columns;
+use super::{ask, progress};
 use crate::admin::change::Members;
-use crate::admin::client::Node;
+use crate::admin::client::{AskError, Node};
 use crate::cluster::{BadNodeId, NodeId};
 use crate::config::HostPort;
 use crate::control::{MemberChange, MemberStatus};
+use crate::yaml::value::parse_duration;
 
 /// Longer than a node takes for it.
 const PATIENCE: Duration = Duration::from_secs(70);
@@ -48,6 +49,8 @@ enum Action {
         /// The node's name, and its peer port as the others dial it
         #[arg(value_name = "NODE=HOST:PORT", value_parser = new_member)]
         member: (NodeId, HostPort),
+        #[command(flatten)]
+        wait: Wait,
     },
     /// Remove a node that will not come back
     Remove {
@@ -72,7 +75,16 @@ enum Action {
         /// Its name
         #[arg(value_name = "NODE")]
         member: NodeId,
+        #[command(flatten)]
+        wait: Wait,
     },
+}
+
+#[derive(Args)]
+struct Wait {
+    /// How long to wait for it to start and to catch up; given again, the command goes on from there
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = parse_duration)]
+    wait: Duration,
 }
 
 /// Runs it.
@@ -80,24 +92,38 @@ pub(crate) fn main(args: MembersArgs) -> ExitCode {
     if let Some(Action::ResetLitefsId { node, yes }) = args.action {
         return reset_litefs_id(&node, yes);
     }
-    let (node, change) = match args.action {
-        None => (args.node, None),
-        Some(Action::List { node } | Action::ResetLitefsId { node, .. }) => (node, None),
-        Some(Action::Add { node, member: (name, address) }) => {
-            (node, Some(MemberChange::Add { node: name, address }))
+    match args.action {
+        None => list(&args.node),
+        Some(Action::List { node } | Action::ResetLitefsId { node, .. }) => list(&node),
+        Some(Action::Add { node, member: (name, address), wait }) => {
+            let change = MemberChange::Add { node: name.clone(), address };
+            bring(&node, &name, change, wait.wait)
         }
         Some(Action::Remove { node, member }) => {
-            (node, Some(MemberChange::Remove { node: member }))
+            ask::run_as_operator(&node, async |node: &Node| {
+                let members = post(node, &MemberChange::Remove { node: member.clone() }).await?;
+                super::print(table(&members).trim_end())
+            })
         }
-        Some(Action::Replace { node, member }) => {
-            (node, Some(MemberChange::Replace { node: member }))
+        Some(Action::Replace { node, member, wait }) => {
+            let change = MemberChange::Replace { node: member.clone() };
+            bring(&node, &member, change, wait.wait)
         }
-    };
-    let run = async |node: &Node| super::print(table(&ask(node, &change).await?).trim_end());
-    match &change {
-        None => ask::run(&node, run),
-        Some(_) => ask::run_as_operator(&node, run),
     }
+}
+
+fn list(node: &AdminArgs) -> ExitCode {
+    ask::run(node, async |node: &Node| {
+        let members: Members = node.read(&node.get("/members").await?)?;
+        super::print(table(&members).trim_end())
+    })
+}
+
+fn bring(node: &AdminArgs, member: &NodeId, change: MemberChange, limit: Duration) -> ExitCode {
+    ask::run_as_operator(node, async |node: &Node| {
+        let members = progress::bring(node, member, limit, async || post(node, &change).await);
+        super::print(table(&members.await?).trim_end())
+    })
 }
 
 fn reset_litefs_id(node: &AdminArgs, yes: bool) -> ExitCode {
@@ -111,15 +137,10 @@ fn reset_litefs_id(node: &AdminArgs, yes: bool) -> ExitCode {
     })
 }
 
-async fn ask(node: &Node, change: &Option<MemberChange>) -> Result<Members, String> {
-    let answer = match change {
-        None => node.get("/members").await?,
-        Some(change) => {
-            let json = serde_json::to_string(change).map_err(|error| error.to_string())?;
-            node.post("/members", json, PATIENCE).await?
-        }
-    };
-    Ok(node.read(&answer)?)
+async fn post(node: &Node, change: &MemberChange) -> Result<Members, AskError> {
+    let json = serde_json::to_string(change);
+    let json = json.map_err(|error| AskError::lasting(error.to_string()))?;
+    node.read(&node.post("/members", json, PATIENCE).await?)
 }
 
 fn new_member(text: &str) -> Result<(NodeId, HostPort), String> {

@@ -27,7 +27,9 @@ mod members;
 mod on_primary;
 mod orders;
 mod primary;
+mod progress;
 mod promote;
+mod recover;
 mod render_litefs;
 mod rules;
 mod run;
@@ -87,6 +89,8 @@ enum Command {
     Promote(promote::PromoteArgs),
     /// List, add, remove or replace the members of the cluster
     Members(members::MembersArgs),
+    /// Make a node that does not run a cluster of its own, when most nodes are lost for good
+    Recover(recover::RecoverArgs),
     /// Run a command on the primary only, and one at a time: migrations, scheduled jobs
     OnPrimary(on_primary::OnPrimaryArgs),
     /// Make the cluster's certificates
@@ -169,6 +173,7 @@ pub fn main() -> ExitCode {
         Command::Primary(args) => primary::main(args),
         Command::Promote(args) => promote::main(args),
         Command::Members(args) => members::main(args),
+        Command::Recover(args) => recover::main(&args),
         Command::OnPrimary(args) => on_primary::main(args),
         Command::Certs(args) => certs::main(&args),
         Command::Completions(args) => completions::main(&args),

@@ -145,11 +145,16 @@ fn facts(status: &Status) -> Vec<(&'static str, String)> {
     let app = process(app, status.app.pid, status.app.restarts);
     let state = format!("{}, {}", status.litefs.engine, status.litefs.state);
     let engine = process(&state, status.litefs.pid, status.litefs.restarts);
-    let mut facts = vec![
+    let mut facts = Vec::new();
+    if status.raft.as_ref().is_some_and(|raft| raft.removed) {
+        let text = "NO: this node was removed, or its disk was replaced; see its log";
+        facts.push(("member", text.to_owned()));
+    }
+    facts.extend([
         ("primary", primary),
         ("epoch", format!("{epoch}, {quorum}")),
         ("app", format!("{app} (on {})", status.node)),
-    ];
+    ]);
     facts.extend(status.app.note.iter().map(|note| ("", format!("the application {note}"))));
     facts.extend(status.services.iter().map(|service| {
         let ServiceStatus { name, state, pid, restarts } = service;

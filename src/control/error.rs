@@ -32,6 +32,8 @@ pub enum ControlError {
     Unreachable { node: NodeId, why: String },
     /// It was begun and not done in time. It may still come about.
     NotInTime,
+    /// It is under way, or cannot be for a moment, and why: to be asked for again.
+    NotYet(String),
     /// Something that this node needs for it does not work.
     Failed(String),
 }
@@ -59,7 +61,7 @@ impl fmt::Display for ControlError {
             Self::NoPrimary => f.write_str(
                 "there is no primary that could hand over: wait for the election (`litepilot primary --wait 30s`), or choose the node yourself with --force, which may lose what other nodes hold",
             ),
-            Self::Refused(why) | Self::Failed(why) => f.write_str(why),
+            Self::Refused(why) | Self::NotYet(why) | Self::Failed(why) => f.write_str(why),
             Self::NoQuorum => f.write_str(
                 "this node is not in contact with a majority of the voters: start more of them, or fix the network between them (`litepilot status`)",
             ),

@@ -217,18 +217,45 @@ impl Election {
     ///
     /// See [`ElectionError`].
     pub async fn change_members(&self, change: MemberChange) -> Result<(), ElectionError> {
+        if let MemberChange::Remove { node } = &change {
+            self.relieve(node).await?;
+        }
         let context = self.context();
         let request = || Request::Members(change.clone());
         let mut response = context.ask_leader(request(), MEMBERS).await;
         // A leader that is to go passes that on first. Who leads then may be the primary, which passes it
         // back to the same node after a while: so it is asked now, not when the operator tries again.
         for _ in 0..LEADERS {
-            let Ok(Response::NotLeader(Some(leader))) = response else { break };
+            let Ok(Response::NotLeader(next)) = response else { break };
             // It says so once it has heard what was agreed upon before.
             context.pause().await;
-            response = context.transport.call(leader, request(), MEMBERS).await;
+            response = match next {
+                Some(leader) => context.transport.call(leader, request(), MEMBERS).await,
+                None => context.ask_leader(request(), MEMBERS).await,
+            };
         }
         granted(response?)
+    }
+
+    /// Has another node take over from one that is to be removed, if that is the primary.
+    async fn relieve(&self, node: &NodeId) -> Result<(), ElectionError> {
+        let holds =
+            |table: &Table| table.holder.as_ref().is_some_and(|holder| holder.node == *node);
+        if !holds(&self.table().borrow()) {
+            return Ok(());
+        }
+        let others = self.context().raft.members().borrow().data_nodes();
+        let mut why = ElectionError::NobodyFit;
+        for next in others.into_iter().filter(|other| other != node) {
+            match self.promote(&next, false).await {
+                Ok(()) => return Ok(()),
+                Err(refused) => why = refused,
+            }
+        }
+        Err(ElectionError::Refused(format!(
+            "{node} is the primary, and nobody can take over from it: {why}; members are removed once \
+             another node is (`litepilot promote NODE`)"
+        )))
     }
 
     /// Has a command agreed upon.

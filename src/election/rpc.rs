@@ -143,6 +143,8 @@ impl Fitness {
 pub enum CallError {
     /// There is no connection to that node.
     Unreachable(String),
+    /// It is there, and takes this node for no member.
+    NotAMember(String),
     /// None came in time, or the connection broke before it did.
     Lost(String),
 }
@@ -167,7 +169,7 @@ pub trait Service: Send + Sync + 'static {
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreachable(why) => write!(f, "not reachable: {why}"),
+            Self::Unreachable(why) | Self::NotAMember(why) => write!(f, "not reachable: {why}"),
             Self::Lost(why) => write!(f, "no answer: {why}"),
         }
     }

@@ -16,9 +16,8 @@ use super::estate::Estate;
 use crate::cluster::NodeId;
 use crate::election::rpc::{Request, Transport};
 use crate::election::transport::PeerTransport;
-use crate::peer::{Credentials, Dialer, Times};
+use crate::peer::{Dialer, Times, outside};
 use crate::process::guard::program::be_deaf;
-use crate::tls::Identity;
 
 /// For one node to answer; it only takes note.
 const ANSWER: Duration = Duration::from_millis(500);
@@ -74,16 +73,7 @@ fn dialer_of(will: &LastWill) -> Result<Dialer, String> {
         .filter_map(|member| Some((member.name.clone(), member.address()?)))
         .collect();
     let times = Times { connect: ANSWER, greeting: ANSWER, unacknowledged: Duration::from_secs(5) };
-    let mut dialer = Dialer::new(will.node.clone(), &peers, times);
-    if let Some(files) = &will.tls {
-        let identity = Identity::read(files, &will.node).map_err(|faults| {
-            let faults: Vec<_> = faults.iter().map(|fault| fault.message.as_str()).collect();
-            faults.join("; ")
-        })?;
-        let credentials = Credentials::new(will.node.clone(), &identity);
-        dialer.secure(Arc::new(credentials.map_err(|error| error.to_string())?));
-    }
-    Ok(dialer)
+    outside::dialer(&will.node, &peers, times, will.tls.as_ref())
 }
 
 /// Tells everybody, all at once, until they have heard it.

@@ -17,7 +17,7 @@ use super::context::NodeContext;
 use super::peers::{Peering, ReportSources, data_protocols};
 use super::programs::{BEFORE_HANDOFF, Programs};
 use super::replication::Follower;
-use super::status::Roster;
+use super::status::{RaftSource, Roster};
 use super::steering::Steering;
 use crate::claim::Claim;
 use crate::cluster::{ClusterView, Epoch, NodeId, Role};
@@ -39,6 +39,7 @@ use crate::peer::{self, Credentials, Dialer, Protocol};
 use crate::process::child::ChildState;
 use crate::process::health::AppHealth;
 use crate::proxy::PeerDoor;
+use crate::status::RaftStatus;
 
 /// A LiteFS that somebody else runs may notice this late that it has lost its lease.
 const UNFENCED: Duration = Duration::from_secs(1);
@@ -169,8 +170,12 @@ impl Part {
         })
     }
 
-    pub(crate) fn leadership(&self) -> watch::Receiver<Leadership> {
-        self.raft.leadership()
+    pub(crate) fn raft_status(&self) -> RaftSource {
+        let (leadership, removed) = (self.raft.leadership(), self.raft.removed());
+        Arc::new(move || {
+            let Leadership { leader, term, .. } = leadership.borrow().clone();
+            RaftStatus { leader, term: term.0, removed: *removed.borrow() }
+        })
     }
 
     /// Has another node take over while the application, a process of ours, is being started again.

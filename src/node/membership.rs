@@ -14,12 +14,11 @@ use super::fixed::FixedMembership;
 use super::peers::{Peering, electorate};
 use super::permanent::PermanentPrimary;
 use super::single::SingleMembership;
-use super::status::{Roster, configured_roster};
+use super::status::{RaftSource, Roster, configured_roster};
 use crate::cluster::{ClusterView, Epoch, Role};
 use crate::config::{Config, Election};
 use crate::control::Control;
 use crate::control::fixed::FixedControl;
-use crate::election::raft::Leadership;
 use crate::litefs::agreement::Agreement;
 use crate::peer::Credentials;
 use crate::proxy::PeerDoor;
@@ -154,11 +153,11 @@ impl Participation {
         }
     }
 
-    /// Who leads Raft, if there is an election.
-    pub(crate) fn leadership(&self) -> Option<watch::Receiver<Leadership>> {
+    /// How Raft stands, if there is an election.
+    pub(crate) fn raft(&self) -> Option<RaftSource> {
         match self {
             Self::Unelected => None,
-            Self::Elected(part) => Some(part.leadership()),
+            Self::Elected(part) => Some(part.raft_status()),
         }
     }
 

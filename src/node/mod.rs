@@ -48,6 +48,7 @@ mod permanent;
 mod ports;
 mod primary_file;
 mod programs;
+pub(crate) mod recovery;
 pub(crate) mod refusals;
 mod reload;
 mod replication;

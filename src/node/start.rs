@@ -366,7 +366,7 @@ impl Start {
     ) -> Admin {
         let roster = participation.roster(&self.config);
         Admin {
-            status: status.source(roster, participation.leadership()),
+            status: status.source(roster, participation.raft()),
             view: context.view.clone(),
             control: participation.control(&self.config, context),
             metrics: context.metrics.clone(),

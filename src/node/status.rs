@@ -8,7 +8,6 @@ use tokio::sync::watch;
 use super::programs::{self, Programs};
 use crate::cluster::{ClusterView, NodeId, Role};
 use crate::config::{Config, RunOn};
-use crate::election::raft::Leadership;
 use crate::engine::Engine;
 use crate::peer::gossip::{Peers, Report};
 use crate::process::health::AppHealth;
@@ -26,6 +25,9 @@ pub(crate) type Roster = Arc<dyn Fn() -> Vec<(NodeId, Role)> + Send + Sync>;
 
 /// What is to be said of the application, each if it is; the first counts.
 pub(crate) type Notes = [watch::Receiver<Option<String>>; 2];
+
+/// How Raft stands.
+pub(crate) type RaftSource = Arc<dyn Fn() -> RaftStatus + Send + Sync>;
 
 /// What the status is made of.
 pub(crate) struct StatusInputs {
@@ -61,15 +63,8 @@ pub(crate) fn configured_roster(config: &Config) -> Roster {
 impl StatusInputs {
     /// Makes a status each time it is asked. `roster`: every member, this node included; `raft`: who
     /// leads Raft, if there is an election.
-    pub(crate) fn source(
-        self,
-        roster: Roster,
-        raft: Option<watch::Receiver<Leadership>>,
-    ) -> StatusSource {
-        Arc::new(move || {
-            let leadership = raft.as_ref().map(|raft| raft_status(&raft.borrow()));
-            self.status(&roster(), leadership)
-        })
+    pub(crate) fn source(self, roster: Roster, raft: Option<RaftSource>) -> StatusSource {
+        Arc::new(move || self.status(&roster(), raft.as_ref().map(|raft| raft())))
     }
 
     fn status(&self, roster: &[(NodeId, Role)], raft: Option<RaftStatus>) -> Status {
@@ -184,10 +179,6 @@ fn lag(held: EpochTxid, level: Option<EpochTxid>, said: Option<u64>) -> Option<u
         Some(level) if held >= level => Some(0),
         _ => said,
     }
-}
-
-fn raft_status(leadership: &Leadership) -> RaftStatus {
-    RaftStatus { leader: leadership.leader.clone(), term: leadership.term.0 }
 }
 
 fn millis(lag: Duration) -> u64 {

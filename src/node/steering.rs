@@ -13,6 +13,7 @@ use crate::cluster::{ClusterView, Epoch, NodeId};
 use crate::control::command::{self, ForwardedCommand};
 use crate::control::{Control, ControlError, MemberChange, MemberStatus, OnceKey, Promoted};
 use crate::election::Election;
+use crate::election::error::ElectionError;
 use crate::election::raft::Raft;
 use crate::election::table::{Command, Table};
 use crate::engine::replication::{Dial, Stream};
@@ -64,6 +65,11 @@ impl Steering {
             Ok(Ok(view)) => Ok(Promoted { node: node.clone(), epoch: view.epoch() }),
             Ok(Err(_)) | Err(_) => Err(ControlError::NotInTime),
         }
+    }
+
+    /// A node that is about to come, or to come back, and has no vote yet.
+    fn is_pending(&self, node: &NodeId) -> bool {
+        self.raft.members().borrow().get(node).is_some_and(|listed| listed.pending)
     }
 
     fn in_contact(&self) -> Result<(), ControlError> {
@@ -132,7 +138,7 @@ impl Control for Steering {
                 node: listed.member.name.clone(),
                 address: listed.member.address()?,
                 witness: listed.member.witness,
-                voter: listed.voter,
+                voter: listed.voter && !listed.pending,
                 generation: listed.member.generation,
             })
         };
@@ -142,8 +148,20 @@ impl Control for Steering {
     fn change_members(&self, change: MemberChange) -> BoxFuture<'_, Result<(), ControlError>> {
         Box::pin(async move {
             self.in_contact()?;
+            let comes = match &change {
+                MemberChange::Add { node, .. } | MemberChange::Replace { node } => {
+                    Some(node.clone())
+                }
+                MemberChange::Remove { .. } => None,
+            };
             let changed = self.election.change_members(change).await;
-            changed.map_err(|why| ControlError::Refused(why.to_string()))
+            changed.map_err(|why| match why {
+                ElectionError::LeaderChanged => ControlError::NotYet(why.to_string()),
+                _ if comes.is_some_and(|node| self.is_pending(&node)) => {
+                    ControlError::NotYet(why.to_string())
+                }
+                _ => ControlError::Refused(why.to_string()),
+            })
         })
     }
 

@@ -16,6 +16,7 @@ mod distrust;
 pub mod gossip;
 mod greeting;
 pub(crate) mod listener;
+pub(crate) mod outside;
 mod secure;
 mod stream;
 
@@ -23,6 +24,7 @@ mod stream;
 pub(crate) mod tests;
 
 pub use dialer::{DialError, Dialer, PeerAddresses};
+pub(crate) use greeting::Refusal;
 pub use listener::{Handler, Incoming, Limits, Listener, Members};
 pub use secure::Credentials;
 pub(crate) use stream::Stream;

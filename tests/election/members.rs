@@ -1,10 +1,12 @@
 //! Nodes that come and go while the others serve, and nodes that are not who they say they are.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 
-use super::cluster::{Cluster, Plan};
+use super::cluster::{Cluster, Node, Plan};
 use super::entries;
-use super::harness::{exchange, until};
+use super::harness::{exchange, free_ports, until};
 
 /// Runs a change of the members at a node, again while the cluster is not ready for it.
 fn change(cluster: &Cluster, at: usize, words: &[&str]) {
@@ -109,6 +111,108 @@ fn of_two_nodes_with_one_name_the_second_is_not_let_in() {
         assert_eq!(exchange(at, "POST", "/api/entries", "", b"{\"text\":\"x\"}").code, 201);
     }
     assert_eq!(cluster.primary(), primary);
+}
+
+/// Before the node runs: the command waits for it, and says so.
+#[test]
+fn a_node_is_added_before_it_is_started() {
+    let mut cluster = Plan { nodes: 4, later: 1, ..Plan::default() }.start();
+    let primary = cluster.primary();
+    assert_eq!(cluster.nodes[primary].it.post("from three").code, 201);
+    let config = cluster.nodes[primary].it.config();
+    let mut adding = Command::new(env!("CARGO_BIN_EXE_litepilot"))
+        .args(["members", "add", &format!("n4={}", peer_address(&cluster, 3)), "-c"])
+        .arg(config)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(adding.stderr.take().unwrap()).lines();
+    while !said.next().unwrap().unwrap().contains("n4 is not reachable yet: start it") {}
+    cluster.nodes[3].start();
+    assert!(adding.wait().unwrap().success());
+    cluster.until_level(3);
+    assert_eq!(entries(&cluster, 3), ["from three"]);
+}
+
+#[test]
+fn a_primary_that_is_removed_hands_over_first_and_says_what_it_is_then() {
+    let cluster = Plan::default().start();
+    let first = cluster.primary();
+    let [one, _] = cluster.others(first)[..] else { panic!() };
+    let name = cluster.nodes[first].it.name.clone();
+    change(&cluster, one, &["remove", &name]);
+    assert_ne!(cluster.primary(), first);
+    assert_eq!(cluster.nodes[one].it.post("without it").code, 201);
+    until("it knows", || {
+        cluster.nodes[first].status().is_some_and(|status| status["raft"]["removed"] == true)
+    });
+    assert!(cluster.nodes[first].said("was removed from the cluster"));
+    let (_, table) = cluster.nodes[first].command(&["status"]);
+    assert!(table.contains("NO: this node was removed"), "{table}");
+}
+
+/// Two of three disks are gone. What the last one holds goes on, and the others come back as new nodes.
+#[test]
+fn a_cluster_that_lost_most_of_its_disks_is_recovered_from_the_last() {
+    let mut cluster = Plan::default().start();
+    let primary = cluster.primary();
+    assert_eq!(cluster.nodes[primary].it.post("before").code, 201);
+    (0..3).for_each(|node| until("it is there", || entries(&cluster, node) == ["before"]));
+    let [lost, last] = cluster.others(primary)[..] else { panic!() };
+    let epoch = cluster.epoch(last);
+    let refused = |cluster: &Cluster, node: usize, words: &str| {
+        let (code, said) = cluster.nodes[node].command(&["recover", "--yes"]);
+        assert!(code == Some(1) && said.contains(words), "{code:?} {said}");
+    };
+    refused(&cluster, last, "Stop this node first");
+    cluster.nodes[last].kill();
+    refused(&cluster, last, "answers at its peer port");
+    for node in [primary, lost] {
+        cluster.nodes[node].kill();
+        lose_disk(&cluster, node);
+    }
+    let (code, said) = cluster.nodes[last].command(&["recover"]);
+    assert!(code == Some(1) && said.contains("confirm it with --yes"), "{said}");
+    let (code, said) = cluster.nodes[last].command(&["recover", "--yes"]);
+    assert!(code == Some(0) && said.contains("is lost"), "{said}");
+
+    cluster.nodes[last].start();
+    assert_eq!(cluster.primary(), last);
+    assert_eq!(cluster.nodes[last].it.post("alone").code, 201);
+    assert!(cluster.epoch(last) > epoch);
+    let name = cluster.nodes[lost].it.name.clone();
+    let member = format!("{name}={}", peer_address(&cluster, lost));
+    cluster.nodes[lost].start();
+    change(&cluster, last, &["add", &member]);
+    cluster.until_level(lost);
+    assert_eq!(entries(&cluster, lost), ["alone", "before"]);
+}
+
+/// As in a move to another network: nobody can agree upon anything meanwhile.
+#[test]
+fn all_addresses_change_at_once() {
+    let mut cluster = Plan::default().start();
+    let primary = cluster.primary();
+    assert_eq!(cluster.nodes[primary].it.post("before").code, 201);
+    (0..3).for_each(|node| until("it is there", || entries(&cluster, node) == ["before"]));
+    cluster.nodes.iter_mut().for_each(Node::kill);
+    let (from, to) = (port_of(&peer_address(&cluster, 0)), free_ports());
+    for node in &cluster.nodes {
+        let mut text = fs::read_to_string(node.it.config()).unwrap();
+        for i in 0..3 {
+            text =
+                text.replace(&format!("127.0.0.1:{}", from + i), &format!("127.0.0.1:{}", to + i));
+        }
+        fs::write(node.it.config(), text).unwrap();
+    }
+    cluster.nodes.iter_mut().for_each(Node::start);
+    cluster.primary();
+    until("they write", || cluster.nodes[0].it.post("after").code == 201);
+}
+
+fn port_of(address: &str) -> u16 {
+    address.rsplit_once(':').unwrap().1.parse().unwrap()
 }
 
 #[test]

@@ -24,6 +24,7 @@ mod message;
 mod network;
 mod pace;
 mod peers;
+mod recovery;
 mod run;
 mod runtime;
 mod service;
@@ -38,6 +39,7 @@ mod tests;
 
 pub(crate) use members::{ChangeError, Gate};
 pub(crate) use message::{Message, Reply};
+pub(crate) use recovery::Recovery;
 pub use runtime::seed;
 pub use store::Store;
 
@@ -108,6 +110,8 @@ pub struct Listed {
     pub member: Member,
     /// It votes, under this generation or the one that it replaces. If not, it is being added.
     pub(crate) voter: bool,
+    /// Its newest disk does not vote: it is being added, or replaced.
+    pub(crate) pending: bool,
 }
 
 /// Who leads Raft, as far as this node knows. A hint: a leader that is cut off still names itself.
@@ -184,6 +188,11 @@ impl Raft {
     /// Who leads, as far as this node knows.
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
         self.0.leadership.subscribe()
+    }
+
+    /// Whether the others hold this node for no member any more, as far as it knows.
+    pub(crate) fn removed(&self) -> watch::Receiver<bool> {
+        self.0.removed.subscribe()
     }
 
     /// The table as this node has applied it; never goes back. Changes at each entry.

@@ -50,7 +50,9 @@ impl Link {
             // openraft tries again at once, a few times.
             Unanswered::Call(CallError::Lost(why)) => NetworkError::from_string(why).into(),
             // It waits first.
-            Unanswered::Call(CallError::Unreachable(why)) => Unreachable::from_string(why).into(),
+            Unanswered::Call(CallError::Unreachable(why) | CallError::NotAMember(why)) => {
+                Unreachable::from_string(why).into()
+            }
             Unanswered::Refused(refusal) => Unreachable::from_string(refusal).into(),
         })
     }

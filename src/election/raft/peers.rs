@@ -2,7 +2,8 @@
 //!
 //! These are the members, as this node's log says. A log that is empty or behind may not name the
 //! leader that would complete it: whom another member's newer log names may connect too, until
-//! this node has applied as much.
+//! this node has applied as much. Where somebody is that the configuration names, the configuration says:
+//! addresses change, also all of them at once, when nobody can agree upon anything.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ pub(crate) type ByName = BTreeMap<NodeId, Member>;
 pub(crate) struct Peers {
     now: watch::Sender<Arc<ByName>>,
     told: Mutex<Option<Told>>,
+    configured: Vec<Member>,
 }
 
 /// What others' newest log says.
@@ -30,8 +32,10 @@ struct Told {
 }
 
 impl Peers {
-    pub(crate) fn new(own: &Members) -> Self {
-        Self { now: watch::Sender::new(Arc::new(by_name(own))), told: Mutex::new(None) }
+    /// `configured` says where members are, not who is one.
+    pub(crate) fn new(own: &Members, configured: &[Member]) -> Self {
+        let now = watch::Sender::new(Arc::new(by_name(own)));
+        Self { now, told: Mutex::new(None), configured: configured.to_vec() }
     }
 
     pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<ByName>> {
@@ -56,6 +60,11 @@ impl Peers {
             peers.insert(member.name.clone(), member.clone());
         }
         drop(told);
+        for Member { name, address, .. } in &self.configured {
+            if let Some(known) = peers.get_mut(name) {
+                known.address.clone_from(address);
+            }
+        }
         self.now.send_if_modified(|known| {
             let changed = **known != peers;
             *known = Arc::new(peers);
@@ -86,6 +95,17 @@ mod tests {
         Greeting { begun, members, as_of, known: None, generation: 0 }
     }
 
+    #[test]
+    fn where_somebody_is_the_configuration_says_and_not_who_is_a_member() {
+        let own = Members::of_seeds(&[member("a", "old:1"), member("b", "old:2")]);
+        let peers = Peers::new(&own, &[member("a", "new:1"), member("x", "new:9")]);
+        peers.renew(&own, Some(at(1)));
+        assert_eq!(names(&peers), ["a", "b"]);
+        let addresses: Vec<_> =
+            peers.subscribe().borrow().values().map(|m| m.address.clone()).collect();
+        assert_eq!(addresses, ["new:1", "old:2"]);
+    }
+
     fn names(peers: &Peers) -> Vec<String> {
         peers.subscribe().borrow().keys().map(NodeId::to_string).collect()
     }
@@ -93,7 +113,7 @@ mod tests {
     #[test]
     fn whom_a_newer_log_names_may_connect_until_ours_is_as_new() {
         let own = Members::of_seeds(&[member("a", "a:1"), member("b", "b:1")]);
-        let peers = Peers::new(&own);
+        let peers = Peers::new(&own, &[]);
         let newer = [member("a", "a:1"), member("b", "elsewhere:1"), member("d", "d:1")];
         peers.hear(&greeting(true, 7, &newer));
         peers.hear(&greeting(true, 3, &[member("x", "x:1")]));

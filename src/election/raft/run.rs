@@ -18,11 +18,12 @@ use super::machine::Machine;
 use super::message::{AnswerBody, Body, Greeting, Hello, Refusal};
 use super::network::Network;
 use super::pace::pace;
-use super::shared::Shared;
+use super::shared::{Shared, Unanswered};
 use super::store::LogStore;
 use super::types::{Entry, LogId, Membership, Openraft, RaftId, StoredMembership, Types, term_of};
 use super::{Leadership, Members};
 use crate::cluster::NodeId;
+use crate::election::rpc::CallError;
 use crate::election::table::Term;
 
 /// Between two attempts to use a disk that has failed.
@@ -190,9 +191,14 @@ async fn announce(shared: &Shared) {
         let rest = now.iter().map(|listed| listed.member.name.clone());
         let rest: Vec<_> = rest.filter(|node| !told.contains(node)).collect();
         let register = shared.identity().and_then(|identity| identity.admitted);
-        let greetings = hello(shared, &rest, register).await;
+        let (greetings, strange) = hello(shared, &rest, register).await;
+        let mut outdated = false;
         for (node, greeting) in &greetings {
-            mind(shared, node, greeting);
+            outdated |= mind(shared, node, greeting);
+        }
+        // A member that is behind may not know this node yet: then another one answers, or leads it.
+        if !rest.is_empty() {
+            shared.set_removed(!led && (outdated || greetings.is_empty() && strange));
         }
         told.extend(greetings.into_keys());
         tokio::select! {
@@ -203,9 +209,9 @@ async fn announce(shared: &Shared) {
     }
 }
 
-/// Says so if the others hold this node's disk for void.
-fn mind(shared: &Shared, node: &NodeId, greeting: &Greeting) {
-    let Some(identity) = shared.identity() else { return };
+/// Says so if the others hold this node's disk for void; whether it was replaced or removed.
+fn mind(shared: &Shared, node: &NodeId, greeting: &Greeting) -> bool {
+    let Some(identity) = shared.identity() else { return false };
     let outdated = identity.admitted.is_some_and(|own| own < greeting.generation);
     let other = greeting.known.as_ref().is_some_and(|known| *known != identity.disk);
     match () {
@@ -213,26 +219,31 @@ fn mind(shared: &Shared, node: &NodeId, greeting: &Greeting) {
         () if other => shared.complain(node, &Refusal::OtherDisk),
         () => {}
     }
+    outdated
 }
 
-/// Asks `nodes`, all at once, and takes note of whom they name.
+/// Asks `nodes`, all at once, and takes note of whom they name. Also whether somebody takes this node for
+/// no member.
 async fn hello(
     shared: &Shared,
     nodes: &[NodeId],
     register: Option<u64>,
-) -> BTreeMap<NodeId, Greeting> {
+) -> (BTreeMap<NodeId, Greeting>, bool) {
     let others = nodes.iter().filter(|node| **node != shared.setup.own);
     let asked = others.map(|node| async move {
         let body = Body::Hello(Hello { register });
         match shared.ask(node, body, shared.setup.ttl / 2).await {
-            Ok(AnswerBody::Hello(greeting)) => Some((node.clone(), greeting)),
-            _ => None,
+            Ok(AnswerBody::Hello(greeting)) => Ok((node.clone(), greeting)),
+            Err(Unanswered::Call(CallError::NotAMember(_))) => Err(true),
+            _ => Err(false),
         }
     });
-    let greetings: BTreeMap<_, _> = join_all(asked).await.into_iter().flatten().collect();
+    let answers = join_all(asked).await;
+    let strange = answers.contains(&Err(true));
+    let greetings: BTreeMap<_, _> = answers.into_iter().flatten().collect();
     greetings.values().for_each(|greeting| shared.peers.hear(greeting));
     shared.renew_peers();
-    greetings
+    (greetings, strange)
 }
 
 /// Returns once this node may take part; at once if it did before.
@@ -248,7 +259,7 @@ async fn be_admitted(shared: &Shared) {
         }
         // Those that are configured, and whom they have named since.
         let names: Vec<_> = shared.peers.subscribe().borrow().keys().cloned().collect();
-        let greetings = hello(shared, &names, register).await;
+        let (greetings, _) = hello(shared, &names, register).await;
         let verdict = decide(&identity.node, &identity.disk, &shared.setup.seeds, &greetings);
         let (word, severe) = match verdict {
             Verdict::Register(generation) if register != Some(generation) => {

@@ -30,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) members: watch::Sender<Arc<Members>>,
     pub(crate) peers: Peers,
     pub(crate) leadership: watch::Sender<Leadership>,
+    /// The others hold this node for no member, or its disk for void.
+    pub(crate) removed: watch::Sender<bool>,
     /// While this node takes part, and its disk can be written.
     pub(crate) core: watch::Sender<Option<Openraft>>,
     pub(crate) stopping: watch::Sender<bool>,
@@ -59,14 +61,16 @@ impl Shared {
             applied: watch::Sender::new(None),
         };
         let seeds = Members::of_seeds(&setup.seeds);
+        let peers = Peers::new(&seeds, &setup.seeds);
         Self {
             setup,
             store,
             transport,
             published,
-            peers: Peers::new(&seeds),
+            peers,
             members: watch::Sender::new(Arc::new(seeds)),
             leadership: watch::Sender::new(Leadership::default()),
+            removed: watch::Sender::new(false),
             core: watch::Sender::new(None),
             stopping: watch::Sender::new(false),
             heard: Mutex::new(None),
@@ -222,6 +226,19 @@ impl Shared {
         self.heard.lock()
     }
 
+    /// Whether this node was removed: told once, and again if that changes.
+    pub(crate) fn set_removed(&self, removed: bool) {
+        let news = self.removed.send_replace(removed) != removed;
+        if news && removed {
+            tracing::error!(
+                "this node was removed from the cluster, or its disk was replaced: it takes part no more. \
+                 To have it back, empty its data_dir and its database, and run `litepilot members add \
+                 {}=HOST:PORT` on a member; else stop it",
+                self.setup.own
+            );
+        }
+    }
+
     /// Logs, once in a while, what an operator has to fix.
     pub(crate) fn complain(&self, node: &NodeId, refusal: &Refusal) {
         match refusal {
@@ -260,10 +277,13 @@ impl Members {
                 Some(known) => {
                     known.voter |= voter;
                     if known.member.generation < member.generation {
-                        known.member = member;
+                        (known.member, known.pending) = (member, !voter);
                     }
                 }
-                None => drop(by_name.insert(member.name.clone(), Listed { member, voter })),
+                None => {
+                    let listed = Listed { member, voter, pending: !voter };
+                    by_name.insert(listed.member.name.clone(), listed);
+                }
             }
         }
         Self(by_name)

@@ -15,7 +15,7 @@ use super::IN_FLIGHT;
 use super::frame::{self, Answered, Question};
 use crate::cluster::NodeId;
 use crate::election::rpc::{CallError, Request, Response};
-use crate::peer::{self, Dialer, Stream};
+use crate::peer::{self, DialError, Dialer, Refusal, Stream};
 
 /// So many questions without an answer, and nothing else heard meanwhile: the connection is dead.
 const MISSES: u32 = 3;
@@ -93,6 +93,9 @@ async fn keep(
             Ok(Ok(stream)) => {
                 let why = state.converse(stream, question, &mut questions).await;
                 CallError::Lost(format!("the connection broke: {why}"))
+            }
+            Ok(Err(why @ DialError::Refused(Refusal::NotAMember, _))) => {
+                CallError::NotAMember(why.to_string())
             }
             Ok(Err(why)) => CallError::Unreachable(why.to_string()),
             Err(_) => CallError::Unreachable("it did not answer in time".to_owned()),

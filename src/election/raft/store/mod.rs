@@ -149,6 +149,23 @@ impl Store {
         Ok(())
     }
 
+    /// In place of the whole log and the snapshot: this one, as of `last`. The vote stays.
+    pub(super) async fn begin_anew(
+        &self,
+        identity: Identity,
+        snapshot: SavedSnapshot,
+        last: LogId,
+    ) -> io::Result<()> {
+        self.write(vec![
+            Change::Put(disk::IDENTITY, encode(&identity)?),
+            Change::Put(disk::SNAPSHOT, encode(&snapshot)?),
+            Change::Put(disk::PURGED, encode(&last)?),
+            Change::Put(disk::COMMITTED, encode(&last)?),
+            Change::Purge(last.index),
+        ])
+        .await
+    }
+
     async fn save_vote(&self, vote: &Vote) -> io::Result<()> {
         self.write(vec![Change::Put(disk::VOTE, encode(vote)?)]).await?;
         self.memory().vote = Some(*vote);

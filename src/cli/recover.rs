@@ -1,0 +1,70 @@
+//! `litepilot recover`
+
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::config::Config;
+use crate::node::recovery;
+
+/// What it may cost.
+const RISK: &str = "\
+This node becomes a cluster of its own, because more than half of the voters are lost for good. Whatever they
+had acknowledged and this node had not received is lost. Those nodes must never start again as they are: two
+of them would be a cluster, too, and take writes. Wipe their data_dir and their database; then each comes back
+by `litepilot members add NODE=HOST:PORT`, asked of this node once it runs.";
+
+/// The arguments of `litepilot recover`.
+#[derive(Args)]
+pub(crate) struct RecoverArgs {
+    #[command(flatten)]
+    config: super::ConfigArgs,
+    /// You have read what it may cost: nothing is asked
+    #[arg(long)]
+    yes: bool,
+}
+
+/// Runs it.
+pub(crate) fn main(args: &RecoverArgs) -> ExitCode {
+    let config = match args.config.load() {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let recovered = match runtime {
+        Ok(runtime) => runtime.block_on(recover(&config, args.yes)),
+        Err(why) => Err(format!("cannot start: {why}")),
+    };
+    match recovered {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("not recovered: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn recover(config: &Config, yes: bool) -> Result<(), String> {
+    let recovery = recovery::prepare(config).await?;
+    eprintln!("{RISK}");
+    if !yes && !confirmed(config) {
+        return Err("it was not confirmed".to_owned());
+    }
+    recovery.make().await.map_err(|why| why.to_string())?;
+    let node = &config.node;
+    println!("{node} is a cluster of its own: start it, and add the others, wiped, one by one");
+    Ok(())
+}
+
+/// Whether an operator at a terminal types the node's name.
+fn confirmed(config: &Config) -> bool {
+    if !io::stdin().is_terminal() {
+        eprintln!("There is no terminal to ask at: confirm it with --yes");
+        return false;
+    }
+    eprint!("Type the name of this node to go on: ");
+    let _ = io::stderr().flush();
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line).is_ok() && line.trim() == config.node.as_str()
+}
