@@ -17,6 +17,7 @@ mod half_closed;
 mod limits;
 mod lost_writes;
 mod misclassified_reads;
+mod old_copies;
 mod operation;
 mod protocol;
 mod real_restarts;
