@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::support::browser::{Browser, json};
 use crate::support::cluster::{Cluster, NAMES, PRIMARY, Plan};
+use crate::support::raw::Client;
 use crate::support::until;
 
 const REPLICA: usize = 1;
