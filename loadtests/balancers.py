@@ -20,6 +20,7 @@ from voters import PATIENCE, Voters
 
 RATE = 50  # requests per second, of all clients together
 CLIENTS = 5
+TTL = 2  # seconds, the default
 DOCKER = HERE.parent / "docker"
 NODE = re.compile(r"(?:172\.30\.80\.1|node-)([123]):8080")
 
@@ -167,7 +168,7 @@ def measure(bench, voters, name, start):
     (listen,) = free_ports(1)
     argv, environment = start(bench, voters, listen)
     cores = Cores.shared(1).load
-    balancer = bench.start(name, argv, cores, environment)
+    balancer = bench.start(f"{name}-{listen}", argv, cores, environment)
     balancer.wait_until_it_answers(f"http://127.0.0.1:{listen}/litefs/health")
     time.sleep(3)  # until its own checks have found all nodes up
     cells, failures = [], []
@@ -198,13 +199,19 @@ def run(arguments):
     print("| --- | ---: | ---: | ---: |")
     with Bench() as bench:
         cores = Cores.shared(1).load
-        voters = Voters(bench, cores, binary, 1, delay=arguments.delay)
+        voters = Voters(bench, cores, binary, TTL, delay=arguments.delay)
         for name, start in balancers.items():
             if arguments.only and name not in arguments.only:
                 continue
             with contextlib.suppress(LoadTestError):
                 voters.settle()
-            failures += measure(bench, voters, name, start)
+            missed = measure(bench, voters, name, start)
+            if missed and arguments.check:
+                # A machine that is too busy brings failovers of its own.
+                print("\n".join(missed + ["once more"]), file=sys.stderr)
+                voters.settle()
+                missed = measure(bench, voters, name, start)
+            failures += missed
     return failures if arguments.check else []
 
 

@@ -76,8 +76,7 @@ pub(crate) struct SenderFields {
 
 /// Removes from a request what concerns only the connection that it came on, its framing, since what
 /// goes out is framed by what is sent, and what its sender must not be able to say. `Connection` cannot
-/// take away what is added later.
-/// `listed`: the headers of `proxy.trusted_headers`.
+/// take away what is added later. `listed`: the headers of `proxy.trusted_headers`.
 pub(crate) fn clean(request: &mut HeaderMap, trust: Trust, listed: &[HeaderName]) -> SenderFields {
     let mut found = SenderFields::default();
     // Nothing is allocated as long as nothing is unwanted.
@@ -102,6 +101,9 @@ pub(crate) fn clean(request: &mut HeaderMap, trust: Trust, listed: &[HeaderName]
         if known || assertion.is_some_and(|assertion| !trust.believes(assertion, name, listed)) {
             forged |= trust == Trust::Nobody
                 && matches!(assertion, Some(Assertion::Forwarding | Assertion::Identity));
+            if trust == Trust::Proxy && assertion == Some(Assertion::Identity) {
+                warn_of_unlisted(name);
+            }
             unwanted.push(name.clone());
         }
     }
@@ -348,6 +350,17 @@ fn warn_of_untrusted_forwarding() {
         tracing::warn!(
             "dropped forwarding headers (X-Forwarded-*, Forwarded, X-Real-IP) of a client that is not \
              trusted; if a proxy of yours sent them, list its address under proxy.trusted"
+        );
+    }
+}
+
+/// Once: an application behind a proxy that sets such a header itself may need it.
+fn warn_of_unlisted(name: &HeaderName) {
+    static WARNED: AtomicBool = AtomicBool::new(false);
+    if !WARNED.swap(true, Ordering::Relaxed) {
+        tracing::warn!(
+            "dropped {name} of a trusted proxy, which may have it from the client; if the proxy always sets it \
+             itself, list it under proxy.trusted_headers"
         );
     }
 }

@@ -181,7 +181,7 @@ async fn a_client_that_leaves_frees_its_place_and_too_many_are_refused() {
     let mut cluster = Plan::flask().proxy("write_hold: 1h").proxy("held_writes: 1").start().await;
     cluster.stop(PRIMARY).await;
     cluster.without_primary(REPLICA).await;
-    let mut waiting = cluster.client(REPLICA).await;
+    let mut waiting = Client::abrupt(cluster.address(REPLICA)).await;
     waiting.begin("POST /api/count", &["Content-Length: 0", "X-Request-Id: left"]).await;
     until("it to wait", || async { cluster.metric(REPLICA, HELD).await == 1 }).await;
     let answer = count(cluster.address(REPLICA), "refused").await;

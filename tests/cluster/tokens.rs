@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::support::browser::{Browser, json};
 use crate::support::cluster::{Cluster, NAMES, PRIMARY, Plan};
+use crate::support::raw::Client;
 use crate::support::until;
 
 const REPLICA: usize = 1;
@@ -103,7 +104,7 @@ async fn when_as_many_wait_as_may_a_read_goes_to_the_primary_at_once() {
         browser.cookies["__txid_epoch"].parse().unwrap(),
         u64::from_str_radix(&browser.cookies["__txid"], 16).unwrap(),
     );
-    let mut waiting = cluster.client(REPLICA).await;
+    let mut waiting = Client::abrupt(cluster.address(REPLICA)).await;
     waiting.begin("GET /", &[&cookie]).await;
     until("a read to wait", || async {
         cluster.metric(REPLICA, "litepilot_requests_held{class=\"read\"}").await == 1

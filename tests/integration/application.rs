@@ -259,7 +259,7 @@ async fn only_so_many_requests_wait() {
     let held = r#"litepilot_requests_held{class="write"}"#;
     let mut waiting = Vec::new();
     for _ in 0..2 {
-        let mut client = node.client().await;
+        let mut client = node.abrupt_client().await;
         client.begin("DELETE /", &[]).await;
         waiting.push(client);
     }

@@ -147,7 +147,7 @@ async fn a_handshake_of_another_version_is_told_which_one_is_spoken() {
 #[tokio::test]
 async fn a_socket_on_which_nothing_passes_is_closed_and_a_busy_one_is_not() {
     let app = Recorder::played().await;
-    let node = Launch::before(app.target()).proxy("websocket_idle: 500ms").start();
+    let node = Launch::before(app.target()).proxy("websocket_idle: 3s").start();
     let (mut quiet, mut quiet_app) = open(&node, &app, "/quiet").await;
     let (mut busy, mut busy_app) = open(&node, &app, "/busy").await;
     let passing = async {
