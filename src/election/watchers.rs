@@ -18,11 +18,10 @@ use crate::process::health::Report;
 pub async fn watch_app(
     election: Election,
     mut health: watch::Receiver<Report>,
-    mut peers: watch::Receiver<Peers>,
     down_after: Duration,
 ) {
     let context = election.context().clone();
-    let mut own = election.own();
+    let (mut own, mut peers) = (election.own(), context.peers.clone());
     loop {
         come(&mut health, |report| !report.up).await;
         let outage = health.borrow().down_since;

@@ -242,7 +242,11 @@ impl Exchange {
         accept: Option<&HeaderValue>,
     ) -> ClientResponse {
         self.progress.route = Route::None;
-        self.own(problem.respond(&self.worker.shared.node, accept))
+        let mut response = problem.respond(&self.worker.shared.node, accept);
+        if let Some(token) = problem.token() {
+            self.set_token(token, response.headers_mut());
+        }
+        self.own(response)
     }
 
     /// Says who answered and how the request got there.

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::misclassified_reads::Watch;
 use super::replay::ReplayRequest;
 use super::request::Upgrade;
+use super::token::Marks;
 use super::upstream::Sending;
 use super::waiting::FIRST_PAUSE;
 use crate::config::{Ack, Consistency};
@@ -30,6 +31,8 @@ pub struct RequestFacts {
     pub(crate) token: Option<Token>,
     /// Something in the token's place was no token.
     pub(crate) malformed_token: bool,
+    /// The cookies that it came by.
+    pub(crate) marks: Marks,
     /// Who must hold it before it is answered, if it writes.
     pub(crate) ack: Ack,
     pub(crate) upgrade: Upgrade,
@@ -77,6 +80,7 @@ impl RequestFacts {
             consistency,
             token,
             malformed_token: false,
+            marks: Marks::default(),
             ack: Ack::Primary,
             upgrade: Upgrade::None,
             from_peer: false,

@@ -83,6 +83,7 @@ fn ruled(
     RequestFacts {
         rule: Some(verdict.rule),
         malformed_token: carried.malformed,
+        marks: carried.marks,
         ack: verdict.ack.unwrap_or(worker.shared.ack.level),
         read_wait: verdict.read_wait.unwrap_or(config.read_wait),
         deadline: started + verdict.write_hold.unwrap_or(config.write_hold),

@@ -27,6 +27,9 @@ pub struct Report {
     /// How far its copy is behind the primary's, in milliseconds; `None`: it does not know.
     #[serde(default)]
     pub lag_ms: Option<u64>,
+    /// It may become primary. Older nodes do not say.
+    #[serde(default = "yes")]
+    pub candidate: bool,
     /// Its application answers.
     #[serde(default)]
     pub app_up: bool,
@@ -57,6 +60,7 @@ impl Report {
             epoch: Epoch::default(),
             position: EpochTxid::default(),
             lag_ms: None,
+            candidate: true,
             app_up: false,
             no_primary: None,
             engine: String::new(),
@@ -65,6 +69,10 @@ impl Report {
             address: String::new(),
         }
     }
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// A report on its way.
