@@ -145,6 +145,9 @@ fn what_the_last_primary_counted_is_what_is_chosen_among() {
     assert_eq!(of_two(&stranger), elect("a"), "what only c has nobody was told of");
     let both = [counted[0].clone(), vec![node("c"), node("d")]];
     let joint = Situation { counted: &both, ..situation(&abcd, &stranger) };
+    assert!(matches!(choose(&joint), Verdict::Wait(Why::HeldUp { by, .. }) if by == node("c")));
+    let level = answers([("a", fitness(2, 8)), ("c", fitness(2, 7))]);
+    let joint = Situation { counted: &both, ..situation(&abcd, &level) };
     assert_eq!(choose(&joint), elect("a"));
     let one = answers([("a", fitness(2, 8))]);
     let joint = Situation { counted: &both, ..situation(&abcd, &one) };
