@@ -6,10 +6,11 @@
 use std::collections::BTreeMap;
 
 use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::watch;
 
 use crate::cluster::{Epoch, NodeId};
 use crate::position::PositionCell;
-use crate::txid::EpochTxid;
+use crate::txid::{EpochTxid, Txid};
 
 /// The acknowledgements of one epoch.
 #[derive(Default)]
@@ -18,47 +19,68 @@ pub struct Acks {
     /// What at least one replica holds.
     one: PositionCell,
     /// What a majority of the candidates holds, the primary included.
-    majority: PositionCell,
+    held: PositionCell,
+    /// The last epoch in which somebody has waited for a majority.
+    asked: watch::Sender<Epoch>,
+    /// The last epoch of which the cluster knows that clients rely on majorities.
+    promised: PositionCell,
 }
 
 #[derive(Default)]
 struct State {
     epoch: Epoch,
     /// Sets of candidates; a majority of each is needed. There are two while one is replaced by the
-    /// other.
+    /// other; none: nothing is known to count.
     electorates: Vec<Electorate>,
+    /// What each replica has said last.
     held: BTreeMap<NodeId, EpochTxid>,
 }
 
-/// Those whose majority counts. This node is always one of them.
+/// Those whose majority counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Electorate {
     /// Every candidate but this node.
     pub others: Vec<NodeId>,
+    /// This node is one of them.
+    pub own: bool,
 }
 
 impl Electorate {
-    /// What a majority holds, if this node holds everything: of n candidates, ⌊n/2⌋ others are needed.
+    /// These nodes, of which `own` may be one.
+    pub(crate) fn of(nodes: &[NodeId], own: &NodeId) -> Self {
+        let others = nodes.iter().filter(|node| *node != own).cloned().collect();
+        Self { others, own: nodes.contains(own) }
+    }
+
+    /// What a majority holds, if this node holds everything.
     fn majority(&self, held: &BTreeMap<NodeId, EpochTxid>) -> Option<EpochTxid> {
-        let needed = self.others.len().div_ceil(2);
+        let own = usize::from(self.own);
+        let needed = (self.others.len() + own) / 2 + 1 - own;
         let mut positions: Vec<_> =
             self.others.iter().filter_map(|node| held.get(node)).copied().collect();
         positions.sort_unstable_by(|a, b| b.cmp(a));
         match needed.checked_sub(1) {
             Some(last) => positions.get(last).copied(),
-            None => Some(EpochTxid { epoch: Epoch(u64::MAX), txid: crate::txid::Txid(u64::MAX) }),
+            None => Some(EpochTxid { epoch: Epoch(u64::MAX), txid: Txid(u64::MAX) }),
         }
     }
 }
 
 impl Acks {
-    /// Begins an epoch, in which nobody has acknowledged anything yet.
+    /// Begins an epoch, in which nobody has acknowledged anything yet, and nobody else has to know what
+    /// clients rely on: the primary never changes.
     pub fn begin(&self, epoch: Epoch, electorates: Vec<Electorate>) {
+        self.open(epoch);
+        self.require(electorates);
+        self.promise(epoch);
+    }
+
+    /// Begins an epoch in which it is still to be agreed upon whose acknowledgements count.
+    pub(crate) fn open(&self, epoch: Epoch) {
         let mut state = self.lock();
-        *state = State { epoch, electorates, held: BTreeMap::new() };
+        *state = State { epoch, ..State::default() };
         self.one.reset(EpochTxid::default());
-        self.majority.reset(EpochTxid::default());
-        self.publish(&state);
+        self.held.reset(EpochTxid::default());
     }
 
     /// From now on a majority of each of these is needed.
@@ -66,17 +88,35 @@ impl Acks {
         let mut state = self.lock();
         state.electorates = electorates;
         let held = state.majority();
-        self.majority.reset(held);
+        self.held.reset(held);
     }
 
-    /// A replica holds `position`, of the history of that epoch.
+    /// The cluster knows that clients of `epoch` rely on what a majority holds.
+    pub(crate) fn promise(&self, epoch: Epoch) {
+        self.promised.advance(beginning_of(epoch));
+    }
+
+    /// The last epoch in which somebody has waited for a majority.
+    pub(crate) fn asked(&self) -> watch::Receiver<Epoch> {
+        self.asked.subscribe()
+    }
+
+    /// What replicas have said counts no more: one of them may have lost its disk since. They say it
+    /// again, from time to time.
+    pub(crate) fn forget(&self) {
+        let mut state = self.lock();
+        state.held.clear();
+        let held = state.majority();
+        self.held.reset(held);
+    }
+
+    /// A replica holds `position`, of the history of that epoch, and no more.
     pub fn heard(&self, node: &NodeId, position: EpochTxid) {
         let mut state = self.lock();
         if position.epoch != state.epoch {
             return;
         }
-        let known = state.held.entry(node.clone()).or_default();
-        *known = (*known).max(position);
+        state.held.insert(node.clone(), position);
         self.publish(&state);
     }
 
@@ -85,16 +125,28 @@ impl Acks {
         self.one.wait(position).await;
     }
 
-    /// Returns once a majority of the candidates holds `position`.
+    /// Returns once a majority of the candidates holds `position`, and the cluster knows that a client
+    /// relies on that: no later primary is chosen without it.
     pub async fn majority(&self, position: EpochTxid) {
-        self.majority.wait(position).await;
+        self.asked.send_if_modified(|asked| {
+            let news = *asked < position.epoch;
+            *asked = position.epoch.max(*asked);
+            news
+        });
+        self.held(position).await;
+        self.promised.wait(beginning_of(position.epoch)).await;
+    }
+
+    /// Returns once a majority of the candidates holds `position`.
+    pub(crate) async fn held(&self, position: EpochTxid) {
+        self.held.wait(position).await;
     }
 
     fn publish(&self, state: &State) {
         if let Some(most) = state.held.values().max() {
             self.one.advance(*most);
         }
-        self.majority.advance(state.majority());
+        self.held.advance(state.majority());
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -109,10 +161,13 @@ impl State {
     }
 }
 
+fn beginning_of(epoch: Epoch) -> EpochTxid {
+    EpochTxid { epoch, txid: Txid(0) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::txid::Txid;
 
     fn at(epoch: u64, txid: u64) -> EpochTxid {
         EpochTxid { epoch: Epoch(epoch), txid: Txid(txid) }
@@ -123,7 +178,7 @@ mod tests {
     }
 
     fn electorate(others: &[&str]) -> Electorate {
-        Electorate { others: others.iter().map(|name| node(name)).collect() }
+        Electorate { others: others.iter().map(|name| node(name)).collect(), own: true }
     }
 
     fn epoch(others: &[&str]) -> Acks {
@@ -140,12 +195,12 @@ mod tests {
             for name in &names[..needed - 1] {
                 acks.heard(&node(name), at(2, 7));
             }
-            assert!(!acks.majority.reached(at(2, 7)), "{others} others");
+            assert!(!acks.held.reached(at(2, 7)), "{others} others");
             acks.heard(&node(names[needed - 1]), at(2, 7));
-            assert!(acks.majority.reached(at(2, 7)), "{others} others");
-            assert!(!acks.majority.reached(at(2, 8)), "{others} others");
+            assert!(acks.held.reached(at(2, 7)), "{others} others");
+            assert!(!acks.held.reached(at(2, 8)), "{others} others");
         }
-        assert!(epoch(&[]).majority.reached(at(2, 1)), "a single candidate is its own majority");
+        assert!(epoch(&[]).held.reached(at(2, 1)), "a single candidate is its own majority");
     }
 
     #[test]
@@ -154,10 +209,10 @@ mod tests {
         acks.heard(&node("a"), at(1, 99));
         acks.heard(&node("stranger"), at(2, 9));
         assert!(acks.one.reached(at(2, 9)), "it is a replica");
-        assert!(!acks.majority.reached(at(2, 1)));
+        assert!(!acks.held.reached(at(2, 1)));
         acks.begin(Epoch(3), vec![electorate(&["a", "b"])]);
         acks.heard(&node("a"), at(2, 9));
-        assert!(!acks.majority.reached(at(2, 1)) && !acks.one.reached(at(2, 1)));
+        assert!(!acks.held.reached(at(2, 1)) && !acks.one.reached(at(2, 1)));
     }
 
     #[test]
@@ -165,8 +220,44 @@ mod tests {
         let acks = epoch(&["a", "b"]);
         acks.heard(&node("a"), at(2, 5));
         acks.require(vec![electorate(&["a", "b"]), electorate(&["a", "b", "c"])]);
-        assert!(!acks.majority.reached(at(2, 5)));
+        assert!(!acks.held.reached(at(2, 5)));
         acks.heard(&node("c"), at(2, 5));
-        assert!(acks.majority.reached(at(2, 5)));
+        assert!(acks.held.reached(at(2, 5)));
+    }
+
+    #[test]
+    fn a_primary_that_does_not_count_needs_a_majority_of_the_others() {
+        let acks = Acks::default();
+        let others = vec![node("a"), node("b"), node("c")];
+        acks.begin(Epoch(2), vec![Electorate::of(&others, &node("p"))]);
+        acks.heard(&node("a"), at(2, 7));
+        assert!(!acks.held.reached(at(2, 7)));
+        acks.heard(&node("b"), at(2, 7));
+        assert!(acks.held.reached(at(2, 7)));
+    }
+
+    #[test]
+    fn what_a_lost_disk_held_does_not_count_for_the_one_in_its_place() {
+        let acks = epoch(&["a", "b"]);
+        acks.heard(&node("a"), at(2, 9));
+        acks.forget();
+        assert!(!acks.held.reached(at(2, 1)));
+        acks.heard(&node("a"), at(2, 3));
+        acks.require(vec![electorate(&["a", "b"])]);
+        assert!(acks.held.reached(at(2, 3)) && !acks.held.reached(at(2, 4)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_majority_is_told_of_once_the_cluster_knows_that_it_is_relied_on() {
+        let acks = Acks::default();
+        acks.open(Epoch(2));
+        acks.require(vec![electorate(&["a", "b"])]);
+        acks.heard(&node("a"), at(2, 7));
+        let asked = acks.asked();
+        let early =
+            tokio::time::timeout(std::time::Duration::from_secs(1), acks.majority(at(2, 7)));
+        assert!(early.await.is_err() && *asked.borrow() == Epoch(2));
+        acks.promise(Epoch(2));
+        acks.majority(at(2, 7)).await;
     }
 }

@@ -192,23 +192,7 @@ impl ClusterView {
 
     /// Whether a failover lost what `token` stands for: an epoch of the present history began without it.
     pub fn lost(&self, token: Token) -> bool {
-        let mut epoch = self.starts.last().map(|start| start.epoch).unwrap_or_default();
-        // Back along the present history. It may lack whole epochs: who was cut off meanwhile may have
-        // begun the next.
-        for start in self.starts.iter().rev() {
-            if token.epoch == Epoch(0) || epoch <= token.epoch {
-                return false;
-            }
-            if start.epoch > epoch {
-                continue;
-            }
-            // An epoch that was not opened may have begun with anything.
-            if start.epoch < epoch || start.held.at < token {
-                return true;
-            }
-            epoch = start.held.at.epoch;
-        }
-        false
+        lost(self.starts.iter().rev(), token)
     }
 
     /// Whether this node knows what a copy that follows the tenure of `epoch` lacks. Others may have told
@@ -228,6 +212,27 @@ impl ClusterView {
     pub fn epoch(&self) -> Epoch {
         self.primary.as_ref().map(|p| p.epoch).unwrap_or_default()
     }
+}
+
+/// Whether the present history lacks what `token` stands for. `starts`: where its epochs began, the newest
+/// first. It may lack whole epochs: who was cut off meanwhile may have begun the next.
+pub(crate) fn lost<'a>(starts: impl Iterator<Item = &'a EpochStart>, token: Token) -> bool {
+    let mut starts = starts.peekable();
+    let mut epoch = starts.peek().map(|start| start.epoch).unwrap_or_default();
+    for start in starts {
+        if token.epoch == Epoch(0) || epoch <= token.epoch {
+            return false;
+        }
+        if start.epoch > epoch {
+            continue;
+        }
+        // An epoch that was not opened may have begun with anything.
+        if start.epoch < epoch || start.held.at < token {
+            return true;
+        }
+        epoch = start.held.at.epoch;
+    }
+    false
 }
 
 #[cfg(test)]

@@ -1,31 +1,36 @@
 //! Who becomes primary of a vacant lease. Pure.
 //!
-//! A write that a majority of the D candidates holds is held by at least one of any D − ⌊D/2⌋ of them:
-//! so many have to answer, and the freshest of these wins. A cluster's first primary is chosen among
-//! all of them, so that an empty node that starts first can never wipe the one with the data.
+//! A write that a majority of the D nodes holds which the last primary counted is held by at least one
+//! of any D − ⌊D/2⌋ of them: so many have to answer, and the freshest of these wins. A cluster's first
+//! primary is chosen among all of them, so that an empty node that starts first can never wipe the one
+//! with the data.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use super::rpc::Fitness;
-use crate::cluster::NodeId;
+use crate::cluster::{Epoch, NodeId};
 
 /// What is known when the choice is made.
 #[derive(Clone, Debug)]
 pub(crate) struct Situation<'a> {
     /// Every member that holds data.
     pub(crate) electorate: &'a [NodeId],
+    /// Those whose majority the last primary counted, in each of these sets; none: the same as above.
+    pub(crate) counted: &'a [Vec<NodeId>],
     /// What those who promised have to offer.
     pub(crate) answers: &'a BTreeMap<NodeId, Fitness>,
-    /// There was never a primary.
+    /// There was never a primary that took writes.
     pub(crate) first: bool,
     /// An epoch of this cluster began with data.
     pub(crate) had_data: bool,
     /// For how long a fresher node that is not fit has held the choice up.
     pub(crate) held_up: Duration,
-    /// After that it is not waited for any longer; `None`: forever (`ack: majority`).
-    pub(crate) patience: Option<Duration>,
+    /// After that it is not waited for any longer, but for what a client relies on.
+    pub(crate) patience: Duration,
+    /// The last epoch in which clients were told that a majority holds their writes; 0: none.
+    pub(crate) promised: Epoch,
     /// The operator wants this one.
     pub(crate) forced: Option<&'a NodeId>,
     /// Of equals not this one: it leads Raft, and would have to pass that on.
@@ -71,15 +76,11 @@ pub(crate) fn choose(situation: &Situation<'_>) -> Verdict {
         return match answers.iter().find(|(node, _)| *node == forced) {
             Some((node, fitness)) if fitness.is_fit() => Verdict::Elect((*node).clone()),
             Some(answer) => Verdict::Wait(Why::NobodyFit(vec![reason(answer)])),
-            None => Verdict::Wait(too_few(situation, &answers, 1)),
+            None => Verdict::Wait(too_few(situation, std::slice::from_ref(forced), &answers, 1)),
         };
     }
-    let needed = match situation.first {
-        true => electorate.len(),
-        false => electorate.len() - electorate.len() / 2,
-    };
-    if answers.len() < needed || answers.is_empty() {
-        return Verdict::Wait(too_few(situation, &answers, needed - answers.len()));
+    if let Some(why) = are_too_few(situation, &answers) {
+        return Verdict::Wait(why);
     }
     if situation.first
         && let Some(why) = two_histories(&answers)
@@ -97,13 +98,20 @@ pub(crate) fn choose(situation: &Situation<'_>) -> Verdict {
     let Some(fittest) = fit else {
         return Verdict::Wait(Why::NobodyFit(answers.iter().map(reason).collect()));
     };
-    // Others may know more, but only candidates acknowledge.
+    // Others may know more, but what they hold nobody was told of.
+    let counts = |node: &NodeId, fitness: &Fitness| match situation.counted {
+        [] => fitness.candidate,
+        sets => sets.iter().any(|nodes| nodes.contains(node)),
+    };
     let fresher = answers
         .iter()
-        .filter(|(_, fitness)| fitness.candidate && is_fresher(fitness, fittest.1))
+        .filter(|(node, fitness)| counts(node, fitness) && is_fresher(fitness, fittest.1))
         .max_by_key(|a| rank(a));
+    // A copy of a later epoch has all that was promised before: its primary was chosen so.
+    let promised = situation.promised;
+    let relied_on = promised > Epoch(0) && fittest.1.held.at.epoch <= promised;
     match fresher {
-        Some(by) if situation.patience.is_none_or(|limit| situation.held_up < limit) => {
+        Some(by) if relied_on || situation.held_up < situation.patience => {
             let (by, unfit) = reason(by);
             Verdict::Wait(Why::HeldUp { by, unfit, instead: fittest.0.clone() })
         }
@@ -133,9 +141,33 @@ fn reason((node, fitness): &(&NodeId, &Fitness)) -> (NodeId, String) {
     ((*node).clone(), unfit)
 }
 
-fn too_few(situation: &Situation<'_>, answers: &[(&NodeId, &Fitness)], needed: usize) -> Why {
+/// Each write that a majority of a set holds is held by one of any that are not in a majority of it.
+fn are_too_few(situation: &Situation<'_>, answers: &[(&NodeId, &Fitness)]) -> Option<Why> {
+    let missing = |nodes: &[NodeId]| {
+        let needed = if situation.first { nodes.len() } else { nodes.len() - nodes.len() / 2 };
+        let answered = nodes.iter().filter(|node| answers.iter().any(|(a, _)| a == node)).count();
+        needed.saturating_sub(answered)
+    };
+    let sets = match situation.counted {
+        sets if sets.is_empty() || situation.first => vec![situation.electorate],
+        sets => sets.iter().map(Vec::as_slice).collect(),
+    };
+    let most = sets.into_iter().map(|nodes| (missing(nodes), nodes)).max_by_key(|(n, _)| *n);
+    match most {
+        Some((missing, nodes)) if missing > 0 => Some(too_few(situation, nodes, answers, missing)),
+        _ if answers.is_empty() => Some(too_few(situation, situation.electorate, answers, 1)),
+        _ => None,
+    }
+}
+
+fn too_few(
+    situation: &Situation<'_>,
+    nodes: &[NodeId],
+    answers: &[(&NodeId, &Fitness)],
+    needed: usize,
+) -> Why {
     let silent = |node: &&NodeId| !answers.iter().any(|(answered, _)| answered == node);
-    let missing = situation.electorate.iter().filter(silent).cloned().collect();
+    let missing = nodes.iter().filter(silent).cloned().collect();
     Why::TooFew { missing, needed, first: situation.first }
 }
 

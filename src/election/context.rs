@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use super::clock::Clock;
 use super::raft::Raft;
 use super::rpc::{CallError, Request, Response, Transport};
@@ -12,6 +14,7 @@ use crate::acks::Acks;
 use crate::claim::BootTime;
 use crate::cluster::{Epoch, NodeId};
 use crate::engine::{BoxFuture, Engine};
+use crate::peer::gossip::Peers;
 
 /// What every part of the election works with.
 pub struct ElectionContext {
@@ -23,9 +26,9 @@ pub struct ElectionContext {
     pub candidate: bool,
     /// It holds no data.
     pub witness: bool,
-    /// A fresher node that cannot become primary is waited for without end: writes are acknowledged by
-    /// a majority, and none of these may be lost.
-    pub strict: bool,
+    /// Clients are promised majorities by default (`cluster.ack`). Of a primary of an older version, which
+    /// does not have that agreed upon, the same is assumed.
+    pub promises: bool,
     /// The lease in time.
     pub times: Times,
     /// Replicates the table.
@@ -38,6 +41,8 @@ pub struct ElectionContext {
     pub engine: Arc<dyn Engine>,
     /// What replicas hold.
     pub acks: Arc<Acks>,
+    /// What the other nodes say of themselves.
+    pub peers: watch::Receiver<Peers>,
     /// The node around the election.
     pub callbacks: Arc<dyn NodeCallbacks>,
 }

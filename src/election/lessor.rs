@@ -18,6 +18,7 @@ use super::choice::{self, Situation, Verdict, Why};
 use super::clock::until;
 use super::context::ElectionContext;
 use super::departed::Departed;
+use super::majority::EVERYTHING;
 use super::raft::{ChangeError, Leadership};
 use super::rpc::{Fitness, Request, Response};
 use super::table::{Applied, Command, Holder, Session, Table, Term};
@@ -47,9 +48,6 @@ pub(crate) struct Lessor {
 
 /// How long a node that an operator wants may take to promise, and to be granted the lease.
 const FORCED: Duration = Duration::from_secs(5);
-/// How long it may take until a majority of the new members holds everything.
-pub(super) const EVERYTHING: Duration = Duration::from_secs(20);
-
 #[derive(Default)]
 struct Timers {
     term: Term,
@@ -202,8 +200,24 @@ impl Lessor {
             let why = "there is no primary; members are changed while there is one";
             return Response::Refused(why.to_owned());
         };
+        let newcomer = match &change {
+            MemberChange::Remove { node } | MemberChange::Replace { node } if *node == holder => {
+                let why = format!(
+                    "{node} is the primary: hand over first, with `litepilot promote NODE`"
+                );
+                return Response::Refused(why);
+            }
+            MemberChange::Add { node, .. } | MemberChange::Replace { node } => Some(node.clone()),
+            MemberChange::Remove { .. } => None,
+        };
         let ask = |next| self.ask_holder(holder.clone(), next);
-        let gate = |next| -> BoxFuture<'_, Result<(), String>> { Box::pin(ask(Some(next))) };
+        let pass = async |next| {
+            if let Some(newcomer) = &newcomer {
+                self.until_level(newcomer, &holder).await?;
+            }
+            ask(Some(next)).await
+        };
+        let gate = |next| -> BoxFuture<'_, Result<(), String>> { Box::pin(pass(next)) };
         let changed = self.context.raft.change_members(change, &gate).await;
         if let Err(why) = ask(None).await {
             tracing::warn!(%holder, %why, "the primary does not know yet who counts");
@@ -212,6 +226,38 @@ impl Lessor {
             Ok(()) => Response::Done,
             Err(ChangeError::NotLeader(leader)) => Response::NotLeader(leader),
             Err(ChangeError::Refused(why)) => Response::Refused(why),
+        }
+    }
+
+    /// A vote is for a node whose engine works and whose copy is complete: it is counted on.
+    async fn until_level(&self, newcomer: &NodeId, holder: &NodeId) -> Result<(), String> {
+        let limit = self.context.clock.now().after(EVERYTHING);
+        let goal = self.fitness_of(holder).await.map(|fitness| fitness.held.at);
+        let goal = goal.map_err(|why| format!("the primary does not say what it holds: {why}"))?;
+        loop {
+            let why = match self.fitness_of(newcomer).await {
+                Ok(Fitness { unfit: Some(why), .. }) | Err(why) => why,
+                Ok(fitness) if fitness.held.at >= goal => return Ok(()),
+                Ok(fitness) => {
+                    format!("its copy is at {}, the primary's at {goal}", fitness.held.at)
+                }
+            };
+            if self.context.clock.now() >= limit {
+                return Err(format!(
+                    "{newcomer} does not vote yet: {why}; fix that, then give the same command again"
+                ));
+            }
+            self.context.pause().await;
+        }
+    }
+
+    async fn fitness_of(&self, node: &NodeId) -> Result<Fitness, String> {
+        let limit = self.context.times.renew;
+        match self.context.transport.call(node.clone(), Request::Fitness, limit).await {
+            Ok(Response::Fitness(fitness)) => Ok(fitness),
+            Ok(Response::Refused(why)) => Err(why),
+            Ok(_) => Err("its answer makes no sense".to_owned()),
+            Err(why) => Err(why.to_string()),
         }
     }
 
@@ -301,7 +347,11 @@ impl Lessor {
     async fn fill(&self, table: &Table, tables: &mut watch::Receiver<Arc<Table>>) {
         let epoch = next_epoch(table);
         let mut members = self.context.raft.members();
-        let electorate = members.borrow_and_update().data_nodes();
+        let mut electorate = members.borrow_and_update().data_nodes();
+        let counted = table.electorates.iter().flatten();
+        electorate.extend(counted.cloned());
+        electorate.sort_unstable();
+        electorate.dedup();
         let (send, mut incoming) = mpsc::channel(64);
         let mut asking = JoinSet::new();
         for node in electorate.clone() {
@@ -311,6 +361,7 @@ impl Lessor {
         let mut answers = Answers::new();
         let mut held_up: Option<BootTime> = None;
         let mut waiting = Waiting::default();
+        let mut late = Late::new(self.context.clock.now(), self.context.times.pause);
         loop {
             tokio::select! {
                 biased;
@@ -320,7 +371,7 @@ impl Lessor {
                 Some((node, fitness)) = incoming.recv() => {
                     answers.insert(node, (fitness, self.context.clock.now()));
                 }
-                () = self.context.pause() => {}
+                () = until(&*self.context.clock, late.until(self.context.clock.now())) => {}
             }
             let now = self.context.clock.now();
             let wanted = forced.borrow().clone().filter(|(of, _)| *of == epoch).map(|(_, n)| n);
@@ -328,15 +379,22 @@ impl Lessor {
             self.departed.mark(&mut current);
             let situation = Situation {
                 electorate: &electorate,
+                counted: &table.electorates,
                 answers: &current,
-                first: table.last_epoch == Epoch(0),
+                first: table.starts.is_empty(),
                 had_data: table.starts.iter().any(|s| s.held.at.txid.0 > 0),
                 held_up: held_up.map(|since| now.since(since)).unwrap_or_default(),
-                patience: (!self.context.strict).then_some(self.context.times.hold_up),
+                patience: self.context.times.hold_up,
+                promised: match self.context.promises {
+                    true => table.last_epoch,
+                    false => table.promised,
+                },
                 forced: wanted.as_ref(),
                 rather_not: Some(&self.context.own),
             };
             match choice::choose(&situation) {
+                // Another one may be fresher, and its answer just behind.
+                Verdict::Elect(_) if late.may_come(&answers, &electorate, now) => {}
                 Verdict::Elect(node) => match current.get(&node) {
                     Some(fitness) => return self.grant(&node, fitness, epoch).await,
                     None => continue,
@@ -437,6 +495,33 @@ impl Lessor {
             timers.revoke(epoch);
             true
         })
+    }
+}
+
+/// Answers that may still be on their way when there are enough: whoever chooses waits for as long again
+/// as these took.
+struct Late {
+    began: BootTime,
+    pause: Duration,
+    /// Once there were enough.
+    ends: Option<BootTime>,
+}
+
+impl Late {
+    fn new(began: BootTime, pause: Duration) -> Self {
+        Self { began, pause, ends: None }
+    }
+
+    fn may_come(&mut self, answers: &Answers, of: &[NodeId], now: BootTime) -> bool {
+        let took = now.since(self.began).min(self.pause);
+        let ends = *self.ends.get_or_insert(now.after(took));
+        now < ends && of.iter().any(|node| !answers.contains_key(node))
+    }
+
+    /// When to choose again although no answer has come.
+    fn until(&self, now: BootTime) -> BootTime {
+        let pause = now.after(self.pause);
+        self.ends.filter(|ends| *ends > now).map_or(pause, |ends| ends.min(pause))
     }
 }
 

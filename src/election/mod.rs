@@ -10,6 +10,7 @@
 //! | [`departed`] | whose process has died, as its last will says |
 //! | [`choice`] | who becomes primary. Pure |
 //! | [`tenure`], [`keep_alive`] | the holder's part: from the grant to the end; renewing |
+//! | [`majority`] | whose acknowledgements count, and what is promised by them |
 //! | [`handover`] | a planned change of primary |
 //! | [`view`], [`publisher`] | what a node knows of the cluster: pure; publishing it |
 //! | [`watchers`] | an application or an engine that fails its primary |
@@ -28,6 +29,7 @@ pub(crate) mod handover;
 pub(crate) mod keep_alive;
 pub(crate) mod lessor;
 pub(crate) mod loopback;
+pub(crate) mod majority;
 pub mod publisher;
 pub mod raft;
 pub mod rpc;
@@ -302,8 +304,8 @@ impl Parts {
             Request::TakeOver { epoch, at } => self.tenure.take_over(from, epoch, at).await,
             Request::Yield { epoch } => self.tenure.yield_to(&from, epoch),
             Request::Promote(to) => done(self.hand_over(to, PATIENCE).await),
-            Request::Electorate(next) => self.tenure.expect(next).await,
             Request::Ended { life, term } => self.outlive(from, life, term),
+            Request::Electorate(next) => self.tenure.majority.expect(next).await,
             to_leader => self.lessor.answer(&from, to_leader).await,
         }
     }

@@ -20,7 +20,6 @@ const CONTACT_CHECK: Duration = Duration::from_millis(250);
 /// Keeps the view and the source of this node's copy up to date.
 pub struct Publisher {
     election: Election,
-    peers: watch::Receiver<Peers>,
     view: watch::Sender<ClusterView>,
     source: watch::Sender<Option<(NodeId, Epoch)>>,
     /// Since when nobody takes writes.
@@ -30,46 +29,48 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// `peers` is what others say; `view` is what requests are routed by, `source` whom the engine
-    /// follows while this node does not hold the lease.
+    /// `view` is what requests are routed by, `source` whom the engine follows while this node does not
+    /// hold the lease.
     pub fn new(
         election: Election,
-        peers: watch::Receiver<Peers>,
         view: watch::Sender<ClusterView>,
         source: watch::Sender<Option<(NodeId, Epoch)>>,
     ) -> Self {
-        Self { election, peers, view, source, without_primary: None, split_brain: None }
+        Self { election, view, source, without_primary: None, split_brain: None }
     }
 
     /// Publishes until it is dropped.
     pub async fn run(mut self) {
         let (mut table, mut own) = (self.election.table(), self.election.own());
         let mut waiting = self.election.waiting();
+        let mut peers = self.election.context().peers.clone();
         let clock = self.election.context().clock.clone();
         loop {
             waiting.mark_unchanged();
-            self.publish(&table.borrow_and_update().clone(), &own.borrow_and_update().clone());
+            let heard = peers.borrow_and_update().clone();
+            let (agreed, by_itself) =
+                (table.borrow_and_update().clone(), own.borrow_and_update().clone());
+            self.publish(&agreed, &by_itself, &heard);
             // A sender that is gone says nothing any more, and must not make this spin.
             tokio::select! {
                 biased;
                 Ok(()) = table.changed() => {}
                 Ok(()) = own.changed() => {}
                 Ok(()) = waiting.changed() => {}
-                Ok(()) = self.peers.changed() => {}
+                Ok(()) = peers.changed() => {}
                 () = clock.sleep(CONTACT_CHECK) => {}
             }
         }
     }
 
-    fn publish(&mut self, table: &Table, own: &Own) {
+    fn publish(&mut self, table: &Table, own: &Own, peers: &Peers) {
         let context = self.election.context().clone();
-        let peers = self.peers.borrow_and_update().clone();
         let known = Known {
             node: &context.own,
             witness: context.witness,
             table,
             own,
-            peers: &peers,
+            peers,
             quorum: context.raft.in_contact(context.times.ttl),
             waiting: self.election.waiting().borrow().clone(),
         };

@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::{Epoch, EpochStart, NodeId};
+use crate::cluster::{self, Epoch, EpochStart, NodeId};
 use crate::txid::EpochTxid;
 
 /// So many epoch starts are kept.
@@ -85,6 +85,14 @@ pub struct Table {
     pub last_epoch: Epoch,
     /// The epochs that were opened, the newest last.
     pub(crate) starts: VecDeque<EpochStart>,
+    /// Sets of candidates, of each of which a majority holds what a client is told a majority holds; two
+    /// while one replaces the other. The next primary is chosen among the same. None: all members that
+    /// hold data.
+    pub(crate) electorates: Vec<Vec<NodeId>>,
+    /// How often the present holder has changed them.
+    pub(crate) revision: u64,
+    /// The last epoch in which a client may have been told that a majority holds its write; 0: none.
+    pub(crate) promised: Epoch,
     /// LiteFS' own cluster ID.
     pub(crate) litefs_id: Option<String>,
     /// What was done once, and what the database held then; the newest last.
@@ -101,8 +109,9 @@ pub enum Command {
     Found { cluster: String },
     /// Grants the vacant lease in the holder's epoch, which has to be the next.
     Acquire(Holder),
-    /// The holder's engine has become primary. Until then it takes no writes.
-    Opened(EpochStart),
+    /// The holder's engine has become primary; until then it takes no writes. Said again when it changes
+    /// whose acknowledgements count, or promises majorities.
+    Opened(Opening),
     /// The holder gives up.
     Release { epoch: Epoch },
     /// The holder did not renew in time.
@@ -130,6 +139,23 @@ pub enum Command {
         /// The generation that is void.
         generation: u64,
     },
+}
+
+/// How an epoch goes on. Older nodes know only the start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opening {
+    /// Where the epoch began.
+    #[serde(flatten)]
+    pub(crate) start: EpochStart,
+    /// Counts what the holder says of its epoch: what comes late does not undo what came after it.
+    #[serde(default)]
+    pub(crate) revision: u64,
+    /// From now on; `None`: as before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) electorates: Option<Vec<Vec<NodeId>>>,
+    /// Clients are told that a majority holds their writes.
+    #[serde(default)]
+    pub(crate) promised: bool,
 }
 
 /// What became of a command.
@@ -165,7 +191,7 @@ impl Table {
                 Some(_) => self.grant(to),
                 None => void("nobody holds the lease"),
             },
-            Command::Opened(start) => self.open(start),
+            Command::Opened(opening) => self.open(opening),
             Command::Release { epoch } => self.vacate(epoch),
             Command::Expire { epoch, term: waited } if waited == term => self.vacate(epoch),
             Command::Expire { .. } => void("another leader waits now"),
@@ -202,10 +228,7 @@ impl Table {
 
     /// Whether something was done that is to be done once. What a failover has lost was not done.
     pub(crate) fn was_done(&self, key: &str) -> bool {
-        let lost = |at: EpochTxid| {
-            let next = self.starts.iter().find(|start| start.epoch > at.epoch);
-            next.is_some_and(|start| at > start.held.at)
-        };
+        let lost = |at: EpochTxid| cluster::lost(self.starts.iter().rev(), at);
         self.once.iter().any(|(done, at)| done == key && !lost(*at))
     }
 
@@ -223,19 +246,36 @@ impl Table {
         Ok(())
     }
 
-    fn open(&mut self, start: EpochStart) -> Result<(), String> {
-        let holds = self.holder.as_ref().is_some_and(|h| h.epoch == start.epoch);
-        match self.start_of(start.epoch) {
-            Some(known) if *known == start => Ok(()),
-            None if holds => {
-                if self.starts.len() == STARTS {
-                    self.starts.pop_front();
-                }
-                self.starts.push_back(start);
-                Ok(())
-            }
-            _ => void("that epoch is not to be opened any more"),
+    fn open(&mut self, opening: Opening) -> Result<(), String> {
+        let Opening { start, revision, electorates, promised } = opening;
+        let known = self.start_of(start.epoch).copied();
+        if known.is_some_and(|known| known != start) {
+            return void("that epoch began otherwise");
         }
+        if self.holder.as_ref().is_none_or(|holder| holder.epoch != start.epoch) {
+            // Without the lease nobody counts any more, and nothing is promised.
+            return match known.is_some() && !promised && electorates.is_none() {
+                true => Ok(()),
+                false => void("that epoch is over"),
+            };
+        }
+        let newest = if known.is_some() { self.revision } else { 0 };
+        let is_late = |new: &Vec<_>| revision == newest && *new != self.electorates;
+        if revision < newest || electorates.as_ref().is_some_and(is_late) {
+            return void("who counts was changed since");
+        }
+        if known.is_none() {
+            if self.starts.len() == STARTS {
+                self.starts.pop_front();
+            }
+            self.starts.push_back(start);
+        }
+        self.revision = revision;
+        self.electorates = electorates.unwrap_or_else(|| std::mem::take(&mut self.electorates));
+        if promised {
+            self.promised = start.epoch;
+        }
+        Ok(())
     }
 
     fn vacate(&mut self, epoch: Epoch) -> Result<(), String> {
@@ -301,6 +341,10 @@ mod tests {
         }
     }
 
+    fn opened(start: EpochStart) -> Command {
+        Command::Opened(Opening { start, revision: 0, electorates: None, promised: false })
+    }
+
     fn is_done(table: &mut Table, command: Command) -> bool {
         table.apply(command, Term(1)) == Applied::Done
     }
@@ -321,14 +365,14 @@ mod tests {
         assert!(!is_done(table, Command::Acquire(holder("b", 2))), "it is held");
         assert_eq!(table.primary(), None, "not opened yet");
         let start = EpochStart { epoch: Epoch(1), held: Position::default() };
-        assert!(is_done(table, Command::Opened(start)));
+        assert!(is_done(table, opened(start)));
         assert_eq!(table.primary(), Some(&holder("a", 1)));
         assert!(is_done(table, Command::Release { epoch: Epoch(1) }));
         assert!(!is_done(table, Command::Acquire(holder("a", 1))), "an epoch is granted once");
         assert!(is_done(table, Command::Acquire(holder("b", 2))));
         assert!(is_done(table, Command::Release { epoch: Epoch(1) }), "done long ago");
         assert_eq!(table.holder, Some(holder("b", 2)), "a late release ends no other epoch");
-        assert!(!is_done(table, Command::Opened(start)) || table.start_of(Epoch(2)).is_none());
+        assert!(!is_done(table, opened(start)) || table.start_of(Epoch(2)).is_none());
     }
 
     #[test]
@@ -379,10 +423,70 @@ mod tests {
         assert!(is_done(table, once("kept", at(1, 5))) && is_done(table, once("lost", at(1, 6))));
         assert!(is_done(table, Command::HandOver(holder("b", 2))));
         let held = Position { at: at(1, 5), ..Position::default() };
-        assert!(is_done(table, Command::Opened(EpochStart { epoch: Epoch(2), held })));
+        assert!(is_done(table, opened(EpochStart { epoch: Epoch(2), held })));
         assert!(table.was_done("kept") && !table.was_done("lost"));
         assert!(is_done(table, once("lost", at(2, 7))));
         assert!(table.was_done("lost"));
+    }
+
+    #[test]
+    fn what_a_second_failover_has_lost_was_not_done_either() {
+        let table = &mut Table::default();
+        let begins = |table: &mut Table, epoch, with| {
+            assert!(is_done(table, Command::Acquire(holder("a", epoch))));
+            let held = Position { at: with, ..Position::default() };
+            assert!(is_done(table, opened(EpochStart { epoch: Epoch(epoch), held })));
+        };
+        begins(table, 1, at(0, 0));
+        let once = |key: &str, at| Command::Once { key: key.to_owned(), at };
+        assert!(is_done(table, once("kept", at(1, 5))) && is_done(table, once("lost", at(1, 6))));
+        assert!(is_done(table, Command::Release { epoch: Epoch(1) }));
+        begins(table, 2, at(1, 7));
+        assert!(table.was_done("lost"), "the second epoch has it");
+        assert!(is_done(table, Command::Release { epoch: Epoch(2) }));
+        begins(table, 3, at(1, 5));
+        assert!(table.was_done("kept") && !table.was_done("lost"));
+    }
+
+    #[test]
+    fn older_nodes_read_where_an_epoch_began_and_are_read() {
+        let start = EpochStart { epoch: Epoch(2), held: Position::default() };
+        let wire = serde_json::to_value(Command::Opened(Opening {
+            start,
+            revision: 1,
+            electorates: Some(vec![vec!["a".parse().unwrap()]]),
+            promised: true,
+        }));
+        let old = serde_json::from_value::<EpochStart>(wire.unwrap()["opened"].clone());
+        assert_eq!(old.unwrap(), start);
+        let old = serde_json::json!({ "opened": start });
+        assert_eq!(serde_json::from_value::<Command>(old).unwrap(), opened(start));
+    }
+
+    #[test]
+    fn who_counts_is_the_holders_to_say_and_what_comes_late_changes_nothing() {
+        let table = &mut Table::default();
+        let say = |epoch, revision, names: &[&str], promised| {
+            let start = EpochStart { epoch: Epoch(epoch), held: Position::default() };
+            let names = names.iter().map(|name| name.parse().unwrap()).collect();
+            Command::Opened(Opening { start, revision, electorates: Some(vec![names]), promised })
+        };
+        let now = |table: &Table| {
+            let names = table.electorates[0].iter().map(NodeId::as_str);
+            names.collect::<Vec<_>>().join("")
+        };
+        assert!(is_done(table, Command::Acquire(holder("a", 1))));
+        assert!(is_done(table, say(1, 1, &["a", "b", "c"], false)));
+        assert!(is_done(table, say(1, 2, &["a", "b"], false)));
+        assert!(!is_done(table, say(1, 1, &["a", "b", "c"], false)) && now(table) == "ab");
+        assert_eq!(table.promised, Epoch(0));
+        assert!(is_done(table, say(1, 2, &["a", "b"], true)) && table.promised == Epoch(1));
+        assert!(is_done(table, Command::HandOver(holder("b", 2))));
+        assert!(!is_done(table, say(1, 3, &["a"], true)), "its epoch is over");
+        let start = EpochStart { epoch: Epoch(2), held: Position::default() };
+        assert!(is_done(table, opened(start)) && now(table) == "ab", "as before");
+        assert!(is_done(table, say(2, 1, &["b"], false)) && now(table) == "b");
+        assert_eq!(table.promised, Epoch(1), "nothing was promised in this one");
     }
 
     #[test]
@@ -406,8 +510,13 @@ mod tests {
             any_holder().prop_map(Command::HandOver),
             epoch().prop_map(|epoch| Command::Release { epoch }),
             (epoch(), 0u64..3).prop_map(|(epoch, t)| Command::Expire { epoch, term: Term(t) }),
-            epoch()
-                .prop_map(|epoch| Command::Opened(EpochStart { epoch, held: Position::default() })),
+            (epoch(), 0u64..3, proptest::option::of("[ab]"), any::<bool>()).prop_map(
+                |(epoch, revision, who, promised)| {
+                    let start = EpochStart { epoch, held: Position::default() };
+                    let electorates = who.map(|who| vec![vec![who.parse().unwrap()]]);
+                    Command::Opened(Opening { start, revision, electorates, promised })
+                }
+            ),
         ]
     }
 

@@ -11,15 +11,15 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 
 use super::context::ElectionContext;
 use super::error::ElectionError;
 use super::handover::HandOver;
 use super::keep_alive::{ClaimOver, KeepAlive};
-use super::lessor::EVERYTHING;
+use super::majority::Majority;
 use super::rpc::{Fitness, Request, Response};
-use super::table::{Applied, Command, Holder, Session, Table};
-use crate::acks::Electorate;
+use super::table::{Applied, Command, Holder, Opening, Session, Table};
 use crate::claim::{BootTime, Claim};
 use crate::cluster::{Epoch, EpochStart, NodeId};
 use crate::engine::Grant;
@@ -66,6 +66,7 @@ pub(crate) struct Tenure {
     orders: mpsc::Sender<Order>,
     incoming: Mutex<Option<mpsc::Receiver<Order>>>,
     pub(super) handover: HandOver,
+    pub(crate) majority: Arc<Majority>,
     /// Until then this node does not offer itself.
     unfit_until: Mutex<Option<(BootTime, String)>>,
 }
@@ -86,6 +87,7 @@ impl Tenure {
         let own =
             Own { epoch: Epoch(0), claim: Claim::none(), open: false, holding: false, start: None };
         Self {
+            majority: Arc::new(Majority::new(context.clone())),
             context,
             own: watch::Sender::new(own),
             session: AtomicU64::new(0),
@@ -171,7 +173,7 @@ impl Tenure {
     /// of these the ones with the most first.
     pub(crate) async fn others_by_fitness(&self) -> Vec<(NodeId, Fitness)> {
         let nodes = self.context.raft.members().borrow().data_nodes();
-        let mut asking = tokio::task::JoinSet::new();
+        let mut asking = JoinSet::new();
         for node in nodes.into_iter().filter(|node| *node != self.context.own) {
             let asked = self.context.transport.call(
                 node.clone(),
@@ -234,8 +236,9 @@ impl Tenure {
                 let end = self.hold(&holder, &mut orders).await;
                 self.step_down(&holder, end).await;
             } else {
-                // Of a former life: this one knows nothing of it, and its engine follows nobody yet.
+                // Of a former life, whose LiteFS may live on.
                 tracing::info!(%holder, "this node holds a lease that it knows nothing of");
+                self.fence_engine().await;
                 self.release(holder.epoch).await;
             }
         }
@@ -286,9 +289,13 @@ impl Tenure {
             over = keep_alive.keep() => return End::Over(over),
             opened = self.open(holder) => opened,
         };
-        if let Err(end) = opened {
-            return end;
-        }
+        let start = match opened {
+            Ok(start) => start,
+            Err(end) => return end,
+        };
+        self.context.acks.open(epoch);
+        let mut counting = JoinSet::new();
+        counting.spawn(self.majority.clone().run(start));
         self.own.send_modify(|own| own.open = true);
         self.context.callbacks.event("primary", format!("{holder} takes writes"));
         loop {
@@ -305,7 +312,7 @@ impl Tenure {
     }
 
     /// From the claim to open writes.
-    async fn open(&self, holder: &Holder) -> Result<(), End> {
+    async fn open(&self, holder: &Holder) -> Result<EpochStart, End> {
         let epoch = holder.epoch;
         let held = loop {
             let claim = self.own.borrow().claim.clone();
@@ -322,8 +329,10 @@ impl Tenure {
         };
         let start = EpochStart { epoch, held };
         let agreed = loop {
-            let open = Command::Opened(start);
-            match self.context.propose(open, self.context.times.ttl).await {
+            let promised = self.context.promises;
+            // Who counts is as before until `majority` has it changed: this table may be behind.
+            let opening = Opening { start, revision: 0, electorates: None, promised };
+            match self.context.propose(Command::Opened(opening), self.context.times.ttl).await {
                 Ok(outcome) => break outcome,
                 Err(why) => tracing::warn!(%epoch, %why, "cannot open the epoch; trying again"),
             }
@@ -338,40 +347,7 @@ impl Tenure {
             *self.unfit_until.lock() = Some((until, why.to_owned()));
             return Err(End::Failed(why.to_owned()));
         }
-        self.context.acks.begin(epoch, self.electorates());
-        Ok(())
-    }
-
-    fn electorates(&self) -> Vec<Electorate> {
-        vec![self.electorate(self.context.raft.members().borrow().data_nodes())]
-    }
-
-    fn electorate(&self, nodes: Vec<NodeId>) -> Electorate {
-        Electorate { others: nodes.into_iter().filter(|node| *node != self.context.own).collect() }
-    }
-
-    /// As the holder: from now on a majority of `next` has to hold a write, too. Answers once it holds
-    /// everything that was committed until now. `None`: only the members count again.
-    pub(crate) async fn expect(&self, next: Option<Vec<NodeId>>) -> Response {
-        let mut electorates = self.electorates();
-        let Some(next) = next else {
-            self.context.acks.require(electorates);
-            return Response::Done;
-        };
-        electorates.push(self.electorate(next));
-        self.context.acks.require(electorates);
-        let held = match self.context.engine.read_position().await {
-            Ok(position) => {
-                tokio::time::timeout(EVERYTHING, self.context.acks.majority(position)).await.is_ok()
-            }
-            Err(_) => false,
-        };
-        match held && self.own.borrow().open {
-            true => Response::Done,
-            false => {
-                Response::Refused("too few of the new members hold all of the data".to_owned())
-            }
-        }
+        Ok(start)
     }
 
     /// Ready once the lease is not this holder's any more.
@@ -400,14 +376,18 @@ impl Tenure {
             End::Failed(why) => why,
         };
         self.context.callbacks.event("not-primary", format!("{holder} is primary no more: {why}"));
-        while let Err(why) = self.context.engine.become_replica().await {
-            tracing::error!(%why, "the engine cannot be fenced; trying again");
-            self.context.pause().await;
-        }
+        self.fence_engine().await;
         self.own.send_modify(|own| own.holding = false);
         self.context.callbacks.deadline(None);
         self.context.callbacks.demoted(holder.epoch);
         self.release(holder.epoch).await;
+    }
+
+    async fn fence_engine(&self) {
+        while let Err(why) = self.context.engine.become_replica().await {
+            tracing::error!(%why, "the engine cannot be fenced; trying again");
+            self.context.pause().await;
+        }
     }
 
     /// Gives a lease back, unless it is gone already.

@@ -114,7 +114,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::election::table::{Command, Holder, Session, Term};
+    use crate::election::table::{Command, Holder, Opening, Session, Term};
     use crate::peer::gossip::Report;
     use crate::txid::Position;
 
@@ -129,7 +129,8 @@ mod tests {
             Holder { node: node(name), session: Session(String::new()), epoch: Epoch(epoch) };
         table.apply(Command::Acquire(holder), Term(1));
         let start = EpochStart { epoch: Epoch(epoch), held: Position::default() };
-        table.apply(Command::Opened(start), Term(1));
+        let opening = Opening { start, revision: 0, electorates: None, promised: false };
+        table.apply(Command::Opened(opening), Term(1));
         table
     }
 

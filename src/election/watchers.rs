@@ -22,11 +22,10 @@ const BACK_SOON: Duration = Duration::from_millis(150);
 pub async fn watch_app(
     election: Election,
     mut health: watch::Receiver<Report>,
-    mut peers: watch::Receiver<Peers>,
     down_after: Duration,
 ) {
     let context = election.context().clone();
-    let mut own = election.own();
+    let (mut own, mut peers) = (election.own(), context.peers.clone());
     loop {
         come(&mut health, |report| !report.up).await;
         let outage = health.borrow().down_since;

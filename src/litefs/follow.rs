@@ -95,6 +95,12 @@ impl Litefs {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }
         self.follow_nobody();
+        // What LiteFS still has of a former primary's stream is of that one's history, not of this one's.
+        let left = self.until(LEAVING, |seen| seen.follows().is_none()).await;
+        left.map_err(|_| {
+            let why = "LiteFS does not leave its former primary: is a read transaction open?";
+            io::Error::new(io::ErrorKind::TimedOut, why)
+        })?;
         let content = self.content().await?;
         self.store().close(content)?;
         let diverged = self.keep_what_is_lacking(content, starts).await?;

@@ -101,7 +101,7 @@ impl ElectedMembership {
     ) -> io::Result<Part> {
         let Self { peering, view } = self;
         let (election, raft) = start_election(config, &context, &peering).await?;
-        let (heard, dialer) = (peering.heard.clone(), peering.dialer.clone());
+        let dialer = peering.dialer.clone();
         let has_data = door.is_some();
         let mut protocols = door.map(|door| data_protocols(&context, door)).unwrap_or_default();
         let service = WindsDown { election: election.clone(), programs: context.programs.clone() };
@@ -111,7 +111,7 @@ impl ElectedMembership {
         let sources = ReportSources { waiting: election.waiting(), ..ReportSources::new(&context) };
         let mut tasks = peering.open(config, members(&raft), protocols, sources).await?;
         let (source, primaries) = watch::channel(None);
-        let publisher = Publisher::new(election.clone(), heard.clone(), view, source);
+        let publisher = Publisher::new(election.clone(), view, source);
         tasks.spawn(publisher.run());
         tasks.spawn(keep_addresses(raft.clone(), dialer.clone()));
         if has_data {
@@ -128,7 +128,7 @@ impl ElectedMembership {
             tasks.spawn(app_judge::excuse(config.app.run_on, health, promotions, judged));
             health = excused;
         }
-        tasks.spawn(watch_app(election.clone(), health, heard, config.app.down_after));
+        tasks.spawn(watch_app(election.clone(), health, config.app.down_after));
         let programs = context.programs;
         Ok(Part { election, raft, programs, dialer, tasks })
     }
@@ -147,13 +147,14 @@ async fn start_election(
         life: new_life(),
         candidate: config.cluster.candidate,
         witness: config.is_witness(),
-        strict: config.cluster.ack == Ack::Majority,
+        promises: config.cluster.ack == Ack::Majority,
         times: times(config),
         raft: raft.clone(),
         transport: network,
         clock: Arc::new(SystemClock),
         engine: context.engine.clone(),
         acks: context.acks.clone(),
+        peers: peering.heard.clone(),
         callbacks: Arc::new(context.clone()),
     });
     Ok((election, raft))

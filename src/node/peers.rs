@@ -64,7 +64,9 @@ impl Peering {
             dialer.secure(credentials.clone());
         }
         let dialer = Arc::new(dialer);
-        let report = watch::Sender::new(Report::new(config.node.clone(), role));
+        let candidate = config.cluster.candidate;
+        let report = Report { candidate, ..Report::new(config.node.clone(), role) };
+        let report = watch::Sender::new(report);
         let gossip = Gossip::new(report.subscribe());
         let heard = gossip.peers();
         Self { dialer, heard, gossip, report, draining, credentials, times }
@@ -205,5 +207,6 @@ pub(crate) fn electorate(config: &Config) -> Electorate {
     let holds_data = |node: &&NodeId| !config.cluster.witnesses.contains(node);
     Electorate {
         others: others.filter(|node| **node != config.node).filter(holds_data).cloned().collect(),
+        own: true,
     }
 }

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use http::header::{CONNECTION, HeaderValue, UPGRADE};
 use http::response::Parts;
-use http::{Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 
 use super::claim_watch;
 use super::exchange::{ClientResponse, Exchange};
@@ -76,7 +76,7 @@ impl Exchange {
             self.was_refused_here(request);
         }
         if let Some(token) = forward::token_of(&head.headers) {
-            self.set_token(token, &mut head);
+            self.set_token(token, &mut head.headers);
         }
         head.headers.insert(headers::ROUTE, self.route_header());
         Ok(self.pass_on(head, body))
@@ -96,8 +96,14 @@ impl Exchange {
         // An error of the application acknowledges nothing.
         let failed = head.status.is_client_error() || head.status.is_server_error();
         let position = match position {
-            Ok(position) if self.still_acknowledges(view) => position,
+            // What was read a moment later may be of a later epoch.
+            Ok(position) if position.epoch <= view.epoch() && self.still_acknowledges(view) => {
+                position
+            }
             _ if failed => return Ok(()),
+            Ok(position) if position.epoch <= view.epoch() => {
+                return Err(deposed().with_token(position));
+            }
             Ok(_) => return Err(deposed()),
             Err(why) => {
                 tracing::error!(%why, "cannot read the position after a write");
@@ -110,13 +116,16 @@ impl Exchange {
         if head.status.is_success() {
             self.worker.shared.unmoved.note(position);
         }
-        if !failed && let Some(held_by) = self.wait_for_acks(position, view).await? {
-            head.headers.insert(headers::ACK, held_by);
+        if !failed {
+            let acknowledged = self.wait_for_acks(position, view).await;
+            if let Some(held_by) = acknowledged.map_err(|why| why.with_token(position))? {
+                head.headers.insert(headers::ACK, held_by);
+            }
         }
         if self.is_lost(position) {
             self.tell_loss(head);
         }
-        self.set_token(position, head);
+        self.set_token(position, &mut head.headers);
         Ok(())
     }
 
@@ -191,15 +200,16 @@ impl Exchange {
         }
         let newer = self.facts.consistency == Consistency::Monotonic && !ahead;
         if newer || lost || impossible {
-            self.set_token(position, head);
+            self.set_token(position, &mut head.headers);
         }
     }
 
-    fn set_token(&self, token: Token, head: &mut Parts) {
+    pub(super) fn set_token(&self, token: Token, headers: &mut HeaderMap) {
         if self.facts.from_peer {
-            token::set_headers(token, &mut head.headers);
+            token::set_headers(token, headers);
         } else {
-            self.worker.cookies.set(token, self.facts.over_tls, &mut head.headers);
+            let (over_tls, marks) = (self.facts.over_tls, &self.facts.marks);
+            self.worker.cookies.set(token, over_tls, marks, headers);
         }
     }
 

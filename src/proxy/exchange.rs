@@ -255,7 +255,11 @@ impl Exchange {
     ) -> ClientResponse {
         self.progress.route = Route::None;
         let pages = self.worker.error_pages();
-        self.own(problem.respond(&self.worker.shared.node, accept, &pages))
+        let mut response = problem.respond(&self.worker.shared.node, accept, &pages);
+        if let Some(token) = problem.token() {
+            self.set_token(token, response.headers_mut());
+        }
+        self.own(response)
     }
 
     /// Says who answered and how the request got there.

@@ -9,6 +9,7 @@ use super::at_app::Visit;
 use super::look::{Doubt, Look};
 use super::replay::ReplayRequest;
 use super::request::Upgrade;
+use super::token::Marks;
 use super::upstream::{RequestLimits, Sending};
 use super::waiting::FIRST_PAUSE;
 use crate::config::{Ack, Consistency};
@@ -36,6 +37,8 @@ pub struct RequestFacts {
     pub(crate) malformed_token: bool,
     /// The application runs on the primary only, so whatever the request does goes there.
     pub(crate) primary_only: bool,
+    /// The cookies that it came by.
+    pub(crate) marks: Marks,
     /// Who must hold it before it is answered, if it writes.
     pub(crate) ack: Ack,
     pub(crate) upgrade: Upgrade,
@@ -94,6 +97,7 @@ impl RequestFacts {
             token,
             malformed_token: false,
             primary_only: false,
+            marks: Marks::default(),
             ack: Ack::Primary,
             upgrade: Upgrade::None,
             from_peer: false,

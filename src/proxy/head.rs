@@ -94,6 +94,7 @@ fn ruled(
         rule: Some(verdict.rule),
         malformed_token: carried.malformed,
         primary_only: worker.shared.app_on_primary,
+        marks: carried.marks,
         ack: verdict.ack.unwrap_or(worker.shared.ack.level),
         read_wait: verdict.read_wait.unwrap_or(config.read_wait),
         replay: verdict.replay.unwrap_or(config.replay),

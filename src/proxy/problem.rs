@@ -14,6 +14,7 @@ use serde_json::json;
 use super::error_pages::ErrorPages;
 use super::{ack, headers};
 use crate::html::escaped;
+use crate::txid::Token;
 
 /// What went wrong. The names are part of the contract with users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,6 +122,8 @@ pub(crate) struct Problem {
     safe: bool,
     retry_after: Option<u32>,
     allow: Option<&'static str>,
+    /// Where its client finds out what became of a write.
+    token: Option<Token>,
 }
 
 impl Problem {
@@ -133,7 +136,19 @@ impl Problem {
             safe: kind.did_nothing(),
             retry_after: None,
             allow: None,
+            token: None,
         }
+    }
+
+    /// The write may have been done: whoever looks for it has to see at least `token`.
+    pub(crate) fn with_token(mut self, token: Token) -> Self {
+        self.token = Some(token);
+        self
+    }
+
+    /// See [`Problem::with_token`].
+    pub(crate) fn token(&self) -> Option<Token> {
+        self.token
     }
 
     /// Says whether sending the request again is safe, where the kind alone does not tell.

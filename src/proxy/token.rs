@@ -1,6 +1,9 @@
 //! The token that gives a client read-your-writes: found in a request, taken out of it, set on a
 //! response.
 
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+
 use ::cookie::time::Duration;
 use http::header::{CACHE_CONTROL, COOKIE, HeaderName, SET_COOKIE};
 use http::{HeaderMap, HeaderValue};
@@ -14,6 +17,11 @@ use crate::txid::{EpochTxid, Token, Txid};
 /// The name of LiteFS' own cookie.
 const TXID_COOKIE: &[u8] = b"__txid";
 const EPOCH_COOKIE: &[u8] = b"__txid_epoch";
+
+/// And a mark, in hexadecimal: a cookie that holds a whole token.
+const MARKED_COOKIE: &[u8] = b"__txid_at_";
+/// So many of a request's are replaced by its response; the others by later ones.
+const MARKS: usize = 8;
 
 /// For clients without cookies, both ways.
 pub(crate) const TXID_HEADER: HeaderName = HeaderName::from_static("litepilot-txid");
@@ -30,8 +38,36 @@ pub struct Carried {
     pub token: Option<Token>,
     /// Something in a token's place was no token; the primary replaces it.
     pub(crate) malformed: bool,
+    /// The cookies that hold a token each.
+    pub(crate) marks: Marks,
     /// A `Cookie` header holds one of our cookies, to be removed before the app sees it.
     in_cookie: bool,
+}
+
+/// The marks of cookies. Each response sets one of its own, and takes away those that its request came
+/// with: of responses in parallel none replaces what another has set, in whatever order they arrive, so
+/// that what a browser holds only grows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Marks([Option<u16>; MARKS]);
+
+impl Marks {
+    fn add(&mut self, mark: u16) {
+        if let Some(free) = self.0.iter_mut().find(|known| known.is_none()) {
+            *free = Some(mark);
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = u16> {
+        self.0.iter().flatten().copied()
+    }
+
+    /// One that the request did not come with.
+    fn fresh(&self) -> u16 {
+        let random = || (RandomState::new().build_hasher().finish() & 0xffff) as u16;
+        std::iter::repeat_with(random)
+            .find(|mark| self.iter().all(|known| known != *mark))
+            .unwrap_or(0)
+    }
 }
 
 /// Finds the token of a request. Of several the highest counts; the n-th transaction goes with the
@@ -44,6 +80,10 @@ pub fn find(headers: &HeaderMap, speaks_to_us: bool) -> Carried {
         found.in_cookie = true;
         if name == TXID_COOKIE {
             found.offer(txid, epochs.next().map(|(_, epoch)| epoch));
+        } else if let Some(mark) = mark(name) {
+            found.marks.add(mark);
+            let dot = txid.iter().position(|b| *b == b'.').unwrap_or(txid.len());
+            found.offer(txid.get(dot + 1..).unwrap_or_default(), Some(&txid[..dot]));
         }
     }
     if !speaks_to_us {
@@ -101,7 +141,16 @@ fn token(pair: &[u8]) -> Option<(&[u8], &[u8])> {
     let at = pair.iter().position(|b| *b == b'=').unwrap_or(pair.len());
     let name = pair[..at].trim_ascii_end();
     let value = pair.get(at + 1..).unwrap_or_default().trim_ascii_start();
-    matches!(name, TXID_COOKIE | EPOCH_COOKIE).then_some((name, value))
+    let ours = matches!(name, TXID_COOKIE | EPOCH_COOKIE) || mark(name).is_some();
+    ours.then_some((name, value))
+}
+
+/// The mark in the name of a cookie that has one.
+fn mark(name: &[u8]) -> Option<u16> {
+    let digits = name.strip_prefix(MARKED_COOKIE)?;
+    let lower = digits.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let text = std::str::from_utf8(digits).ok().filter(|text| lower && text.len() == 4)?;
+    u16::from_str_radix(text, 16).ok()
 }
 
 /// Our cookies in all `Cookie` headers.
@@ -119,11 +168,13 @@ fn decimal(text: &[u8]) -> Option<u64> {
         .try_fold(0u64, |value, digit| value.checked_mul(10)?.checked_add(u64::from(digit - b'0')))
 }
 
-/// The two cookies with everything but their values, made once.
+/// Our cookies with everything but their names and values, made once.
 #[derive(Clone, Debug)]
 pub(crate) struct Setter {
     secure: config::Secure,
     attributes: String,
+    /// Those of a cookie that goes.
+    removal: String,
 }
 
 impl Setter {
@@ -145,12 +196,17 @@ impl Setter {
             template.set_domain(domain.clone());
         }
         let attributes = template.to_string().trim_start_matches('=').to_owned();
-        Self { secure: cookie.secure, attributes }
+        template.set_max_age(Duration::ZERO);
+        let removal = template.to_string().trim_start_matches('=').to_owned();
+        Self { secure: cookie.secure, attributes, removal }
     }
 
     /// Puts the token on a response: as headers always, as cookies unless a shared cache could keep
     /// the response and hand one client's token to another (RFC 9111).
-    pub(crate) fn set(&self, token: Token, over_tls: bool, headers: &mut HeaderMap) {
+    ///
+    /// `marks` are those that the request came with. `__txid` and its epoch are for clients of LiteFS'
+    /// own, and for a former version of this one.
+    pub(crate) fn set(&self, token: Token, over_tls: bool, marks: &Marks, headers: &mut HeaderMap) {
         let secure = match self.secure {
             config::Secure::Auto => over_tls,
             config::Secure::Always => true,
@@ -158,14 +214,17 @@ impl Setter {
         };
         let secure = if secure { "; Secure" } else { "" };
         if !shared_caches_may_keep(headers) {
-            for (name, value) in
-                [("__txid", token.txid.to_string()), ("__txid_epoch", token.epoch.to_string())]
-            {
-                let cookie = format!("{name}={value}{}{secure}", self.attributes);
+            let Token { epoch, txid } = token;
+            let mut add = |cookie: String| {
                 if let Ok(cookie) = HeaderValue::try_from(cookie) {
                     headers.append(SET_COOKIE, cookie);
                 }
-            }
+            };
+            let (kept, gone) = (&self.attributes, &self.removal);
+            add(format!("__txid={txid}{kept}{secure}"));
+            add(format!("__txid_epoch={epoch}{kept}{secure}"));
+            add(format!("__txid_at_{:04x}={epoch}.{txid}{kept}{secure}", marks.fresh()));
+            marks.iter().for_each(|mark| add(format!("__txid_at_{mark:04x}={gone}{secure}")));
         }
         set_headers(token, headers);
     }

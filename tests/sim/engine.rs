@@ -69,6 +69,10 @@ pub struct State {
     /// Applications may write, if nothing keeps them from it.
     pub primary: Option<Epoch>,
     fenced: bool,
+    /// Somebody reads in a transaction that stays open: on a replica nothing more is applied.
+    pub reader: bool,
+    /// It has promised while that was so, so often.
+    clings: u32,
     /// Whatever another history replaced.
     archived: Vec<Option<Arc<Entry>>>,
 }
@@ -104,6 +108,12 @@ impl Copy {
 
     /// The process has ended: nobody writes the copy before it is a replica's.
     pub fn crash(&self) {
+        self.step_down();
+        let mut state = self.state();
+        (state.reader, state.clings) = (false, 0);
+    }
+
+    fn step_down(&self) {
         let mut state = self.state();
         (state.primary, state.fenced) = (None, false);
     }
@@ -149,6 +159,9 @@ impl Copy {
     pub fn apply(&self, shipped: &Shipped) -> Option<Position> {
         let epoch = Lineage::new(shipped.starts.clone())?;
         let mut state = self.state();
+        if state.reader {
+            return None;
+        }
         let stale = epoch.epoch() < state.floor() || shipped.position.at.epoch != epoch.epoch();
         if state.primary.is_some() || stale {
             return None;
@@ -264,17 +277,29 @@ impl Engine for Model {
             if self.copy.state().primary.is_some() {
                 self.pause().await;
             }
-            self.copy.crash();
+            self.copy.step_down();
             self.lost.send_replace(None);
             Ok(())
         })
     }
 
+    /// As `litefs` does: an open reader keeps it from letting go of its primary. It says what it holds.
     fn promise(&self, epoch: Epoch) -> BoxFuture<'_, io::Result<Held>> {
         Box::pin(async move {
-            {
+            let reads = {
                 let mut state = self.copy.state();
                 state.promised = state.promised.max(epoch);
+                let reads = state.reader && state.primary.is_none();
+                state.clings = if reads { state.clings + 1 } else { 0 };
+                reads
+            };
+            if reads {
+                sleep(Duration::from_millis(200)).await;
+                let mut state = self.copy.state();
+                if state.clings > 8 {
+                    // Its process is started anew, and the reader loses it.
+                    (state.reader, state.clings) = (false, 0);
+                }
             }
             let own = self.copy.state().primary;
             if own.is_some_and(|own| own < epoch) {
@@ -305,6 +330,12 @@ impl Engine for Model {
             self.copy.state().fenced = false;
             Ok(())
         })
+    }
+
+    fn unfit(&self) -> Option<String> {
+        let state = self.copy.state();
+        let clings = state.reader && state.clings > 0 && state.primary.is_none();
+        clings.then(|| "it does not leave its former primary".to_owned())
     }
 
     fn lost(&self) -> BoxFuture<'_, Epoch> {

@@ -140,6 +140,31 @@ fn an_application_that_is_down_delays_no_choice_and_no_handoff() {
 }
 
 #[test]
+fn what_only_a_node_that_is_no_candidate_holds_is_not_held_by_a_majority() {
+    for seed in 0..4 {
+        let plan = Plan { reader: true, ..Plan::scripted(seed, 3) };
+        let outcome =
+            run_as(plan, number("LITEPILOT_SIM_SEED") == Some(seed), World::run_no_candidate);
+        assert!(outcome.violation.is_none(), "{}", report(seed, &outcome).unwrap_or_default());
+    }
+}
+
+#[test]
+fn a_failover_waits_for_no_reader() {
+    script(3, 4, World::run_long_reader);
+}
+
+#[test]
+fn what_a_lost_disk_held_does_not_count_for_the_one_in_its_place() {
+    script(3, 4, World::run_lost_disk);
+}
+
+#[test]
+fn the_primary_is_not_removed() {
+    script(3, 2, World::run_remove_primary);
+}
+
+#[test]
 fn a_first_primary_is_chosen_among_all_unless_forced() {
     script(3, 3, World::run_forced);
 }

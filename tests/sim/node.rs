@@ -52,7 +52,9 @@ const DOWN_AFTER: Duration = Duration::from_secs(2);
 pub struct Place {
     pub name: NodeId,
     pub witness: bool,
-    pub strict: bool,
+    /// Its `cluster.ack` is `majority`; else only some clients ask for that.
+    pub promises: bool,
+    pub candidate: bool,
     pub ttl: Duration,
     pub seeds: Vec<Member>,
     pub shelf: Shelf,
@@ -142,7 +144,7 @@ struct Surroundings(Arc<Around>);
 
 impl NodeCallbacks for Surroundings {
     fn unfit(&self) -> Option<String> {
-        None
+        self.0.model.as_ref().and_then(|model| model.unfit())
     }
 
     fn app_up(&self) -> bool {
@@ -271,28 +273,24 @@ impl Life {
         let election = Election::new(ElectionContext {
             own: place.name.clone(),
             life: table::Life(number.to_string()),
-            candidate: !place.witness,
+            candidate: place.candidate,
             witness: place.witness,
-            strict: place.strict,
+            promises: place.promises,
             times: Times::of(place.ttl, Duration::ZERO),
             raft: raft.clone(),
             transport: network,
             clock,
             engine: engine.clone(),
             acks,
+            peers: around.peers.subscribe(),
             callbacks: Arc::new(Surroundings(around.clone())),
         });
         tokio::spawn(election.clone().run());
-        let publisher = Publisher::new(
-            election.clone(),
-            around.peers.subscribe(),
-            around.view.clone(),
-            around.source.clone(),
-        );
+        let publisher =
+            Publisher::new(election.clone(), around.view.clone(), around.source.clone());
         tokio::spawn(publisher.run());
         tokio::spawn(hear(around.clone()));
-        let (health, peers) = (around.health.subscribe(), around.peers.subscribe());
-        tokio::spawn(watch_app(election.clone(), health, peers, DOWN_AFTER));
+        tokio::spawn(watch_app(election.clone(), around.health.subscribe(), DOWN_AFTER));
         tokio::spawn(watch_engine(election.clone()));
         tokio::spawn(gossip(around.clone(), raft.clone()));
         if !place.witness {
@@ -363,8 +361,11 @@ fn take(around: &Arc<Around>, election: &Election, from: NodeId, load: Load) {
                 post.send(from, Load::Said(id, Ok(said)));
             });
         }
-        Load::Ask(id, Ask::Pull { have, holds }) => {
+        Load::Ask(id, Ask::Pull { life, have, holds }) => {
             let around = around.clone();
+            // A connection of a former life is broken.
+            let known = around.heard.lock().unwrap().get(&from).map_or(0, |((life, _), ..)| *life);
+            let holds = holds.filter(|_| life >= known);
             tokio::spawn(async move {
                 let shipped = serve(&around, &from, have, holds).await;
                 around.post.send(from, Load::Said(id, Ok(Said::Shipped(shipped))));
@@ -416,6 +417,7 @@ async fn gossip(around: Arc<Around>, raft: Raft) {
     let mut views = around.view.subscribe();
     let mut health = around.health.subscribe();
     let mut report = Report::new(around.place.name.clone(), Role::Replica);
+    report.candidate = around.place.candidate;
     // A field that the election does not look at tells lives apart.
     report.lag_ms = Some(around.number);
     for sequence in 0.. {
@@ -468,7 +470,7 @@ async fn pull(around: &Around, model: &Model, primary: &NodeId) {
     let mut holds = None;
     loop {
         let have = model.copy.state().position();
-        let ask = Ask::Pull { have, holds };
+        let ask = Ask::Pull { life: around.number, have, holds };
         let Ok(Said::Shipped(Some(shipped))) =
             around.post.ask(primary.clone(), ask, PULL * 3).await
         else {

@@ -13,7 +13,8 @@ pub struct Plan {
     pub witness: bool,
     /// In ms.
     pub ttl: u64,
-    pub strict: bool,
+    /// The last of those that hold data may never become primary.
+    pub reader: bool,
     /// For how long faults happen, in ms.
     pub faults: u64,
     /// Between two faults, on average, in ms.
@@ -50,7 +51,7 @@ impl Plan {
             nodes,
             witness,
             ttl,
-            strict: chance.random_bool(0.6),
+            reader: chance.random_bool(0.25),
             faults: chance.random_range(lasts),
             every: chance.random_range(250..1500) * ttl / 1000,
             weather: chance.random_bool(0.7),
@@ -65,7 +66,7 @@ impl Plan {
 
     /// Of a cluster of `nodes` with data, in which nothing happens that no script asks for.
     pub fn scripted(seed: u64, nodes: usize) -> Self {
-        let plan = Self { nodes, witness: false, ttl: 1000, strict: true, ..Self::of(seed) };
+        let plan = Self { nodes, witness: false, ttl: 1000, reader: false, ..Self::of(seed) };
         Self { members: false, hooks: false, unseen: false, writes_at_start: false, ..plan }
     }
 }

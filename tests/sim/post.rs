@@ -20,6 +20,8 @@ pub enum Ask {
     Election(Box<Request>),
     /// Of a replica: what is new? It holds `holds`, and acknowledges it.
     Pull {
+        /// The asker's.
+        life: u64,
         have: Position,
         holds: Option<Position>,
     },
@@ -47,7 +49,7 @@ impl Load {
     pub fn key(&self) -> String {
         match self {
             Self::Ask(_, Ask::Election(request)) => format!("ask {request:?}"),
-            Self::Ask(_, Ask::Pull { have, holds }) => format!("pull {have:?} {holds:?}"),
+            Self::Ask(_, Ask::Pull { have, holds, .. }) => format!("pull {have:?} {holds:?}"),
             Self::Said(_, Ok(Said::Election(answer))) => format!("said {answer:?}"),
             Self::Said(_, Ok(Said::Shipped(shipped))) => {
                 format!("shipped {:?}", shipped.as_ref().map(|shipped| shipped.position))

@@ -27,8 +27,6 @@ pub struct Seen {
     pub majority: Vec<u64>,
     /// The newest acknowledged writes.
     pub tokens: VecDeque<(u64, EpochTxid)>,
-    /// A fresher node is waited for: nothing that a majority holds is lost.
-    pub strict: bool,
     /// Whose machine stood still and did not know it: it may believe too long in its claims to these
     /// and earlier epochs. There only `ack` protects.
     excused: BTreeMap<String, Epoch>,
@@ -172,7 +170,7 @@ impl Seen {
     pub fn begins(&mut self, who: &NodeId, epoch: Epoch, head: &Option<Arc<Entry>>) {
         self.note(who.as_str(), &format!("begins epoch {epoch} with {}", show(head)));
         self.begun.push((who.clone(), epoch));
-        if !self.strict || self.forced {
+        if self.forced {
             return;
         }
         let held: std::collections::BTreeSet<u64> = Entry::ids(head).collect();

@@ -82,13 +82,13 @@ pub struct World {
 impl World {
     pub fn new(plan: Plan, print: bool) -> Self {
         let truth = Truth::default();
-        truth.see().strict = plan.strict;
         truth.see().print = print;
         let mut chance = SmallRng::seed_from_u64(plan.seed);
         let name = |i: usize| -> NodeId { ["a", "b", "c", "d", "e", "f"][i].parse().unwrap() };
         // One more may be added later.
         let names: Vec<NodeId> = (0..plan.nodes + usize::from(plan.members)).map(name).collect();
         let is_witness = |i: usize| plan.witness && i + 1 == plan.nodes;
+        let data = plan.nodes - usize::from(plan.witness);
         let seeds: Vec<Member> = names
             .iter()
             .enumerate()
@@ -111,7 +111,8 @@ impl World {
             let place = Place {
                 name: names[i].clone(),
                 witness: is_witness(i),
-                strict: plan.strict,
+                promises: !is_witness(i) && chance.random_bool(0.3),
+                candidate: !is_witness(i) && !(plan.reader && i + 1 == data),
                 ttl: Duration::from_millis(plan.ttl),
                 seeds: seeds[..plan.nodes.max(i + 1)].into(),
                 shelf: Shelf::default(),

@@ -43,7 +43,9 @@ fn situation<'a>(
         first: false,
         had_data: true,
         held_up: Duration::ZERO,
-        patience: Some(Duration::from_secs(2)),
+        patience: Duration::from_secs(2),
+        promised: Epoch(0),
+        counted: &[],
         forced: None,
         rather_not: None,
     }
@@ -102,8 +104,11 @@ fn a_fresher_node_that_cannot_holds_it_up() {
     assert!(matches!(choose(&now), Verdict::Wait(Why::HeldUp { by, .. }) if by == node("c")));
     now.held_up = Duration::from_secs(2);
     assert_eq!(choose(&now), elect("b"));
-    now.patience = None;
-    assert!(matches!(choose(&now), Verdict::Wait(Why::HeldUp { .. })), "ack: majority");
+    now.promised = Epoch(2);
+    assert!(matches!(choose(&now), Verdict::Wait(Why::HeldUp { .. })), "a client relies on it");
+    now.promised = Epoch(1);
+    assert_eq!(choose(&now), elect("b"), "b is of a later epoch, and has what was promised");
+    now.promised = Epoch(2);
     let b = node("b");
     now.forced = Some(&b);
     assert_eq!(choose(&now), elect("b"));
@@ -118,6 +123,35 @@ fn who_is_no_candidate_neither_wins_nor_holds_up() {
     assert_eq!(choose(&situation(&abc, &both)), elect("b"));
     let nobody = answers([("b", unfit(2, 7)), ("c", unfit(2, 6))]);
     assert!(matches!(choose(&situation(&abc, &nobody)), Verdict::Wait(Why::NobodyFit(_))));
+}
+
+#[test]
+fn what_the_last_primary_counted_is_what_is_chosen_among() {
+    let (abcd, counted) = (["a", "b", "c", "d"].map(node), [vec![node("a"), node("b")]]);
+    let of_two = |answers: &BTreeMap<NodeId, Fitness>| {
+        choose(&Situation { counted: &counted, promised: Epoch(2), ..situation(&abcd, answers) })
+    };
+    let others = answers([("c", fitness(2, 9)), ("d", fitness(2, 9))]);
+    let Verdict::Wait(Why::TooFew { missing, needed, .. }) = of_two(&others) else {
+        panic!("neither of the two has answered")
+    };
+    assert_eq!((missing, needed), (counted[0].clone(), 1));
+    assert_eq!(of_two(&answers([("a", fitness(2, 8))])), elect("a"), "one of two is enough");
+    // It counted when it was a candidate, and is none any more.
+    let former = Fitness { candidate: false, ..fitness(2, 9) };
+    let held = answers([("a", former.clone()), ("b", fitness(2, 8))]);
+    assert!(matches!(of_two(&held), Verdict::Wait(Why::HeldUp { by, .. }) if by == node("a")));
+    let stranger = answers([("a", fitness(2, 8)), ("c", former)]);
+    assert_eq!(of_two(&stranger), elect("a"), "what only c has nobody was told of");
+    let both = [counted[0].clone(), vec![node("c"), node("d")]];
+    let joint = Situation { counted: &both, ..situation(&abcd, &stranger) };
+    assert!(matches!(choose(&joint), Verdict::Wait(Why::HeldUp { by, .. }) if by == node("c")));
+    let level = answers([("a", fitness(2, 8)), ("c", fitness(2, 7))]);
+    let joint = Situation { counted: &both, ..situation(&abcd, &level) };
+    assert_eq!(choose(&joint), elect("a"));
+    let one = answers([("a", fitness(2, 8))]);
+    let joint = Situation { counted: &both, ..situation(&abcd, &one) };
+    assert!(matches!(choose(&joint), Verdict::Wait(Why::TooFew { .. })), "a majority of each");
 }
 
 #[test]
@@ -168,7 +202,7 @@ proptest! {
                 (electorate[i].clone(), fitness)
             })
             .collect();
-        let strict = Situation { patience: None, ..situation(&electorate, &answers) };
+        let strict = Situation { promised: Epoch(9), ..situation(&electorate, &answers) };
         if let Verdict::Elect(winner) = choose(&strict) {
             let position = answers[&winner].held.at;
             prop_assert!((position.epoch.0, position.txid.0) >= safe);

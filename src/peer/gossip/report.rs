@@ -28,6 +28,9 @@ pub struct Report {
     /// How far its copy is behind the primary's, in milliseconds; `None`: it does not know.
     #[serde(default)]
     pub lag_ms: Option<u64>,
+    /// It may become primary. Older nodes do not say.
+    #[serde(default = "yes")]
+    pub candidate: bool,
     /// Its application answers, or would once this node were the primary.
     #[serde(default)]
     pub app_up: bool,
@@ -85,6 +88,7 @@ impl Report {
             epoch: Epoch::default(),
             position: EpochTxid::default(),
             lag_ms: None,
+            candidate: true,
             app_up: false,
             app_wrote: None,
             no_primary: None,
@@ -96,6 +100,10 @@ impl Report {
             learned: None,
         }
     }
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// A report on its way.

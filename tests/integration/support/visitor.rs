@@ -54,7 +54,10 @@ impl<'a> Visitor<'a> {
         for line in answer.all("set-cookie") {
             let (name, rest) = line.split_once('=').unwrap();
             let value = rest.split(';').next().unwrap();
-            self.cookies.insert(name.to_owned(), value.to_owned());
+            match rest.contains("Max-Age=0") {
+                true => self.cookies.remove(name),
+                false => self.cookies.insert(name.to_owned(), value.to_owned()),
+            };
         }
         if answer.field("connection") != Some("close") {
             self.kept = Some(client);

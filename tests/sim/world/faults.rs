@@ -15,6 +15,7 @@ pub(super) enum End {
     AppUp(usize),
     HookRuns(usize),
     DiskIsMended(usize),
+    ReaderEnds(usize),
 }
 
 impl World {
@@ -67,10 +68,16 @@ impl World {
                 self.slots[i].place.app.lock().unwrap().hook_fails = true;
                 End::HookRuns(i)
             }
-            86..89 => {
+            86..88 => {
                 self.truth.note(self.names[i].as_str(), "its disk is full");
                 self.slots[i].place.shelf.fill(true);
                 End::DiskIsMended(i)
+            }
+            88 if !self.slots[i].place.witness => {
+                self.truth.note(self.names[i].as_str(), "somebody there reads for long");
+                self.truth.see().count("long readers");
+                self.slots[i].place.copy.state().reader = true;
+                End::ReaderEnds(i)
             }
             89..93 if self.plan.members => return self.begin_change(i, lasts),
             93..95 => return self.fail_engine(i),
@@ -149,6 +156,7 @@ impl World {
                 self.truth.note(self.names[i].as_str(), "its application is up");
             }
             End::HookRuns(i) => self.slots[i].place.app.lock().unwrap().hook_fails = false,
+            End::ReaderEnds(i) => self.slots[i].place.copy.state().reader = false,
             End::DiskIsMended(i) => {
                 self.slots[i].place.shelf.fill(false);
                 self.truth.note(self.names[i].as_str(), "its disk is repaired");

@@ -42,6 +42,107 @@ impl World {
         self.calm_down();
     }
 
+    /// The third node may never become primary. What it holds beside the primary is not held by a
+    /// majority, and the other candidate has not got it when the primary is lost.
+    pub fn run_no_candidate(&mut self) {
+        let Some((primary, other)) = self.begin_with(|world, i| world.slots[i].place.candidate)
+        else {
+            return self.stuck("no first primary");
+        };
+        self.net.hold(Hold::between(other, primary, "pull"));
+        self.run_until(3 * self.plan.ttl, |_| false);
+        self.crash(primary);
+        if !self.run_until(4 * self.plan.ttl, |world| world.primary() == Some(other)) {
+            return self.stuck("the other candidate is not chosen");
+        }
+        self.net.release_all(self.now);
+        self.start(primary);
+        self.calm_down();
+    }
+
+    /// A reader keeps one replica from letting go of the primary, which is lost: what that replica holds
+    /// is known all the same, and the other takes over.
+    pub fn run_long_reader(&mut self) {
+        let Some((primary, other)) = self.begin_with(|_, _| true) else {
+            return self.stuck("no first primary");
+        };
+        self.slots[other].place.copy.state().reader = true;
+        self.run_until(self.plan.ttl / 2, |_| false);
+        self.crash(primary);
+        if !self.run_until(3 * self.plan.ttl, |world| world.primary().is_some()) {
+            return self.stuck("a failover waits for a reader");
+        }
+        if self.primary() == Some(other) {
+            return self.stuck("it lets go of its primary although somebody reads");
+        }
+        self.slots[other].place.copy.state().reader = false;
+        self.start(primary);
+        self.calm_down();
+    }
+
+    /// One node holds with the primary what the third has not got, and loses its disk. What it held does
+    /// not count for the disk in its place, which has nothing yet.
+    pub fn run_lost_disk(&mut self) {
+        let Some((primary, lost)) = self.begin_with(|_, _| true) else {
+            return self.stuck("no first primary");
+        };
+        let Some(third) = (0..3).find(|i| ![primary, lost].contains(i)) else { return };
+        self.net.hold(Hold::between(third, primary, "pull"));
+        self.run_until(self.plan.ttl, |_| false);
+        self.crash(lost);
+        self.slots[lost].place.shelf.wipe();
+        self.slots[lost].place.copy.wipe();
+        self.net.hold(Hold::between(lost, primary, "pull"));
+        self.start(lost);
+        let node = self.names[lost].clone();
+        for _ in 0..3 {
+            let node = node.clone();
+            self.wish(primary, |election, _| async move {
+                election.change_members(MemberChange::Replace { node }).await
+            });
+            self.run_until(4 * self.plan.ttl, |_| false);
+        }
+        self.crash(primary);
+        self.run_until(6 * self.plan.ttl, |_| false);
+        self.net.release_all(self.now);
+        self.start(primary);
+        self.wish(third, |election, _| async move {
+            election.change_members(MemberChange::Replace { node }).await
+        });
+        self.calm_down();
+    }
+
+    /// The primary is asked to go as a member: only once another node is the primary.
+    pub fn run_remove_primary(&mut self) {
+        let Some((primary, other)) = self.begin_with(|_, _| true) else {
+            return self.stuck("no first primary");
+        };
+        let node = self.names[primary].clone();
+        for asked in [other, primary] {
+            let node = node.clone();
+            self.wish(asked, |election, _| async move {
+                election.change_members(MemberChange::Remove { node }).await
+            });
+            self.run_until(2 * self.plan.ttl, |_| false);
+        }
+        if self.primary() != Some(primary) || !self.truth.see().saw("hand over first") {
+            return self.stuck("the primary was removed");
+        }
+        self.calm_down();
+    }
+
+    /// A cluster with a primary for a while: that one, and another node that fits.
+    fn begin_with(&mut self, fits: impl Fn(&Self, usize) -> bool) -> Option<(usize, usize)> {
+        for i in 0..self.slots.len() {
+            self.start(i);
+        }
+        self.run_until(20 * self.plan.ttl, |world| world.primary().is_some());
+        self.run_until(2 * self.plan.ttl, |_| false);
+        let primary = self.primary()?;
+        let other = (0..self.slots.len()).find(|i| *i != primary && fits(self, *i))?;
+        Some((primary, other))
+    }
+
     /// Only some are there when the cluster begins: nobody is primary, until the operator forces it.
     pub fn run_forced(&mut self) {
         let last = self.slots.len() - 1;
