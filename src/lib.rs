@@ -24,7 +24,7 @@
 //! | [`embedded`] | the engine over plain directories, for demos and tests |
 //! | [`copy`] | what the engines share: the state file, whether a copy diverges, copies set aside |
 //! | [`last_will`] | what tells the others that this node's process has died |
-//! | [`process`] | the application as our child, the guard that kills it when we cannot, its health, PID 1 |
+//! | [`process`] | the application and its services as our children, the guard that kills it when we cannot, its health, PID 1 |
 //! | [`admin`], [`status`] | the admin port: health, status, metrics, and what operators ask for |
 //! | [`control`] | steering a cluster: the interface between who asks and who elects |
 //! | [`telemetry`] | logs, metrics, events |
