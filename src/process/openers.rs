@@ -105,8 +105,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let place = fs::canonicalize(dir.path()).unwrap();
         let file = fs::File::create(place.join("app.db")).unwrap();
-        let mut reader = Command::new("sleep");
-        let mut reader = reader.arg("1000").stdin(Stdio::from(file)).spawn().unwrap();
+        // Nobody else has it: the command is gone once it is spawned.
+        let mut reader =
+            Command::new("sleep").arg("1000").stdin(Stdio::from(file)).spawn().unwrap();
         let find = || of(&place, |name| name == "app.db", None);
         // Before it has become that program it still is this one.
         let ours = loop {
