@@ -89,6 +89,7 @@ fn config(command: &[&str]) -> App {
         on_quorum_lost: Vec::new(),
         hook_timeout: Duration::from_secs(30),
         grace: PATIENCE,
+        stuck_after: None,
     }
 }
 

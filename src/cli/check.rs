@@ -10,7 +10,6 @@ use std::time::SystemTime;
 use clap::Args;
 
 use super::host;
-
 use crate::config::{Cluster, Config, EngineKind, Source, environment};
 use crate::litefs::preflight;
 use crate::node::refusals;
@@ -181,7 +180,10 @@ impl Files<'_> {
 
     fn wrong(&mut self, key: &str, message: impl Display) {
         let place = self.source.place(key);
-        self.problems.push(Problem::new(&self.source.file, place, format!("{key}: {message}")));
+        let problem = Problem::new(&self.source.file, place, format!("{key}: {message}"));
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
     }
 
     fn note(&mut self, key: &str, message: impl Display) {

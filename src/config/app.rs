@@ -34,7 +34,7 @@ pub struct App {
     pub grace: Duration,
     /// A process of the application is ended if its open transaction has kept a replica from being brought up
     /// to date for so long; `None`: never.
-    pub(crate) stuck_after: Option<Duration>,
+    pub stuck_after: Option<Duration>,
 }
 
 pub(super) fn read(section: &Section<'_>) -> App {

@@ -153,7 +153,7 @@ pub trait Engine: Send + Sync {
 
     /// Whether open transactions keep this copy from being brought up to date. `None`: that cannot happen, as
     /// far as the engine knows.
-    fn held_up(&self) -> Option<watch::Receiver<Option<HeldUp>>> {
+    fn stalled(&self) -> Option<watch::Receiver<Option<Stalled>>> {
         None
     }
 
@@ -165,7 +165,7 @@ pub trait Engine: Send + Sync {
 
 /// Open transactions keep a copy from being brought up to date.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HeldUp {
+pub struct Stalled {
     /// Since when it has not moved on.
     pub since: Instant,
     /// Who has the database open: one of these, if it is seen.

@@ -32,7 +32,7 @@ use super::watch::{Seen, Watch};
 use crate::acks::Acks;
 use crate::cluster::{Epoch, NodeId};
 use crate::engine::replication::{Dial, Followed};
-use crate::engine::{BoxFuture, Engine, EngineState, Grant, Held, HeldUp};
+use crate::engine::{BoxFuture, Engine, EngineState, Grant, Held, Stalled};
 use crate::lease::server::LeaseServer;
 use crate::peer::{self, Limits, Protocol};
 use crate::position::PositionCell;
@@ -45,7 +45,7 @@ pub(super) const READING: Duration = Duration::from_secs(1);
 pub(super) const ASKING: Duration = Duration::from_secs(1);
 
 /// Why a LiteFS does not leave its primary, or would not as soon as it is told to.
-const HELD_UP: &str = "an open transaction holds LiteFS up";
+const STALLED: &str = "an open transaction holds LiteFS up";
 
 /// Between two looks at something that LiteFS does not tell.
 const LOOK: Duration = Duration::from_millis(50);
@@ -105,7 +105,7 @@ pub struct Litefs {
     pub(super) fence: AsyncMutex<Option<Fence>>,
     pub(super) following: Mutex<Option<Following>>,
     /// What an open transaction does here.
-    pub(super) held_up: watch::Sender<Option<HeldUp>>,
+    pub(super) stalled: watch::Sender<Option<Stalled>>,
     /// It is found to hang.
     pub(super) hung: Notify,
     /// Promises in a row during which LiteFS did not leave its primary.
@@ -162,7 +162,7 @@ impl Litefs {
             turn: AsyncMutex::default(),
             fence: AsyncMutex::default(),
             following: Mutex::default(),
-            held_up: watch::Sender::default(),
+            stalled: watch::Sender::default(),
             hung: Notify::new(),
             clung: AtomicU32::new(0),
             info: Mutex::default(),
@@ -550,7 +550,7 @@ impl Engine for Litefs {
             Some(id) if own != id => Some(format!(
                 "LiteFS is of another cluster, {own}, this one is {id}: give it an empty litefs.data"
             )),
-            _ if self.clings() || self.held_up.borrow().is_some() => Some(HELD_UP.to_owned()),
+            _ if self.clings() || self.stalled.borrow().is_some() => Some(STALLED.to_owned()),
             _ if seen.is_primary() || seen.follows().is_some() => None,
             _ if self.lease_state.has_asked_within(ASKING) => None,
             _ => Some("LiteFS does not ask for its lease".to_owned()),
@@ -574,8 +574,8 @@ impl Engine for Litefs {
         }
     }
 
-    fn held_up(&self) -> Option<watch::Receiver<Option<HeldUp>>> {
-        Some(self.held_up.subscribe())
+    fn stalled(&self) -> Option<watch::Receiver<Option<Stalled>>> {
+        Some(self.stalled.subscribe())
     }
 
     fn mounted(&self) -> Option<watch::Receiver<bool>> {

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use tokio::time::timeout;
+
 use super::engine::{ASKING, Duty, Litefs, lock};
 use super::position::LitefsPosition;
 use super::positions_link::ReplicaLink;
@@ -18,8 +20,6 @@ use crate::engine::replication::{Dial, FollowError, Followed};
 use crate::lease::PrimaryInfo;
 use crate::peer;
 use crate::txid::Position;
-
-use tokio::time::timeout;
 
 /// How long a promise waits for LiteFS to leave its primary: what it is applying has to be applied. An open
 /// read transaction may hold that up for ever, and a failover must not wait for readers.

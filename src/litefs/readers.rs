@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use super::engine::{ASKING, Duty, Litefs};
 use super::mount;
 use super::supervise::apart;
-use crate::engine::HeldUp;
+use crate::engine::Stalled;
 use crate::process::openers::{self, Opener};
 use crate::txid::EpochTxid;
 
@@ -68,10 +68,10 @@ struct Standstill {
 
 impl Standstill {
     /// For how long that has been, after another look.
-    fn observe(&mut self, held_up: bool, at: EpochTxid, now: Instant) -> Option<Duration> {
-        let since = self.since.filter(|(_, before)| held_up && *before == at);
+    fn observe(&mut self, stalled: bool, at: EpochTxid, now: Instant) -> Option<Duration> {
+        let since = self.since.filter(|(_, before)| stalled && *before == at);
         match since {
-            None => *self = Self { since: held_up.then_some((now, at)), searched: None },
+            None => *self = Self { since: stalled.then_some((now, at)), searched: None },
             Some((since, _)) => return Some(now.saturating_duration_since(since)),
         }
         None
@@ -92,16 +92,16 @@ impl Litefs {
         let mut standstill = Standstill::default();
         loop {
             sleep(LOOK).await;
-            let held_up = self.lacks_data() && self.is_read().await;
+            let stalled = self.lacks_data() && self.is_read().await;
             let now = Instant::now();
-            match standstill.observe(held_up, self.position.get(), now) {
+            match standstill.observe(stalled, self.position.get(), now) {
                 Some(lasts) if lasts >= PATIENCE => {
                     if standstill.is_search_due(now) {
                         let openers = self.openers().await;
-                        self.held_up.send_replace(Some(HeldUp { since: now - lasts, openers }));
+                        self.stalled.send_replace(Some(Stalled { since: now - lasts, openers }));
                     }
                 }
-                _ => drop(self.held_up.send_if_modified(|held_up| held_up.take().is_some())),
+                _ => drop(self.stalled.send_if_modified(|stalled| stalled.take().is_some())),
             }
         }
     }

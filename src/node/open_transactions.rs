@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::watch;
 
-use crate::engine::HeldUp;
+use crate::engine::Stalled;
 use crate::process::openers::{self, Opener};
 use crate::telemetry::warnings::Warnings;
 
@@ -16,7 +16,7 @@ const KIND: &str = "open-transaction";
 const GRACE: Duration = Duration::from_secs(5);
 
 pub(crate) struct OpenTransactions {
-    pub(crate) held_up: watch::Receiver<Option<HeldUp>>,
+    pub(crate) stalled: watch::Receiver<Option<Stalled>>,
     pub(crate) warnings: Arc<Warnings>,
     /// `app.stuck_after`; `None`: never.
     pub(crate) stuck_after: Option<Duration>,
@@ -28,7 +28,7 @@ impl OpenTransactions {
         let mut asked = None;
         loop {
             let now = Instant::now();
-            let found = self.held_up.borrow_and_update().clone();
+            let found = self.stalled.borrow_and_update().clone();
             match &found {
                 None => {
                     asked = None;
@@ -37,20 +37,20 @@ impl OpenTransactions {
                         "the open transaction is over: this replica is brought up to date",
                     );
                 }
-                Some(held_up) => {
-                    self.warnings.raise(KIND, text(held_up, now));
-                    let stuck = self.stuck_after.is_some_and(|limit| now - held_up.since >= limit);
+                Some(stalled) => {
+                    self.warnings.raise(KIND, text(stalled, now));
+                    let stuck = self.stuck_after.is_some_and(|limit| now - stalled.since >= limit);
                     match asked {
                         None if stuck => {
-                            end(&held_up.openers, Signal::TERM);
+                            end(&stalled.openers, Signal::TERM);
                             asked = Some(now);
                         }
-                        Some(at) if now - at >= GRACE => end(&held_up.openers, Signal::KILL),
+                        Some(at) if now - at >= GRACE => end(&stalled.openers, Signal::KILL),
                         _ => {}
                     }
                 }
             }
-            if self.held_up.changed().await.is_err() {
+            if self.stalled.changed().await.is_err() {
                 return;
             }
         }
@@ -70,9 +70,9 @@ fn end(openers: &[Opener], signal: Signal) {
     }
 }
 
-fn text(held_up: &HeldUp, now: Instant) -> String {
-    let seconds = (now - held_up.since).as_secs();
-    let who = match &held_up.openers[..] {
+fn text(stalled: &Stalled, now: Instant) -> String {
+    let seconds = (now - stalled.since).as_secs();
+    let who = match &stalled.openers[..] {
         [] => {
             "no process is seen that has the database open: it is in another container, or another \
                user's"
@@ -97,7 +97,7 @@ mod tests {
     fn whoever_does_it_is_named() {
         let since = Instant::now();
         let opener = |pid, command: &str| Opener { pid, command: command.to_owned(), ours: false };
-        let told = |openers| text(&HeldUp { since, openers }, since + Duration::from_secs(4));
+        let told = |openers| text(&Stalled { since, openers }, since + Duration::from_secs(4));
         assert_eq!(
             told(vec![opener(17, "python3 report.py")]),
             "for 4 s an open transaction has kept this replica from what the primary writes: \

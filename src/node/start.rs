@@ -252,9 +252,9 @@ impl Start {
 
     fn spawn_tasks(&self, context: &NodeContext, tasks: &mut JoinSet<()>) {
         tasks.spawn(context.hooks.clone().run());
-        if let Some(held_up) = context.engine.held_up() {
+        if let Some(stalled) = context.engine.stalled() {
             let (warnings, stuck_after) = (context.warnings.clone(), self.config.app.stuck_after);
-            tasks.spawn(OpenTransactions { held_up, warnings, stuck_after }.run());
+            tasks.spawn(OpenTransactions { stalled, warnings, stuck_after }.run());
         }
         if self.config.data_dir != self.config.litefs.mount {
             // Else the engine writes it.

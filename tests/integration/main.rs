@@ -13,6 +13,7 @@ mod framing;
 mod limits;
 mod lost_writes;
 mod misclassified_reads;
+mod old_copies;
 mod operation;
 mod protocol;
 mod real_restarts;

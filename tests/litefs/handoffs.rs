@@ -266,7 +266,7 @@ async fn a_promise_does_not_wait_for_a_reader() {
         nodes.nodes[1]
             .litefs
             .primary_is_at(nodes.nodes[0].held().await.position.at, Instant::now());
-        let mut found = litefs.held_up().unwrap();
+        let mut found = litefs.stalled().unwrap();
         let by = timeout(LONG, found.wait_for(Option::is_some)).await.unwrap().unwrap().clone();
         assert!(
             by.unwrap().openers.iter().any(|opener| opener.pid == std::process::id()),

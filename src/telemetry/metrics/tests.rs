@@ -42,7 +42,7 @@ fn named_in_the_alerts() -> Vec<String> {
 }
 
 /// What is promised in the documentation: the family, its kind, a sample of it, and what that is below.
-const PROMISED: [(&str, &str, &str, f64); 20] = [
+const PROMISED: [(&str, &str, &str, f64); 21] = [
     ("litefs_is_primary", "gauge", "litefs_is_primary", 1.0),
     ("litefs_replica_lag_seconds", "gauge", "litefs_replica_lag_seconds", 0.0),
     ("litefs_process_running", "gauge", "litefs_process_running", 1.0),
@@ -77,6 +77,7 @@ const PROMISED: [(&str, &str, &str, f64); 20] = [
     ("litepilot_connections", "gauge", "litepilot_connections", 1.0),
     ("litepilot_ack_seconds", "histogram", "litepilot_ack_seconds_count", 1.0),
     ("litepilot_ack_timeouts_total", "counter", "litepilot_ack_timeouts_total", 0.0),
+    ("litepilot_warning", "gauge", r#"litepilot_warning{kind="disk-full"}"#, 1.0),
     (
         "litepilot_suspected_writes_total",
         "counter",
@@ -106,7 +107,8 @@ fn workers_are_summed_and_every_promised_name_is_there() {
         .node()
         .certificate_expiry(CertificateUse::Clients, SystemTime::now() + Duration::from_secs(7200));
 
-    let (samples, types) = parse(&metrics.render(&example()));
+    let warnings = vec![("disk-full", "3 MiB are left".to_owned()).into()];
+    let (samples, types) = parse(&metrics.render(&Status { warnings, ..example() }));
     for (family, kind, sample, value) in PROMISED {
         assert_eq!(types.get(family).map(String::as_str), Some(kind), "{family}");
         assert_eq!(samples.get(sample), Some(&value), "{sample}");

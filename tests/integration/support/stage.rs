@@ -85,12 +85,18 @@ pub struct Plane {
 pub struct Database {
     position: Arc<PositionCell>,
     unreadable: AtomicBool,
+    old: AtomicBool,
 }
 
 impl Database {
     /// From now on it is there.
     pub fn is_at(&self, position: EpochTxid) {
         self.position.reset(position);
+    }
+
+    /// From now on nobody knows how far behind it is.
+    pub fn grows_old(&self) {
+        self.old.store(true, SeqCst);
     }
 
     /// From now on it cannot be read.
@@ -109,6 +115,10 @@ impl Engine for Database {
         let position =
             if unreadable { Err(io::Error::other("gone")) } else { Ok(self.position.get()) };
         Box::pin(async move { position })
+    }
+
+    fn lag(&self) -> Option<Duration> {
+        (!self.old.load(SeqCst)).then_some(Duration::ZERO)
     }
 
     fn state(&self) -> EngineState {
