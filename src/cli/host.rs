@@ -63,8 +63,8 @@ fn mount_directory(dir: &Path) -> Option<Wrong> {
 fn writable(key: &'static str, dir: &Path) -> Option<Wrong> {
     let there = dir.ancestors().find(|dir| dir.as_os_str().is_empty() || dir.exists());
     let there = there.filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if there == dir && !dir.is_dir() {
-        // Which is said already.
+    if !there.is_dir() {
+        // Which is said of the key already.
         return None;
     }
     let why = access(there, Access::WRITE_OK | Access::EXEC_OK).err()?;
