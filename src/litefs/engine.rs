@@ -5,6 +5,7 @@
 //! change of role is made in the same way: change what the lease's state says, and wait until LiteFS'
 //! events say that it is so.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,11 +20,12 @@ use tokio::time::timeout;
 
 use super::agreement::Agreed;
 use super::api::{Api, Info};
+use super::databases::Databases;
 use super::events;
 use super::fence::Fence;
 use super::follow::Following;
 use super::lease_state::LeaseState;
-use super::position::{LitefsPosition, Positions};
+use super::position::{Positions, is_database};
 use super::store::Store;
 use super::supervise::{self, Spec, Supervisor};
 use super::tunnel;
@@ -57,8 +59,10 @@ pub struct Options {
     pub node: NodeId,
     /// Where LiteFS' file system is mounted.
     pub mount: PathBuf,
-    /// The database in it.
+    /// The main database in it. Builds that know one database know this.
     pub db: PathBuf,
+    /// Databases that tokens and acknowledgements do not count.
+    pub untracked: BTreeSet<String>,
     /// Where the engine keeps its own state.
     pub data_dir: PathBuf,
     /// LiteFS' HTTP port.
@@ -85,6 +89,7 @@ pub struct Litefs {
     pub(super) program: PathBuf,
     pub(super) mount: PathBuf,
     pub(super) db: PathBuf,
+    pub(super) untracked: BTreeSet<String>,
     pub(super) data_dir: PathBuf,
     pub(super) ttl: Duration,
     pub(super) api: Api,
@@ -94,6 +99,8 @@ pub struct Litefs {
     pub(super) watch: Arc<Watch>,
     pub(super) positions: Positions,
     pub(super) position: Arc<PositionCell>,
+    /// What the copy was last known to hold.
+    holds: Mutex<Databases>,
     store: Mutex<Store>,
     duty: watch::Sender<Duty>,
     /// Changes of role, one at a time.
@@ -102,13 +109,20 @@ pub struct Litefs {
     pub(super) following: Mutex<Option<Following>>,
     info: Mutex<Info>,
     level: Mutex<Level>,
-    /// How far this copy is, as far as known: what is told others.
-    pub(super) told: watch::Sender<EpochTxid>,
+    /// What is told others.
+    pub(super) told: watch::Sender<Told>,
     /// Held for reading while an acknowledgement is sent.
     pub(super) acknowledging: RwLock<()>,
     supervisor: Option<Supervisor>,
     /// The lease's server, and what watches LiteFS.
     tasks: Mutex<JoinSet<()>>,
+}
+
+/// How far this copy is, as far as known. On the primary these databases make up exactly that seq.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Told {
+    pub(super) at: EpochTxid,
+    pub(super) databases: Databases,
 }
 
 /// What a replica knows of its lag.
@@ -138,14 +152,19 @@ impl Litefs {
     ///
     /// When the saved state cannot be used, or the database's name is none that LiteFS can have.
     pub fn start(options: Options, lease: TcpListener) -> io::Result<Arc<Self>> {
-        let name = database_name(&options)?;
+        check_names(&options)?;
         let lease_state = Arc::new(LeaseState::new(options.node, options.agreed.clone()));
         let server = LeaseServer::new(lease_state.clone(), options.secret);
-        let positions = Positions::start(&options.mount, &options.db, options.fuse)?;
+        let store = Store::open(&options.data_dir, &options.db)?;
+        let untracked = options.untracked;
+        let positions = Positions::start(&options.mount, untracked.clone(), options.fuse)?;
+        positions.look_for(store.names());
         let litefs = Arc::new(Self {
-            store: Mutex::new(Store::open(&options.data_dir, &options.db)?),
+            store: Mutex::new(store),
+            holds: Mutex::default(),
             api: Api(options.http),
-            watch: Arc::new(Watch::new(name)),
+            watch: Arc::new(Watch::new(untracked.clone())),
+            untracked,
             positions,
             position: Arc::default(),
             duty: watch::Sender::default(),
@@ -200,20 +219,27 @@ impl Litefs {
         }
     }
 
-    /// This copy is that far.
-    pub(super) fn publish(&self, label: EpochTxid) {
+    /// This copy is that far, with this content.
+    pub(super) fn publish(&self, label: EpochTxid, content: &Databases) {
         self.position.advance(label);
-        self.tell_others();
+        self.tell_others(label, content, false);
     }
 
     /// This copy is that far, and was perhaps further in another history.
-    pub(super) fn publish_anew(&self, label: EpochTxid) {
+    pub(super) fn publish_anew(&self, label: EpochTxid, content: &Databases) {
         self.position.reset(label);
-        self.tell_others();
+        self.tell_others(label, content, true);
     }
 
-    fn tell_others(&self) {
-        self.told.send_replace(self.position.get());
+    fn tell_others(&self, at: EpochTxid, content: &Databases, anew: bool) {
+        self.told.send_if_modified(|told| {
+            let news = Told { at, databases: content.clone() };
+            let changes = *told != news && (anew || at >= told.at);
+            if changes {
+                *told = news;
+            }
+            changes
+        });
         self.note_level();
     }
 
@@ -255,12 +281,61 @@ impl Litefs {
     }
 
     /// What the copy holds now.
-    pub(super) async fn content(&self) -> io::Result<LitefsPosition> {
+    pub(super) async fn content(&self) -> io::Result<Databases> {
         if !self.watch.seen().borrow().live {
             let why = self.trouble().unwrap_or_else(|| "LiteFS does not answer".to_owned());
             return Err(io::Error::new(io::ErrorKind::NotConnected, why));
         }
-        self.positions.read(READING).await
+        self.read_content().await
+    }
+
+    async fn read_content(&self) -> io::Result<Databases> {
+        let read = self.positions.read(READING).await?;
+        let content = match self.duty() {
+            Duty::Primary(_) => self.note_content(&read),
+            Duty::Replica => {
+                lock(&self.holds).clone_from(&read);
+                read
+            }
+        };
+        if let Err(why) = self.store().name(&content) {
+            tracing::warn!(%why, "the name of a new database is not noted");
+        }
+        Ok(content)
+    }
+
+    /// The copy holds this of some databases, as read or heard of: all that it holds then.
+    fn note_content(&self, news: &Databases) -> Databases {
+        let mut holds = lock(&self.holds);
+        match self.duty() {
+            Duty::Primary(_) => holds.advance(news),
+            Duty::Replica => holds.replace(news),
+        }
+        holds.clone()
+    }
+
+    /// What the copy was last known to hold.
+    pub(super) fn holds(&self) -> Databases {
+        lock(&self.holds).clone()
+    }
+
+    pub(super) async fn what_is_held(&self) -> io::Result<Held> {
+        let content = self.content().await?;
+        let position = match self.duty() {
+            Duty::Primary(_) => {
+                Position { at: self.label(&content), checksum: content.checksum() }
+            }
+            Duty::Replica => {
+                let seen = self.watch.seen().borrow().clone();
+                self.adopt(&seen, &content);
+                self.store().held(&content)
+            }
+        };
+        Ok(Held { position, empty: content.is_empty() })
+    }
+
+    pub(super) fn db_name(&self) -> String {
+        self.db.to_string_lossy().into_owned()
     }
 
     /// Ready once LiteFS is seen to be so, or an error after `limit`.
@@ -321,26 +396,29 @@ impl Litefs {
         }
         if now.beginning != before.beginning {
             // What happened before the stream began is only to be seen in the position itself.
-            if let Ok(content) = self.positions.read(READING).await {
-                self.adopt(now, content);
-                self.publish_anew(self.label(content));
+            if let Ok(content) = self.read_content().await {
+                self.adopt(now, &content);
+                self.publish_anew(self.label(&content), &content);
             }
             return;
         }
-        let Some(applied) = now.applied else { return };
-        self.adopt(now, applied);
-        let label = self.label(applied);
+        if now.applied.is_empty() {
+            return;
+        }
+        let content = self.note_content(&now.applied);
+        self.adopt(now, &content);
+        let label = self.label(&content);
         if now.replaced == before.replaced {
-            self.publish(label);
+            self.publish(label, &content);
         } else {
-            self.publish_anew(label);
+            self.publish_anew(label, &content);
         }
     }
 
     /// The position of a copy with this content.
-    pub(super) fn label(&self, content: LitefsPosition) -> EpochTxid {
+    pub(super) fn label(&self, content: &Databases) -> EpochTxid {
         match self.duty() {
-            Duty::Primary(epoch) => EpochTxid { epoch, txid: content.txid },
+            Duty::Primary(epoch) => EpochTxid { epoch, txid: content.seq() },
             Duty::Replica => self.store().position(content).at,
         }
     }
@@ -363,11 +441,9 @@ impl Litefs {
 }
 
 /// LiteFS has no directories, and a few names of its own.
-fn database_name(options: &Options) -> io::Result<String> {
-    let name = options.db.to_str().filter(|name| !name.contains('/'));
-    let own = ["-journal", "-wal", "-shm", "-pos", "-lock"];
-    match name.filter(|name| !name.starts_with('.') && !own.iter().any(|end| name.ends_with(end))) {
-        Some(name) => Ok(name.to_owned()),
+fn check_names(options: &Options) -> io::Result<()> {
+    match options.db.to_str().filter(|name| !name.contains('/') && is_database(name)) {
+        Some(_) => Ok(()),
         None => {
             let text = format!(
                 "proxy.db: LiteFS can have no database {}: write a plain name like db.sqlite3",
@@ -387,7 +463,7 @@ impl Engine for Litefs {
         Box::pin(async move {
             let duty = self.duty();
             let content = self.content().await?;
-            let label = self.label(content);
+            let label = self.label(&content);
             if let Duty::Primary(epoch) = duty {
                 let holds = self.duty() == duty && self.lease_state.epoch() == Some(epoch);
                 if !holds || !self.watch.seen().borrow().is_primary() {
@@ -395,7 +471,7 @@ impl Engine for Litefs {
                     return Err(io::Error::new(io::ErrorKind::NotConnected, why));
                 }
             }
-            self.publish(label);
+            self.publish(label, &content);
             Ok(label)
         })
     }
@@ -458,11 +534,7 @@ impl Engine for Litefs {
     }
 
     fn held(&self) -> BoxFuture<'_, io::Result<Held>> {
-        Box::pin(async move {
-            let content = self.content().await?;
-            let position = Position { at: self.label(content), checksum: content.checksum };
-            Ok(Held { position, empty: content.txid.0 == 0 })
-        })
+        Box::pin(self.what_is_held())
     }
 
     fn fence(&self, limit: Duration) -> BoxFuture<'_, io::Result<Position>> {

@@ -8,7 +8,8 @@
 //! | --- | --- |
 //! | [`engine`], [`tenure`], [`follow`] | [`crate::engine::Engine`] over the parts below: its roles and how they change |
 //! | [`lease_state`], [`agreement`] | what its lease says; what the cluster has agreed upon |
-//! | [`store`] | what is remembered across restarts |
+//! | [`databases`], [`announced`], [`lineage`] | several databases as one number; who has reached it; which of them diverge. Pure |
+//! | [`store`], [`reached_file`] | what is remembered across restarts |
 //! | [`watch`], [`events`], [`position`], [`api`] | what it is seen to be; what it tells, and answers |
 //! | [`fence`], [`hold`] | keeping writers out while it changes its role |
 //! | [`tunnel`], [`positions_link`] | the way to the primary's LiteFS; what its stream does not carry |
@@ -17,18 +18,22 @@
 //! | [`render`] | the `litefs.yml` that it runs with |
 
 pub mod agreement;
+pub(crate) mod announced;
 pub mod api;
+pub(crate) mod databases;
 pub mod engine;
 pub(crate) mod events;
 pub mod fence;
 mod follow;
 pub(crate) mod hold;
+pub(crate) mod lineage;
 pub(crate) mod lease_state;
 pub mod mount;
 pub(crate) mod output;
 pub(crate) mod position;
 pub(crate) mod positions_link;
 pub mod preflight;
+pub(crate) mod reached_file;
 pub mod render;
 pub(crate) mod store;
 pub mod supervise;

@@ -215,6 +215,7 @@ impl Node {
             node: name.clone(),
             mount: config.litefs.mount.clone(),
             db: DB.into(),
+            untracked: std::collections::BTreeSet::new(),
             data_dir: config.data_dir.clone(),
             http,
             ttl: TTL,
