@@ -181,7 +181,7 @@ impl Litefs {
     /// # Errors
     ///
     /// Always ends with one: this node is no primary any more, or the connection is dead.
-    pub(crate) async fn tell<S: AsyncRead + AsyncWrite>(
+    pub async fn tell<S: AsyncRead + AsyncWrite>(
         &self,
         stream: S,
         applied: impl Fn(EpochTxid),

@@ -19,5 +19,6 @@ mod process;
 #[expect(dead_code, reason = "the integration tests use the rest")]
 mod python;
 mod roles;
+mod several;
 mod support;
 mod whole;

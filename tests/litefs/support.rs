@@ -78,6 +78,11 @@ impl Member {
         if claim.0 == epoch { claim.1.clone() } else { Claim::none() }
     }
 
+    /// It was granted that epoch, or a later one.
+    pub fn was_granted(&self, epoch: Epoch) -> bool {
+        self.claim.lock().unwrap().0 >= epoch
+    }
+
     pub fn grant(&self, epoch: Epoch) -> Grant {
         Grant { epoch, claim: self.claim(epoch) }
     }
@@ -370,7 +375,7 @@ impl Nodes {
     }
 
     /// A stand-in sees a commit a little after it was made: waits for that.
-    async fn settle(&self, i: usize) {
+    pub async fn settle(&self, i: usize) {
         if !program().1 {
             let address = self.nodes[i].config.litefs.http;
             let asked = tokio::task::spawn_blocking(move || {
