@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use super::databases::Databases;
 use crate::cluster::Epoch;
-use crate::txid::Txid;
+use crate::txid::{EpochTxid, Txid};
 
 /// Announcements that wait to be reached. With more of them the last ones become one.
 const PENDING: usize = 64;
@@ -32,8 +32,11 @@ impl Announced {
         *self = Self { epoch, reached, ..Self::default() };
     }
 
-    /// At `seq` the primary held `changed`, and whatever it had said before of the others.
-    pub(crate) fn hear(&mut self, seq: Txid, changed: Databases) {
+    /// At that seq the primary held `changed`, and whatever it had said before of the others.
+    pub(crate) fn hear(&mut self, EpochTxid { epoch, txid: seq }: EpochTxid, changed: Databases) {
+        if epoch != self.epoch {
+            return;
+        }
         self.said.replace(&changed);
         let full = self.pending.len() >= PENDING;
         match self.pending.back_mut() {
@@ -87,7 +90,7 @@ mod tests {
     const EPOCH: Epoch = Epoch(2);
 
     fn hear(announced: &mut Announced, seq: u64, changed: &[(&str, u64)]) {
-        announced.hear(Txid(seq), databases(changed));
+        announced.hear(EpochTxid { epoch: EPOCH, txid: Txid(seq) }, databases(changed));
     }
 
     #[test]
@@ -168,7 +171,8 @@ mod tests {
                 if let Some(seq) = seq {
                     let now = held(states[seq]);
                     prop_assert_eq!(now.seq(), Txid(seq as u64));
-                    announced.hear(now.seq(), now.since(&said));
+                    let at = EpochTxid { epoch: EPOCH, txid: now.seq() };
+                    announced.hear(at, now.other_than(&said));
                     said = now;
                 }
                 if let Some((database, by)) = step {

@@ -37,6 +37,10 @@ impl Databases {
         self.0.iter()
     }
 
+    pub(crate) fn names(&self) -> impl Iterator<Item = &String> {
+        self.0.keys()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -78,16 +82,16 @@ impl Databases {
         }
     }
 
-    /// Those that are not as in `before`.
-    pub(crate) fn since(&self, before: &Self) -> Self {
-        let changed = self.0.iter().filter(|(name, at)| before.get(name) != **at);
-        Self(changed.map(|(name, at)| (name.clone(), *at)).collect())
-    }
-
     /// The same databases as in `others`, as far as they are here.
     pub(crate) fn among(&self, others: &Self) -> Self {
         let same = self.0.iter().filter(|(name, _)| others.0.contains_key(*name));
         Self(same.map(|(name, at)| (name.clone(), *at)).collect())
+    }
+
+    /// Those that are not as in `others`.
+    pub(crate) fn other_than(&self, others: &Self) -> Self {
+        let other = self.0.iter().filter(|(name, at)| others.0.get(*name) != Some(at));
+        Self(other.map(|(name, at)| (name.clone(), *at)).collect())
     }
 
     pub(crate) fn without(mut self, names: &BTreeSet<String>) -> Self {
@@ -148,6 +152,6 @@ pub(crate) mod tests {
         let mut said = databases(&[("a", 5), ("b", 3)]);
         said.advance(&databases(&[("a", 4), ("b", 4)]));
         assert_eq!(said, databases(&[("a", 5), ("b", 4)]));
-        assert_eq!(said.since(&databases(&[("a", 5), ("b", 3)])), databases(&[("b", 4)]));
+        assert_eq!(said.other_than(&databases(&[("a", 5), ("b", 3)])), databases(&[("b", 4)]));
     }
 }

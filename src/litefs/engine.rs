@@ -298,14 +298,19 @@ impl Litefs {
                 read
             }
         };
-        if let Err(why) = self.store().name(&content) {
-            tracing::warn!(%why, "the name of a new database is not noted");
-        }
+        self.note_names(&content);
         Ok(content)
     }
 
+    /// On disk, as there are new ones.
+    pub(super) fn note_names(&self, databases: &Databases) {
+        if let Err(why) = self.store().name(databases) {
+            tracing::warn!(%why, "the name of a new database is not noted");
+        }
+    }
+
     /// The copy holds this of some databases, as read or heard of: all that it holds then.
-    fn note_content(&self, news: &Databases) -> Databases {
+    pub(super) fn note_content(&self, news: &Databases) -> Databases {
         let mut holds = lock(&self.holds);
         match self.duty() {
             Duty::Primary(_) => holds.advance(news),
@@ -406,6 +411,7 @@ impl Litefs {
             return;
         }
         let content = self.note_content(&now.applied);
+        self.note_names(&content);
         self.adopt(now, &content);
         let label = self.label(&content);
         if now.replaced == before.replaced {

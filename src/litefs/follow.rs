@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::databases::Databases;
 use super::engine::{Duty, Litefs, lock};
-use super::lineage::Lineage;
+use super::joining::Joining;
 use super::position::LitefsPosition;
-use super::positions_link::ReplicaLink;
+use super::positions_link::{Heard, ReplicaLink};
 use super::tunnel::Tunnel;
 use super::watch::Seen;
 use crate::cluster::{Epoch, EpochStart, NodeId};
@@ -26,34 +26,9 @@ const LEAVING: Duration = Duration::from_secs(2);
 /// Whom this node's LiteFS follows.
 pub(super) struct Following {
     primary: NodeId,
-    /// Where its epoch started, if that is known.
-    start: Option<EpochStart>,
-    /// What its databases held there.
-    begun: Databases,
-    /// What the copy held that the primary's history lacks: it is overwritten.
-    diverged: Databases,
+    /// What makes this copy one of its epoch; nothing while it is not known where that started.
+    joining: Option<Joining>,
     _tunnel: Tunnel,
-}
-
-impl Following {
-    /// What counts of a copy with this content: what is still to be overwritten does not.
-    fn counting(&self, content: &Databases) -> Databases {
-        let mut counting = content.clone();
-        for (name, at) in self.diverged.iter().filter(|(name, at)| content.get(name) == **at) {
-            tracing::trace!(%name, txid = %at.txid, "this database is still to be replaced");
-            counting.set(name, LitefsPosition::default());
-        }
-        counting
-    }
-
-    /// Whether a copy with this content holds the primary's history: it is connected, and at or beyond
-    /// the start of the epoch in each database. What is beyond came from there: LiteFS checks that each
-    /// transaction fits the one before, and whatever the copy had of its own is not counted.
-    fn reaches(&self, seen: &Seen, content: &Databases) -> Option<EpochStart> {
-        let connected = seen.follows() == Some(self.primary.as_str());
-        let beyond = || connected && self.counting(content).hold(&self.begun);
-        (*content == self.begun || beyond()).then_some(self.start?)
-    }
 }
 
 impl Litefs {
@@ -66,13 +41,13 @@ impl Litefs {
         dial: &Arc<dyn Dial>,
     ) -> Followed {
         let dialed = dial.dial(primary, peer::POSITIONS).await;
-        let link = ReplicaLink::open(dialed.map_err(FollowError::Unreachable)?).await?;
-        let (link, starts, lineage) = link;
+        let dialed = dialed.map_err(FollowError::Unreachable)?;
+        let (link, Heard { starts, lineage, names }) = ReplicaLink::open(dialed).await?;
         if starts.last().is_none_or(|start| start.epoch != epoch) {
             let why = format!("{primary} is not the primary of epoch {epoch}");
             return Err(io::Error::other(why).into());
         }
-        self.store().learn(&lineage)?;
+        self.store().learn(&lineage, &names.difference(&self.untracked).cloned().collect())?;
         self.follow_history(primary, &starts, dial).await?;
         self.store().announced().begin(epoch);
         Ok(link.run(self).await?)
@@ -93,7 +68,7 @@ impl Litefs {
         let _turn = self.turn.lock().await;
         self.step_down().await?;
         let start = starts.last().copied();
-        let same = |f: &Following| f.primary == *primary && f.start == start;
+        let same = |f: &Following| f.primary == *primary && f.start() == start;
         if lock(&self.following).as_ref().is_some_and(same) {
             return Ok(());
         }
@@ -106,14 +81,14 @@ impl Litefs {
         let content = self.content().await?;
         self.store().close(&content)?;
         let diverged = self.keep_what_is_lacking(&content, starts).await?;
+        self.store().disown(&content, &diverged)?;
         let tunnel = Tunnel::open(dial.clone(), primary.clone()).await?;
         let info = PrimaryInfo {
             hostname: primary.to_string(),
             advertise_url: format!("http://{}", tunnel.address()),
         };
-        let begun = start.map(|start| self.begun(start)).unwrap_or_default();
-        let primary = primary.clone();
-        let following = Following { primary, start, begun, diverged, _tunnel: tunnel };
+        let joining = start.map(|start| Joining { start, begun: self.begun(start) });
+        let following = Following { primary: primary.clone(), joining, _tunnel: tunnel };
         *lock(&self.following) = Some(following);
         self.lease_state.follow(Some(info));
         let seen = self.watch.seen().borrow().clone();
@@ -137,15 +112,12 @@ impl Litefs {
         content: &Databases,
         starts: &[EpochStart],
     ) -> io::Result<Databases> {
-        let diverged = {
+        let (epoch, diverged) = {
             let store = self.store();
             let epoch = store.position(content).at.epoch;
-            let lineage: &Lineage = store.lineage();
-            (epoch, lineage.diverged(content, epoch, starts, self.elects))
+            (epoch, store.lineage().diverged(content, epoch, starts, self.elects))
         };
-        let (epoch, diverged) = diverged;
         for (name, at) in diverged.iter() {
-            let at = *at;
             let have = EpochTxid { epoch, txid: at.txid };
             self.keep_diverged(name, Position { at: have, checksum: at.checksum }).await?;
         }
@@ -164,17 +136,10 @@ impl Litefs {
             return;
         }
         let following = lock(&self.following);
-        let Some(following) = &*following else { return };
-        let mut store = self.store();
-        if let Some(start) = following.reaches(seen, content)
-            && store.position(content).at.epoch < start.epoch
-            && let Err(why) = store.adopt(start, content)
-        {
+        let Some(Following { primary, joining: Some(joining), .. }) = &*following else { return };
+        let connected = seen.follows() == Some(primary.as_str());
+        if let Err(why) = self.store().join(joining, connected, content) {
             tracing::error!(%why, "this copy cannot be said to be of its primary's history");
-        }
-        // Before, what is to be overwritten could pass for what was announced.
-        if store.adopted() == following.start.map(|start| start.epoch) {
-            store.announced().look(&following.counting(content));
         }
     }
 
@@ -183,8 +148,9 @@ impl Litefs {
         let main = LitefsPosition { txid: at.txid, checksum: Checksum::UNKNOWN };
         let changed = changed.unwrap_or_else(|| Databases::one(&self.db_name(), main));
         let changed = changed.without(&self.untracked);
-        self.positions.look_for(changed.iter().map(|(name, _)| name));
-        self.store().announced().hear(at.txid, changed);
+        self.positions.look_for(changed.names());
+        self.note_names(&changed);
+        self.store().announced().hear(at, changed);
         let (seen, content) = (self.watch.seen().borrow().clone(), self.holds());
         self.adopt(&seen, &content);
         self.publish(self.label(&content), &content);
@@ -230,7 +196,11 @@ impl Litefs {
 }
 
 impl Following {
+    fn start(&self) -> Option<EpochStart> {
+        self.joining.as_ref().map(|joining| joining.start)
+    }
+
     fn is_at_least(&self, epoch: Epoch) -> bool {
-        self.start.is_some_and(|start| start.epoch >= epoch)
+        self.start().is_some_and(|start| start.epoch >= epoch)
     }
 }

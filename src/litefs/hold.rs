@@ -176,16 +176,11 @@ mod tests {
         let first = app(dir.path(), "wal");
         let mut held = take_all(dir.path(), LIMIT).unwrap();
         let new = app(dir.path(), "delete");
-        let (open, ended) = channel();
-        let mount = dir.path().to_owned();
-        let holding = thread::spawn(move || {
-            held.hold(&mount, &ended);
-            held.0.len()
-        });
-        while new.execute("INSERT INTO t VALUES (1)", []).is_ok() {}
-        assert!(first.execute("INSERT INTO t VALUES (1)", []).is_err());
-        drop(open);
-        assert_eq!(holding.join().unwrap(), 2);
+        assert_eq!(held.take_new(dir.path()), Ok(None), "it was taken");
+        assert_eq!(held.take_new(dir.path()), Ok(Some(0)));
+        for app in [&first, &new] {
+            assert!(app.execute("INSERT INTO t VALUES (1)", []).is_err());
+        }
     }
 
     #[test]

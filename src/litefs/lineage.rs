@@ -19,7 +19,7 @@ use crate::txid::{Checksum, EpochTxid, Position, Txid};
 /// doubt.
 const EPOCHS: usize = 16;
 /// Bytes of JSON. Of so many databases that one epoch takes more, nothing is remembered.
-const SIZE: usize = 32 * 1024;
+const SIZE: usize = 24 * 1024;
 
 /// What an epoch's primary held when it began.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,23 +118,24 @@ pub(crate) struct Saved {
     format: String,
     database: PathBuf,
     pub(crate) lineage: Lineage,
-    /// Every database that was ever there. A deleted one is listed no more, and still counts: LiteFS keeps
-    /// its number.
+    /// Every database that was ever there, here or at a primary. A deleted one is listed no more, and still
+    /// counts: LiteFS keeps its number.
     pub(crate) names: BTreeSet<String>,
+    /// What this copy holds of another history, if it still does: LiteFS is to replace it.
+    pub(crate) foreign: Databases,
 }
 
 impl Saved {
-    /// Adds the names of `databases`; whether some were new.
-    pub(crate) fn name(&mut self, databases: &Databases) -> bool {
-        let before = self.names.len();
-        let mut room = SIZE.saturating_sub(self.names.iter().map(|name| name.len() + 3).sum());
-        for (name, _) in databases.iter().filter(|(_, at)| at.txid.0 > 0) {
-            if !self.names.contains(name) && room > name.len() + 3 {
-                room -= name.len() + 3;
+    /// Adds names, as far as there is room.
+    pub(crate) fn name<'a>(&mut self, names: impl Iterator<Item = &'a String>) {
+        let size = |name: &String| name.len() + 3;
+        let mut room = SIZE.saturating_sub(self.names.iter().map(size).sum());
+        for name in names {
+            if !self.names.contains(name) && size(name) < room {
+                room -= size(name);
                 self.names.insert(name.clone());
             }
         }
-        self.names.len() > before
     }
 }
 
@@ -149,6 +150,7 @@ impl state_file::Saved for Saved {
             database: database.to_owned(),
             lineage: Lineage::default(),
             names: BTreeSet::new(),
+            foreign: Databases::default(),
         }
     }
 
@@ -218,7 +220,7 @@ mod tests {
             all.begin(Epoch(epoch), databases(&[("app.db", epoch)]));
         }
         assert_eq!((all.0.len(), all.0[0].epoch), (EPOCHS, Epoch(84)));
-        let many: Vec<_> = (0..300).map(|i| format!("tenant-{i:08}.sqlite3")).collect();
+        let many: Vec<_> = (0..200).map(|i| format!("tenant-{i:08}.sqlite3")).collect();
         let many: Vec<_> = many.iter().map(|name| (name.as_str(), 1)).collect();
         for epoch in 100..110 {
             all.begin(Epoch(epoch), databases(&many));

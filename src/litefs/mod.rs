@@ -8,7 +8,8 @@
 //! | --- | --- |
 //! | [`engine`], [`tenure`], [`follow`] | [`crate::engine::Engine`] over the parts below: its roles and how they change |
 //! | [`lease_state`], [`agreement`] | what its lease says; what the cluster has agreed upon |
-//! | [`databases`], [`announced`], [`lineage`] | several databases as one number; who has reached it; which of them diverge. Pure |
+//! | [`databases`], [`announced`] | several databases as one number, and who has reached it. Pure |
+//! | [`lineage`], [`joining`] | what of a copy diverges; when it counts as one of its primary's. Pure |
 //! | [`store`], [`reached_file`] | what is remembered across restarts |
 //! | [`watch`], [`events`], [`position`], [`api`] | what it is seen to be; what it tells, and answers |
 //! | [`fence`], [`hold`] | keeping writers out while it changes its role |
@@ -27,7 +28,10 @@ pub mod fence;
 mod follow;
 pub(crate) mod hold;
 pub(crate) mod lineage;
+pub(crate) mod joining;
 pub(crate) mod lease_state;
+#[cfg(test)]
+mod model;
 pub mod mount;
 pub(crate) mod output;
 pub(crate) mod position;

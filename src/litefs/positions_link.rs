@@ -9,6 +9,7 @@
 //!
 //! Builds that know one database send and understand no `databases`, `lineage` or `checksum`.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
@@ -47,6 +48,16 @@ struct Hello {
     /// What the databases held there.
     #[serde(default)]
     lineage: Lineage,
+    /// The databases that there are by now.
+    #[serde(default)]
+    names: BTreeSet<String>,
+}
+
+/// What a replica hears first.
+pub(crate) struct Heard {
+    pub(crate) starts: Arc<[EpochStart]>,
+    pub(crate) lineage: Lineage,
+    pub(crate) names: BTreeSet<String>,
 }
 
 /// What a primary announces from then on.
@@ -106,12 +117,12 @@ impl<S: AsyncRead + AsyncWrite> ReplicaLink<S> {
     /// # Errors
     ///
     /// When the other end does not say.
-    pub(crate) async fn open(stream: S) -> io::Result<(Self, Arc<[EpochStart]>, Lineage)> {
+    pub(crate) async fn open(stream: S) -> io::Result<(Self, Heard)> {
         let (from, to) = tokio::io::split(stream);
         let mut lines = JsonLines(BufReader::new(from));
-        let Hello { starts, lineage } = timeout(GREETING, lines.next()).await??;
+        let Hello { starts, lineage, names } = timeout(GREETING, lines.next()).await??;
         let epoch = starts.last().map(|start| start.epoch).unwrap_or_default();
-        Ok((Self { lines, to, epoch }, starts.into(), lineage))
+        Ok((Self { lines, to, epoch }, Heard { starts: starts.into(), lineage, names }))
     }
 
     /// Tells how far `litefs` is for as long as it is of the other end's epoch, and hears how far that
@@ -152,10 +163,11 @@ impl Litefs {
     /// Before it is acknowledged: of several databases LiteFS' positions alone do not tell it after a
     /// restart.
     async fn note_reached(&self, at: EpochTxid, content: &Databases) -> io::Result<()> {
-        if !content.are_several() {
-            return Ok(());
-        }
-        let file = self.store().reached_file();
+        let file = {
+            let store = self.store();
+            store.are_several(content).then(|| store.reached_file())
+        };
+        let Some(file) = file else { return Ok(()) };
         tokio::task::spawn_blocking(move || file.save(at)).await.map_err(io::Error::other)?
     }
 
@@ -196,7 +208,8 @@ impl Litefs {
             _ => return Err(io::Error::other("this node is not the primary")),
         };
         let lineage = self.store().lineage().clone();
-        say(&mut to, &Hello { starts, lineage }).await?;
+        let names = self.holds().names().cloned().collect();
+        say(&mut to, &Hello { starts, lineage, names }).await?;
         let hear = async {
             loop {
                 let reached: Reached = lines.next().await?;
@@ -215,7 +228,7 @@ impl Litefs {
             while self.duty() == Duty::Primary(epoch) {
                 let Told { at, databases } = news.borrow_and_update().clone();
                 if at.epoch == epoch {
-                    let changed = databases.since(&said);
+                    let changed = databases.other_than(&said);
                     said = databases;
                     say(&mut to, &At { at, databases: Some(changed) }).await?;
                 }

@@ -50,7 +50,7 @@ impl ReachedFile {
 
     /// What is known to have been reached in that epoch.
     pub(crate) fn get(&self, of: crate::cluster::Epoch) -> Option<EpochTxid> {
-        self.state.lock().kept.into_iter().rev().find(|at| at.epoch == of && at.txid.0 > 0)
+        self.state.lock().kept.into_iter().rev().find(|at| at.epoch == of && of.0 > 0)
     }
 
     /// On disk when this returns. Blocks.

@@ -1,6 +1,7 @@
 //! What the engine remembers across restarts: which epoch's history the copy holds, and what was
 //! promised. LiteFS itself keeps the data and its transaction numbers.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::announced::Announced;
 use super::databases::Databases;
+use super::joining::Joining;
 use super::lineage::{self, Lineage};
 use super::reached_file::ReachedFile;
 use crate::cluster::{Epoch, EpochStart};
@@ -121,30 +123,69 @@ impl Store {
             return Ok(tenure.held);
         }
         let held = self.held(content);
-        self.remember(content, |lineage| lineage.begin(epoch, content.clone()))?;
+        self.remember(content.names(), |saved| {
+            saved.lineage.begin(epoch, content.clone());
+            // All that it holds is the history from here on.
+            saved.foreign = Databases::default();
+        })?;
         let tenure = Some(Tenure { epoch, held });
         self.state.save(Saved { tenure, ..self.saved().clone() })?;
         Ok(held)
     }
 
-    /// The copy holds the history of another node's epoch, and at least what that began with.
+    /// Notes that the copy, with this content, has reached the history that it follows, once it has, and
+    /// what of it.
     ///
     /// # Errors
     ///
     /// When it cannot be written; then it does not count as such.
-    pub(crate) fn adopt(&mut self, start: EpochStart, content: &Databases) -> io::Result<()> {
+    pub(crate) fn join(
+        &mut self,
+        joining: &Joining,
+        connected: bool,
+        content: &Databases,
+    ) -> io::Result<()> {
+        let epoch = joining.epoch();
+        let own = self.own(content);
+        let before = self.position(content).at.epoch;
+        if before < epoch && joining.is_done(connected, &own) {
+            self.adopt(joining.start)?;
+        }
+        if self.saved().tenure.is_none() && self.saved().epoch == epoch {
+            self.announced.look(&own);
+        }
+        Ok(())
+    }
+
+    /// What counts of a copy with this content: not what is of another history and still to be replaced,
+    /// which could pass for what was announced.
+    fn own(&self, content: &Databases) -> Databases {
+        content.other_than(&self.lineage.saved().foreign)
+    }
+
+    /// From now on these do not count, for as long as the copy holds them.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub(crate) fn disown(&mut self, content: &Databases, diverged: &Databases) -> io::Result<()> {
+        let mut saved = self.lineage.saved().clone();
+        // Those that were not replaced yet stay so.
+        saved.foreign = content.other_than(&self.own(content));
+        saved.foreign.replace(diverged);
+        self.lineage.save(saved)
+    }
+
+    fn adopt(&mut self, start: EpochStart) -> io::Result<()> {
         if start.epoch < self.saved().epoch {
             return self.end_tenure(self.saved().epoch);
         }
-        let several = content.are_several();
         let began = self.lineage().of(start.epoch).map(Databases::seq);
         // Begun by a build that counts one database.
-        let began = began.or(several.then_some(start.held.at.txid));
-        if let Some(txid) = began.filter(|_| several) {
-            self.reached.save(EpochTxid { epoch: start.epoch, txid })?;
-        }
+        let txid = began.unwrap_or(start.held.at.txid);
+        self.reached.save(EpochTxid { epoch: start.epoch, txid })?;
         self.end_tenure(start.epoch)?;
-        self.announced.start(start.epoch, began);
+        self.announced.start(start.epoch, Some(txid));
         Ok(())
     }
 
@@ -155,7 +196,7 @@ impl Store {
     /// When it cannot be written.
     pub(crate) fn close(&mut self, content: &Databases) -> io::Result<()> {
         let at = self.position(content).at;
-        if self.saved().tenure.is_some() && content.are_several() {
+        if self.saved().tenure.is_some() {
             self.reached.save(at)?;
             self.announced.start(at.epoch, Some(at.txid));
         }
@@ -177,8 +218,11 @@ impl Store {
             }
             None => self.saved().epoch,
         };
-        let kept = || self.reached.get(epoch).map(|at| at.txid);
-        let txid = self.announced.reached(epoch).or_else(kept).unwrap_or_else(|| content.seq());
+        // Of a single database LiteFS' own position says it.
+        let several = self.are_several(content);
+        let kept = || self.reached.get(epoch).map(|at| at.txid).filter(|_| several);
+        let txid = self.announced.reached(epoch).or_else(kept);
+        let txid = txid.unwrap_or_else(|| self.own(content).seq());
         // Another database may be here that the primary never had: LiteFS takes none away.
         let known = self.announced.said(epoch);
         let checksum = known.map_or_else(|| content.checksum(), |s| content.among(s).checksum());
@@ -189,14 +233,17 @@ impl Store {
     /// database all counts that is here, announced or not.
     pub(crate) fn held(&self, content: &Databases) -> Position {
         let mut position = self.position(content);
-        let said = self.announced.said(position.at.epoch);
-        if self.saved().tenure.is_none()
-            && !content.are_several()
-            && !said.is_some_and(Databases::are_several)
-        {
-            position.at.txid = position.at.txid.max(content.seq());
+        let several = self.are_several(content);
+        if self.saved().tenure.is_none() && !several {
+            position.at.txid = position.at.txid.max(self.own(content).seq());
         }
         position
+    }
+
+    /// Whether there is more than one, here or where the data comes from: then what a copy holds does not
+    /// say what it has reached.
+    pub(crate) fn are_several(&self, content: &Databases) -> bool {
+        content.are_several() || self.names().nth(1).is_some()
     }
 
     fn is_same(&self, epoch: Epoch, held: Position, content: &Databases) -> bool {
@@ -212,48 +259,48 @@ impl Store {
         &self.lineage.saved().lineage
     }
 
-    /// Every database that was ever here.
+    /// Every database that was ever here, or at a primary.
     pub(crate) fn names(&self) -> impl Iterator<Item = &String> {
         self.lineage.saved().names.iter()
     }
 
-    /// Notes the names of databases, on disk if there are new ones.
+    /// Notes names of databases, on disk if there are new ones.
     ///
     /// # Errors
     ///
     /// When they cannot be written.
-    pub(crate) fn name(&mut self, content: &Databases) -> io::Result<()> {
+    pub(crate) fn name(&mut self, databases: &Databases) -> io::Result<()> {
         let known = &self.lineage.saved().names;
-        if content.iter().all(|(name, _)| known.contains(name)) {
+        if databases.names().all(|name| known.contains(name)) {
             return Ok(());
         }
-        self.remember(content, |_| ())
+        self.remember(databases.names(), |_| ())
     }
 
-    /// Takes over what a primary knows of the epochs before.
+    /// Takes over what a primary knows of the epochs before, and which databases it has: before any of its
+    /// data comes.
     ///
     /// # Errors
     ///
     /// When it cannot be written.
-    pub(crate) fn learn(&mut self, others: &Lineage) -> io::Result<()> {
-        self.remember(&Databases::default(), |lineage| lineage.learn(others))
+    pub(crate) fn learn(&mut self, others: &Lineage, names: &BTreeSet<String>) -> io::Result<()> {
+        self.remember(names.iter(), |saved| saved.lineage.learn(others))
     }
 
-    fn remember(&mut self, now: &Databases, change: impl FnOnce(&mut Lineage)) -> io::Result<()> {
+    fn remember<'a>(
+        &mut self,
+        names: impl Iterator<Item = &'a String>,
+        change: impl FnOnce(&mut lineage::Saved),
+    ) -> io::Result<()> {
         let mut saved = self.lineage.saved().clone();
-        saved.name(now);
-        change(&mut saved.lineage);
+        saved.name(names);
+        change(&mut saved);
         self.lineage.save(saved)
     }
 
     /// What the primary has announced, and this copy has reached of it.
     pub(crate) fn announced(&mut self) -> &mut Announced {
         &mut self.announced
-    }
-
-    /// The epoch whose history the copy holds, and which another node's tenure is.
-    pub(crate) fn adopted(&self) -> Option<Epoch> {
-        self.saved().tenure.is_none().then_some(self.saved().epoch)
     }
 
     /// To note what was reached before it is acknowledged, without holding anybody else up.
@@ -307,7 +354,7 @@ mod tests {
     fn only_what_was_written_in_a_tenure_is_of_its_epoch() {
         let dir = tempfile::tempdir().unwrap();
         let mut store = open(dir.path());
-        store.adopt(start(1, position(0, 5, 1005)), &content(5)).unwrap();
+        store.adopt(start(1, position(0, 5, 1005))).unwrap();
         store.begin(Epoch(2), &content(5)).unwrap();
         assert_eq!((epoch(&store, 5), epoch(&store, 6)), (1, 2));
         store.close(&content(6)).unwrap();
@@ -322,9 +369,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut store = open(dir.path());
         store.begin(Epoch(2), &content(5)).unwrap();
-        store.adopt(start(4, position(0, 5, 1005)), &content(5)).unwrap();
+        store.adopt(start(4, position(0, 5, 1005))).unwrap();
         assert_eq!(epoch(&store, 5), 4);
-        store.adopt(start(3, position(0, 5, 1005)), &content(5)).unwrap();
+        store.adopt(start(3, position(0, 5, 1005))).unwrap();
         assert_eq!(epoch(&store, 5), 4);
         assert_eq!(store.floor(), Epoch(4));
     }
@@ -335,10 +382,10 @@ mod tests {
         let mut store = open(dir.path());
         let begun = databases(&[("app.db", 4), ("queue.db", 2)]);
         store.lineage_of(2, &begun);
-        store.adopt(start(2, position(1, 6, 1)), &begun).unwrap();
+        store.adopt(start(2, position(1, 6, 1))).unwrap();
         store.announced().begin(Epoch(2));
-        store.announced().hear(Txid(7), databases(&[("app.db", 4), ("queue.db", 3)]));
-        store.announced().hear(Txid(8), databases(&[("app.db", 5)]));
+        store.announced().hear(at(2, 7), databases(&[("app.db", 4), ("queue.db", 3)]));
+        store.announced().hear(at(2, 8), databases(&[("app.db", 5)]));
         // The later one came first.
         let holds = databases(&[("app.db", 5), ("queue.db", 2)]);
         store.announced().look(&holds);
@@ -367,6 +414,10 @@ mod tests {
         assert_eq!(epoch_and_txid(&open(dir.path()), &more), (1, 10));
     }
 
+    fn at(epoch: u64, txid: u64) -> EpochTxid {
+        EpochTxid { epoch: Epoch(epoch), txid: Txid(txid) }
+    }
+
     fn epoch_and_txid(store: &Store, holds: &Databases) -> (u64, u64) {
         let at = store.position(holds).at;
         (at.epoch.0, at.txid.0)
@@ -377,7 +428,8 @@ mod tests {
         fn lineage_of(&mut self, epoch: u64, begun: &Databases) {
             let mut lineage = Lineage::default();
             lineage.begin(Epoch(epoch), begun.clone());
-            self.learn(&lineage).unwrap();
+            let names = begun.names().cloned().collect();
+            self.learn(&lineage, &names).unwrap();
         }
     }
 

@@ -53,6 +53,8 @@ impl Litefs {
         }
         offer.taken();
         self.set_duty(Duty::Primary(epoch));
+        // An event of before may have come late: from here on nothing goes back.
+        let content = self.note_content(&content);
         self.publish_anew(self.label(&content), &content);
         Ok(held)
     }

@@ -25,7 +25,7 @@ import time
 import urllib.parse
 
 VERSION = "LiteFS v0.5.14, commit=stand-in"
-OWN_FILES = re.compile(r"-(journal|wal|shm|pos|lock|pos\.new)$")
+OWN_FILES = re.compile(r"-(journal|wal|shm|pos|lock)$")
 HEARTBEAT = 1.0
 
 # Every key that LiteFS v0.5 knows.
@@ -55,9 +55,10 @@ def fail(message, code):
 
 def replace(path, text):
     """All of it or nothing, whenever this process is killed."""
-    with open(f"{path}.new", "w", encoding="utf-8") as file:
+    new = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.new")
+    with open(new, "w", encoding="utf-8") as file:
         file.write(text)
-    os.rename(f"{path}.new", path)
+    os.rename(new, path)
 
 
 def read_config(path):
