@@ -142,7 +142,10 @@ fn read_rules(section: &Section<'_>) -> Vec<String> {
 fn database(node: &Node) -> Result<String, String> {
     let name = value::text(node)?;
     match name.contains('/') {
-        true => Err(format!("{} is a path: write the name of a database, like cache.sqlite3", node.describe())),
+        true => Err(format!(
+            "{} is a path: write the name of a database, like cache.sqlite3",
+            node.describe()
+        )),
         false => Ok(name.to_owned()),
     }
 }

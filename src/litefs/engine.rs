@@ -327,9 +327,7 @@ impl Litefs {
     pub(super) async fn what_is_held(&self) -> io::Result<Held> {
         let content = self.content().await?;
         let position = match self.duty() {
-            Duty::Primary(_) => {
-                Position { at: self.label(&content), checksum: content.checksum() }
-            }
+            Duty::Primary(_) => Position { at: self.label(&content), checksum: content.checksum() },
             Duty::Replica => {
                 let seen = self.watch.seen().borrow().clone();
                 self.adopt(&seen, &content);

@@ -79,7 +79,8 @@ impl Lineage {
         let mut diverged = Databases::default();
         for (name, at) in holds.iter() {
             let have = position(epoch, *at);
-            let own: Vec<_> = starts.iter().map(|start| self.start_of(name, *start, holds)).collect();
+            let own: Vec<_> =
+                starts.iter().map(|start| self.start_of(name, *start, holds)).collect();
             let lacking = match (elects, own.last()) {
                 (true, _) => history::diverges(have, &own),
                 (false, Some(start)) => history::exceeds(have, *start),
@@ -182,7 +183,8 @@ mod tests {
         let began = databases(&[("app.db", 9), ("queue.db", 4)]);
         let lineage = lineage(&[(1, Databases::default()), (2, began)]);
         let starts = [start(1, position(0, 0, 0)), start(2, position(1, 13, 1))];
-        let diverged = |all: &[(&str, u64)]| lineage.diverged(&databases(all), Epoch(1), &starts, true);
+        let diverged =
+            |all: &[(&str, u64)]| lineage.diverged(&databases(all), Epoch(1), &starts, true);
         assert!(diverged(&[("app.db", 9), ("queue.db", 4)]).is_empty());
         assert!(diverged(&[("app.db", 7), ("queue.db", 1)]).is_empty(), "it is behind");
         // Fewer commits in all, and yet one that the history lacks.

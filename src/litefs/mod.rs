@@ -27,9 +27,9 @@ pub(crate) mod events;
 pub mod fence;
 mod follow;
 pub(crate) mod hold;
-pub(crate) mod lineage;
 pub(crate) mod joining;
 pub(crate) mod lease_state;
+pub(crate) mod lineage;
 #[cfg(test)]
 mod model;
 pub mod mount;

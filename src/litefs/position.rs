@@ -195,7 +195,8 @@ mod tests {
     }
 
     fn start(dir: &Path, fuse: bool) -> Positions {
-        let positions = Positions::start(dir, BTreeSet::from(["cache.db".to_owned()]), fuse).unwrap();
+        let positions =
+            Positions::start(dir, BTreeSet::from(["cache.db".to_owned()]), fuse).unwrap();
         positions.look_for(&["app.db".to_owned()]);
         positions
     }

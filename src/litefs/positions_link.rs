@@ -146,7 +146,8 @@ impl<S: AsyncRead + AsyncWrite> ReplicaLink<S> {
                 let Told { at, databases } = news.borrow_and_update().clone();
                 if at.epoch == epoch {
                     litefs.note_reached(at, &databases).await?;
-                    let reached = Reached { at, checksum: litefs.checksum_if_level(at, &databases) };
+                    let reached =
+                        Reached { at, checksum: litefs.checksum_if_level(at, &databases) };
                     litefs.acknowledge(epoch, say(&mut to, &reached)).await?;
                 }
                 let _ = timeout(HEARTBEAT, news.changed()).await;

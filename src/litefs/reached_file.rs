@@ -39,7 +39,8 @@ impl ReachedFile {
     pub(crate) fn open(dir: &Path) -> io::Result<Self> {
         let path = dir.join(FILE);
         let file = File::options().read(true).write(true).create(true).truncate(false).open(&path);
-        let file = file.map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))?;
+        let file =
+            file.map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))?;
         File::open(dir)?.sync_all()?;
         let places = [read(&file, 0)?, read(&file, 1)?];
         let next = u64::from(places[0] >= places[1]);
@@ -76,7 +77,9 @@ impl ReachedFile {
 fn read(file: &File, place: u64) -> io::Result<EpochTxid> {
     let mut text = vec![0; PLACE];
     match file.read_exact_at(&mut text, place * PLACE as u64) {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(EpochTxid::default()),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            return Ok(EpochTxid::default());
+        }
         read => read?,
     }
     let json = unsealed(text.trim_ascii_end()).ok();

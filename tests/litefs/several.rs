@@ -196,8 +196,7 @@ async fn a_deleted_database_does_not_take_the_position_back() {
 /// Of two replicas the one with the later transaction of the second database is ahead.
 #[tokio::test]
 async fn the_freshest_is_so_in_every_database() {
-    let mut linked =
-        Linked::serve(&["node-1", "node-2", "node-3"], &[DB, QUEUE], "delete").await;
+    let mut linked = Linked::serve(&["node-1", "node-2", "node-3"], &[DB, QUEUE], "delete").await;
     let reader = linked.open(2, QUEUE);
     reader.execute_batch("BEGIN; SELECT count(*) FROM t").unwrap();
     linked.insert(0, QUEUE, 1).await;
