@@ -10,6 +10,7 @@
 //! | [`lease_state`], [`agreement`] | what its lease says; what the cluster has agreed upon |
 //! | [`databases`], [`announced`] | several databases as one number, and who has reached it. Pure |
 //! | [`lineage`], [`joining`] | what of a copy diverges; when it counts as one of its primary's. Pure |
+//! | [`content`] | what this copy holds: read, heard of, and told others |
 //! | [`store`], [`reached_file`] | what is remembered across restarts |
 //! | [`watch`], [`events`], [`position`], [`api`] | what it is seen to be; what it tells, and answers |
 //! | [`fence`], [`hold`] | keeping writers out while it changes its role |
@@ -21,6 +22,7 @@
 pub mod agreement;
 pub(crate) mod announced;
 pub mod api;
+mod content;
 pub(crate) mod databases;
 pub mod engine;
 pub(crate) mod events;

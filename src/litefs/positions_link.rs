@@ -23,8 +23,9 @@ use tokio::io::{
 };
 use tokio::time::timeout;
 
+use super::content::Told;
 use super::databases::Databases;
-use super::engine::{Duty, Litefs, Told};
+use super::engine::{Duty, Litefs};
 use super::lineage::Lineage;
 use crate::cluster::{Epoch, EpochStart};
 use crate::txid::{Checksum, EpochTxid};

@@ -96,14 +96,7 @@ pub async fn progress(nodes: &Nodes, i: usize) {
 }
 
 /// As the election does it.
-async fn hand_over(nodes: &mut Nodes, from: usize, to: usize) -> Duration {
-    let took = pass(nodes, from, to).await;
-    nodes.follow(from, to).await;
-    took
-}
-
-/// Until the next epoch has begun; nobody follows its primary yet.
-pub async fn pass(nodes: &mut Nodes, from: usize, to: usize) -> Duration {
+pub async fn hand_over(nodes: &mut Nodes, from: usize, to: usize) -> Duration {
     let began = Instant::now();
     let at = nodes.nodes[from].litefs.fence(LONG).await.unwrap();
     timeout(LONG, async {
@@ -113,6 +106,7 @@ pub async fn pass(nodes: &mut Nodes, from: usize, to: usize) -> Duration {
     })
     .await
     .expect("the successor is level");
+    nodes.unlink(to);
     let epoch = nodes.next();
     nodes.nodes[from].member.claim(litepilot::cluster::Epoch(epoch.0 - 1)).end();
     nodes.claim(to, epoch);
@@ -124,6 +118,7 @@ pub async fn pass(nodes: &mut Nodes, from: usize, to: usize) -> Duration {
     assert_eq!(held, at);
     nodes.open(epoch, held);
     old.await.unwrap().unwrap();
+    nodes.follow(from, to).await;
     took
 }
 

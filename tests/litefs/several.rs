@@ -1,146 +1,70 @@
 //! Several databases in one mount: each is as safe as the first.
 
-use std::io;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use litepilot::acks::{Acks, Electorate};
-use litepilot::cluster::{Epoch, NodeId};
-use litepilot::engine::replication::{Dial, Stream};
-use litepilot::engine::{BoxFuture, Engine};
-use litepilot::litefs::engine::Litefs;
+use litepilot::acks::Electorate;
+use litepilot::engine::Engine;
+use litepilot::txid::EpochTxid;
 use rusqlite::Connection;
-use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
-use super::handoffs::{Writer, pass, progress, stop};
+use super::handoffs::{Writer, hand_over, progress, stop};
 use super::harness::exchange;
-use super::support::{DB, LONG, Member, Nodes, program};
+use super::support::{DB, LONG, Nodes, program};
 use super::whole::Plan;
 
 const QUEUE: &str = "queue.db";
 const CACHE: &str = "cache.db";
+const TABLE: &str = "CREATE TABLE t (x INTEGER PRIMARY KEY)";
 
-/// Nodes whose replicas hear what their primary announces, as those of a cluster do.
-struct Linked {
-    nodes: Nodes,
-    acks: Arc<Acks>,
-    links: Vec<Option<JoinHandle<()>>>,
+/// That many nodes, the first of them primary, with the same tables in these databases.
+async fn serve(names: &[&str], databases: &[&str], mode: &str) -> Nodes {
+    let mut nodes = Nodes::start(names).await;
+    let others: Vec<_> = (1..names.len()).collect();
+    let (epoch, _) = nodes.elect(0, &others).await;
+    let electorate = names[1..].iter().map(|name| name.parse().unwrap()).collect();
+    nodes.agreed.acks.begin(epoch, vec![Electorate { others: electorate }]);
+    for name in databases {
+        let app = open(&nodes, 0, name);
+        app.pragma_update(None, "journal_mode", mode).unwrap();
+        app.execute_batch(TABLE).unwrap();
+    }
+    nodes.settle(0).await;
+    for i in others {
+        nodes.follow(i, 0).await;
+        nodes.level(0, i).await;
+    }
+    nodes
 }
 
-/// Dials a primary in this process.
-struct ToPrimary {
-    own: NodeId,
-    member: Arc<Member>,
-    primary: Arc<Litefs>,
-    acks: Arc<Acks>,
+fn path(nodes: &Nodes, i: usize, database: &str) -> PathBuf {
+    nodes.nodes[i].config.litefs.mount.join(database)
 }
 
-impl Dial for ToPrimary {
-    fn dial<'a>(
-        &'a self,
-        node: &'a NodeId,
-        protocol: &'static str,
-    ) -> BoxFuture<'a, io::Result<Stream>> {
-        if !protocol.starts_with("litepilot-positions") {
-            return self.member.dial(node, protocol);
-        }
-        let (ours, theirs) = tokio::io::duplex(4096);
-        let (own, primary, acks) = (self.own.clone(), self.primary.clone(), self.acks.clone());
-        tokio::spawn(async move {
-            let Err(_) = primary.tell(theirs, |at| acks.heard(&own, at)).await;
-        });
-        Box::pin(async { Ok(Box::new(ours) as Stream) })
-    }
+fn open(nodes: &Nodes, i: usize, database: &str) -> Connection {
+    let connection = Connection::open(path(nodes, i, database)).unwrap();
+    connection.busy_timeout(Duration::from_secs(10)).unwrap();
+    connection
 }
 
-impl Linked {
-    async fn start(names: &[&str]) -> Self {
-        let nodes = Nodes::start(names).await;
-        let links = names.iter().map(|_| None).collect();
-        Self { nodes, acks: Arc::default(), links }
-    }
+async fn insert(nodes: &Nodes, i: usize, database: &str, x: i64) {
+    open(nodes, i, database).execute("INSERT INTO t VALUES (?)", [x]).unwrap();
+    nodes.settle(i).await;
+}
 
-    fn engine(&self, i: usize) -> &Arc<Litefs> {
-        &self.nodes.nodes[i].litefs
-    }
+async fn token(nodes: &Nodes, i: usize) -> EpochTxid {
+    nodes.nodes[i].litefs.read_position().await.unwrap()
+}
 
-    /// That many nodes, the first of them primary, with the same tables in these databases.
-    async fn serve(names: &[&str], databases: &[&str], mode: &str) -> Self {
-        let mut linked = Self::start(names).await;
-        let others: Vec<_> = (1..names.len()).collect();
-        let (epoch, _) = linked.nodes.elect(0, &others).await;
-        let others: Vec<NodeId> = names[1..].iter().map(|name| name.parse().unwrap()).collect();
-        linked.acks.begin(epoch, vec![Electorate { others }]);
-        for name in databases {
-            let app = linked.open(0, name);
-            app.pragma_update(None, "journal_mode", mode).unwrap();
-            app.execute_batch("CREATE TABLE t (x INTEGER PRIMARY KEY)").unwrap();
-        }
-        linked.nodes.settle(0).await;
-        for i in 1..names.len() {
-            linked.link(i, 0, epoch);
-            linked.nodes.level(0, i).await;
-        }
-        linked
-    }
+/// A majority has acknowledged it.
+async fn acknowledged(nodes: &Nodes, token: EpochTxid) {
+    timeout(LONG, nodes.agreed.acks.majority(token)).await.expect("it is acknowledged");
+}
 
-    /// From now on node `i` follows that primary.
-    fn link(&mut self, i: usize, primary: usize, epoch: Epoch) {
-        let node = &self.nodes.nodes[i];
-        let (engine, name) = (node.litefs.clone(), self.nodes.nodes[primary].name.clone());
-        let dial: Arc<dyn Dial> = Arc::new(ToPrimary {
-            own: node.name.clone(),
-            member: node.member.clone(),
-            primary: self.engine(primary).clone(),
-            acks: self.acks.clone(),
-        });
-        let (member, next) = (node.member.clone(), Epoch(epoch.0 + 1));
-        self.unlink(i);
-        self.links[i] = Some(tokio::spawn(async move {
-            // Until it is to be primary itself.
-            while !member.was_granted(next) {
-                let Err(_) = engine.follow(&name, epoch, &dial).await;
-                sleep(Duration::from_millis(20)).await;
-            }
-        }));
-    }
-
-    fn unlink(&mut self, i: usize) {
-        if let Some(link) = self.links[i].take() {
-            link.abort();
-        }
-    }
-
-    fn open(&self, i: usize, database: &str) -> Connection {
-        let path = self.nodes.nodes[i].config.litefs.mount.join(database);
-        let connection = Connection::open(path).unwrap();
-        connection.busy_timeout(Duration::from_secs(10)).unwrap();
-        connection
-    }
-
-    async fn insert(&self, i: usize, database: &str, x: i64) {
-        self.open(i, database).execute("INSERT INTO t VALUES (?)", [x]).unwrap();
-        self.nodes.settle(i).await;
-    }
-
-    fn rows(&self, i: usize, database: &str) -> Vec<i64> {
-        rows(&self.nodes.nodes[i].config.litefs.mount.join(database))
-    }
-
-    async fn hand_over(&mut self, from: usize, to: usize) -> Duration {
-        let took = pass(&mut self.nodes, from, to).await;
-        self.unlink(to);
-        let epoch = self.engine(to).read_position().await.unwrap().epoch;
-        self.link(from, to, epoch);
-        took
-    }
-
-    async fn stop(mut self) {
-        (0..self.links.len()).for_each(|i| self.unlink(i));
-        self.nodes.stop().await;
-    }
+/// The node says that it is that far.
+async fn reached(nodes: &Nodes, i: usize, token: EpochTxid) {
+    timeout(LONG, nodes.nodes[i].litefs.position().wait(token)).await.expect("it is reached");
 }
 
 fn rows(database: &Path) -> Vec<i64> {
@@ -153,22 +77,22 @@ fn rows(database: &Path) -> Vec<i64> {
 /// database it was written to, also one that was just made.
 #[tokio::test]
 async fn a_write_into_any_database_is_waited_for() {
-    let linked = Linked::serve(&["node-1", "node-2"], &[DB, QUEUE], "delete").await;
-    let mut before = linked.engine(0).read_position().await.unwrap();
+    let nodes = serve(&["node-1", "node-2"], &[DB, QUEUE], "delete").await;
+    let mut before = token(&nodes, 0).await;
     for x in 0..12 {
         let database = [DB, QUEUE, CACHE][x as usize % 3];
         if x == 2 {
-            linked.open(0, CACHE).execute_batch("CREATE TABLE t (x INTEGER PRIMARY KEY)").unwrap();
+            open(&nodes, 0, CACHE).execute_batch(TABLE).unwrap();
         }
-        linked.insert(0, database, x).await;
-        let token = linked.engine(0).read_position().await.unwrap();
-        assert!(token > before, "a commit in {database} moves the position");
-        before = token;
-        timeout(LONG, linked.acks.majority(token)).await.expect("it is acknowledged");
-        timeout(LONG, linked.engine(1).position().wait(token)).await.expect("it is reached");
-        assert!(linked.rows(1, database).contains(&x), "{x} in {database}");
+        insert(&nodes, 0, database, x).await;
+        let at = token(&nodes, 0).await;
+        assert!(at > before, "a commit in {database} moves the position");
+        before = at;
+        acknowledged(&nodes, at).await;
+        reached(&nodes, 1, at).await;
+        assert!(rows(&path(&nodes, 1, database)).contains(&x), "{x} in {database}");
     }
-    linked.stop().await;
+    nodes.stop().await;
 }
 
 /// A deleted database still counts: LiteFS keeps its number, and the position does not go back.
@@ -178,69 +102,69 @@ async fn a_deleted_database_does_not_take_the_position_back() {
         eprintln!("skipped: a stand-in does not see that a database is deleted");
         return;
     }
-    let linked = Linked::serve(&["node-1", "node-2"], &[DB, QUEUE], "delete").await;
-    let before = linked.engine(0).read_position().await.unwrap();
-    std::fs::remove_file(linked.nodes.nodes[0].config.litefs.mount.join(QUEUE)).unwrap();
-    let after = linked.engine(0).read_position().await.unwrap();
+    let nodes = serve(&["node-1", "node-2"], &[DB, QUEUE], "delete").await;
+    let before = token(&nodes, 0).await;
+    std::fs::remove_file(nodes.nodes[0].config.litefs.mount.join(QUEUE)).unwrap();
+    let after = token(&nodes, 0).await;
     assert_eq!(after.txid.0, before.txid.0 + 1, "LiteFS counts the deletion");
-    timeout(LONG, linked.acks.majority(after)).await.expect("it is acknowledged");
-    linked.open(0, QUEUE).execute_batch("CREATE TABLE t (x INTEGER PRIMARY KEY)").unwrap();
-    linked.insert(0, QUEUE, 7).await;
-    let token = linked.engine(0).read_position().await.unwrap();
-    assert!(token > after);
-    timeout(LONG, linked.engine(1).position().wait(token)).await.expect("it is reached");
-    assert_eq!(linked.rows(1, QUEUE), [7]);
-    linked.stop().await;
+    acknowledged(&nodes, after).await;
+    open(&nodes, 0, QUEUE).execute_batch(TABLE).unwrap();
+    insert(&nodes, 0, QUEUE, 7).await;
+    let at = token(&nodes, 0).await;
+    assert!(at > after);
+    reached(&nodes, 1, at).await;
+    assert_eq!(rows(&path(&nodes, 1, QUEUE)), [7]);
+    nodes.stop().await;
 }
 
 /// Of two replicas the one with the later transaction of the second database is ahead.
 #[tokio::test]
 async fn the_freshest_is_so_in_every_database() {
-    let mut linked = Linked::serve(&["node-1", "node-2", "node-3"], &[DB, QUEUE], "delete").await;
-    let reader = linked.open(2, QUEUE);
+    let mut nodes = serve(&["node-1", "node-2", "node-3"], &[DB, QUEUE], "delete").await;
+    let reader = open(&nodes, 2, QUEUE);
     reader.execute_batch("BEGIN; SELECT count(*) FROM t").unwrap();
-    linked.insert(0, QUEUE, 1).await;
-    linked.insert(0, DB, 2).await;
-    let token = linked.engine(0).read_position().await.unwrap();
-    timeout(LONG, linked.acks.majority(token)).await.expect("node-2 acknowledges it");
+    insert(&nodes, 0, QUEUE, 1).await;
+    insert(&nodes, 0, DB, 2).await;
+    let at = token(&nodes, 0).await;
+    acknowledged(&nodes, at).await;
     let (ahead, behind) =
-        (linked.nodes.nodes[1].held().await.position, linked.nodes.nodes[2].held().await.position);
-    assert_eq!(ahead.at, token);
+        (nodes.nodes[1].held().await.position, nodes.nodes[2].held().await.position);
+    assert_eq!(ahead.at, at);
     assert!(behind.at < ahead.at, "{behind:?}");
     reader.execute_batch("COMMIT").unwrap();
     drop(reader);
     // The primary is gone.
-    linked.unlink(1);
-    linked.unlink(2);
-    let (epoch, held) = linked.nodes.elect(1, &[2]).await;
-    assert_eq!(held.at, token);
-    linked.link(2, 1, epoch);
-    linked.nodes.level(1, 2).await;
-    assert_eq!((linked.rows(2, QUEUE), linked.rows(2, DB)), (vec![1], vec![2]));
-    linked.stop().await;
+    nodes.unlink(1);
+    nodes.unlink(2);
+    let (_, held) = nodes.elect(1, &[2]).await;
+    assert_eq!(held.at, at);
+    nodes.follow(2, 1).await;
+    nodes.level(1, 2).await;
+    assert_eq!((rows(&path(&nodes, 2, QUEUE)), rows(&path(&nodes, 2, DB))), (vec![1], vec![2]));
+    nodes.stop().await;
 }
 
 /// What only the old primary has of the second database is kept, and the first is not.
 #[tokio::test]
 async fn a_second_database_that_diverged_is_archived() {
-    let mut linked = Linked::serve(&["node-1", "node-2"], &[DB, QUEUE], "delete").await;
-    linked.unlink(1);
-    let (epoch, _) = linked.nodes.elect(1, &[]).await;
-    linked.insert(0, QUEUE, 99).await;
+    let mut nodes = serve(&["node-1", "node-2"], &[DB, QUEUE], "delete").await;
+    nodes.unlink(1);
+    nodes.elect(1, &[]).await;
+    insert(&nodes, 0, QUEUE, 99).await;
     for x in 1..4 {
-        linked.insert(1, DB, x).await;
+        insert(&nodes, 1, DB, x).await;
     }
-    linked.engine(0).become_replica().await.unwrap();
-    linked.link(0, 1, epoch);
-    linked.nodes.level(1, 0).await;
-    assert_eq!(linked.rows(0, QUEUE), [] as [i64; 0]);
-    assert_eq!(linked.rows(0, DB), [1, 2, 3]);
-    let kept = std::fs::read_dir(linked.nodes.nodes[0].config.data_dir.join("diverged")).unwrap();
+    nodes.nodes[0].litefs.become_replica().await.unwrap();
+    nodes.follow(0, 1).await;
+    nodes.level(1, 0).await;
+    assert_eq!(rows(&path(&nodes, 0, QUEUE)), [] as [i64; 0]);
+    assert_eq!(rows(&path(&nodes, 0, DB)), [1, 2, 3]);
+    let kept = std::fs::read_dir(nodes.nodes[0].config.data_dir.join("diverged")).unwrap();
     let kept: Vec<_> = kept.map(|file| file.unwrap().path()).collect();
     assert_eq!(kept.len(), 1, "{kept:?}");
     assert!(kept[0].to_str().unwrap().contains("-queue.db-"), "{kept:?}");
     assert_eq!(rows(&kept[0]), [99]);
-    linked.stop().await;
+    nodes.stop().await;
 }
 
 async fn handoffs_lose_nothing(mode: &str) {
@@ -249,11 +173,11 @@ async fn handoffs_lose_nothing(mode: &str) {
         return;
     }
     let databases = [DB, QUEUE, CACHE];
-    let mut linked = Linked::serve(&["node-1", "node-2"], &databases, mode).await;
+    let mut nodes = serve(&["node-1", "node-2"], &databases, mode).await;
     let mut writers = Vec::new();
     for (k, database) in databases.iter().enumerate() {
         for i in 0..2 {
-            let path = linked.nodes.nodes[i].config.litefs.mount.join(database);
+            let path = nodes.nodes[i].config.litefs.mount.join(database);
             // Each database's rows are told apart by their first digit.
             writers.push(Writer::start(&path, (k as i64 + 1) * 1_000_000_000 + i as i64));
         }
@@ -261,22 +185,22 @@ async fn handoffs_lose_nothing(mode: &str) {
     let mut times = Vec::new();
     for round in 0..20 {
         let (from, to) = (round % 2, (round + 1) % 2);
-        progress(&linked.nodes, from).await;
-        times.push(linked.hand_over(from, to).await);
+        progress(&nodes, from).await;
+        times.push(hand_over(&mut nodes, from, to).await);
     }
-    progress(&linked.nodes, 0).await;
+    progress(&nodes, 0).await;
     let (committed, bus_errors) = stop(writers).await;
-    linked.nodes.level(0, 1).await;
+    nodes.level(0, 1).await;
     times.sort();
     println!("{mode}: {} rows, {bus_errors} bus errors, handoffs {times:?}", committed.len());
     for i in 0..2 {
-        let mut have: Vec<_> = databases.iter().flat_map(|db| linked.rows(i, db)).collect();
+        let mut have: Vec<_> = databases.iter().flat_map(|db| rows(&path(&nodes, i, db))).collect();
         have.sort_unstable();
         let lost: Vec<_> = committed.iter().filter(|x| have.binary_search(x).is_err()).collect();
         assert!(lost.is_empty(), "lost: {lost:?}");
-        assert_eq!(linked.nodes.nodes[i].restarts(), 0, "LiteFS did not exit");
+        assert_eq!(nodes.nodes[i].restarts(), 0, "LiteFS did not exit");
     }
-    linked.stop().await;
+    nodes.stop().await;
 }
 
 #[tokio::test]
