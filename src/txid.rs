@@ -110,7 +110,7 @@ impl fmt::Display for EpochTxid {
 }
 
 /// Set in every checksum, so that none is 0.
-const FLAG: u64 = 1 << 63;
+pub(crate) const FLAG: u64 = 1 << 63;
 
 /// The checksum of a whole database.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

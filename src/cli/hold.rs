@@ -14,11 +14,11 @@ pub(crate) struct HoldArgs {
     /// How long to wait for writers
     #[arg(value_name = "MILLISECONDS")]
     limit: u64,
-    /// The database
-    database: PathBuf,
+    /// The directory of the databases
+    mount: PathBuf,
 }
 
-/// Holds the lock until standard input ends.
+/// Holds the locks until standard input ends.
 pub(crate) fn main(args: &HoldArgs) -> ExitCode {
-    hold::main(&args.database, Duration::from_millis(args.limit))
+    hold::main(&args.mount, Duration::from_millis(args.limit))
 }

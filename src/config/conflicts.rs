@@ -9,7 +9,14 @@ pub(crate) fn find(config: &Config) -> Vec<(&'static str, String)> {
     let mut conflicts = shared_ports(config);
     conflicts.extend(loops(config));
     conflicts.extend(shared_directories(config));
+    conflicts.extend(untracked_main(config));
     conflicts
+}
+
+/// Without the main database nothing would count where there is no other.
+fn untracked_main(config: &Config) -> Option<(&'static str, String)> {
+    let db = config.proxy.db.to_str().filter(|db| config.proxy.untracked.contains(*db))?;
+    Some(("proxy.untracked", format!("{db} is proxy.db: leave it out")))
 }
 
 /// Two listeners on one port would fail only at the start, with a message that names neither key.

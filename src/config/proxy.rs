@@ -1,5 +1,6 @@
 //! `proxy:`, the public port and the application behind it.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -46,6 +47,8 @@ pub struct Proxy {
     pub target: Target,
     /// The database, relative to [`Litefs::mount`](super::Litefs::mount).
     pub(crate) db: PathBuf,
+    /// Databases in the mount that tokens and acknowledgements do not count.
+    pub(crate) untracked: BTreeSet<String>,
     /// Rule sets, in order: bundled ones by name, or paths ending in `.yml`/`.yaml`
     /// (relative ones already resolved against the configuration file's directory).
     pub rules: Vec<String>,
@@ -115,6 +118,7 @@ pub(super) fn read(section: &Section<'_>, witness: bool) -> Option<Proxy> {
     let time_or_zero = |key, default| section.get(key, value::duration_or_zero).unwrap_or(default);
     Some(Proxy {
         listen: section.get("listen", address::listen).unwrap_or(LISTEN),
+        untracked: section.list("untracked", database).unwrap_or_default().into_iter().collect(),
         rules: read_rules(section),
         replay: section.get("replay", guarantee::replay).unwrap_or_default(),
         learn: section.get("learn", value::boolean).unwrap_or(true),
@@ -158,6 +162,18 @@ fn read_rules(section: &Section<'_>) -> Vec<String> {
         false => section.resolve(Path::new(&source)).to_string_lossy().into_owned(),
     };
     section.list("rules", rule_set).unwrap_or_default().into_iter().map(resolve).collect()
+}
+
+/// LiteFS has no directories.
+fn database(node: &Node) -> Result<String, String> {
+    let name = value::text(node)?;
+    match name.contains('/') {
+        true => Err(format!(
+            "{} is a path: write the name of a database, like cache.sqlite3",
+            node.describe()
+        )),
+        false => Ok(name.to_owned()),
+    }
 }
 
 /// The name of a bundled set, or a path.

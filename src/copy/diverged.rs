@@ -9,7 +9,7 @@ use crate::txid::{Checksum, Position};
 
 /// The directory's name in `data_dir`.
 pub(crate) const DIR: &str = "diverged";
-/// So many copies are kept, the newest.
+/// So many copies of each database are kept, the newest.
 const KEPT: usize = 3;
 /// While it is being written.
 const PARTIAL: &str = "partial";
@@ -28,22 +28,24 @@ pub(crate) struct NewPlace {
     dir: PathBuf,
     pub(crate) partial: PathBuf,
     whole: PathBuf,
+    /// What the names of all copies of this database have.
+    database: String,
 }
 
-/// A place for a copy that holds `have`.
+/// A place for a copy of `database` that holds `have`.
 ///
 /// # Errors
 ///
 /// When there can be none; then the copy must not be replaced.
-pub(crate) fn place(data_dir: &Path, have: Position) -> io::Result<Place> {
+pub(crate) fn place(data_dir: &Path, database: &str, have: Position) -> io::Result<Place> {
     let dir = data_dir.join(DIR);
     fs::create_dir_all(&dir).map_err(|e| at(&dir, e))?;
-    let content = format!("-{}.sqlite3", have.checksum);
+    let content = format!("-{database}-{}.sqlite3", have.checksum);
     let same = |kept: &PathBuf| {
         let name = kept.file_name().map(|name| name.to_string_lossy().into_owned());
         have.checksum != Checksum::UNKNOWN && name.is_some_and(|name| name.ends_with(&content))
     };
-    if let Some(kept) = kept(&dir).map_err(|e| at(&dir, e))?.into_iter().find(same) {
+    if let Some(kept) = kept(&dir, database).map_err(|e| at(&dir, e))?.into_iter().find(same) {
         return Ok(Place::Kept(kept));
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -54,7 +56,7 @@ pub(crate) fn place(data_dir: &Path, have: Position) -> io::Result<Place> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&partial, error)),
         _ => {}
     }
-    Ok(Place::New(NewPlace { dir, partial, whole }))
+    Ok(Place::New(NewPlace { dir, partial, whole, database: database.to_owned() }))
 }
 
 impl NewPlace {
@@ -64,31 +66,39 @@ impl NewPlace {
     ///
     /// When it cannot be kept; then the copy must not be replaced.
     pub(crate) fn keep(self) -> io::Result<PathBuf> {
-        let Self { dir, partial, whole } = self;
+        let Self { dir, partial, whole, database } = self;
         fs::rename(&partial, &whole)
             .and_then(|()| File::open(&dir)?.sync_all())
-            .and_then(|()| prune(&dir))
+            .and_then(|()| prune(&dir, &database))
             .map_err(|e| at(&dir, e))?;
         Ok(whole)
     }
 }
 
-fn prune(dir: &Path) -> io::Result<()> {
-    let names = kept(dir)?;
+fn prune(dir: &Path, database: &str) -> io::Result<()> {
+    let names = kept(dir, database)?;
     let old = names.len().saturating_sub(KEPT);
     names.iter().take(old).try_for_each(fs::remove_file)
 }
 
-fn kept(dir: &Path) -> io::Result<Vec<PathBuf>> {
+/// The copies of a database, the oldest first.
+fn kept(dir: &Path, database: &str) -> io::Result<Vec<PathBuf>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
-        if path.extension().is_some_and(|e| e == "sqlite3") {
+        if path.file_name().and_then(|name| name.to_str()).is_some_and(|n| is_of(n, database)) {
             names.push(path);
         }
     }
     names.sort();
     Ok(names)
+}
+
+/// `TIME-epoch-EPOCH-DATABASE-CHECKSUM.sqlite3`
+fn is_of(name: &str, database: &str) -> bool {
+    let parts = name.strip_suffix(".sqlite3").and_then(|name| name.rsplit_once('-'));
+    let mut before = parts.map(|(before, _)| before.splitn(4, '-')).into_iter().flatten();
+    before.nth(3) == Some(database)
 }
 
 fn at(path: &Path, error: io::Error) -> io::Error {
@@ -106,7 +116,7 @@ mod tests {
     #[test]
     fn each_content_is_kept_once_and_the_newest_longest() {
         let dir = tempfile::tempdir().unwrap();
-        let new = |checksum| match place(dir.path(), position(checksum)).unwrap() {
+        let new = |checksum| match place(dir.path(), "my-app.db", position(checksum)).unwrap() {
             Place::New(place) => place,
             Place::Kept(path) => panic!("kept already: {}", path.display()),
         };
@@ -116,10 +126,16 @@ mod tests {
             place.keep().unwrap()
         };
         let first = keep(1);
-        let again = place(dir.path(), position(1)).unwrap();
+        let again = place(dir.path(), "my-app.db", position(1)).unwrap();
         assert!(matches!(again, Place::Kept(path) if path == first));
+        // Another database's do not take its place.
+        let Place::New(other) = place(dir.path(), "app.db", position(1)).unwrap() else {
+            panic!("kept already");
+        };
+        fs::write(&other.partial, "1").unwrap();
+        let other = other.keep().unwrap();
         let others: Vec<_> = (2..=4).map(keep).collect();
-        assert!(!first.exists() && others.iter().all(|path| path.exists()));
+        assert!(!first.exists() && others.iter().all(|path| path.exists()) && other.exists());
         // Left behind by a crash.
         fs::write(dir.path().join(DIR).join(PARTIAL), "half").unwrap();
         assert!(!new(5).partial.exists());

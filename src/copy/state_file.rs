@@ -13,7 +13,7 @@ use crate::files;
 use crate::txid::hex16;
 
 /// What we write is shorter, in bytes.
-const MAX_SIZE: u64 = 64 * 1024;
+const MAX_SIZE: u64 = 1024 * 1024;
 
 pub(crate) static CRC64: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_GO_ISO);
 

@@ -165,8 +165,10 @@ impl Embedded {
     /// there later.
     pub(crate) fn start(options: Options) -> io::Result<Arc<Self>> {
         tracing::warn!(
-            "litefs.engine is `embedded`: FOR DEVELOPMENT, DEMOS AND TESTS ONLY. It ships whole \
-             databases, up to 64 MiB, and a write that was not shipped yet is lost with its node"
+            "litefs.engine is `embedded`: FOR DEVELOPMENT, DEMOS AND TESTS ONLY. It ships one database, \
+             {}, up to 64 MiB; other files in its directory stay on their node. A write that was not \
+             shipped yet is lost with its node",
+            options.db.display()
         );
         if options.replicated {
             apply::supported()?;

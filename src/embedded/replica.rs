@@ -134,7 +134,8 @@ impl Replica {
         if !lineage.lacks(have, certain) {
             return Ok(());
         }
-        if let Place::New(place) = diverged::place(&self.data_dir, have)? {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        if let Place::New(place) = diverged::place(&self.data_dir, &name, have)? {
             save(&self.opened()?.connection, &place.partial)?;
             let saved = place.keep()?;
             tracing::warn!(

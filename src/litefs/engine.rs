@@ -5,6 +5,7 @@
 //! change of role is made in the same way: change what the lease's state says, and wait until LiteFS'
 //! events say that it is so.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -20,11 +21,13 @@ use tokio::time::timeout;
 
 use super::agreement::Agreed;
 use super::api::{Api, Info};
+use super::content::Told;
+use super::databases::Databases;
 use super::events;
 use super::fence::Fence;
 use super::follow::Following;
 use super::lease_state::LeaseState;
-use super::position::{LitefsPosition, Positions};
+use super::position::{Positions, is_database};
 use super::store::Store;
 use super::supervise::{self, Spec, Supervisor};
 use super::tunnel;
@@ -61,8 +64,10 @@ pub struct Options {
     pub node: NodeId,
     /// Where LiteFS' file system is mounted.
     pub mount: PathBuf,
-    /// The database in it.
+    /// The main database in it. Builds that know one database know this.
     pub db: PathBuf,
+    /// Databases that tokens and acknowledgements do not count.
+    pub untracked: BTreeSet<String>,
     /// Where the engine keeps its own state.
     pub data_dir: PathBuf,
     /// LiteFS' HTTP port.
@@ -89,6 +94,7 @@ pub struct Litefs {
     pub(super) program: PathBuf,
     pub(super) mount: PathBuf,
     pub(super) db: PathBuf,
+    pub(super) untracked: BTreeSet<String>,
     pub(super) data_dir: PathBuf,
     pub(super) ttl: Duration,
     pub(super) api: Api,
@@ -98,6 +104,8 @@ pub struct Litefs {
     pub(super) watch: Arc<Watch>,
     pub(super) positions: Positions,
     pub(super) position: Arc<PositionCell>,
+    /// What the copy was last known to hold.
+    pub(super) holds: Mutex<Databases>,
     store: Mutex<Store>,
     duty: watch::Sender<Duty>,
     /// Changes of role, one at a time.
@@ -112,8 +120,8 @@ pub struct Litefs {
     pub(super) clung: AtomicU32,
     info: Mutex<Info>,
     level: Mutex<Level>,
-    /// How far this copy is, as far as known: what is told others.
-    pub(super) told: watch::Sender<EpochTxid>,
+    /// What is told others.
+    pub(super) told: watch::Sender<Told>,
     /// Held for reading while an acknowledgement is sent.
     pub(super) acknowledging: RwLock<()>,
     supervisor: Option<Supervisor>,
@@ -148,14 +156,19 @@ impl Litefs {
     ///
     /// When the saved state cannot be used, or the database's name is none that LiteFS can have.
     pub fn start(options: Options, lease: TcpListener) -> io::Result<Arc<Self>> {
-        let name = database_name(&options)?;
+        check_names(&options)?;
         let lease_state = Arc::new(LeaseState::new(options.node, options.agreed.clone()));
         let server = LeaseServer::new(lease_state.clone(), options.secret);
-        let positions = Positions::start(&options.mount, &options.db, options.fuse)?;
+        let store = Store::open(&options.data_dir, &options.db)?;
+        let untracked = options.untracked;
+        let positions = Positions::start(&options.mount, untracked.clone(), options.fuse)?;
+        positions.look_for(store.names());
         let litefs = Arc::new(Self {
-            store: Mutex::new(Store::open(&options.data_dir, &options.db)?),
+            store: Mutex::new(store),
+            holds: Mutex::default(),
             api: Api(options.http),
-            watch: Arc::new(Watch::new(name)),
+            watch: Arc::new(Watch::new(untracked.clone())),
+            untracked,
             positions,
             position: Arc::default(),
             duty: watch::Sender::default(),
@@ -227,28 +240,11 @@ impl Litefs {
         self.supervisor.as_ref()?.state().borrow().pid
     }
 
-    fn note_level(&self) {
+    pub(super) fn note_level(&self) {
         let mut level = lock(&self.level);
         if let Some((_, heard)) = level.awaited.filter(|(at, _)| self.position.reached(*at)) {
             *level = Level { at: Some(heard), awaited: None };
         }
-    }
-
-    /// This copy is that far.
-    pub(super) fn publish(&self, label: EpochTxid) {
-        self.position.advance(label);
-        self.tell_others();
-    }
-
-    /// This copy is that far, and was perhaps further in another history.
-    pub(super) fn publish_anew(&self, label: EpochTxid) {
-        self.position.reset(label);
-        self.tell_others();
-    }
-
-    fn tell_others(&self) {
-        self.told.send_replace(self.position.get());
-        self.note_level();
     }
 
     /// Sends an acknowledgement, unless a later epoch was promised: then none is sent any more.
@@ -266,7 +262,7 @@ impl Litefs {
 
     /// What keeps LiteFS from running. Of one that answers that is over, although its supervisor may look a
     /// moment later.
-    fn trouble(&self) -> Option<String> {
+    pub(super) fn trouble(&self) -> Option<String> {
         let supervisor = self.supervisor.as_ref()?;
         let trouble = supervisor.state().borrow().trouble.clone();
         trouble.filter(|_| !self.watch.seen().borrow().live)
@@ -289,15 +285,6 @@ impl Litefs {
         if let Some(supervisor) = &self.supervisor {
             supervisor.kill(why);
         }
-    }
-
-    /// What the copy holds now.
-    pub(super) async fn content(&self) -> io::Result<LitefsPosition> {
-        if !self.watch.seen().borrow().live {
-            let why = self.trouble().unwrap_or_else(|| "LiteFS does not answer".to_owned());
-            return Err(io::Error::new(io::ErrorKind::NotConnected, why));
-        }
-        self.positions.read(READING).await
     }
 
     /// Ready once LiteFS is seen to be so, or an error after `limit`.
@@ -358,27 +345,23 @@ impl Litefs {
         }
         if now.beginning != before.beginning {
             // What happened before the stream began is only to be seen in the position itself.
-            if let Ok(content) = self.positions.read(READING).await {
-                self.adopt(now, content);
-                self.publish_anew(self.label(content));
+            if let Ok(content) = self.read_content().await {
+                self.adopt(now, &content);
+                self.publish_anew(self.label(&content), &content);
             }
             return;
         }
-        let Some(applied) = now.applied else { return };
-        self.adopt(now, applied);
-        let label = self.label(applied);
-        if now.replaced == before.replaced {
-            self.publish(label);
-        } else {
-            self.publish_anew(label);
+        if now.applied.is_empty() {
+            return;
         }
-    }
-
-    /// The position of a copy with this content.
-    pub(super) fn label(&self, content: LitefsPosition) -> EpochTxid {
-        match self.duty() {
-            Duty::Primary(epoch) => EpochTxid { epoch, txid: content.txid },
-            Duty::Replica => self.store().position(content).at,
+        let content = self.note_content(&now.applied);
+        self.note_names(&content);
+        self.adopt(now, &content);
+        let label = self.label(&content);
+        if now.replaced == before.replaced {
+            self.publish(label, &content);
+        } else {
+            self.publish_anew(label, &content);
         }
     }
 
@@ -399,11 +382,9 @@ impl Litefs {
 }
 
 /// LiteFS has no directories, and a few names of its own.
-fn database_name(options: &Options) -> io::Result<String> {
-    let name = options.db.to_str().filter(|name| !name.contains('/'));
-    let own = ["-journal", "-wal", "-shm", "-pos", "-lock"];
-    match name.filter(|name| !name.starts_with('.') && !own.iter().any(|end| name.ends_with(end))) {
-        Some(name) => Ok(name.to_owned()),
+fn check_names(options: &Options) -> io::Result<()> {
+    match options.db.to_str().filter(|name| !name.contains('/') && is_database(name)) {
+        Some(_) => Ok(()),
         None => {
             let text = format!(
                 "proxy.db: LiteFS can have no database {}: write a plain name like db.sqlite3",
@@ -423,7 +404,7 @@ impl Engine for Litefs {
         Box::pin(async move {
             let duty = self.duty();
             let content = self.content().await?;
-            let label = self.label(content);
+            let label = self.label(&content);
             if let Duty::Primary(epoch) = duty {
                 let holds = self.duty() == duty && self.lease_state.epoch() == Some(epoch);
                 if !holds || !self.watch.seen().borrow().is_primary() {
@@ -431,7 +412,7 @@ impl Engine for Litefs {
                     return Err(io::Error::new(io::ErrorKind::NotConnected, why));
                 }
             }
-            self.publish(label);
+            self.publish(label, &content);
             Ok(label)
         })
     }
@@ -496,11 +477,7 @@ impl Engine for Litefs {
     }
 
     fn held(&self) -> BoxFuture<'_, io::Result<Held>> {
-        Box::pin(async move {
-            let content = self.content().await?;
-            let position = Position { at: self.label(content), checksum: content.checksum };
-            Ok(Held { position, empty: content.txid.0 == 0 })
-        })
+        Box::pin(self.what_is_held())
     }
 
     fn fence(&self, limit: Duration) -> BoxFuture<'_, io::Result<Position>> {

@@ -1,8 +1,9 @@
-//! Keeps everybody from writing the database in the mount, whichever way they come, by SQLite's own
-//! write lock, held by a process of ours ([`super::hold`]).
+//! Keeps everybody from writing the databases in the mount, whichever way they come, by SQLite's own
+//! write locks, held by a process of ours ([`super::hold`]).
 //!
 //! A LiteFS that loses its lease in the middle of a WAL commit exits, and the application has been told
-//! that the commit succeeded. So before a demotion that we cause, nobody may be in one.
+//! that the commit succeeded. The lease is one for all databases: so before a demotion that we cause, nobody
+//! may be in a commit of any of them.
 
 use std::io;
 use std::path::Path;
@@ -22,11 +23,11 @@ const LIFTING: Duration = Duration::from_secs(1);
 /// Bytes of the holder's answer.
 const MAX_ANSWER: u64 = 4096;
 
-/// The write lock. Dropped, it is released a little later.
+/// The write locks. Dropped, they are released a little later.
 #[derive(Debug)]
 pub struct Fence {
     holder: Child,
-    /// The holder releases the lock when this is closed.
+    /// The holder releases the locks when this is closed.
     _stdin: Option<ChildStdin>,
 }
 
@@ -35,10 +36,10 @@ impl Fence {
     ///
     /// # Errors
     ///
-    /// When somebody still wrote after `limit`, or the database cannot be opened.
-    pub async fn raise(program: &Path, database: &Path, limit: Duration) -> io::Result<Self> {
+    /// When somebody still wrote after `limit`, or a database in `mount` cannot be opened.
+    pub async fn raise(program: &Path, mount: &Path, limit: Duration) -> io::Result<Self> {
         let mut command = Command::new(program);
-        command.arg0("litepilot").arg("hold").arg(limit.as_millis().to_string()).arg(database);
+        command.arg0("litepilot").arg("hold").arg(limit.as_millis().to_string()).arg(mount);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut holder = command.process_group(0).kill_on_drop(true).spawn()?;
         let (stdin, stdout) = (holder.stdin.take(), holder.stdout.take());
@@ -54,8 +55,8 @@ impl Fence {
         match timeout(limit + STARTING, answered).await {
             Ok(Ok(_)) if answer.trim() == UP => Ok(Self { holder, _stdin: stdin }),
             Ok(Ok(_)) => Err(io::Error::other(format!(
-                "{} cannot be kept from being written: {}",
-                database.display(),
+                "the databases in {} cannot be kept from being written: {}",
+                mount.display(),
                 if answer.is_empty() { "the process that does it has died" } else { answer.trim() }
             ))),
             Ok(Err(error)) => Err(error),

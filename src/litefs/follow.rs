@@ -7,19 +7,20 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use super::databases::Databases;
 use super::engine::{ASKING, Duty, Litefs, lock};
+use super::joining::Joining;
 use super::position::LitefsPosition;
-use super::positions_link::ReplicaLink;
+use super::positions_link::{Heard, ReplicaLink};
 use super::tunnel::Tunnel;
 use super::watch::Seen;
 use crate::cluster::{Epoch, EpochStart, NodeId};
 use crate::copy::diverged::{self, Place};
-use crate::copy::history;
 use crate::engine::Held;
 use crate::engine::replication::{Dial, FollowError, Followed};
 use crate::lease::PrimaryInfo;
 use crate::peer;
-use crate::txid::Position;
+use crate::txid::{Checksum, EpochTxid, Position};
 
 /// How long a promise waits for LiteFS to leave its primary: what it is applying has to be applied. An open
 /// read transaction may hold that up for ever, and a failover must not wait for readers.
@@ -30,25 +31,9 @@ const PATIENCE: u32 = 8;
 /// Whom this node's LiteFS follows.
 pub(super) struct Following {
     primary: NodeId,
-    /// Where its epoch started, if that is known.
-    start: Option<EpochStart>,
-    /// What the copy held that the primary's history lacks: it is overwritten.
-    diverged: Option<LitefsPosition>,
+    /// What makes this copy one of its epoch; nothing while it is not known where that started.
+    joining: Option<Joining>,
     _tunnel: Tunnel,
-}
-
-impl Following {
-    /// Whether a copy with this content holds the primary's history: it is connected, and at or beyond
-    /// the start of the epoch. What is beyond came from there: LiteFS checks that each transaction fits
-    /// the one before, and whatever the copy had of its own was at `diverged`.
-    fn reaches(&self, seen: &Seen, content: LitefsPosition) -> Option<Epoch> {
-        let start = self.start?;
-        let held = start.held;
-        let equal = held.at.txid == content.txid && held.checksum == content.checksum;
-        let connected = seen.follows() == Some(self.primary.as_str());
-        let beyond = content.txid > held.at.txid && self.diverged != Some(content);
-        (equal || connected && beyond).then_some(start.epoch)
-    }
 }
 
 impl Litefs {
@@ -61,12 +46,15 @@ impl Litefs {
         dial: &Arc<dyn Dial>,
     ) -> Followed {
         let dialed = dial.dial(primary, peer::POSITIONS).await;
-        let (link, starts) = ReplicaLink::open(dialed.map_err(FollowError::Unreachable)?).await?;
+        let dialed = dialed.map_err(FollowError::Unreachable)?;
+        let (link, Heard { starts, lineage, names }) = ReplicaLink::open(dialed).await?;
         if starts.last().is_none_or(|start| start.epoch != epoch) {
             let why = format!("{primary} is not the primary of epoch {epoch}");
             return Err(io::Error::other(why).into());
         }
+        self.store().learn(&lineage, &names.difference(&self.untracked).cloned().collect())?;
         self.follow_history(primary, &starts, dial).await?;
+        self.store().announced().begin(epoch);
         Ok(link.run(self).await?)
     }
 
@@ -85,7 +73,7 @@ impl Litefs {
         let _turn = self.turn.lock().await;
         self.step_down().await?;
         let start = starts.last().copied();
-        let same = |f: &Following| f.primary == *primary && f.start == start;
+        let same = |f: &Following| f.primary == *primary && f.start() == start;
         if lock(&self.following).as_ref().is_some_and(same) {
             return Ok(());
         }
@@ -102,39 +90,49 @@ impl Litefs {
             io::Error::new(io::ErrorKind::TimedOut, why)
         })?;
         let content = self.content().await?;
-        self.store().close(content)?;
-        let diverged = self.keep_what_is_lacking(content, starts).await?;
+        self.store().close(&content)?;
+        let diverged = self.keep_what_is_lacking(&content, starts).await?;
+        self.store().disown(&content, &diverged)?;
         let tunnel = Tunnel::open(dial.clone(), primary.clone()).await?;
         let info = PrimaryInfo {
             hostname: primary.to_string(),
             advertise_url: format!("http://{}", tunnel.address()),
         };
-        let following = Following { primary: primary.clone(), start, diverged, _tunnel: tunnel };
+        let joining = start.map(|start| Joining { start, begun: self.begun(start) });
+        let following = Following { primary: primary.clone(), joining, _tunnel: tunnel };
         *lock(&self.following) = Some(following);
         self.lease_state.follow(Some(info));
         let seen = self.watch.seen().borrow().clone();
-        self.adopt(&seen, content);
-        self.publish(self.label(content));
+        self.adopt(&seen, &content);
+        self.publish(self.label(&content), &content);
         Ok(())
     }
 
-    /// Keeps this copy if it has what the history of `starts` lacks; then that is what it holds.
+    /// What the databases held when that epoch began. Of one that a build with one database began, what
+    /// that one held.
+    fn begun(&self, start: EpochStart) -> Databases {
+        let known = self.store().lineage().of(start.epoch).cloned();
+        let Position { at, checksum } = start.held;
+        let main = LitefsPosition { txid: at.txid, checksum };
+        known.unwrap_or_else(|| Databases::one(&self.db_name(), main))
+    }
+
+    /// Keeps the databases that have what the history of `starts` lacks, and says which.
     async fn keep_what_is_lacking(
         &self,
-        content: LitefsPosition,
+        content: &Databases,
         starts: &[EpochStart],
-    ) -> io::Result<Option<LitefsPosition>> {
-        let have = self.store().position(content);
-        let diverges = match (self.elects, starts.last()) {
-            (true, _) => history::diverges(have, starts),
-            (false, Some(start)) => history::exceeds(have, *start),
-            (false, None) => false,
+    ) -> io::Result<Databases> {
+        let (epoch, diverged) = {
+            let store = self.store();
+            let epoch = store.position(content).at.epoch;
+            (epoch, store.lineage().diverged(content, epoch, starts, self.elects))
         };
-        if !diverges {
-            return Ok(None);
+        for (name, at) in diverged.iter() {
+            let have = EpochTxid { epoch, txid: at.txid };
+            self.keep_diverged(name, Position { at: have, checksum: at.checksum }).await?;
         }
-        self.keep_diverged(have).await?;
-        Ok(Some(content))
+        Ok(diverged)
     }
 
     /// Tells LiteFS that there is no primary, and cuts it off.
@@ -146,16 +144,15 @@ impl Litefs {
         *lock(&self.following) = None;
     }
 
-    /// Notes that the copy has reached the history that it follows, once it has.
-    pub(super) fn adopt(&self, seen: &Seen, content: LitefsPosition) {
+    /// Notes that the copy has reached the history that it follows, once it has, and what of it.
+    pub(super) fn adopt(&self, seen: &Seen, content: &Databases) {
         if self.duty() != Duty::Replica {
             return;
         }
-        let reached = lock(&self.following).as_ref().and_then(|f| f.reaches(seen, content));
-        let Some(epoch) = reached else { return };
-        if self.store().position(content).at.epoch < epoch
-            && let Err(why) = self.store().adopt(epoch)
-        {
+        let following = lock(&self.following);
+        let Some(Following { primary, joining: Some(joining), .. }) = &*following else { return };
+        let connected = seen.follows() == Some(primary.as_str());
+        if let Err(why) = self.store().join(joining, connected, content) {
             tracing::error!(%why, "this copy cannot be said to be of its primary's history");
         }
     }
@@ -183,20 +180,32 @@ impl Litefs {
         seen && self.duty() == Duty::Replica && lock(&self.following).is_none()
     }
 
-    async fn keep_diverged(&self, have: Position) -> io::Result<()> {
-        let place = match diverged::place(&self.data_dir, have)? {
+    /// The primary has announced this; `None`: it is a build with one database.
+    pub(super) fn heard(&self, at: EpochTxid, changed: Option<Databases>) {
+        let main = LitefsPosition { txid: at.txid, checksum: Checksum::UNKNOWN };
+        let changed = changed.unwrap_or_else(|| Databases::one(&self.db_name(), main));
+        let changed = changed.without(&self.untracked);
+        self.positions.look_for(changed.names());
+        self.note_names(&changed);
+        self.store().announced().hear(at, changed);
+        let (seen, content) = (self.watch.seen().borrow().clone(), self.holds());
+        self.adopt(&seen, &content);
+        self.publish(self.label(&content), &content);
+    }
+
+    async fn keep_diverged(&self, name: &str, have: Position) -> io::Result<()> {
+        let place = match diverged::place(&self.data_dir, name, have)? {
             Place::New(place) => place,
             Place::Kept(kept) => {
                 tracing::debug!(kept = %kept.display(), "this copy was set aside before");
                 return Ok(());
             }
         };
-        let name = self.db.to_string_lossy();
-        self.api.export(&name, &place.partial).await.map_err(io::Error::other)?;
+        self.api.export(name, &place.partial).await.map_err(io::Error::other)?;
         let kept = place.keep()?;
         tracing::error!(
-            "this copy has transactions that the cluster's history lacks, up to {}: they were lost when \
-             another node became primary. It is kept as {} and replaced",
+            "this copy of {name} has transactions that the cluster's history lacks, up to {}: they were \
+             lost when another node became primary. It is kept as {} and replaced",
             have.at,
             kept.display()
         );
@@ -215,14 +224,16 @@ impl Litefs {
         }
         // An acknowledgement that was just being sent is over, and no other begins.
         drop(self.acknowledging.write().await);
-        let content = self.content().await?;
-        let position = Position { at: self.label(content), checksum: content.checksum };
-        Ok(Held { position, empty: content.txid.0 == 0 })
+        self.what_is_held().await
     }
 }
 
 impl Following {
+    fn start(&self) -> Option<EpochStart> {
+        self.joining.as_ref().map(|joining| joining.start)
+    }
+
     fn is_at_least(&self, epoch: Epoch) -> bool {
-        self.start.is_some_and(|start| start.epoch >= epoch)
+        self.start().is_some_and(|start| start.epoch >= epoch)
     }
 }

@@ -8,7 +8,10 @@
 //! | --- | --- |
 //! | [`engine`], [`tenure`], [`follow`] | [`crate::engine::Engine`] over the parts below: its roles and how they change |
 //! | [`lease_state`], [`agreement`] | what its lease says; what the cluster has agreed upon |
-//! | [`store`] | what is remembered across restarts |
+//! | [`databases`], [`announced`] | several databases as one number, and who has reached it. Pure |
+//! | [`lineage`], [`joining`] | what of a copy diverges; when it counts as one of its primary's. Pure |
+//! | [`content`] | what this copy holds: read, heard of, and told others |
+//! | [`store`], [`reached_file`] | what is remembered across restarts |
 //! | [`watch`], [`events`], [`position`], [`api`] | what it is seen to be; what it tells, and answers |
 //! | [`readers`], [`pulse`] | open transactions that hold it up; whether it answers |
 //! | [`fence`], [`hold`] | keeping writers out while it changes its role |
@@ -18,19 +21,27 @@
 //! | [`render`] | the `litefs.yml` that it runs with |
 
 pub mod agreement;
+pub(crate) mod announced;
 pub mod api;
+mod content;
+pub(crate) mod databases;
 pub mod engine;
 pub(crate) mod events;
 pub mod fence;
 mod follow;
 pub(crate) mod hold;
+pub(crate) mod joining;
 pub(crate) mod lease_state;
+pub(crate) mod lineage;
+#[cfg(test)]
+mod model;
 pub mod mount;
 pub(crate) mod output;
 pub(crate) mod position;
 pub(crate) mod positions_link;
 pub mod preflight;
 mod pulse;
+pub(crate) mod reached_file;
 mod readers;
 pub mod render;
 pub(crate) mod store;

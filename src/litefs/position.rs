@@ -1,18 +1,23 @@
-//! The position of the database now, from `<db>-pos` in the mount: synchronous with commits.
+//! The positions of all databases now, from `<db>-pos` in the mount: synchronous with commits.
 //!
 //! A file system whose LiteFS hangs blocks whoever touches it. So one thread reads, for all who ask at
 //! the same time at once, and they wait no longer than they like to.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::databases::Databases;
 use super::mount;
 use crate::txid::{Checksum, Txid, parse_hex16};
 
@@ -21,8 +26,11 @@ const QUEUE: usize = 16_384;
 /// Bytes of `<db>-pos`: `txid/checksum\n`, each of 16 hex digits.
 const LENGTH: usize = 34;
 
+/// What LiteFS adds to a database's name.
+const OWN_FILES: [&str; 5] = ["-journal", "-wal", "-shm", "-pos", "-lock"];
+
 /// What LiteFS holds of a database.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LitefsPosition {
     /// The last transaction; 0 if there is none, or no database.
     pub(crate) txid: Txid,
@@ -30,36 +38,68 @@ pub(crate) struct LitefsPosition {
     pub(crate) checksum: Checksum,
 }
 
-type Answer = Result<LitefsPosition, (io::ErrorKind, String)>;
+/// Whether a file of this name in the mount can be a database.
+pub(crate) fn is_database(name: &str) -> bool {
+    !name.starts_with('.') && !OWN_FILES.iter().any(|end| name.ends_with(end))
+}
 
-/// Reads the position of one database. The thread ends with it.
-pub(crate) struct Positions(SyncSender<oneshot::Sender<Answer>>);
+/// The databases in a mount that have a transaction and were not deleted.
+///
+/// # Errors
+///
+/// When the directory cannot be read.
+pub(crate) fn list(mount: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in mount.read_dir()? {
+        // LiteFS' names are text, and so are those that it is asked for.
+        if let Ok(name) = entry?.file_name().into_string()
+            && is_database(&name)
+        {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+type Answer = Result<Databases, (io::ErrorKind, String)>;
+
+/// Reads the positions of the databases. The thread ends with it.
+pub(crate) struct Positions {
+    ask: SyncSender<oneshot::Sender<Answer>>,
+    names: Arc<Mutex<BTreeSet<String>>>,
+}
 
 impl Positions {
-    /// Of `db` in `mount`; with `fuse`, only if LiteFS' file system is mounted there.
+    /// Of those in `mount` but for the `untracked`; with `fuse`, only if LiteFS' file system is mounted
+    /// there.
     ///
     /// # Errors
     ///
     /// When the thread cannot be started.
-    pub(crate) fn start(mount: &Path, db: &Path, fuse: bool) -> io::Result<Self> {
-        let (sender, asked) = sync_channel(QUEUE);
-        let mut name = mount.join(db).into_os_string();
-        name.push("-pos");
-        let place = Place { mount: mount.to_owned(), file: name.into(), fuse };
+    pub(crate) fn start(mount: &Path, untracked: BTreeSet<String>, fuse: bool) -> io::Result<Self> {
+        let (ask, asked) = sync_channel(QUEUE);
+        let names: Arc<Mutex<BTreeSet<String>>> = Arc::default();
+        let place = Place { mount: mount.to_owned(), names: names.clone(), untracked, fuse };
         thread::Builder::new()
             .name("litefs-position".to_owned())
             .spawn(move || place.serve(&asked))?;
-        Ok(Self(sender))
+        Ok(Self { ask, names })
     }
 
-    /// The position now: whatever was committed before this call is contained.
+    /// Reads these from now on, too, although LiteFS may not list them: it lists no deleted ones, whose
+    /// numbers it keeps.
+    pub(crate) fn look_for<'a>(&self, names: impl IntoIterator<Item = &'a String>) {
+        self.names.lock().extend(names.into_iter().cloned());
+    }
+
+    /// The positions now: whatever was committed before this call is contained.
     ///
     /// # Errors
     ///
-    /// When it cannot be read within `limit`. A database that does not exist yet is no error.
-    pub(crate) async fn read(&self, limit: Duration) -> io::Result<LitefsPosition> {
+    /// When one cannot be read within `limit`. A database that does not exist yet is no error.
+    pub(crate) async fn read(&self, limit: Duration) -> io::Result<Databases> {
         let (reply, answer) = oneshot::channel();
-        self.0.try_send(reply).map_err(|refused| match refused {
+        self.ask.try_send(reply).map_err(|refused| match refused {
             TrySendError::Full(_) => {
                 io::Error::new(io::ErrorKind::ResourceBusy, "too many wait for LiteFS")
             }
@@ -78,7 +118,9 @@ impl Positions {
 
 struct Place {
     mount: PathBuf,
-    file: PathBuf,
+    /// Every one that was ever seen.
+    names: Arc<Mutex<BTreeSet<String>>>,
+    untracked: BTreeSet<String>,
     fuse: bool,
 }
 
@@ -98,21 +140,27 @@ impl Place {
         }
     }
 
-    fn read(&self) -> io::Result<LitefsPosition> {
-        match read(&self.file) {
-            // Without LiteFS' file system there are no files, which does not mean that there is no
-            // database.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if self.fuse && !mount::is_fuse(&self.mount)? {
-                    return Err(io::Error::new(
-                        io::ErrorKind::NotConnected,
-                        "LiteFS is not mounted",
-                    ));
-                }
-                Ok(LitefsPosition::default())
+    fn read(&self) -> io::Result<Databases> {
+        // Listed each time: a write may have made a database, and its token has to count that.
+        let listed = list(&self.mount)?;
+        let names = {
+            let mut names = self.names.lock();
+            names.extend(listed);
+            names.clone()
+        };
+        let mut found = Databases::default();
+        for name in names.difference(&self.untracked) {
+            match read(&self.mount.join(format!("{name}-pos"))) {
+                // Not made yet, or never here: others' LiteFS had it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                position => found.set(name, position?),
             }
-            found => found,
         }
+        // Without LiteFS' file system there are no files, which does not mean that there is no database.
+        if found.is_empty() && self.fuse && !mount::is_fuse(&self.mount)? {
+            return Err(io::Error::new(io::ErrorKind::NotConnected, "LiteFS is not mounted"));
+        }
+        Ok(found)
     }
 }
 
@@ -146,6 +194,13 @@ mod tests {
         LitefsPosition { txid: Txid(txid), checksum: Checksum(checksum) }
     }
 
+    fn start(dir: &Path, fuse: bool) -> Positions {
+        let positions =
+            Positions::start(dir, BTreeSet::from(["cache.db".to_owned()]), fuse).unwrap();
+        positions.look_for(&["app.db".to_owned()]);
+        positions
+    }
+
     #[test]
     fn what_a_real_one_says_is_understood() {
         let text = include_bytes!("../../tests/litefs-contract/pos.txt");
@@ -159,18 +214,39 @@ mod tests {
     #[tokio::test]
     async fn a_database_that_does_not_exist_yet_has_no_transactions() {
         let dir = tempfile::tempdir().unwrap();
-        let positions = Positions::start(dir.path(), Path::new("app.db"), false).unwrap();
-        assert_eq!(positions.read(LIMIT).await.unwrap(), LitefsPosition::default());
+        let positions = start(dir.path(), false);
+        assert!(positions.read(LIMIT).await.unwrap().is_empty());
         fs::write(dir.path().join("app.db-pos"), "0000000000000002/8000000000000001\n").unwrap();
-        assert_eq!(positions.read(LIMIT).await.unwrap(), at(2, 0x8000_0000_0000_0001));
+        let found = positions.read(LIMIT).await.unwrap();
+        assert_eq!(found, Databases::one("app.db", at(2, 0x8000_0000_0000_0001)));
         fs::write(dir.path().join("app.db-pos"), "").unwrap();
         assert!(positions.read(LIMIT).await.is_err(), "unreadable is not empty");
     }
 
     #[tokio::test]
+    async fn whatever_is_in_the_mount_counts_but_for_the_untracked() {
+        let dir = tempfile::tempdir().unwrap();
+        let positions = start(dir.path(), false);
+        let write = |name: &str, txid: u64| {
+            fs::write(dir.path().join(name), "").unwrap();
+            let text = format!("{txid:016x}/8000000000000001\n");
+            fs::write(dir.path().join(format!("{name}-pos")), text).unwrap();
+        };
+        write("app.db", 3);
+        write("cache.db", 9);
+        write("queue.db", 2);
+        assert_eq!(positions.read(LIMIT).await.unwrap().seq(), Txid(5));
+        // Deleted, it is not listed, and LiteFS knows it all the same.
+        fs::remove_file(dir.path().join("queue.db")).unwrap();
+        assert_eq!(positions.read(LIMIT).await.unwrap().seq(), Txid(5));
+        write("new.db", 1);
+        assert_eq!(positions.read(LIMIT).await.unwrap().seq(), Txid(6));
+    }
+
+    #[tokio::test]
     async fn without_litefs_nothing_is_known() {
         let dir = tempfile::tempdir().unwrap();
-        let positions = Positions::start(dir.path(), Path::new("app.db"), true).unwrap();
+        let positions = start(dir.path(), true);
         let error = positions.read(LIMIT).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotConnected);
     }
@@ -182,7 +258,7 @@ mod tests {
         let fifo = dir.path().join("app.db-pos");
         let made = std::process::Command::new("mkfifo").arg(&fifo).status().unwrap();
         assert!(made.success());
-        let positions = Positions::start(dir.path(), Path::new("app.db"), false).unwrap();
+        let positions = start(dir.path(), false);
         for _ in 0..3 {
             let error = positions.read(Duration::from_millis(10)).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::TimedOut);
@@ -199,6 +275,6 @@ mod tests {
                 break found;
             }
         };
-        assert_eq!(found, at(7, 0x8000_0000_0000_0001));
+        assert_eq!(found.get("app.db"), at(7, 0x8000_0000_0000_0001));
     }
 }

@@ -2,10 +2,14 @@
 //! acknowledges writes, and the primary tells where the epochs started and how far itself is, from which
 //! lag is known.
 //!
-//! Lines of JSON in both directions, over the peer port; the replica dials. That a replica's copy is of
-//! the primary's history needs no proof here: LiteFS checks that each transaction fits the one before,
-//! and a copy is said to be of an epoch only then ([`super::follow`]).
+//! Lines of JSON in both directions, over the peer port; the replica dials. The primary announces in order
+//! how far it is and which databases have changed; the replica says what it has reached of that
+//! ([`super::announced`]). That its copy is of the primary's history LiteFS checks: each transaction has to
+//! fit the one before, and a copy is said to be of an epoch only then ([`super::follow`]).
+//!
+//! Builds that know one database send and understand no `databases`, `lineage` or `checksum`.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
@@ -19,9 +23,12 @@ use tokio::io::{
 };
 use tokio::time::timeout;
 
+use super::content::Told;
+use super::databases::Databases;
 use super::engine::{Duty, Litefs};
+use super::lineage::Lineage;
 use crate::cluster::{Epoch, EpochStart};
-use crate::txid::EpochTxid;
+use crate::txid::{Checksum, EpochTxid};
 
 /// Whoever has nothing to say says it again this often.
 const HEARTBEAT: Duration = Duration::from_millis(500);
@@ -31,20 +38,45 @@ const SILENCE: Duration = Duration::from_secs(5);
 const GREETING: Duration = Duration::from_secs(2);
 /// To write a line.
 const WRITING: Duration = Duration::from_secs(1);
-/// Bytes of a line. The longest has 64 starts.
-const MAX_LINE: u64 = 32 * 1024;
+/// Bytes of a line. The longest names all databases of a mount, each with less than 100 bytes and its name.
+const MAX_LINE: u64 = 1024 * 1024;
 
 /// What a primary says first.
 #[derive(Debug, Serialize, Deserialize)]
 struct Hello {
     /// Where the last epochs started, its own last.
     starts: Vec<EpochStart>,
+    /// What the databases held there.
+    #[serde(default)]
+    lineage: Lineage,
+    /// The databases that there are by now.
+    #[serde(default)]
+    names: BTreeSet<String>,
 }
 
-/// What is said from then on: how far a copy is.
+/// What a replica hears first.
+pub(crate) struct Heard {
+    pub(crate) starts: Arc<[EpochStart]>,
+    pub(crate) lineage: Lineage,
+    pub(crate) names: BTreeSet<String>,
+}
+
+/// What a primary announces from then on.
 #[derive(Debug, Serialize, Deserialize)]
 struct At {
     at: EpochTxid,
+    /// The databases that have changed since the announcement before; at first all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    databases: Option<Databases>,
+}
+
+/// What a replica acknowledges.
+#[derive(Debug, Serialize, Deserialize)]
+struct Reached {
+    at: EpochTxid,
+    /// Of all databases, if the copy holds exactly what was announced last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    checksum: Option<Checksum>,
 }
 
 struct JsonLines<S>(BufReader<ReadHalf<S>>);
@@ -86,12 +118,12 @@ impl<S: AsyncRead + AsyncWrite> ReplicaLink<S> {
     /// # Errors
     ///
     /// When the other end does not say.
-    pub(crate) async fn open(stream: S) -> io::Result<(Self, Arc<[EpochStart]>)> {
+    pub(crate) async fn open(stream: S) -> io::Result<(Self, Heard)> {
         let (from, to) = tokio::io::split(stream);
         let mut lines = JsonLines(BufReader::new(from));
-        let Hello { starts } = timeout(GREETING, lines.next()).await??;
+        let Hello { starts, lineage, names } = timeout(GREETING, lines.next()).await??;
         let epoch = starts.last().map(|start| start.epoch).unwrap_or_default();
-        Ok((Self { lines, to, epoch }, starts.into()))
+        Ok((Self { lines, to, epoch }, Heard { starts: starts.into(), lineage, names }))
     }
 
     /// Tells how far `litefs` is for as long as it is of the other end's epoch, and hears how far that
@@ -104,16 +136,20 @@ impl<S: AsyncRead + AsyncWrite> ReplicaLink<S> {
         let Self { mut lines, mut to, epoch } = self;
         let hear = async {
             loop {
-                let At { at } = timeout(SILENCE, lines.next()).await??;
+                let At { at, databases } = timeout(SILENCE, lines.next()).await??;
+                litefs.heard(at, databases);
                 litefs.primary_is_at(at, Instant::now());
             }
         };
         let tell = async {
             let mut news = litefs.told.subscribe();
             loop {
-                let at = *news.borrow_and_update();
+                let Told { at, databases } = news.borrow_and_update().clone();
                 if at.epoch == epoch {
-                    litefs.acknowledge(epoch, say(&mut to, &At { at })).await?;
+                    litefs.note_reached(at, &databases).await?;
+                    let reached =
+                        Reached { at, checksum: litefs.checksum_if_level(at, &databases) };
+                    litefs.acknowledge(epoch, say(&mut to, &reached)).await?;
                 }
                 let _ = timeout(HEARTBEAT, news.changed()).await;
             }
@@ -126,13 +162,40 @@ impl<S: AsyncRead + AsyncWrite> ReplicaLink<S> {
 }
 
 impl Litefs {
+    /// Before it is acknowledged: of several databases LiteFS' positions alone do not tell it after a
+    /// restart.
+    async fn note_reached(&self, at: EpochTxid, content: &Databases) -> io::Result<()> {
+        let file = {
+            let store = self.store();
+            store.are_several(content).then(|| store.reached_file())
+        };
+        let Some(file) = file else { return Ok(()) };
+        tokio::task::spawn_blocking(move || file.save(at)).await.map_err(io::Error::other)?
+    }
+
+    fn checksum_if_level(&self, at: EpochTxid, content: &Databases) -> Option<Checksum> {
+        let mut store = self.store();
+        let said = store.announced().said(at.epoch)?;
+        let same = content.among(said);
+        (same == *said && said.seq() == at.txid).then(|| same.checksum())
+    }
+
+    /// Whether a replica that says so can be believed: where this node is as far, both hold the same.
+    fn agrees(&self, reached: &Reached) -> bool {
+        let told = self.told.borrow();
+        let same = |checksum| told.at != reached.at || told.databases.checksum() == checksum;
+        reached.checksum.is_none_or(same)
+    }
+}
+
+impl Litefs {
     /// As primary: tells the replica at the other end of `stream` where the epochs started and how far this
     /// copy is, and `applied` whatever the replica holds of this epoch.
     ///
     /// # Errors
     ///
     /// Always ends with one: this node is no primary any more, or the connection is dead.
-    pub(crate) async fn tell<S: AsyncRead + AsyncWrite>(
+    pub async fn tell<S: AsyncRead + AsyncWrite>(
         &self,
         stream: S,
         applied: impl Fn(EpochTxid),
@@ -146,20 +209,31 @@ impl Litefs {
             }
             _ => return Err(io::Error::other("this node is not the primary")),
         };
-        say(&mut to, &Hello { starts }).await?;
+        let lineage = self.store().lineage().clone();
+        let names = self.holds().names().cloned().collect();
+        say(&mut to, &Hello { starts, lineage, names }).await?;
         let hear = async {
             loop {
-                let At { at } = lines.next().await?;
-                if at.epoch == epoch && self.duty() == Duty::Primary(epoch) {
-                    applied(at);
+                let reached: Reached = lines.next().await?;
+                if !self.agrees(&reached) {
+                    let why = format!("its copy at {} is of another history", reached.at);
+                    return Err(io::Error::other(why));
+                }
+                if reached.at.epoch == epoch && self.duty() == Duty::Primary(epoch) {
+                    applied(reached.at);
                 }
             }
         };
         let tell = async {
             let mut news = self.told.subscribe();
+            let mut said = Databases::default();
             while self.duty() == Duty::Primary(epoch) {
-                let at = *news.borrow_and_update();
-                say(&mut to, &At { at }).await?;
+                let Told { at, databases } = news.borrow_and_update().clone();
+                if at.epoch == epoch {
+                    let changed = databases.other_than(&said);
+                    said = databases;
+                    say(&mut to, &At { at, databases: Some(changed) }).await?;
+                }
                 let _ = timeout(HEARTBEAT, news.changed()).await;
             }
             Err(io::Error::other(format!("epoch {epoch} is over")))

@@ -1,20 +1,31 @@
 //! What the engine remembers across restarts: which epoch's history the copy holds, and what was
 //! promised. LiteFS itself keeps the data and its transaction numbers.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::position::LitefsPosition;
-use crate::cluster::Epoch;
+use super::announced::Announced;
+use super::databases::Databases;
+use super::joining::Joining;
+use super::lineage::{self, Lineage};
+use super::reached_file::ReachedFile;
+use crate::cluster::{Epoch, EpochStart};
 use crate::copy::state_file::{self, StateFile};
 use crate::txid::{EpochTxid, Position};
 
 /// The file's name in `data_dir`.
 pub(crate) const FILE: &str = "litefs.state";
 
-pub(crate) struct Store(StateFile<Saved>);
+pub(crate) struct Store {
+    state: StateFile<Saved>,
+    lineage: StateFile<lineage::Saved>,
+    reached: Arc<ReachedFile>,
+    announced: Announced,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -65,13 +76,18 @@ impl state_file::Saved for Saved {
 }
 
 impl Store {
-    /// Reads the file in `dir`, which is made if it is not there.
+    /// Reads the files in `dir`, which is made if it is not there.
     ///
     /// # Errors
     ///
-    /// When it cannot be read, is damaged, or is about another database; the text says what to do.
+    /// When one cannot be read, is damaged, or is about another database; the text says what to do.
     pub(crate) fn open(dir: &Path, database: &Path) -> io::Result<Self> {
-        StateFile::open(dir.join(FILE), database).map(Self)
+        Ok(Self {
+            state: StateFile::open(dir.join(FILE), database)?,
+            lineage: StateFile::open(dir.join(lineage::FILE), database)?,
+            reached: Arc::new(ReachedFile::open(dir)?),
+            announced: Announced::default(),
+        })
     }
 
     /// From now on, on disk, no primary of an earlier epoch is listened to.
@@ -81,7 +97,7 @@ impl Store {
     /// When it cannot be written; then that was not promised.
     pub(crate) fn promise(&mut self, epoch: Epoch) -> io::Result<()> {
         let promised = epoch.max(self.saved().promised);
-        self.0.save(Saved { promised, ..self.saved().clone() })
+        self.state.save(Saved { promised, ..self.saved().clone() })
     }
 
     /// No primary of an epoch before this is listened to.
@@ -97,7 +113,7 @@ impl Store {
     /// # Errors
     ///
     /// When the epoch is over, or it cannot be written; then it was not begun.
-    pub(crate) fn begin(&mut self, epoch: Epoch, content: LitefsPosition) -> io::Result<Position> {
+    pub(crate) fn begin(&mut self, epoch: Epoch, content: &Databases) -> io::Result<Position> {
         if epoch < self.floor() {
             let what =
                 format!("epoch {} is known: this node cannot be primary in {epoch}", self.floor());
@@ -106,19 +122,71 @@ impl Store {
         if let Some(tenure) = self.saved().tenure.filter(|tenure| tenure.epoch == epoch) {
             return Ok(tenure.held);
         }
-        let held = self.position(content);
+        let held = self.held(content);
+        self.remember(content.names(), |saved| {
+            saved.lineage.begin(epoch, content.clone());
+            // All that it holds is the history from here on.
+            saved.foreign = Databases::default();
+        })?;
         let tenure = Some(Tenure { epoch, held });
-        self.0.save(Saved { tenure, ..self.saved().clone() })?;
+        self.state.save(Saved { tenure, ..self.saved().clone() })?;
         Ok(held)
     }
 
-    /// The copy holds the history of another node's `epoch`.
+    /// Notes that the copy, with this content, has reached the history that it follows, once it has, and
+    /// what of it.
     ///
     /// # Errors
     ///
     /// When it cannot be written; then it does not count as such.
-    pub(crate) fn adopt(&mut self, epoch: Epoch) -> io::Result<()> {
-        self.end_tenure(epoch.max(self.saved().epoch))
+    pub(crate) fn join(
+        &mut self,
+        joining: &Joining,
+        connected: bool,
+        content: &Databases,
+    ) -> io::Result<()> {
+        let epoch = joining.epoch();
+        let own = self.own(content);
+        let before = self.position(content).at.epoch;
+        if before < epoch && joining.is_done(connected, &own) {
+            self.adopt(joining.start)?;
+        }
+        if self.saved().tenure.is_none() && self.saved().epoch == epoch {
+            self.announced.look(&own);
+        }
+        Ok(())
+    }
+
+    /// What counts of a copy with this content: not what is of another history and still to be replaced,
+    /// which could pass for what was announced.
+    fn own(&self, content: &Databases) -> Databases {
+        content.other_than(&self.lineage.saved().foreign)
+    }
+
+    /// From now on these do not count, for as long as the copy holds them.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub(crate) fn disown(&mut self, content: &Databases, diverged: &Databases) -> io::Result<()> {
+        let mut saved = self.lineage.saved().clone();
+        // Those that were not replaced yet stay so.
+        saved.foreign = content.other_than(&self.own(content));
+        saved.foreign.replace(diverged);
+        self.lineage.save(saved)
+    }
+
+    fn adopt(&mut self, start: EpochStart) -> io::Result<()> {
+        if start.epoch < self.saved().epoch {
+            return self.end_tenure(self.saved().epoch);
+        }
+        let began = self.lineage().of(start.epoch).map(Databases::seq);
+        // Begun by a build that counts one database.
+        let txid = began.unwrap_or(start.held.at.txid);
+        self.reached.save(EpochTxid { epoch: start.epoch, txid })?;
+        self.end_tenure(start.epoch)?;
+        self.announced.start(start.epoch, Some(txid));
+        Ok(())
     }
 
     /// The tenure of this node is over, and `content` is what it has left behind.
@@ -126,52 +194,144 @@ impl Store {
     /// # Errors
     ///
     /// When it cannot be written.
-    pub(crate) fn close(&mut self, content: LitefsPosition) -> io::Result<()> {
-        self.end_tenure(self.position(content).at.epoch)
+    pub(crate) fn close(&mut self, content: &Databases) -> io::Result<()> {
+        let at = self.position(content).at;
+        if self.saved().tenure.is_some() {
+            self.reached.save(at)?;
+            self.announced.start(at.epoch, Some(at.txid));
+        }
+        self.end_tenure(at.epoch)
     }
 
     fn end_tenure(&mut self, epoch: Epoch) -> io::Result<()> {
-        self.0.save(Saved { epoch, tenure: None, ..self.saved().clone() })
+        self.state.save(Saved { epoch, tenure: None, ..self.saved().clone() })
     }
 
-    /// What a copy with this content holds. One that was this node's to write and never was written is
-    /// still of the history before: whether that tenure was opened is for others to know.
-    pub(crate) fn position(&self, content: LitefsPosition) -> Position {
+    /// What a copy with this content has reached. One that was this node's to write and never was written
+    /// is still of the history before: whether that tenure was opened is for others to know.
+    pub(crate) fn position(&self, content: &Databases) -> Position {
         let epoch = match self.saved().tenure {
-            Some(Tenure { held, .. }) if is_same(held, content) => held.at.epoch,
-            Some(Tenure { epoch, .. }) => epoch,
+            Some(Tenure { epoch, held }) if self.is_same(epoch, held, content) => return held,
+            Some(Tenure { epoch, .. }) => {
+                let at = EpochTxid { epoch, txid: content.seq() };
+                return Position { at, checksum: content.checksum() };
+            }
             None => self.saved().epoch,
         };
-        let at = EpochTxid { epoch, txid: content.txid };
-        Position { at, checksum: content.checksum }
+        // Of a single database LiteFS' own position says it.
+        let several = self.are_several(content);
+        let kept = || self.reached.get(epoch).map(|at| at.txid).filter(|_| several);
+        let txid = self.announced.reached(epoch).or_else(kept);
+        let txid = txid.unwrap_or_else(|| self.own(content).seq());
+        // Another database may be here that the primary never had: LiteFS takes none away.
+        let known = self.announced.said(epoch);
+        let checksum = known.map_or_else(|| content.checksum(), |s| content.among(s).checksum());
+        Position { at: EpochTxid { epoch, txid }, checksum }
+    }
+
+    /// What a copy with this content holds, where nothing more comes: to be compared with others'. Of one
+    /// database all counts that is here, announced or not.
+    pub(crate) fn held(&self, content: &Databases) -> Position {
+        let mut position = self.position(content);
+        let several = self.are_several(content);
+        if self.saved().tenure.is_none() && !several {
+            position.at.txid = position.at.txid.max(self.own(content).seq());
+        }
+        position
+    }
+
+    /// Whether there is more than one, here or where the data comes from: then what a copy holds does not
+    /// say what it has reached.
+    pub(crate) fn are_several(&self, content: &Databases) -> bool {
+        content.are_several() || self.names().nth(1).is_some()
+    }
+
+    fn is_same(&self, epoch: Epoch, held: Position, content: &Databases) -> bool {
+        match self.lineage().of(epoch) {
+            Some(began) => began == content,
+            // Begun by a build that knew one database.
+            None => held.at.txid == content.seq() && held.checksum == content.checksum(),
+        }
+    }
+
+    /// What the databases held where the last epochs began, as far as known here.
+    pub(crate) fn lineage(&self) -> &Lineage {
+        &self.lineage.saved().lineage
+    }
+
+    /// Every database that was ever here, or at a primary.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &String> {
+        self.lineage.saved().names.iter()
+    }
+
+    /// Notes names of databases, on disk if there are new ones.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be written.
+    pub(crate) fn name(&mut self, databases: &Databases) -> io::Result<()> {
+        let known = &self.lineage.saved().names;
+        if databases.names().all(|name| known.contains(name)) {
+            return Ok(());
+        }
+        self.remember(databases.names(), |_| ())
+    }
+
+    /// Takes over what a primary knows of the epochs before, and which databases it has: before any of its
+    /// data comes.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub(crate) fn learn(&mut self, others: &Lineage, names: &BTreeSet<String>) -> io::Result<()> {
+        self.remember(names.iter(), |saved| saved.lineage.learn(others))
+    }
+
+    fn remember<'a>(
+        &mut self,
+        names: impl Iterator<Item = &'a String>,
+        change: impl FnOnce(&mut lineage::Saved),
+    ) -> io::Result<()> {
+        let mut saved = self.lineage.saved().clone();
+        saved.name(names);
+        change(&mut saved);
+        self.lineage.save(saved)
+    }
+
+    /// What the primary has announced, and this copy has reached of it.
+    pub(crate) fn announced(&mut self) -> &mut Announced {
+        &mut self.announced
+    }
+
+    /// To note what was reached before it is acknowledged, without holding anybody else up.
+    pub(crate) fn reached_file(&self) -> Arc<ReachedFile> {
+        self.reached.clone()
     }
 
     fn saved(&self) -> &Saved {
-        self.0.saved()
+        self.state.saved()
     }
-}
-
-fn is_same(held: Position, content: LitefsPosition) -> bool {
-    held.at.txid == content.txid && held.checksum == content.checksum
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
 
+    use super::super::databases::tests::databases;
     use super::*;
-    use crate::txid::{Checksum, Txid};
+    use crate::copy::history::tests::{position, start};
+    use crate::txid::Txid;
 
     fn open(dir: &Path) -> Store {
         Store::open(dir, Path::new("app.db")).unwrap()
     }
 
-    fn content(txid: u64) -> LitefsPosition {
-        LitefsPosition { txid: Txid(txid), checksum: Checksum(1000 + txid) }
+    fn content(txid: u64) -> Databases {
+        databases(&[("app.db", txid)])
     }
 
     fn epoch(store: &Store, txid: u64) -> u64 {
-        store.position(content(txid)).at.epoch.0
+        store.position(&content(txid)).at.epoch.0
     }
 
     #[test]
@@ -180,27 +340,27 @@ mod tests {
         let mut store = open(dir.path());
         assert_eq!(epoch(&store, 5), 0);
         store.promise(Epoch(3)).unwrap();
-        let held = store.begin(Epoch(3), content(5)).unwrap();
+        let held = store.begin(Epoch(3), &content(5)).unwrap();
         assert_eq!((held.at.epoch, held.at.txid), (Epoch(0), Txid(5)));
         let mut store = open(dir.path());
-        assert_eq!(store.begin(Epoch(3), content(9)).unwrap(), held, "the same tenure");
-        assert!(store.begin(Epoch(2), content(9)).is_err());
+        assert_eq!(store.begin(Epoch(3), &content(9)).unwrap(), held, "the same tenure");
+        assert!(store.begin(Epoch(2), &content(9)).is_err());
         assert_eq!(store.floor(), Epoch(3));
         store.promise(Epoch(4)).unwrap();
-        assert!(store.begin(Epoch(3), content(9)).is_err());
+        assert!(store.begin(Epoch(3), &content(9)).is_err());
     }
 
     #[test]
     fn only_what_was_written_in_a_tenure_is_of_its_epoch() {
         let dir = tempfile::tempdir().unwrap();
         let mut store = open(dir.path());
-        store.adopt(Epoch(1)).unwrap();
-        store.begin(Epoch(2), content(5)).unwrap();
+        store.adopt(start(1, position(0, 5, 1005))).unwrap();
+        store.begin(Epoch(2), &content(5)).unwrap();
         assert_eq!((epoch(&store, 5), epoch(&store, 6)), (1, 2));
-        store.close(content(6)).unwrap();
+        store.close(&content(6)).unwrap();
         assert_eq!(epoch(&open(dir.path()), 6), 2);
-        store.begin(Epoch(3), content(6)).unwrap();
-        store.close(content(6)).unwrap();
+        store.begin(Epoch(3), &content(6)).unwrap();
+        store.close(&content(6)).unwrap();
         assert_eq!(epoch(&store, 6), 2, "nothing was written in epoch 3");
     }
 
@@ -208,12 +368,69 @@ mod tests {
     fn another_history_is_taken_over_only_forward() {
         let dir = tempfile::tempdir().unwrap();
         let mut store = open(dir.path());
-        store.begin(Epoch(2), content(5)).unwrap();
-        store.adopt(Epoch(4)).unwrap();
+        store.begin(Epoch(2), &content(5)).unwrap();
+        store.adopt(start(4, position(0, 5, 1005))).unwrap();
         assert_eq!(epoch(&store, 5), 4);
-        store.adopt(Epoch(3)).unwrap();
+        store.adopt(start(3, position(0, 5, 1005))).unwrap();
         assert_eq!(epoch(&store, 5), 4);
         assert_eq!(store.floor(), Epoch(4));
+    }
+
+    #[test]
+    fn of_several_databases_only_what_was_reached_counts_after_a_restart_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = open(dir.path());
+        let begun = databases(&[("app.db", 4), ("queue.db", 2)]);
+        store.lineage_of(2, &begun);
+        store.adopt(start(2, position(1, 6, 1))).unwrap();
+        store.announced().begin(Epoch(2));
+        store.announced().hear(at(2, 7), databases(&[("app.db", 4), ("queue.db", 3)]));
+        store.announced().hear(at(2, 8), databases(&[("app.db", 5)]));
+        // The later one came first.
+        let holds = databases(&[("app.db", 5), ("queue.db", 2)]);
+        store.announced().look(&holds);
+        assert_eq!(epoch_and_txid(&store, &holds), (2, 6));
+        assert_eq!(epoch_and_txid(&open(dir.path()), &holds), (2, 6));
+        let holds = databases(&[("app.db", 5), ("queue.db", 3)]);
+        store.announced().look(&holds);
+        let at = store.position(&holds).at;
+        assert_eq!((at.txid, store.held(&holds)), (Txid(8), store.position(&holds)));
+        store.reached_file().save(at).unwrap();
+        assert_eq!(open(dir.path()).position(&holds).at, at);
+    }
+
+    #[test]
+    fn a_tenure_counts_the_commits_of_all_databases() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = open(dir.path());
+        let begun = databases(&[("app.db", 4), ("queue.db", 2)]);
+        assert_eq!(store.begin(Epoch(1), &begun).unwrap().at.txid, Txid(6));
+        assert_eq!(epoch_and_txid(&store, &begun), (0, 6), "nothing was written yet");
+        let left = databases(&[("app.db", 4), ("queue.db", 5), ("new.db", 1)]);
+        assert_eq!(epoch_and_txid(&store, &left), (1, 10));
+        store.close(&left).unwrap();
+        // What comes from the next primary does not move it on in the epoch that is over.
+        let more = databases(&[("app.db", 9), ("queue.db", 5), ("new.db", 1)]);
+        assert_eq!(epoch_and_txid(&open(dir.path()), &more), (1, 10));
+    }
+
+    fn at(epoch: u64, txid: u64) -> EpochTxid {
+        EpochTxid { epoch: Epoch(epoch), txid: Txid(txid) }
+    }
+
+    fn epoch_and_txid(store: &Store, holds: &Databases) -> (u64, u64) {
+        let at = store.position(holds).at;
+        (at.epoch.0, at.txid.0)
+    }
+
+    impl Store {
+        /// As heard from the primary of that epoch.
+        fn lineage_of(&mut self, epoch: u64, begun: &Databases) {
+            let mut lineage = Lineage::default();
+            lineage.begin(Epoch(epoch), begun.clone());
+            let names = begun.names().cloned().collect();
+            self.learn(&lineage, &names).unwrap();
+        }
     }
 
     #[test]

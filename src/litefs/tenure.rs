@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::engine::{Duty, Litefs, READING};
 use super::fence::Fence;
 use crate::engine::Grant;
-use crate::txid::{EpochTxid, Position};
+use crate::txid::Position;
 
 /// How long LiteFS may take to become primary. An open read transaction holds it up: 8 s were seen.
 const TAKING_OVER: Duration = Duration::from_secs(10);
@@ -25,7 +25,7 @@ impl Litefs {
         let _turn = self.turn.lock().await;
         let content = self.content().await?;
         if self.duty() == Duty::Primary(epoch) && self.lease_state.epoch() == Some(epoch) {
-            return self.store().begin(epoch, content);
+            return self.store().begin(epoch, &content);
         }
         if self.elects && *self.lease_state.given_back().borrow() >= epoch {
             let why = format!("LiteFS has ended epoch {epoch}: it does not get that lease again");
@@ -37,7 +37,7 @@ impl Litefs {
         if from.is_none() {
             self.follow_nobody();
         }
-        let held = self.store().begin(epoch, content)?;
+        let held = self.store().begin(epoch, &content)?;
         self.lease_state.grant(epoch, claim, from.is_some());
         let offer = LeaseOffer(Some(self));
         if from.is_some() {
@@ -53,7 +53,9 @@ impl Litefs {
         }
         offer.taken();
         self.set_duty(Duty::Primary(epoch));
-        self.publish_anew(EpochTxid { epoch, txid: held.at.txid });
+        // An event of before may have come late: from here on nothing goes back.
+        let content = self.note_content(&content);
+        self.publish_anew(self.label(&content), &content);
         Ok(held)
     }
 
@@ -96,8 +98,8 @@ impl Litefs {
         self.set_duty(Duty::Replica);
         // Without LiteFS there is nothing to read; it will be when it is back.
         if let Ok(content) = self.content().await {
-            self.store().close(content)?;
-            self.publish_anew(self.label(content));
+            self.store().close(&content)?;
+            self.publish_anew(self.label(&content), &content);
         }
         Ok(())
     }
@@ -118,7 +120,7 @@ impl Litefs {
     }
 
     async fn new_fence(&self, limit: Duration) -> io::Result<Fence> {
-        Fence::raise(&self.program, &self.mount.join(&self.db), limit).await
+        Fence::raise(&self.program, &self.mount, limit).await
     }
 
     /// LiteFS learns from its next renewal; one that does not is killed.
@@ -151,7 +153,7 @@ impl Litefs {
             }
         };
         self.lease_state.yielding(YIELDING);
-        Ok(Position { at: self.label(content), checksum: content.checksum })
+        Ok(Position { at: self.label(&content), checksum: content.checksum() })
     }
 }
 

@@ -1,10 +1,12 @@
 //! What LiteFS was last seen to be.
 
+use std::collections::BTreeSet;
+
 use tokio::sync::watch;
 
+use super::databases::Databases;
 use super::events::{Event, Listener, Role};
-use super::position::LitefsPosition;
-use crate::txid::Txid;
+use super::position::{LitefsPosition, is_database};
 
 /// What LiteFS was last seen to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,9 +17,9 @@ pub struct Seen {
     pub(crate) beginning: u64,
     /// Primary, replica of somebody, or neither.
     pub(crate) role: Role,
-    /// What the database holds since the last transaction that was heard of.
-    pub(crate) applied: Option<LitefsPosition>,
-    /// Counts how often the database was replaced by another history: transactions went back.
+    /// What the databases hold since the last transactions that were heard of.
+    pub(crate) applied: Databases,
+    /// Counts how often a database was replaced by another history: transactions went back.
     pub(crate) replaced: u64,
 }
 
@@ -40,18 +42,22 @@ impl Seen {
 
 /// Keeps [`Seen`] up to date.
 pub(crate) struct Watch {
-    database: String,
+    untracked: BTreeSet<String>,
     seen: watch::Sender<Seen>,
 }
 
 impl Watch {
-    pub(crate) fn new(database: String) -> Self {
-        Self { database, seen: watch::Sender::default() }
+    pub(crate) fn new(untracked: BTreeSet<String>) -> Self {
+        Self { untracked, seen: watch::Sender::default() }
     }
 
     /// What is seen, now and as it changes.
     pub(crate) fn seen(&self) -> watch::Receiver<Seen> {
         self.seen.subscribe()
+    }
+
+    fn is_tracked(&self, db: &str) -> bool {
+        is_database(db) && !self.untracked.contains(db)
     }
 
     /// LiteFS is known to have ended.
@@ -72,16 +78,15 @@ impl Listener for Watch {
                 seen.live = true;
                 seen.beginning += 1;
                 seen.role = data;
-                seen.applied = None;
+                seen.applied = Databases::default();
             }),
             Event::PrimaryChange { data } => self.seen.send_modify(|seen| seen.role = data),
-            Event::Tx { db, data } if db == self.database => self.seen.send_modify(|seen| {
-                let before = seen.applied.map_or(Txid(0), |applied| applied.txid);
-                if data.txid <= before {
+            Event::Tx { db, data } if self.is_tracked(&db) => self.seen.send_modify(|seen| {
+                if data.txid <= seen.applied.get(&db).txid {
                     seen.replaced += 1;
                 }
                 let checksum = data.post_apply_checksum;
-                seen.applied = Some(LitefsPosition { txid: data.txid, checksum });
+                seen.applied.set(&db, LitefsPosition { txid: data.txid, checksum });
             }),
             Event::Tx { .. } | Event::Other => {}
         }
@@ -95,6 +100,7 @@ impl Listener for Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::txid::Txid;
 
     fn tell(watch: &Watch, lines: &str) -> Seen {
         for line in lines.lines() {
@@ -105,13 +111,13 @@ mod tests {
 
     #[test]
     fn recorded_events_say_what_it_is() {
-        let watch = Watch::new("app.db".to_owned());
+        let watch = Watch::new(BTreeSet::from(["cache.db".to_owned()]));
         let recorded = include_str!("../../tests/litefs-contract/events-node1.ndjson");
         let lines: Vec<_> = recorded.lines().collect();
         let seen = tell(&watch, lines[0]);
-        assert!(seen.is_primary() && seen.applied.is_none() && seen.beginning == 1);
+        assert!(seen.is_primary() && seen.applied.is_empty() && seen.beginning == 1);
         let seen = tell(&watch, &lines[1..4].join("\n"));
-        assert_eq!(seen.applied.unwrap().txid, Txid(3));
+        assert_eq!(seen.applied.get("app.db").txid, Txid(3));
         let seen = tell(&watch, &lines[4..12].join("\n"));
         assert_eq!((seen.is_primary(), seen.follows()), (false, Some("node2")));
         watch.silence();
@@ -121,15 +127,16 @@ mod tests {
 
     #[test]
     fn a_snapshot_of_another_history_is_noticed() {
-        let watch = Watch::new("app.db".to_owned());
+        let watch = Watch::new(BTreeSet::from(["cache.db".to_owned()]));
         let tx = |db: &str, txid: u64| {
             format!(
                 r#"{{"type":"tx","db":"{db}","data":{{"txID":"{txid:016x}","postApplyChecksum":"8000000000000001","pageSize":4096,"commit":1,"timestamp":"2026-11-20T10:21:27.481Z"}}}}"#
             )
         };
         tell(&watch, &tx("app.db", 7));
-        assert_eq!(tell(&watch, &tx("other.db", 1)).replaced, 0);
+        let seen = tell(&watch, &[tx("other.db", 1), tx("cache.db", 1)].join("\n"));
+        assert_eq!((seen.replaced, seen.applied.seq()), (0, Txid(8)));
         let seen = tell(&watch, &tx("app.db", 5));
-        assert_eq!((seen.replaced, seen.applied.unwrap().txid), (1, Txid(5)));
+        assert_eq!((seen.replaced, seen.applied.get("app.db").txid), (1, Txid(5)));
     }
 }

@@ -80,6 +80,7 @@ fn litefs(config: &Config, inputs: EngineInputs) -> io::Result<Arc<dyn Engine>> 
         node: config.node.clone(),
         mount: config.litefs.mount.clone(),
         db: config.proxy.db.clone(),
+        untracked: config.proxy.untracked.clone(),
         data_dir: config.data_dir.clone(),
         http: config.litefs.http,
         ttl: config.cluster.lease_ttl,

@@ -16,7 +16,7 @@ use super::support::{LONG, Nodes, program, until};
 
 /// An application on one node, which writes without end: a process of its own, started again if it dies,
 /// as by a server.
-struct Writer {
+pub struct Writer {
     /// The standard input of the present process: it ends with that. `None`: no more are started.
     stdin: Arc<Mutex<Option<Option<ChildStdin>>>>,
     thread: JoinHandle<Written>,
@@ -30,7 +30,7 @@ struct Written {
 }
 
 impl Writer {
-    fn start(path: &Path, first: i64) -> Self {
+    pub fn start(path: &Path, first: i64) -> Self {
         let stdin = Arc::new(Mutex::new(Some(None)));
         let (input, path) = (stdin.clone(), path.to_owned());
         let thread = thread::spawn(move || {
@@ -80,7 +80,7 @@ async fn busy(mode: &str) -> (Nodes, Vec<Writer>) {
 }
 
 /// Ends the writers: what they committed, and how often they died of a mapping.
-async fn stop(writers: Vec<Writer>) -> (Vec<i64>, usize) {
+pub async fn stop(writers: Vec<Writer>) -> (Vec<i64>, usize) {
     let stopping =
         tokio::task::spawn_blocking(|| writers.into_iter().map(Writer::stop).collect::<Vec<_>>());
     let written = stopping.await.unwrap();
@@ -89,14 +89,14 @@ async fn stop(writers: Vec<Writer>) -> (Vec<i64>, usize) {
 }
 
 /// Something was committed since, so that the writer is at work.
-async fn progress(nodes: &Nodes, i: usize) {
+pub async fn progress(nodes: &Nodes, i: usize) {
     let before = nodes.nodes[i].held().await.position.at;
     let later = async || nodes.nodes[i].held().await.position.at.txid.0 > before.txid.0 + 5;
     until("a write", later).await;
 }
 
 /// As the election does it.
-async fn hand_over(nodes: &mut Nodes, from: usize, to: usize) -> Duration {
+pub async fn hand_over(nodes: &mut Nodes, from: usize, to: usize) -> Duration {
     let began = Instant::now();
     let at = nodes.nodes[from].litefs.fence(LONG).await.unwrap();
     timeout(LONG, async {
@@ -106,6 +106,7 @@ async fn hand_over(nodes: &mut Nodes, from: usize, to: usize) -> Duration {
     })
     .await
     .expect("the successor is level");
+    nodes.unlink(to);
     let epoch = nodes.next();
     nodes.nodes[from].member.claim(litepilot::cluster::Epoch(epoch.0 - 1)).end();
     nodes.claim(to, epoch);

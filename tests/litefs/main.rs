@@ -22,6 +22,7 @@ mod process;
 mod python;
 mod replicas;
 mod roles;
+mod several;
 mod stuck;
 mod support;
 mod whole;

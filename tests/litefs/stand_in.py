@@ -28,7 +28,7 @@ import time
 import urllib.parse
 
 VERSION = "LiteFS v0.5.14, commit=stand-in"
-OWN_FILES = re.compile(r"-(journal|wal|shm|pos|lock|pos\.new)$")
+OWN_FILES = re.compile(r"-(journal|wal|shm|pos|lock)$")
 HEARTBEAT = 1.0
 # Beside the database's name: SQLite's index of a WAL, and where in it readers hold locks.
 WAL_INDEX, WAL_READERS = "-shm", (123, 5)
@@ -62,9 +62,10 @@ def fail(message, code):
 
 def replace(path, text):
     """All of it or nothing, whenever this process is killed."""
-    with open(f"{path}.new", "w", encoding="utf-8") as file:
+    new = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.new")
+    with open(new, "w", encoding="utf-8") as file:
         file.write(text)
-    os.rename(f"{path}.new", path)
+    os.rename(new, path)
 
 
 def read_config(path):

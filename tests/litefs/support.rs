@@ -1,5 +1,6 @@
 //! Nodes with a LiteFS each, in one process, and what stands for their election.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use litepilot::acks::Acks;
 use litepilot::claim::{BootTime, Claim};
 use litepilot::cluster::{Epoch, EpochStart, NodeId};
 use litepilot::config::Config;
@@ -81,10 +83,14 @@ pub struct Agreed {
     starts: watch::Sender<Vec<EpochStart>>,
     litefs_id: watch::Sender<Option<String>>,
     members: Mutex<Vec<(NodeId, SocketAddr)>>,
+    engines: Mutex<Vec<(NodeId, Arc<Litefs>)>>,
+    /// What replicas acknowledge to whichever is primary.
+    pub acks: Arc<Acks>,
 }
 
 /// One node's part in that.
 pub struct Member {
+    name: NodeId,
     agreed: Arc<Agreed>,
     claim: Mutex<(Epoch, Claim)>,
     /// It reaches nobody.
@@ -98,13 +104,33 @@ impl Member {
         if claim.0 == epoch { claim.1.clone() } else { Claim::none() }
     }
 
+    /// A connection over which a primary announces how far it is, and this node what it has reached.
+    fn link_to(&self, primary: &NodeId) -> io::Result<Stream> {
+        let engines = self.agreed.engines.lock().unwrap();
+        let found = engines.iter().find(|(name, _)| name == primary);
+        let (_, primary) = found.ok_or(io::ErrorKind::ConnectionRefused)?;
+        let (ours, theirs) = tokio::io::duplex(4096);
+        let (own, primary, acks) = (self.name.clone(), primary.clone(), self.agreed.acks.clone());
+        tokio::spawn(async move {
+            let Err(_) = primary.tell(theirs, |at| acks.heard(&own, at)).await;
+        });
+        Ok(Box::new(ours))
+    }
+
     pub fn grant(&self, epoch: Epoch) -> Grant {
         Grant { epoch, claim: self.claim(epoch) }
     }
 }
 
 impl Dial for Member {
-    fn dial<'a>(&'a self, node: &'a NodeId, _: &'static str) -> BoxFuture<'a, io::Result<Stream>> {
+    fn dial<'a>(
+        &'a self,
+        node: &'a NodeId,
+        protocol: &'static str,
+    ) -> BoxFuture<'a, io::Result<Stream>> {
+        if protocol.starts_with("litepilot-positions") {
+            return Box::pin(std::future::ready(self.link_to(node)));
+        }
         let members = self.agreed.members.lock().unwrap();
         let to = members.iter().find(|(name, _)| name == node).map(|(_, at)| *at);
         let to = to.filter(|_| !self.cut_off.load(Ordering::SeqCst));
@@ -155,6 +181,8 @@ pub struct Nodes {
     pub nodes: Vec<Node>,
     pub agreed: Arc<Agreed>,
     epoch: u64,
+    /// Who follows a primary, over its link.
+    links: Mutex<BTreeMap<usize, JoinHandle<()>>>,
 }
 
 /// A port that was free a moment ago.
@@ -218,6 +246,7 @@ impl Node {
         agreed.members.lock().unwrap().retain(|(known, _)| *known != name);
         agreed.members.lock().unwrap().push((name.clone(), http));
         let member = Arc::new(Member {
+            name: name.clone(),
             agreed: agreed.clone(),
             claim: Mutex::new((Epoch(0), Claim::none())),
             cut_off: AtomicBool::new(false),
@@ -235,6 +264,7 @@ impl Node {
             node: name.clone(),
             mount: config.litefs.mount.clone(),
             db: DB.into(),
+            untracked: BTreeSet::new(),
             data_dir: config.data_dir.clone(),
             http,
             ttl: TTL,
@@ -246,6 +276,8 @@ impl Node {
             agreed: heard,
         };
         let litefs = Litefs::start(options, lease).unwrap();
+        agreed.engines.lock().unwrap().retain(|(known, _)| *known != name);
+        agreed.engines.lock().unwrap().push((name.clone(), litefs.clone()));
         let agreeing = tokio::spawn(agree(agreement, agreed.clone()));
         Self { name, litefs, member, config, agreeing, dir }
     }
@@ -309,10 +341,11 @@ impl Nodes {
         for node in &nodes {
             node.ready().await;
         }
-        Self { nodes, agreed, epoch: 0 }
+        Self { nodes, agreed, epoch: 0, links: Mutex::default() }
     }
 
     pub async fn stop(self) {
+        (0..self.nodes.len()).for_each(|i| self.unlink(i));
         for node in self.nodes {
             node.stop().await;
         }
@@ -343,6 +376,7 @@ impl Nodes {
             .await
             .expect("it promises");
         }
+        self.unlink(i);
         self.claim(i, epoch);
         let node = &self.nodes[i];
         let held = node.litefs.become_primary(node.member.grant(epoch)).await.unwrap();
@@ -354,18 +388,30 @@ impl Nodes {
         self.agreed.starts.send_modify(|starts| starts.push(EpochStart { epoch, held }));
     }
 
+    /// From now on the node follows that primary; returns once its LiteFS does.
     pub async fn follow(&self, i: usize, primary: usize) {
         let primary = self.nodes[primary].name.clone();
+        let epoch = self.agreed.starts.borrow().last().unwrap().epoch;
         let node = &self.nodes[i];
         let dial: Arc<dyn Dial> = node.member.clone();
-        let starts = self.agreed.starts.borrow().clone();
-        timeout(LONG, async {
-            while node.litefs.follow_history(&primary, &starts, &dial).await.is_err() {
+        let (engine, name) = (node.litefs.clone(), primary.clone());
+        self.unlink(i);
+        let link = tokio::spawn(async move {
+            loop {
+                let Err(_) = engine.follow(&name, epoch, &dial).await;
                 sleep(Duration::from_millis(10)).await;
             }
-        })
-        .await
-        .expect("it follows");
+        });
+        self.links.lock().unwrap().insert(i, link);
+        let follows = async || node.litefs.seen().borrow().follows() == Some(primary.as_str());
+        until("it follows", follows).await;
+    }
+
+    /// The node follows nobody any more, as before it becomes primary.
+    pub fn unlink(&self, i: usize) {
+        if let Some(link) = self.links.lock().unwrap().remove(&i) {
+            link.abort();
+        }
     }
 
     /// A primary that others follow.
@@ -389,7 +435,7 @@ impl Nodes {
     }
 
     /// A stand-in sees a commit a little after it was made: waits for that.
-    async fn settle(&self, i: usize) {
+    pub async fn settle(&self, i: usize) {
         if !program().1 {
             let address = self.nodes[i].config.litefs.http;
             let asked = tokio::task::spawn_blocking(move || {
