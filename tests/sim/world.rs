@@ -112,7 +112,7 @@ impl World {
                 name: names[i].clone(),
                 witness: is_witness(i),
                 promises: !is_witness(i) && chance.random_bool(0.3),
-                candidate: !is_witness(i) && !(plan.reader && i + 1 == data),
+                candidate: !(is_witness(i) || plan.reader && i + 1 == data),
                 ttl: Duration::from_millis(plan.ttl),
                 seeds: seeds[..plan.nodes.max(i + 1)].into(),
                 shelf: Shelf::default(),
