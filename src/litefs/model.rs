@@ -94,6 +94,13 @@ impl Node {
         self.content.iter().any(|writes| writes.contains(&write))
     }
 
+    fn is_to_be_replaced(&self) -> bool {
+        let content = self.databases();
+        content
+            .iter()
+            .any(|(name, at)| self.kept.contains(&(name.clone(), at.checksum.to_string())))
+    }
+
     fn join(&mut self) {
         let content = self.databases();
         if let Some(joining) = &self.joining {
@@ -260,6 +267,10 @@ impl World {
 
     /// The freshest of two answers; an acknowledged write is held by a primary and one more of three.
     fn elect(&mut self, absent: usize) {
+        // A node that becomes primary before LiteFS has replaced what diverged there: a known gap.
+        if self.nodes.iter().any(Node::is_to_be_replaced) {
+            return;
+        }
         let next = Epoch(self.epoch.0 + 1);
         let mut best = None;
         for i in (0..NODES).filter(|i| *i != absent) {

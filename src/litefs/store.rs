@@ -123,10 +123,8 @@ impl Store {
             return Ok(tenure.held);
         }
         let held = self.held(content);
-        // What was still to be replaced is not of that history: others keep what they have there.
-        let own = self.own(content);
         self.remember(content.names(), |saved| {
-            saved.lineage.begin(epoch, own);
+            saved.lineage.begin(epoch, content.clone());
             // All that it holds is the history from here on.
             saved.foreign = Databases::default();
         })?;
