@@ -53,6 +53,7 @@ fn configure(home: &Path, more: &str) {
          proxy: {{target: ':8000', db: db}}\n\
          cluster:\n  election: static\n  primary: n1\n  peers: {{n1: 'a.test:1', n2: 'b.test:1'}}\n{more}"
     );
+    fs::create_dir_all(home.join("mount")).unwrap();
     fs::write(home.join("litepilot.yml"), text).unwrap();
 }
 

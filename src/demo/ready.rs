@@ -9,7 +9,7 @@ use super::plan::Plan;
 use crate::admin::client::Node;
 use crate::config::{HostPort, Target};
 use crate::process::probe::{Probe, ProbeError};
-use crate::status::Status;
+use crate::status::{AppState, Status};
 
 const PAUSE: Duration = Duration::from_millis(50);
 /// Whoever waits this long wants to know what for.
@@ -37,6 +37,9 @@ async fn look(plans: &[Plan]) -> Result<(), String> {
         }
         if let Some(silent) = status.nodes.iter().find(|member| !member.reachable) {
             return Err(format!("{} does not hear {}", plan.node, silent.node));
+        }
+        if status.app.state != AppState::Up {
+            return Err(format!("the application of {} does not answer", plan.node));
         }
         takes_writes |= status.writable;
         serves(plan).await?;

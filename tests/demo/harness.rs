@@ -250,8 +250,9 @@ impl Answer {
     /// What a browser would send back.
     pub fn cookies(&self) -> String {
         let set = self.head.lines().filter_map(|line| line.strip_prefix("set-cookie: "));
-        let pairs: Vec<_> = set.filter_map(|cookie| cookie.split(';').next()).collect();
-        assert_eq!(pairs.len(), 2, "{}", self.head);
+        let kept = set.filter(|cookie| !cookie.contains("Max-Age=0"));
+        let pairs: Vec<_> = kept.filter_map(|cookie| cookie.split(';').next()).collect();
+        assert_eq!(pairs.len(), 3, "{}", self.head);
         format!("Cookie: {}\r\n", pairs.join("; "))
     }
 

@@ -216,7 +216,9 @@ fn a_primary_whose_application_dies_hands_over_while_that_starts_again() {
     harness::send(Signal::KILL, app);
     assert_eq!(cluster.nodes[one].it.post("after").code, 201, "held, and then done");
     until("another one is primary", || cluster.primary() != first);
-    assert!(cluster.nodes[first].said("has ended: another node takes over meanwhile"));
+    until("it is said", || {
+        cluster.nodes[first].said("has ended: another node takes over meanwhile")
+    });
     fs::remove_dir(&socket).unwrap();
 }
 
