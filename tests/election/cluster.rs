@@ -136,7 +136,10 @@ impl Plan {
         let mut cluster = self.prepare();
         cluster.nodes[..founders].iter_mut().for_each(Node::start);
         cluster.primary();
-        (0..founders).for_each(|node| cluster.until_it_votes(node));
+        (0..founders).for_each(|node| {
+            cluster.until_it_votes(node);
+            cluster.until_its_app_answers(node);
+        });
         cluster
     }
 }
@@ -210,6 +213,15 @@ impl Cluster {
     pub fn until_it_votes(&self, node: usize) {
         until("it votes", || {
             self.nodes[node].status().is_some_and(|status| status["raft"]["leader"].is_string())
+        });
+    }
+
+    /// On empty disks applications start one after the other.
+    fn until_its_app_answers(&self, node: usize) {
+        until("its application answers", || {
+            self.nodes[node].status().is_some_and(|status| {
+                status["role"] == "witness" || status["app"]["state"] != "down"
+            })
         });
     }
 

@@ -91,12 +91,13 @@ async fn each_write_carries_a_higher_token() {
             assert!(now > last, "{journal}: {now:?} after {last:?}");
             assert_eq!(now.0, 1, "the only epoch of a single node");
             let attributes = "HttpOnly; SameSite=Lax; Path=/; Max-Age=300";
-            assert_eq!(
-                answer.all("set-cookie"),
-                [
-                    format!("__txid={:016x}; {attributes}", now.1),
-                    format!("__txid_epoch={}; {attributes}", now.0)
-                ]
+            let [txid, epoch, marked] = answer.all("set-cookie")[..] else { panic!("{answer:?}") };
+            assert_eq!(txid, format!("__txid={:016x}; {attributes}", now.1));
+            assert_eq!(epoch, format!("__txid_epoch={}; {attributes}", now.0));
+            assert!(marked.starts_with("__txid_at_"), "{marked}");
+            assert!(
+                marked.ends_with(&format!("={}.{:016x}; {attributes}", now.0, now.1)),
+                "{marked}"
             );
             last = now;
         }
@@ -216,7 +217,7 @@ async fn cookies_are_secure_where_the_client_came_over_tls() {
         let node = launch.start();
         let answer = node.client().await.post("/", &fields, "").await;
         let cookies = answer.all("set-cookie");
-        assert_eq!(cookies.len(), 2);
+        assert_eq!(cookies.len(), 3);
         for cookie in cookies {
             assert_eq!(cookie.contains("; Secure"), secure, "{settings:?} {fields:?}: {cookie}");
         }
@@ -254,7 +255,7 @@ async fn a_private_response_keeps_its_own_cookies_beside_ours() {
     let node = guestbook.start();
     let answer = write(&mut node.client().await).await;
     let cookies = answer.all("set-cookie");
-    assert_eq!((cookies.len(), cookies[0]), (3, "own=1"));
+    assert_eq!((cookies.len(), cookies[0]), (4, "own=1"));
 }
 
 #[tokio::test]

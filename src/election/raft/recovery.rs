@@ -79,6 +79,8 @@ impl Recovery {
         for Member { name: node, generation, .. } in others {
             table.apply(Command::Outdate { node, generation }, term);
         }
+        // Those who are lost can be asked for nothing.
+        table.electorates.clear();
         let cluster = Some(DiskId::new().to_string());
         table.cluster.clone_from(&cluster);
         let mut identity = store.identity().ok_or_else(|| refused("it has no identity".into()))?;
