@@ -39,7 +39,7 @@ async fn look(plans: &[Plan]) -> Result<(), String> {
             return Err(format!("{} does not hear {}", plan.node, silent.node));
         }
         if status.app.state != AppState::Up {
-            return Err(format!("the application of {} does not answer", plan.node));
+            return Err(format!("{} has no application that answers", plan.node));
         }
         takes_writes |= status.writable;
         serves(plan).await?;

@@ -8,7 +8,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::clock::until;
@@ -44,7 +43,7 @@ pub(crate) struct Wish {
 pub(crate) struct Majority {
     context: Arc<ElectionContext>,
     /// To the present tenure, or the last one.
-    wishes: Mutex<Option<mpsc::Sender<Wish>>>,
+    wishes: watch::Sender<Option<mpsc::Sender<Wish>>>,
 }
 
 /// One tenure's.
@@ -63,7 +62,7 @@ struct Count<'a> {
 
 impl Majority {
     pub(crate) fn new(context: Arc<ElectionContext>) -> Self {
-        Self { context, wishes: Mutex::default() }
+        Self { context, wishes: watch::Sender::new(None) }
     }
 
     /// As the holder: from now on a majority of `next` has to hold a write. Answers once it holds
@@ -78,17 +77,30 @@ impl Majority {
             return Response::Refused(why);
         }
         let not_now = || Response::Refused("this node is not the primary".to_owned());
-        let wishes = self.wishes.lock().clone();
-        match wishes.map(|wishes| wishes.try_send(Wish { next, reply })) {
+        let sent = self.tenure().await.map(|wishes| wishes.try_send(Wish { next, reply }));
+        match sent {
             Some(Ok(())) => answer.await.unwrap_or_else(|_| not_now()),
             Some(Err(_)) | None => not_now(),
+        }
+    }
+
+    /// Who is asked because the table says so may be about to begin.
+    async fn tenure(&self) -> Option<mpsc::Sender<Wish>> {
+        let mut wishes = self.wishes.subscribe();
+        let present = |wishes: &Option<mpsc::Sender<Wish>>| {
+            wishes.as_ref().is_some_and(|wishes| !wishes.is_closed())
+        };
+        tokio::select! {
+            biased;
+            Ok(wishes) = wishes.wait_for(present) => wishes.clone(),
+            () = self.context.clock.sleep(self.context.times.renew) => None,
         }
     }
 
     /// Sees to it for the epoch that began so, until it is dropped.
     pub(crate) async fn run(self: Arc<Self>, start: EpochStart) {
         let (wishes, mut incoming) = mpsc::channel(WISHES);
-        *self.wishes.lock() = Some(wishes);
+        self.wishes.send_replace(Some(wishes));
         if let Some(mut count) = Count::begin(&self.context, start).await {
             count.keep(&mut incoming).await;
         }

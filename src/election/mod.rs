@@ -250,7 +250,8 @@ impl Election {
         let mut why = ElectionError::NobodyFit;
         for next in others.into_iter().filter(|other| other != node) {
             match self.promote(&next, false).await {
-                Ok(()) => return Ok(()),
+                // Members are changed while there is a primary, and the next one has hardly begun.
+                Ok(()) => return Ok(self.until_another_than(node).await),
                 Err(refused) => why = refused,
             }
         }
@@ -258,6 +259,15 @@ impl Election {
             "{node} is the primary, and nobody can take over from it: {why}; members are removed once \
              another node is (`litepilot promote NODE`)"
         )))
+    }
+
+    async fn until_another_than(&self, node: &NodeId) {
+        let mut tables = self.table();
+        let another = |table: &Arc<Table>| table.primary().is_some_and(|now| now.node != *node);
+        tokio::select! {
+            _ = tables.wait_for(another) => {}
+            () = self.context().clock.sleep(PATIENCE) => {}
+        }
     }
 
     /// Has a command agreed upon.

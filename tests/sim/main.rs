@@ -160,7 +160,7 @@ fn what_a_lost_disk_held_does_not_count_for_the_one_in_its_place() {
 }
 
 #[test]
-fn the_primary_is_not_removed() {
+fn a_primary_that_is_removed_hands_over_first() {
     script(3, 2, World::run_remove_primary);
 }
 

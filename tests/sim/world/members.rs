@@ -75,7 +75,7 @@ impl World {
         }
     }
 
-    fn is_changed(&self, what: &MemberChange, node: usize) -> bool {
+    pub(super) fn is_changed(&self, what: &MemberChange, node: usize) -> bool {
         if !matches!(what, MemberChange::Remove { .. }) {
             return self.slots[node].life.as_ref().is_some_and(|life| life.raft.votes());
         }

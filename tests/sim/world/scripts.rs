@@ -112,22 +112,22 @@ impl World {
         self.calm_down();
     }
 
-    /// The primary is asked to go as a member: only once another node is the primary.
+    /// The primary is removed: once another node is.
     pub fn run_remove_primary(&mut self) {
         let Some((primary, other)) = self.begin_with(|_, _| true) else {
             return self.stuck("no first primary");
         };
-        let node = self.names[primary].clone();
-        for asked in [other, primary] {
-            let node = node.clone();
-            self.wish(asked, |election, _| async move {
-                election.change_members(MemberChange::Remove { node }).await
-            });
-            self.run_until(2 * self.plan.ttl, |_| false);
+        let removal = MemberChange::Remove { node: self.names[primary].clone() };
+        let asked = removal.clone();
+        self.wish(other, |election, _| async move { election.change_members(asked).await });
+        if !self.run_until(10 * self.plan.ttl, |world| world.is_changed(&removal, primary)) {
+            return self.stuck("the primary is not removed");
         }
-        if self.primary() != Some(primary) || !self.truth.see().saw("hand over first") {
-            return self.stuck("the primary was removed");
+        if !self.truth.see().saw("hands over") {
+            return self.stuck("the primary was removed before another one was");
         }
+        self.crash(primary);
+        self.slots[primary].out = true;
         self.calm_down();
     }
 
