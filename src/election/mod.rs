@@ -250,8 +250,11 @@ impl Election {
         let mut why = ElectionError::NobodyFit;
         for next in others.into_iter().filter(|other| other != node) {
             match self.promote(&next, false).await {
-                // Members are changed while there is a primary, and the next one has hardly begun.
-                Ok(()) => return Ok(self.until_another_than(node).await),
+                Ok(()) => {
+                    // Members are changed while there is a primary, and the next one has hardly begun.
+                    self.until_another_than(node).await;
+                    return Ok(());
+                }
                 Err(refused) => why = refused,
             }
         }

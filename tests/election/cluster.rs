@@ -130,7 +130,7 @@ impl Plan {
         Cluster { nodes: nodes.collect(), _dir: dir }
     }
 
-    /// Its nodes, all of which vote, with a primary.
+    /// Its nodes, all of which vote and have an application that answers, with a primary.
     pub fn start(self) -> Cluster {
         let founders = self.nodes - self.later;
         let mut cluster = self.prepare();

@@ -5,7 +5,7 @@ use std::fs;
 
 use rustix::process::Signal;
 
-use super::cluster::{Cluster, Plan};
+use super::cluster::{Cluster, Node, Plan};
 use super::entries;
 use super::harness::{exchange, lives, run, text, until};
 
@@ -52,7 +52,8 @@ fn a_replica_with_data_starts_its_application_without_a_primary() {
 
 #[test]
 fn an_application_that_cannot_start_on_a_replica_is_named() {
-    let mut cluster = plan("write").start();
+    let mut cluster = plan("write").prepare();
+    cluster.nodes.iter_mut().for_each(Node::start);
     let first = cluster.primary();
     let [one, two] = cluster.others(first)[..] else { panic!() };
     until("it answers on the primary", || app(&cluster, first)["state"] == "up");
