@@ -21,7 +21,7 @@ use plan::Plan;
 use world::World;
 
 /// Seeds of `cargo test`.
-const SEEDS: u64 = 120;
+const SEEDS: u64 = 80;
 /// So many lines of a failing run are shown.
 const SHOWN: usize = 400;
 
