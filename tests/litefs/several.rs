@@ -244,6 +244,7 @@ fn whoever_has_written_into_a_second_database_reads_it_everywhere() {
         }
         if n % 5 == 0 {
             let next = (primary + 1) % 3;
+            cluster.until_level(next);
             let promoted = cluster.admin(primary, "POST", &format!("/promote?node=n{next}"));
             assert_eq!(promoted.code, 200, "{promoted:?}");
             primary = cluster.primary();
