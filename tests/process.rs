@@ -541,7 +541,7 @@ async fn health_follows_an_app_that_goes_away_and_comes_back() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (checker, health) = health::channel();
-    assert!(!health.is_up() && health.down_since().is_some(), "unknown is down");
+    assert!(!health.is_up() && health.watch().borrow().down_since.is_some(), "unknown is down");
     let checks = tokio::spawn(health::run(checker, target(&listener), None));
     let mut reports = health.watch();
     let mut turns =
@@ -551,7 +551,7 @@ async fn health_follows_an_app_that_goes_away_and_comes_back() {
     let down = turns(false).await.unwrap();
     let later = health.watch().wait_for(|r| r.check > down.check).await.map(|r| *r).unwrap();
     assert_eq!(later.down_since, down.down_since, "since the first check that failed");
-    assert_eq!(health.down_since(), down.down_since);
+    assert_eq!(health.watch().borrow().down_since, down.down_since);
     logged(&format!("the app at {address} does not")).await;
     let line = format!("the app at {address} does not answer: it takes no connection");
     assert_eq!(log_lines(&line).len(), 1, "once per transition, not per check");

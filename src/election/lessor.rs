@@ -18,7 +18,7 @@ use super::choice::{self, Situation, Verdict, Why};
 use super::clock::until;
 use super::context::ElectionContext;
 use super::departed::Departed;
-use super::majority::EVERYTHING;
+use super::majority::{self, EVERYTHING};
 use super::raft::{ChangeError, Leadership};
 use super::rpc::{Fitness, Request, Response};
 use super::table::{Applied, Command, Holder, Session, Table, Term};
@@ -202,10 +202,7 @@ impl Lessor {
         };
         let newcomer = match &change {
             MemberChange::Remove { node } | MemberChange::Replace { node } if *node == holder => {
-                let why = format!(
-                    "{node} is the primary: hand over first, with `litepilot promote NODE`"
-                );
-                return Response::Refused(why);
+                return majority::stays(node);
             }
             MemberChange::Add { node, .. } | MemberChange::Replace { node } => Some(node.clone()),
             MemberChange::Remove { .. } => None,

@@ -70,11 +70,7 @@ impl Majority {
     pub(crate) async fn expect(&self, next: Option<Nodes>) -> Response {
         let (reply, answer) = oneshot::channel();
         if next.as_ref().is_some_and(|next| !next.contains(&self.context.own)) {
-            let why = format!(
-                "{} is the primary: hand over first, with `litepilot promote NODE`",
-                self.context.own
-            );
-            return Response::Refused(why);
+            return stays(&self.context.own);
         }
         let not_now = || Response::Refused("this node is not the primary".to_owned());
         let sent = self.tenure().await.map(|wishes| wishes.try_send(Wish { next, reply }));
@@ -105,6 +101,12 @@ impl Majority {
             count.keep(&mut incoming).await;
         }
     }
+}
+
+/// The primary counts itself: it is neither removed nor replaced.
+pub(super) fn stays(primary: &NodeId) -> Response {
+    let hint = "hand over first, with `litepilot promote NODE`";
+    Response::Refused(format!("{primary} is the primary: {hint}"))
 }
 
 impl<'a> Count<'a> {

@@ -63,11 +63,6 @@ impl AppHealth {
         self.reports.borrow().up
     }
 
-    /// Since when the application has been down, as far as the checks know; `None` while it is up.
-    pub fn down_since(&self) -> Option<Instant> {
-        self.reports.borrow().down_since
-    }
-
     /// The number of the last check that has begun.
     pub(crate) fn begun(&self) -> u64 {
         self.begun.load(Ordering::Acquire)

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -157,6 +157,17 @@ fn a_stopped_primary_commits_nothing_more_and_what_only_it_had_is_kept() {
     assert_eq!(copy.query_row(alone, (), |row| row.get::<_, i64>(0)), Ok(1));
 }
 
+/// It cannot be started again either: its socket, which this returns, is a directory.
+fn kill_app_for_good(cluster: &Cluster, node: usize) -> PathBuf {
+    let app = cluster.nodes[node].status().unwrap()["app"]["pid"].as_u64().unwrap() as u32;
+    let socket = cluster.nodes[node].it.data_dir.join("s");
+    harness::send(Signal::STOP, app);
+    fs::remove_file(&socket).unwrap();
+    fs::create_dir(&socket).unwrap();
+    harness::send(Signal::KILL, app);
+    socket
+}
+
 #[test]
 fn a_primary_whose_application_stays_down_hands_over() {
     let plan = Plan { app: "  down_after: 500ms\n", ..Plan::default() };
@@ -164,13 +175,7 @@ fn a_primary_whose_application_stays_down_hands_over() {
     let first = cluster.primary();
     let [one, _] = cluster.others(first)[..] else { panic!() };
     assert_eq!(cluster.nodes[one].it.post("before").code, 201);
-    // It cannot be started again either: its socket is a directory.
-    let app = cluster.nodes[first].status().unwrap()["app"]["pid"].as_u64().unwrap() as u32;
-    let socket = cluster.nodes[first].it.data_dir.join("s");
-    harness::send(Signal::STOP, app);
-    fs::remove_file(&socket).unwrap();
-    fs::create_dir(&socket).unwrap();
-    harness::send(Signal::KILL, app);
+    let socket = kill_app_for_good(&cluster, first);
     until("another one is primary", || cluster.primary() != first);
     assert_eq!(cluster.nodes[one].it.post("after").code, 201);
     assert!(cluster.nodes[first].runs());
@@ -207,13 +212,7 @@ fn a_primary_whose_application_dies_hands_over_while_that_starts_again() {
     let first = cluster.primary();
     let [one, _] = cluster.others(first)[..] else { panic!() };
     assert_eq!(cluster.nodes[one].it.post("before").code, 201);
-    let app = cluster.nodes[first].status().unwrap()["app"]["pid"].as_u64().unwrap() as u32;
-    // It cannot be started again: its socket is a directory.
-    let socket = cluster.nodes[first].it.data_dir.join("s");
-    harness::send(Signal::STOP, app);
-    fs::remove_file(&socket).unwrap();
-    fs::create_dir(&socket).unwrap();
-    harness::send(Signal::KILL, app);
+    let socket = kill_app_for_good(&cluster, first);
     assert_eq!(cluster.nodes[one].it.post("after").code, 201, "held, and then done");
     until("another one is primary", || cluster.primary() != first);
     until("it is said", || {

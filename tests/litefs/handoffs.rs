@@ -95,6 +95,23 @@ pub async fn progress(nodes: &Nodes, i: usize) {
     until("a write", later).await;
 }
 
+/// Twenty handoffs there and back under these writers. Returns what these committed, once it is on both
+/// nodes.
+pub async fn hand_over_often(nodes: &mut Nodes, writers: Vec<Writer>, mode: &str) -> Vec<i64> {
+    let mut times = Vec::new();
+    for round in 0..20 {
+        let (from, to) = (round % 2, (round + 1) % 2);
+        progress(nodes, from).await;
+        times.push(hand_over(nodes, from, to).await);
+    }
+    progress(nodes, 0).await;
+    let (committed, bus_errors) = stop(writers).await;
+    nodes.level(0, 1).await;
+    times.sort();
+    println!("{mode}: {} rows, {bus_errors} bus errors, handoffs {times:?}", committed.len());
+    committed
+}
+
 /// As the election does it.
 pub async fn hand_over(nodes: &mut Nodes, from: usize, to: usize) -> Duration {
     let began = Instant::now();
@@ -128,17 +145,7 @@ async fn handoffs_lose_nothing(mode: &str) {
         return;
     }
     let (mut nodes, writers) = busy(mode).await;
-    let mut times = Vec::new();
-    for round in 0..20 {
-        let (from, to) = (round % 2, (round + 1) % 2);
-        progress(&nodes, from).await;
-        times.push(hand_over(&mut nodes, from, to).await);
-    }
-    progress(&nodes, 0).await;
-    let (committed, bus_errors) = stop(writers).await;
-    nodes.level(0, 1).await;
-    times.sort();
-    println!("{mode}: {} rows, {bus_errors} bus errors, handoffs {times:?}", committed.len());
+    let committed = hand_over_often(&mut nodes, writers, mode).await;
     for node in &nodes.nodes {
         let rows = node.rows().unwrap();
         let lost: Vec<_> = committed.iter().filter(|x| rows.binary_search(x).is_err()).collect();

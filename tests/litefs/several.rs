@@ -9,7 +9,7 @@ use litepilot::txid::EpochTxid;
 use rusqlite::Connection;
 use tokio::time::timeout;
 
-use super::handoffs::{Writer, hand_over, progress, stop};
+use super::handoffs::{Writer, hand_over_often};
 use super::harness::exchange;
 use super::support::{DB, LONG, Nodes, program};
 use super::whole::Plan;
@@ -182,17 +182,7 @@ async fn handoffs_lose_nothing(mode: &str) {
             writers.push(Writer::start(&path, (k as i64 + 1) * 1_000_000_000 + i as i64));
         }
     }
-    let mut times = Vec::new();
-    for round in 0..20 {
-        let (from, to) = (round % 2, (round + 1) % 2);
-        progress(&nodes, from).await;
-        times.push(hand_over(&mut nodes, from, to).await);
-    }
-    progress(&nodes, 0).await;
-    let (committed, bus_errors) = stop(writers).await;
-    nodes.level(0, 1).await;
-    times.sort();
-    println!("{mode}: {} rows, {bus_errors} bus errors, handoffs {times:?}", committed.len());
+    let committed = hand_over_often(&mut nodes, writers, mode).await;
     for i in 0..2 {
         let mut have: Vec<_> = databases.iter().flat_map(|db| rows(&path(&nodes, i, db))).collect();
         have.sort_unstable();
