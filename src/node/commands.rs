@@ -20,13 +20,13 @@ use crate::admin::conversation::Conversation;
 use crate::admin::on_primary::{DONE, FAILED, Notice};
 use crate::config::Config;
 use crate::control::command::{self, ForwardedCommand, Said};
-use crate::peer::{self, Incoming, Limits, Protocol};
+use crate::peer::{self, ConnectionLimits, Incoming, Protocol};
 use crate::process::guard::Guard;
 use crate::process::running::{End, Process};
 use crate::process::spawn::{self, Launch};
 use crate::telemetry::events::Events;
 
-const LIMITS: Limits = Limits { per_peer: 8, total: 32 };
+const LIMITS: ConnectionLimits = ConnectionLimits { per_peer: 8, total: 32 };
 /// For the command itself to come.
 const ASKING: Duration = Duration::from_secs(10);
 /// For its outcome to be noted, which may take an agreement with others.

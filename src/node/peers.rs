@@ -17,14 +17,14 @@ use crate::cluster::{ClusterView, NodeId, Role};
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::peer::gossip::{self, Gossip, Peers, Report, Routes};
-use crate::peer::{self, Credentials, Dialer, Limits, Listener, Protocol, Times};
+use crate::peer::{self, ConnectionLimits, Credentials, Dialer, Listener, Protocol, Times};
 use crate::process::health::AppHealth;
 use crate::proxy::PeerDoor;
 use crate::proxy::learned::LearnedRoutes;
 use crate::txid::{EpochTxid, Txid};
 
 /// Connections that carry forwarded requests.
-const HTTP_LIMITS: Limits = Limits { per_peer: 2048, total: 8192 };
+const HTTP_LIMITS: ConnectionLimits = ConnectionLimits { per_peer: 2048, total: 8192 };
 /// How often a node's own report is made anew, whatever has changed; gossip sends it at once if it
 /// differs.
 const REPORT_EVERY: Duration = Duration::from_millis(250);
