@@ -261,34 +261,24 @@ async fn be_admitted(shared: &RaftNode) {
         let names: Vec<_> = shared.peers.subscribe().borrow().keys().cloned().collect();
         let (greetings, _) = hello(shared, &names, register).await;
         let verdict = decide(&identity.node, &identity.disk, &shared.setup.seeds, &greetings);
-        let (word, severe) = match verdict {
+        let (word, refused) = match verdict {
             Verdict::Register(generation) if register != Some(generation) => {
                 register = Some(generation);
                 continue;
             }
-            Verdict::Register(_) => ("waiting for others to remember this disk".to_owned(), false),
-            Verdict::Found => match found(shared, identity).await {
-                Ok(()) => return info!("this node begins the cluster that it is configured with"),
-                Err(error) => {
-                    wait_for_disk(shared, &error).await;
-                    continue;
+            verdict @ (Verdict::Found | Verdict::Join(_)) => {
+                match take_part(shared, identity, &verdict).await {
+                    Ok(()) => return,
+                    Err(error) => wait_for_disk(shared, &error).await,
                 }
-            },
-            Verdict::Join(generation) => {
-                let identity = Identity { admitted: Some(generation), ..identity };
-                match shared.store.save_identity(identity).await {
-                    Ok(()) => return info!(generation, "this node joins its cluster"),
-                    Err(error) => {
-                        wait_for_disk(shared, &error).await;
-                        continue;
-                    }
-                }
+                continue;
             }
+            Verdict::Register(_) => ("waiting for others to remember this disk".to_owned(), false),
             Verdict::Wait(why) => (why, false),
             Verdict::Refused(why) => (why, true),
         };
         if word != last_word {
-            match severe {
+            match refused {
                 true => error!("this node takes part in no election yet: {word}"),
                 false => info!("this node takes part in no election yet: {word}"),
             }
@@ -297,6 +287,23 @@ async fn be_admitted(shared: &RaftNode) {
         sleep(pause).await;
         pause = (2 * pause).min(shared.setup.ttl / 4);
     }
+}
+
+/// Keeps on disk that this node takes part from now on.
+async fn take_part(
+    shared: &RaftNode,
+    identity: Identity,
+    verdict: &Verdict,
+) -> std::io::Result<()> {
+    if let Verdict::Join(generation) = *verdict {
+        let identity = Identity { admitted: Some(generation), ..identity };
+        shared.store.save_identity(identity).await?;
+        info!(generation, "this node joins its cluster");
+    } else {
+        found(shared, identity).await?;
+        info!("this node begins the cluster that it is configured with");
+    }
+    Ok(())
 }
 
 async fn wait_for_disk(shared: &RaftNode, error: &std::io::Error) {

@@ -12,7 +12,8 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use super::Guard;
-use super::wire::{Lines, QUEUE, Report, receive};
+use super::wire::{QUEUE, Report, lines, next_line, receive};
+use crate::lines::Lines;
 use crate::process::running::End;
 
 /// How long a guard may take to say how a program that was killed has ended.
@@ -46,7 +47,7 @@ impl GuardLink {
             return Err(io::Error::other("it cannot be counted"));
         }
         of.shared_deadline.hold(&socket);
-        Ok(GuardLink { socket, lines: Lines::default(), guard, late: false, end: None })
+        Ok(GuardLink { socket, lines: lines(), guard, late: false, end: None })
     }
 
     pub(crate) fn guard(&mut self) -> &mut Child {
@@ -89,7 +90,7 @@ impl GuardLink {
 
     async fn next(&mut self) -> io::Result<Report> {
         loop {
-            if let Some(line) = self.lines.take() {
+            if let Some(line) = next_line(&mut self.lines) {
                 return Report::parse(&line);
             }
             match receive(&self.socket, &mut self.lines).await {
