@@ -43,7 +43,7 @@ impl Cable {
 /// Mostly little, at times much: delay and jitter in milliseconds, loss in percent.
 fn trouble(chance: &mut SmallRng) -> [String; 3] {
     let delay = match chance.random_range(0..4) {
-        0 => 0,
+        0 => 1,
         1 => chance.random_range(1..20),
         2 => chance.random_range(20..200),
         _ => chance.random_range(200..1200),
