@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use crate::cluster::Role;
 use crate::config::{Config, EngineKind};
-use crate::election::{Election, PATIENCE};
+use crate::election::failure::{Failure, Relief};
 use crate::peer::gossip::Peers;
 use crate::telemetry::warnings::Warnings;
 
@@ -68,20 +68,26 @@ impl DiskState {
         self.heard.as_ref().is_some_and(|heard| has_room(&heard.borrow())).then_some(why)
     }
 
-    /// Hands over for as long as this node is the primary without room, and another has some.
-    pub(crate) async fn hand_over(mut self, election: Election) {
-        loop {
-            if self.full.wait_for(Option::is_some).await.is_err() {
-                return;
-            }
-            if election.own().borrow().open && self.unfit().is_some() {
-                tracing::warn!("this primary's disk is full: another node takes over");
-                if let Err(why) = election.resign(PATIENCE).await {
-                    tracing::warn!(%why, "cannot hand over; trying again");
-                }
-            }
+}
+
+/// Of a primary, for as long as another node has room.
+impl Failure for DiskState {
+    const EVENT: (&'static str, &'static str) =
+        (KIND, "this primary's disk is full: another node has taken over");
+    const RELIEF: Relief = Relief::AnyNode;
+
+    async fn lasts(&mut self) {
+        // Without the looker there is nothing to wait for.
+        if self.full.wait_for(Option::is_some).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        while self.unfit().is_none() {
             sleep(AGAIN).await;
         }
+    }
+
+    async fn may_last(&mut self) {
+        sleep(AGAIN).await;
     }
 }
 
