@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::cluster::Role;
@@ -36,21 +37,22 @@ pub(crate) struct DiskState {
 }
 
 impl DiskState {
-    /// Looks again and again, for as long as the second of these is polled.
+    /// Looks again and again, for as long as the tasks go on.
     pub(crate) fn watch(
         config: &Config,
         heard: Option<watch::Receiver<Peers>>,
         warnings: Arc<Warnings>,
-    ) -> (Self, impl Future<Output = ()> + use<>) {
+        tasks: &mut JoinSet<()>,
+    ) -> Self {
         let (publish, full) = watch::channel(None);
         let dirs = dirs(config);
-        let looking = async move {
+        tasks.spawn(async move {
             loop {
                 look(&dirs, &publish, &warnings).await;
                 sleep(LOOK).await;
             }
-        };
-        (Self { full, heard }, looking)
+        });
+        Self { full, heard }
     }
 
     pub(crate) fn is_full(&self) -> bool {
