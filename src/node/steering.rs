@@ -8,7 +8,6 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::programs::{BEFORE_HANDOFF, Programs};
 use crate::cluster::{ClusterView, Epoch, NodeId};
 use crate::control::command::ForwardedCommand;
 use crate::control::{Control, ControlError, MemberChange, MemberStatus, OnceKey, Promoted};
@@ -30,7 +29,6 @@ pub(crate) struct Steering {
     /// Its part in the election.
     pub(crate) election: Election,
     pub(crate) raft: Raft,
-    pub(crate) programs: Programs,
     pub(crate) dial: Arc<dyn Dial>,
     /// The lease's ttl: contact is lost after it.
     pub(crate) ttl: Duration,
@@ -50,14 +48,7 @@ impl Steering {
         if self.election.table().borrow().holder.is_none() && !force {
             return Err(ControlError::NoPrimary);
         }
-        let hands_over = node != self.own && self.election.own().borrow().holding;
-        if hands_over {
-            self.programs.wind_down(BEFORE_HANDOFF).await;
-        }
         let promoted = self.election.promote(&node, force).await;
-        if hands_over && self.election.own().borrow().open {
-            self.programs.wind_up();
-        }
         promoted
             .map_err(|why| ControlError::NotFit { node: node.clone(), why: why.to_string() })?;
         let mut view = self.view.clone();
