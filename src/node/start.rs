@@ -28,6 +28,7 @@ use super::open_transactions::OpenTransactions;
 use super::peers::Peering;
 use super::ports::Ports;
 use super::primary_file;
+use super::program_events;
 use super::programs::{ProgramInputs, Programs};
 use super::status::{Notes, StatusInputs};
 use super::stop::{DataSide, Running};
@@ -163,7 +164,7 @@ impl Start {
         let status = self.status(&context, peering, notes, suspects);
         if data.is_some() {
             tasks.spawn(check);
-            tasks.spawn(record_events(&context, &status));
+            record_events(&context, &mut tasks);
             tasks.spawn(epoch_position::take_over(context.view.clone(), context.engine.clone()));
             if let Some(peering) = peering.filter(|_| self.config.proxy.learn) {
                 let (view, heard) = (context.view.clone(), peering.heard.clone());
@@ -390,15 +391,21 @@ fn commits_under_guard(config: &Config) -> bool {
     }
 }
 
-fn record_events(context: &NodeContext, status: &StatusInputs) -> impl Future<Output = ()> + use<> {
+fn record_events(context: &NodeContext, tasks: &mut JoinSet<()>) {
+    let (programs, events) = (&context.programs, &context.events);
+    if let Some(app) = programs.app() {
+        tasks.spawn(program_events::tell_app(app, events.clone()));
+    }
+    for (name, service) in programs.services() {
+        tasks.spawn(program_events::tell_service(name.to_owned(), service, events.clone()));
+    }
     let event_recorder = EventRecorder {
         events: context.events.clone(),
         metrics: context.metrics.clone(),
-        app: status.programs.app(),
         health: context.health.clone(),
         engine: context.engine.clone(),
     };
-    event_recorder.run()
+    tasks.spawn(event_recorder.run());
 }
 
 fn serve_admin(
