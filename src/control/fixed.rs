@@ -3,22 +3,26 @@
 use std::io;
 use std::sync::Arc;
 
+use super::command::ForwardedCommand;
+use super::forwarder::Forwarder;
 use super::keys::Keys;
 use super::{Control, ControlError, MemberChange, MemberStatus, OnceKey, Promoted};
 use crate::cluster::{Epoch, NodeId};
 use crate::config::Config;
 use crate::engine::BoxFuture;
+use crate::engine::replication::Stream;
 
 /// Says what the configuration says. What was done once is kept in the primary's `data_dir`: nobody
 /// else will ever be asked.
-#[derive(Debug)]
 pub(crate) struct FixedControl {
     members: Vec<MemberStatus>,
     keys: Arc<Keys>,
+    /// To the primary, if there are other nodes.
+    forwarder: Option<Forwarder>,
 }
 
 impl FixedControl {
-    pub(crate) fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config, forwarder: Option<Forwarder>) -> Self {
         let member = |(node, address): &(NodeId, _)| MemberStatus {
             node: node.clone(),
             witness: config.cluster.witnesses.contains(node),
@@ -27,7 +31,7 @@ impl FixedControl {
             generation: 0,
         };
         let members = config.cluster.peers.iter().map(member).collect();
-        Self { members, keys: Arc::new(Keys::new(&config.data_dir)) }
+        Self { members, keys: Arc::new(Keys::new(&config.data_dir)), forwarder }
     }
 
     fn not_elected<T: Send + 'static>(&self) -> BoxFuture<'_, Result<T, ControlError>> {
@@ -51,6 +55,13 @@ impl Control for FixedControl {
 
     fn change_members(&self, _change: MemberChange) -> BoxFuture<'_, Result<(), ControlError>> {
         self.not_elected()
+    }
+
+    fn forward(&self, command: ForwardedCommand) -> BoxFuture<'_, Result<Stream, ControlError>> {
+        match &self.forwarder {
+            Some(forwarder) => Box::pin(forwarder.give(command)),
+            None => self.not_elected(),
+        }
     }
 
     fn was_done(&self, key: OnceKey) -> BoxFuture<'_, Result<bool, ControlError>> {

@@ -21,6 +21,7 @@ use super::steering::Steering;
 use crate::claim::Claim;
 use crate::cluster::{ClusterView, Epoch, NodeId, Role};
 use crate::config::{Ack, Config, EngineKind};
+use crate::control::forwarder::Forwarder;
 use crate::election::Election;
 use crate::election::clock::SystemClock;
 use crate::election::context::ElectionContext;
@@ -205,7 +206,11 @@ impl Part {
         Steering {
             own: config.node.clone(),
             election: self.election.clone(),
-            dial: self.dialer.clone(),
+            forwarder: Forwarder {
+                own: config.node.clone(),
+                dial: self.dialer.clone(),
+                view: view.clone(),
+            },
             raft: self.raft.clone(),
             ttl: config.cluster.lease_ttl,
             engine,

@@ -1,5 +1,5 @@
-//! Tells as events what other parts only count or publish: the application's ends and starts, the
-//! engine's, replays, and writes that were lost.
+//! Tells as events what other parts only count or publish: whether the application answers, the
+//! engine's starts, replays, and writes that were lost.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +10,6 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::context::NodeContext;
 use crate::engine::Engine;
-use crate::process::child::{ChildState, Phase};
 use crate::process::health::{AppHealth, Report};
 use crate::telemetry::events::Events;
 use crate::telemetry::metrics::Metrics;
@@ -25,8 +24,6 @@ struct EventRecorder {
     /// Where it is told.
     events: Arc<Events>,
     metrics: Arc<Metrics>,
-    /// The application's process, if it is ours.
-    app: Option<watch::Receiver<ChildState>>,
     /// Whether the application answers.
     health: AppHealth,
     engine: Arc<dyn Engine>,
@@ -34,12 +31,12 @@ struct EventRecorder {
 
 /// Has them told.
 pub(crate) fn start(context: &NodeContext, tasks: &mut JoinSet<()>) {
-    let NodeContext { events, metrics, health, engine, programs, .. } = context.clone();
-    tasks.spawn(EventRecorder { events, metrics, app: programs.app(), health, engine }.run());
+    let NodeContext { events, metrics, health, engine, .. } = context.clone();
+    tasks.spawn(EventRecorder { events, metrics, health, engine }.run());
 }
 
 impl EventRecorder {
-    async fn run(mut self) {
+    async fn run(self) {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut health = self.health.watch();
@@ -48,7 +45,6 @@ impl EventRecorder {
             (Tally::default(), Tally::default(), Tally::default());
         loop {
             tokio::select! {
-                state = changed(&mut self.app) => self.tell_child(state),
                 report = next(&mut health) => {
                     if report.up != up {
                         up = report.up;
@@ -77,29 +73,6 @@ impl EventRecorder {
             }
         }
     }
-
-    /// The log has it already.
-    fn tell_child(&self, child: ChildState) {
-        match (child.state, child.pid) {
-            (Phase::Running, Some(pid)) if child.restarts > 0 => {
-                self.events
-                    .keep("restart", format!("the application was started again, pid {pid}"));
-            }
-            (Phase::Backoff, _) => self.events.keep("app", "the application's process has ended"),
-            (Phase::Failed, _) => self.events.keep("app", "the application cannot be started"),
-            _ => {}
-        }
-    }
-}
-
-/// The child's next state; never, if there is no child.
-async fn changed(app: &mut Option<watch::Receiver<ChildState>>) -> ChildState {
-    if let Some(state) = app
-        && state.changed().await.is_ok()
-    {
-        return *state.borrow_and_update();
-    }
-    std::future::pending().await
 }
 
 async fn next(health: &mut watch::Receiver<Report>) -> Report {

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use super::commands;
 use super::context::NodeContext;
 use super::peers::{Peering, ReportSources, data_protocols, electorate};
 use super::permanent::PermanentPrimary;
@@ -81,7 +82,8 @@ impl FixedMembership {
             config.cluster.peers.iter().map(|(name, _)| name.clone()).collect();
         let members = Arc::new(move |node: &NodeId| names.contains(node));
         let (dialer, view, epoch) = (peering.dialer.clone(), fixed.view(), fixed.epoch());
-        let protocols = data_protocols(&context, door);
+        let mut protocols = data_protocols(&context, door);
+        protocols.push(commands::protocol(config, &context));
         let sources = ReportSources::new(&context);
         let mut tasks = peering.open(config, members, protocols, sources).await?;
         tasks.spawn(fixed.run());

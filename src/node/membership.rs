@@ -19,8 +19,9 @@ use crate::cluster::{ClusterView, Epoch, Role};
 use crate::config::{Config, Election};
 use crate::control::Control;
 use crate::control::fixed::FixedControl;
+use crate::control::forwarder::Forwarder;
 use crate::litefs::agreement::Agreement;
-use crate::peer::Credentials;
+use crate::peer::{Credentials, Dialer};
 use crate::proxy::PeerDoor;
 
 /// One of the ways to take part, before the engine and the data plane are there.
@@ -104,6 +105,7 @@ impl Membership {
             context.acks.begin(epoch, vec![electorate(config)]);
         }
         let context = context.clone();
+        let dialer = self.peering().map(|peering| peering.dialer.clone());
         match (self, door) {
             (Self::Elected(elected), door) => {
                 return elected
@@ -122,7 +124,7 @@ impl Membership {
             }
             (Self::Fixed(_), None) => {}
         }
-        Ok(Participation::Unelected)
+        Ok(Participation::Unelected(dialer))
     }
 }
 
@@ -139,8 +141,8 @@ fn permanent(
 
 /// A running membership.
 pub(crate) enum Participation {
-    /// Nobody can take this node's place, or it is always another's.
-    Unelected,
+    /// Nobody can take this node's place, or it is always another's. The others are reached by this.
+    Unelected(Option<Arc<Dialer>>),
     Elected(elected::Part),
 }
 
@@ -148,7 +150,7 @@ impl Participation {
     /// Every member with its role, as far as that never changes.
     pub(crate) fn roster(&self, config: &Config) -> Roster {
         match self {
-            Self::Unelected => configured_roster(config),
+            Self::Unelected(_) => configured_roster(config),
             Self::Elected(part) => part.roster(),
         }
     }
@@ -156,7 +158,7 @@ impl Participation {
     /// How Raft stands, if there is an election.
     pub(crate) fn raft(&self) -> Option<RaftSource> {
         match self {
-            Self::Unelected => None,
+            Self::Unelected(_) => None,
             Self::Elected(part) => Some(part.raft_status()),
         }
     }
@@ -164,7 +166,14 @@ impl Participation {
     /// What operators can ask for.
     pub(crate) fn control(&self, config: &Config, context: &NodeContext) -> Arc<dyn Control> {
         match self {
-            Self::Unelected => Arc::new(FixedControl::new(config)),
+            Self::Unelected(dialer) => {
+                let forwarder = dialer.clone().map(|dial| Forwarder {
+                    own: config.node.clone(),
+                    dial,
+                    view: context.view.clone(),
+                });
+                Arc::new(FixedControl::new(config, forwarder))
+            }
             Self::Elected(part) => {
                 Arc::new(part.steering(config, context.engine.clone(), context.view.clone()))
             }

@@ -48,6 +48,7 @@ mod peers;
 mod permanent;
 mod ports;
 mod primary_file;
+mod program_events;
 mod programs;
 pub(crate) mod recovery;
 pub(crate) mod refusals;

@@ -116,12 +116,9 @@ impl Programs {
         self.0.app.as_ref().is_some_and(rests)
     }
 
-    /// Each service by its name, with what it is doing.
-    pub(crate) fn services(&self) -> impl Iterator<Item = (&str, ChildState)> {
-        self.0
-            .services
-            .iter()
-            .map(|(name, service)| (name.as_str(), *service.child.state().borrow()))
+    /// Each service by its name, with its process.
+    pub(crate) fn services(&self) -> impl Iterator<Item = (&str, watch::Receiver<ChildState>)> {
+        self.0.services.iter().map(|(name, service)| (name.as_str(), service.child.state()))
     }
 
     /// Whether the application is started at each promotion, which takes its time.

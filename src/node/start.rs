@@ -26,6 +26,7 @@ use super::open_transactions;
 use super::peers::Peering;
 use super::ports::Ports;
 use super::primary_file;
+use super::program_events;
 use super::programs::{ProgramInputs, Programs};
 use super::status::{Notes, StatusInputs};
 use super::stop::{DataSide, Running};
@@ -271,6 +272,7 @@ impl Start {
     /// What runs beside the data plane.
     fn keep_data(&self, context: &NodeContext, heard: Option<Heard>, tasks: &mut JoinSet<()>) {
         event_recorder::start(context, tasks);
+        program_events::start(context, tasks);
         tasks.spawn(epoch_position::take_over(context.view.clone(), context.engine.clone()));
         if let Some(heard) = heard.filter(|_| self.config.proxy.learn) {
             let (view, learned) = (context.view.clone(), context.learned.clone());

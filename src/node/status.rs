@@ -10,6 +10,7 @@ use crate::cluster::{ClusterView, NodeId, Role};
 use crate::config::{Config, RunOn};
 use crate::engine::Engine;
 use crate::peer::gossip::{Peers, Report};
+use crate::process::child::ChildState;
 use crate::process::health::AppHealth;
 use crate::proxy::learned::LearnedRoutes;
 use crate::proxy::misclassified_reads::MisclassifiedReads;
@@ -105,11 +106,14 @@ impl StatusInputs {
     }
 
     fn services(&self) -> Vec<ServiceStatus> {
-        let status = |(name, state): (&str, crate::process::child::ChildState)| ServiceStatus {
-            name: name.to_owned(),
-            state: programs::word(state.state).to_owned(),
-            pid: state.pid,
-            restarts: state.restarts,
+        let status = |(name, child): (&str, watch::Receiver<ChildState>)| {
+            let child = *child.borrow();
+            ServiceStatus {
+                name: name.to_owned(),
+                state: programs::word(child.state).to_owned(),
+                pid: child.pid,
+                restarts: child.restarts,
+            }
         };
         self.programs.services().map(status).collect()
     }

@@ -1,24 +1,21 @@
 //! What operators ask of a cluster that elects its primary.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::cluster::{ClusterView, Epoch, NodeId};
 use crate::control::command::ForwardedCommand;
+use crate::control::forwarder::Forwarder;
 use crate::control::{Control, ControlError, MemberChange, MemberStatus, OnceKey, Promoted};
 use crate::election::Election;
 use crate::election::error::ElectionError;
 use crate::election::raft::Raft;
 use crate::election::table::{Command, Table};
-use crate::engine::replication::{Dial, Stream};
+use crate::engine::replication::Stream;
 use crate::engine::{BoxFuture, Engine};
-use crate::lines::json_line;
-use crate::peer;
 
 /// How long a new primary may take from its grant until it takes writes.
 const OPENING: Duration = Duration::from_secs(10);
@@ -29,7 +26,7 @@ pub(crate) struct Steering {
     /// Its part in the election.
     pub(crate) election: Election,
     pub(crate) raft: Raft,
-    pub(crate) dial: Arc<dyn Dial>,
+    pub(crate) forwarder: Forwarder,
     /// The lease's ttl: contact is lost after it.
     pub(crate) ttl: Duration,
     pub(crate) engine: Arc<dyn Engine>,
@@ -80,25 +77,6 @@ impl Steering {
             Ok(Ok(table)) => Ok(table.clone()),
             Ok(Err(_)) | Err(_) => Err(ControlError::NoQuorum),
         }
-    }
-
-    async fn give_to_primary(&self, command: ForwardedCommand) -> Result<Stream, ControlError> {
-        let primary = self.view.borrow().primary.clone().ok_or(ControlError::NoPrimary)?.node;
-        if primary == self.own {
-            let why = "this node has become the primary: give the command again";
-            return Err(ControlError::Refused(why.to_owned()));
-        }
-        let unreachable = |why: io::Error| ControlError::Unreachable {
-            node: primary.clone(),
-            why: why.to_string(),
-        };
-        let mut stream = self.dial.dial(&primary, peer::COMMANDS).await.map_err(unreachable)?;
-        let say = async {
-            stream.write_all(&json_line(&command)?).await?;
-            stream.flush().await
-        };
-        say.await.map_err(unreachable)?;
-        Ok(stream)
     }
 
     async fn note(&self, key: OnceKey, epoch: Epoch) -> Result<(), ControlError> {
@@ -168,7 +146,7 @@ impl Control for Steering {
     }
 
     fn forward(&self, command: ForwardedCommand) -> BoxFuture<'_, Result<Stream, ControlError>> {
-        Box::pin(self.give_to_primary(command))
+        Box::pin(self.forwarder.give(command))
     }
 
     fn was_done(&self, key: OnceKey) -> BoxFuture<'_, Result<bool, ControlError>> {

@@ -92,3 +92,17 @@ async fn what_runs_at_a_promotion_does_not_outlive_it_either() {
     program.ended().await;
     gone(&[pid]).await;
 }
+
+#[tokio::test]
+async fn how_a_service_ends_is_told_as_the_applications_end_is() {
+    let worker = "{name: worker, command: [sleep, '1000']}";
+    let missing = "{name: missing, command: [/no/such/program]}";
+    let program = Setup::new().key(&format!("services: [{worker}, {missing}]")).start().await;
+    let mut events = program.ask_admin("/events").await;
+    events.until("the service missing cannot be started").await;
+    let status: serde_json::Value =
+        serde_json::from_slice(&program.admin("/status").await.body).unwrap();
+    send(Signal::KILL, status["services"][0]["pid"].as_u64().unwrap() as u32);
+    events.until("the service worker's process has ended").await;
+    events.until("the service worker was started again, pid").await;
+}

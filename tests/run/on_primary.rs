@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::port::reserve_port;
 use super::program::{Program, Setup, lives, members, pair, send};
 
 /// Far beyond what anything here takes: reached only by a failure.
@@ -281,6 +282,25 @@ async fn it_is_the_primary_that_runs_it() {
         assert_eq!(run(program, &["--", "sh", "-c", &script]).await.0, Some(0));
         assert_eq!(text(&runs).lines().count(), lines);
     }
+}
+
+#[tokio::test]
+async fn with_a_fixed_primary_a_command_given_on_another_node_runs_there() {
+    let allows =
+        format!("admin: {{listen: 127.0.0.1:{}, allow_forwarded_commands: true}}", reserve_port());
+    let setups = [Setup::new().key(&allows), Setup::with_admin_port()];
+    let [primary, replica] = members(setups, "election: static, primary: n1");
+    let (_primary, replica) = (primary.start().await, replica.start().await);
+    let forward = |command: &'static [&str]| {
+        let replica = &replica;
+        async move { run(replica, &[&["--forward", "--once", "v1", "--"], command].concat()).await }
+    };
+    let (code, failed) = forward(&["sh", "-c", "exit 7"]).await;
+    assert_eq!(code, Some(7), "{}", failed.err());
+    let (code, ran) = forward(&["sh", "-c", "echo in $LITEPILOT_NODE"]).await;
+    assert_eq!((code, ran.out().as_str()), (Some(0), "in n1\n"), "{}", ran.err());
+    let (code, again) = forward(&["echo", "ran"]).await;
+    assert_eq!((code, again.out().as_str()), (Some(0), ""), "{}", again.err());
 }
 
 #[tokio::test]
