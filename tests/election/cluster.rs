@@ -14,7 +14,7 @@ use litepilot::litefs::mount;
 use crate::harness::{DemoNode, exchange, free_ports, lives, run, send, text, until};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_litepilot");
-const APP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/election/app.py");
+const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/election");
 
 /// What a cluster is like.
 pub struct Plan {
@@ -29,8 +29,10 @@ pub struct Plan {
     pub cluster: &'static str,
     /// Lines for every node's `app:`.
     pub app: &'static str,
-    /// The application of `app.py` with that habit, in place of the guestbook.
+    /// The application of `script` with that habit, in place of the guestbook.
     pub habit: Option<&'static str>,
+    /// A file beside this one.
+    pub script: &'static str,
     /// Lines for every node's configuration.
     pub top: &'static str,
     /// More keys of every node's `admin:`.
@@ -57,6 +59,7 @@ impl Default for Plan {
             cluster: "",
             app: "",
             habit: None,
+            script: "app.py",
             top: "",
             admin: "",
             tls: false,
@@ -99,7 +102,9 @@ impl Plan {
             let (data, socket) = (node.it.data_dir.display(), node.socket());
             let database = node.database().display().to_string();
             let command = match self.habit {
-                Some(habit) => format!("[python3, {APP}, {socket}, {database}, {habit}]"),
+                Some(habit) => {
+                    format!("[python3, {SCRIPTS}/{}, {socket}, {database}, {habit}]", self.script)
+                }
                 None => format!("[{PROGRAM}, demo-app, --socket, {socket}, --db, {database}]"),
             };
             let app = format!(
