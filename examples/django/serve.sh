@@ -1,7 +1,7 @@
 #!/bin/sh
 # What Litepilot starts: gunicorn, and beside it the migrations of this release, once in the whole
-# cluster, as soon as there is a primary. Beside and not before, because only a node whose
-# application answers becomes the primary.
+# cluster, as soon as there is a primary. Beside and not before, so that a replica serves reads before the
+# primary has them.
 set -eu
 release=$(cat */migrations/*.py | sha256sum | cut -c -12)
 litepilot on-primary --once "migrate-$release" --wait 10m -- python manage.py migrate --noinput &

@@ -32,7 +32,7 @@ with open(requirements) as lock:
     if not stamp.exists() or stamp.read_text() != wanted:
         shutil.rmtree(target, ignore_errors=True)
         venv.create(target, with_pip=True)
-        install = [target / "bin/python", "-m", "pip", "install", "--quiet", "--requirement", requirements]
+        install = [target / "bin/python", "-m", "pip", "install", "--quiet", "--no-deps", "--requirement", requirements]
         # To stderr, because stdout is this script's answer.
         if subprocess.run(install, stdout=sys.stderr).returncode != 0:
             sys.exit("venv.sh: pip could not install requirements.txt (its reason is above)")

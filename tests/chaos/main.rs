@@ -45,7 +45,6 @@ mod told;
 const FAULTS: usize = 30;
 /// Repeats a run's faults, though not the moments at which they meet the nodes.
 const SEED: &str = "LITEPILOT_CHAOS_SEED";
-const APP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/chaos/app.py");
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
@@ -87,7 +86,7 @@ fn chaos(network: Option<Network>) {
         // Not a line of `app:`, but the claims are in it.
         app: "log: {format: json, level: debug}\n",
         habit: Some(journal),
-        script: APP,
+        script: "chaos/app.py",
         hosts: network.as_ref().map(|it| it.hosts.clone()).unwrap_or_default(),
         ..Plan::default()
     };

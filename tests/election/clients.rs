@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -18,7 +18,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub struct Clients {
     stop: Arc<AtomicBool>,
     failed: Arc<Mutex<Vec<String>>>,
-    written: Arc<AtomicUsize>,
+    written: Arc<Mutex<Vec<String>>>,
     threads: Vec<JoinHandle<usize>>,
 }
 
@@ -27,7 +27,7 @@ impl Clients {
     /// one only if its connection is refused.
     pub fn start(count: usize, nodes: &[SocketAddr]) -> Self {
         let (stop, failed) = (Arc::new(AtomicBool::new(false)), Arc::default());
-        let written = Arc::new(AtomicUsize::new(0));
+        let written: Arc<Mutex<Vec<String>>> = Arc::default();
         let work = |client| {
             let (stop, nodes) = (Arc::clone(&stop), nodes.to_vec());
             let written = Arc::clone(&written);
@@ -36,9 +36,10 @@ impl Clients {
                 let mut done = 0;
                 while !stop.load(Ordering::Relaxed) {
                     let write = done % 3 == 0;
-                    match ask(&nodes, client + done, write, &format!("{client}-{done}")) {
+                    let words = format!("{client}-{done}");
+                    match ask(&nodes, client + done, write, &words) {
                         Ok(answer) if answer.code < 300 => {
-                            written.fetch_add(usize::from(write), Ordering::Relaxed);
+                            written.lock().unwrap().extend(write.then_some(words));
                         }
                         Ok(answer) => failed.lock().unwrap().push(format!("{answer:?}")),
                         Err(why) => failed.lock().unwrap().push(why),
@@ -55,7 +56,12 @@ impl Clients {
 
     /// How many writes were done.
     pub fn written(&self) -> usize {
-        self.written.load(Ordering::Relaxed)
+        self.written.lock().unwrap().len()
+    }
+
+    /// What was written, now and later.
+    pub fn texts(&self) -> Arc<Mutex<Vec<String>>> {
+        Arc::clone(&self.written)
     }
 
     /// Stops them; says how many requests there were, and which failed.

@@ -14,7 +14,7 @@ use litepilot::litefs::mount;
 use crate::harness::{DemoNode, exchange, free_ports, lives, run, send, text, until};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_litepilot");
-const APP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/election/app.py");
+const TESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests");
 
 /// What a cluster is like.
 pub struct Plan {
@@ -31,7 +31,7 @@ pub struct Plan {
     pub app: &'static str,
     /// The application of `script` with that habit, in place of the guestbook.
     pub habit: Option<&'static str>,
-    /// What Python runs for that: it is told its socket, its database and its habit.
+    /// A file of `tests/` that Python runs for that: it is told its socket, its database and its habit.
     pub script: &'static str,
     /// Lines for every node's configuration.
     pub top: &'static str,
@@ -59,7 +59,7 @@ impl Default for Plan {
             cluster: "",
             app: "",
             habit: None,
-            script: APP,
+            script: "election/app.py",
             top: "",
             admin: "",
             tls: false,
@@ -102,7 +102,9 @@ impl Plan {
             let (data, socket) = (node.it.data_dir.display(), node.socket());
             let database = node.database().display().to_string();
             let command = match self.habit {
-                Some(habit) => format!("[python3, {}, {socket}, {database}, {habit}]", self.script),
+                Some(habit) => {
+                    format!("[python3, {TESTS}/{}, {socket}, {database}, {habit}]", self.script)
+                }
                 None => format!("[{PROGRAM}, demo-app, --socket, {socket}, --db, {database}]"),
             };
             let app = format!(

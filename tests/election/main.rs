@@ -23,6 +23,7 @@ mod harness;
 mod lagging;
 mod members;
 mod programs;
+mod releases;
 
 /// The entries that a node serves, the newest first.
 fn entries(cluster: &Cluster, node: usize) -> Vec<String> {

@@ -1,5 +1,5 @@
-//! An example from `examples/` on three nodes, each with a copy of its own and with its own
-//! `litepilot.yml`, in which only ports are changed and the cluster is added.
+//! An application on three nodes, each with a copy of its own and with its own `litepilot.yml`, in which
+//! only ports are changed and the cluster is added; and the engine, if `LITEFS_BIN` names a LiteFS.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use litepilot::litefs::mount;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -38,8 +39,8 @@ pub struct Node {
 }
 
 impl Cluster {
-    /// Starts the example `name`, and waits for a primary.
-    pub fn start(name: &str) -> Self {
+    /// Starts what is in that directory, and waits until it answers everywhere.
+    pub fn start(application: &Path) -> Self {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let dir = tempfile::tempdir().unwrap();
         let peers = [1, 2, 3].map(|i| (format!("n{i}"), reserve_port()));
@@ -50,7 +51,7 @@ impl Cluster {
                 "cluster:\n  listen: 127.0.0.1:{peer}\n  peers: {{{}}}\n  lease: {{ttl: {TTL}}}\n",
                 list.join(", ")
             );
-            Node::start(node, &example(name), dir.path().join(node), &cluster)
+            Node::start(node, application, dir.path().join(node), &cluster)
         };
         let cluster = Self { nodes: peers.iter().map(begin).collect(), _dir: dir, _turn: turn };
         cluster.primary();
@@ -82,9 +83,18 @@ impl Cluster {
     /// Hands over to another node.
     pub fn hand_over(&self) {
         let [next, _] = self.replicas();
-        let output = self.nodes[next].litepilot(&["promote"], &[]);
-        assert!(output.status.success(), "{output:?}");
+        // It may have to catch up first.
+        until("it can be promoted", || {
+            self.nodes[next].litepilot(&["promote"], &[]).status.success()
+        });
         assert_eq!(self.primary(), next);
+    }
+
+    /// Kills the primary's program, and what it runs with it; says who is primary then.
+    pub fn kill_primary(&mut self) -> usize {
+        let killed = self.primary();
+        self.nodes[killed].kill();
+        self.primary()
     }
 
     /// What all nodes have said, their applications too.
@@ -104,6 +114,7 @@ impl Node {
         });
         let file = dir.join("litepilot.yml");
         let shipped = fs::read_to_string(&file).unwrap();
+        let shipped = shipped.replace("  engine: embedded", &engine(&dir));
         fs::write(&file, format!("{shipped}\nadmin: {{listen: \"{admin}\"}}\n{cluster}")).unwrap();
         fs::create_dir_all(dir.join("data/db")).unwrap();
         let log = File::create(dir.join("log")).unwrap();
@@ -114,6 +125,13 @@ impl Node {
             .spawn()
             .unwrap();
         Self { name: name.to_owned(), address: listen, admin, dir, process }
+    }
+
+    fn kill(&mut self) {
+        // The guards end LiteFS and the application.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        until("it is not mounted", || mount::clear_dead(&self.dir.join("data/db")).is_ok());
     }
 
     /// What it says of itself, if it answers.
@@ -132,9 +150,8 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // The last node to be stopped would wait for a majority. The guard ends the application.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        // The last node to be stopped would wait for a majority.
+        self.kill();
         if std::thread::panicking() {
             let log = fs::read_to_string(self.dir.join("log")).unwrap_or_default();
             eprintln!("---- {}\n{log}", self.name);
@@ -158,6 +175,10 @@ impl Visitor {
         self.ask(node, "POST", path, &head, body)
     }
 
+    pub fn put(&mut self, node: &Node, path: &str, kind: &str, body: &str) -> Answer {
+        self.ask(node, "PUT", path, &format!("Content-Type: {kind}\r\n"), body)
+    }
+
     fn ask(&mut self, node: &Node, method: &str, path: &str, head: &str, body: &str) -> Answer {
         let pairs: Vec<_> =
             self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -176,6 +197,17 @@ impl Visitor {
 /// `examples/NAME`
 pub fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name)
+}
+
+/// The lines that say which engine.
+fn engine(dir: &Path) -> String {
+    let Some(litefs) = env::var_os("LITEFS_BIN") else { return "  engine: embedded".to_owned() };
+    let (litefs, data) = (Path::new(&litefs).display(), dir.join("litefs"));
+    let [http, lease] = [reserve_port(), reserve_port()];
+    format!(
+        "  binary: {litefs}\n  data: {}\n  http: 127.0.0.1:{http}\n  lease_listen: 127.0.0.1:{lease}\n ",
+        data.display()
+    )
 }
 
 /// The program, as somebody starts it who has activated the environment and read the README.

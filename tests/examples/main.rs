@@ -1,4 +1,5 @@
-//! The examples, as their READMEs say they are run: on three nodes, under their own servers.
+//! The examples, as their READMEs say they are run, and applications of others: on three nodes, under their
+//! own servers.
 
 // clippy.toml allows these in tests, but does not take a test binary's helpers for such.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -14,6 +15,7 @@ mod harness;
 #[path = "../support/need.rs"]
 #[expect(dead_code, reason = "other tests use the rest")]
 mod need;
+mod others;
 #[path = "../support/port.rs"]
 mod port;
 
@@ -22,7 +24,7 @@ const JSON: &str = "application/json";
 
 #[test]
 fn flask_under_gunicorn() {
-    let cluster = Cluster::start("flask");
+    let cluster = Cluster::start(&example("flask"));
     let mut visitor = Visitor::default();
     for (turn, node) in cluster.nodes.iter().enumerate() {
         let added = visitor.post(node, "/notes", FORM, &format!("text=note+{turn}"));
@@ -38,7 +40,7 @@ fn flask_under_gunicorn() {
 
 #[test]
 fn fastapi_under_uvicorn() {
-    let cluster = Cluster::start("fastapi");
+    let cluster = Cluster::start(&example("fastapi"));
     let mut visitor = Visitor::default();
     let [one, two] = cluster.replicas().map(|i| &cluster.nodes[i]);
     assert_eq!(visitor.post(one, "/notes", JSON, r#"{"text": "hello"}"#).code, 201);
@@ -58,7 +60,7 @@ fn fastapi_under_uvicorn() {
 
 #[test]
 fn django_under_gunicorn() {
-    let cluster = Cluster::start("django");
+    let cluster = Cluster::start(&example("django"));
     let mut visitor = Visitor::default();
     let [one, two] = cluster.replicas().map(|i| &cluster.nodes[i]);
     harness::until("the migrations have run", || Visitor::default().get(one, "/").code == 200);
@@ -104,7 +106,7 @@ fn an_application_for_litefs_js_runs_unchanged() {
     let installed = installed.unwrap();
     assert!(installed.status.success(), "{installed:?}");
 
-    let cluster = Cluster::start("litefs-js");
+    let cluster = Cluster::start(&example("litefs-js"));
     let mut visitor = Visitor::default();
     let primary = &cluster.nodes[cluster.primary()];
     let [one, two] = cluster.replicas().map(|i| &cluster.nodes[i]);
