@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::process::Pid;
 
@@ -47,19 +48,22 @@ impl Freezer {
     }
 
     fn works(&self) -> bool {
-        let group = self.group();
+        let group = self.new_group();
         let works = fs::create_dir(&group).is_ok() && group.join(self.file).exists();
         let _ = fs::remove_dir(group);
         works
     }
 
-    fn group(&self) -> PathBuf {
-        self.parent.join(format!("litepilot-chaos-{}", process::id()))
+    /// One that is not there yet.
+    fn new_group(&self) -> PathBuf {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        self.parent.join(format!("litepilot-chaos-{}-{number}", process::id()))
     }
 
     /// Freezes all that `processes` lists, and what these start meanwhile.
     pub fn freeze(&self, processes: impl Fn() -> Vec<Pid>) -> Frozen<'_> {
-        let group = self.group();
+        let group = self.new_group();
         fs::create_dir(&group).unwrap();
         let frozen = Frozen { freezer: self, group };
         let mut known = 0;
@@ -118,8 +122,8 @@ fn a_process_stands_still_until_it_is_thawed() {
     let Some(freezer) = Freezer::find() else { return };
     let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
     let pid = Pid::from_raw(child.id() as i32).unwrap();
-    let group = freezer.group();
     let frozen = freezer.freeze(|| vec![pid]);
+    let group = frozen.group.clone();
     drop(child.stdin.take());
     let listed = fs::read_to_string(group.join("cgroup.procs")).unwrap();
     assert_eq!(listed.trim(), child.id().to_string());

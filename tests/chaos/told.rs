@@ -58,3 +58,24 @@ const NEWEST: usize = 100;
 fn number(text: &str) -> u64 {
     text.rsplit('-').next().unwrap().parse().unwrap()
 }
+
+#[test]
+fn what_a_client_should_have_seen_is_missed() {
+    let answer = |texts: &[&str], more: &str| {
+        let entries: Vec<_> =
+            texts.iter().map(|text| serde_json::json!({ "text": text })).collect();
+        let body = serde_json::to_string(&entries).unwrap();
+        Answer { code: 200, head: format!("HTTP/1.1 200 OK\n{more}"), body }
+    };
+    let wrong = |written: &[&str], answer: &Answer| {
+        let mut told = Told::default();
+        told.read(&written.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>(), answer);
+        !told.wrong.is_empty()
+    };
+    assert!(!wrong(&["w0-1", "w0-3"], &answer(&["w0-3", "w0-2", "w0-1"], "")));
+    assert!(wrong(&["w0-1", "w0-3"], &answer(&["w0-2", "w0-1"], "")));
+    assert!(wrong(&[], &answer(&[], "Litepilot-Lost-Write: true")));
+    let newest: Vec<_> = (2..102).map(|number| format!("w0-{number}")).collect();
+    let newest: Vec<_> = newest.iter().map(String::as_str).collect();
+    assert!(!wrong(&["w0-1", "w0-50"], &answer(&newest, "")), "older ones are not shown");
+}
