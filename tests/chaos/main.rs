@@ -53,7 +53,7 @@ fn number(variable: &str) -> Option<u64> {
 
 #[test]
 fn what_clients_were_told_holds_whatever_happens_to_the_nodes() {
-    if network::is_own() {
+    if network::enter() {
         chaos(Some(Network::new(3)));
     } else if network::is_possible() {
         in_a_network_of_its_own("what_clients_were_told_holds_whatever_happens_to_the_nodes");
