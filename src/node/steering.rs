@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::programs::{BEFORE_HANDOFF, Programs};
 use crate::cluster::{ClusterView, Epoch, NodeId};
-use crate::control::command::{self, ForwardedCommand};
+use crate::control::command::ForwardedCommand;
 use crate::control::{Control, ControlError, MemberChange, MemberStatus, OnceKey, Promoted};
 use crate::election::Election;
 use crate::election::error::ElectionError;
@@ -18,6 +18,7 @@ use crate::election::raft::Raft;
 use crate::election::table::{Command, Table};
 use crate::engine::replication::{Dial, Stream};
 use crate::engine::{BoxFuture, Engine};
+use crate::lines::json_line;
 use crate::peer;
 
 /// How long a new primary may take from its grant until it takes writes.
@@ -101,8 +102,11 @@ impl Steering {
             why: why.to_string(),
         };
         let mut stream = self.dial.dial(&primary, peer::COMMANDS).await.map_err(unreachable)?;
-        stream.write_all(&command::line(&command)).await.map_err(unreachable)?;
-        stream.flush().await.map_err(unreachable)?;
+        let say = async {
+            stream.write_all(&json_line(&command)?).await?;
+            stream.flush().await
+        };
+        say.await.map_err(unreachable)?;
         Ok(stream)
     }
 
