@@ -82,8 +82,8 @@ pub(crate) async fn receive(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::AsyncBufReadExt;
     use crate::cluster::Role;
+    use tokio::io::AsyncBufReadExt;
 
     fn line(node: &str) -> Vec<u8> {
         let report = Report::new(node.parse().unwrap(), Role::Replica);
