@@ -11,14 +11,14 @@ const DIR: &str = "left-in-mount";
 /// So often something is set aside. Then somebody should look.
 const MOST: usize = 100;
 
-/// Moves all that lies in the mount's directory into `litefs.data`, and says where it is then. Only if LiteFS
-/// has databases already: else it may be one that is still to be imported.
+/// Moves all that lies in the mount's directory, if there is one, into `litefs.data`, and says where it is
+/// then. Only if LiteFS has databases already: else it may be one that is still to be imported.
 ///
 /// # Errors
 ///
 /// When it cannot be moved: it lies where it was.
 pub(super) fn set_aside(mount: &Path, data: &Path) -> io::Result<Option<PathBuf>> {
-    if !has_databases(data) {
+    if !has_databases(data) || !mount.exists() {
         return Ok(None);
     }
     let found = fs::read_dir(mount)?.collect::<Result<Vec<_>, _>>()?;

@@ -2,13 +2,13 @@
 //! freezer of control groups. Clocks go on.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::process::Pid;
 
+use crate::harness::until;
 use crate::need;
 
 /// Where processes can be frozen: a control group that this process may make groups in.
@@ -83,12 +83,13 @@ impl Drop for Frozen<'_> {
         let Freezer { parent, file, words } = self.freezer;
         fs::write(self.group.join(file), words[1]).unwrap();
         // Some end meanwhile, or have children.
-        while fs::remove_dir(&self.group).is_err_and(|why| why.kind() != io::ErrorKind::NotFound) {
+        until("nobody is left in its group", || {
             let left = fs::read_to_string(self.group.join("cgroup.procs")).unwrap_or_default();
             left.lines().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).for_each(|pid| {
                 put(pid, parent);
             });
-        }
+            fs::remove_dir(&self.group).is_ok()
+        });
     }
 }
 

@@ -53,13 +53,20 @@ pub struct Browser {
     at: Somewhere,
     turns: u64,
     jar: Jar,
+    /// The highest token of an answer that said that all is well.
+    sure: (u64, u64),
     told: Told,
 }
 
 impl Browser {
     pub fn new(number: u64, at: Somewhere) -> Self {
-        let (jar, told) = (Jar::default(), Told::default());
-        Self { name: format!("b{number}"), at, turns: 0, jar, told }
+        let (jar, sure, told) = Default::default();
+        Self { name: format!("b{number}"), at, turns: 0, jar, sure, told }
+    }
+
+    /// Its cookies are of a write that was not acknowledged, and may be lost.
+    fn doubts(&self) -> bool {
+        self.jar.newest() > self.sure
     }
 
     fn path(&self) -> String {
@@ -75,7 +82,7 @@ impl Browser {
     fn two_at_once(&mut self) {
         let second = self.at.chance.random_bool(0.5).then(|| self.text());
         let asked = [Some(self.text()), second].map(|text| (self.at.node(), text));
-        let written = self.told.by_majority.clone();
+        let (written, doubtful) = (self.told.by_majority.clone(), self.doubts());
         let (header, path) = (self.jar.header(), self.path());
         let (sender, answers) = mpsc::channel();
         thread::scope(|scope| {
@@ -91,7 +98,7 @@ impl Browser {
                 let answer = reply.success();
                 match (text, answer) {
                     (Some(text), answer) => self.told.written(text.clone(), answer.as_ref()),
-                    (None, Some(answer)) => self.told.read(&written, &answer),
+                    (None, Some(answer)) => self.told.read(&written, doubtful, &answer),
                     (None, None) => {}
                 }
             }
@@ -99,16 +106,20 @@ impl Browser {
     }
 
     fn read(&mut self) {
+        let doubtful = self.doubts();
         let reply = request(self.at.node(), &self.path(), &self.jar.header(), None);
         self.take(&reply);
         if let Some(answer) = reply.success() {
-            self.told.read(&self.told.by_majority.clone(), &answer);
+            self.told.read(&self.told.by_majority.clone(), doubtful, &answer);
         }
     }
 
     /// The cookies of an answer, which never take the browser back.
     fn take(&mut self, reply: &Reply) {
-        let Reply::Whole(Answer { head, .. }) = reply else { return };
+        let Reply::Whole(answer @ Answer { head, .. }) = reply else { return };
+        if answer.code < 300 {
+            self.sure = self.sure.max(token_of(answer).unwrap_or_default());
+        }
         let before = self.jar.newest();
         self.jar.take(head);
         let after = self.jar.newest();
@@ -116,6 +127,12 @@ impl Browser {
             self.told.wrong.push(format!("the cookies went from {before:?} to {after:?}: {head}"));
         }
     }
+}
+
+/// The token that an answer gives, as epoch and transaction.
+fn token_of(answer: &Answer) -> Option<(u64, u64)> {
+    let epoch = answer.header("litepilot-epoch")?.parse().ok()?;
+    Some((epoch, u64::from_str_radix(answer.header("litepilot-txid")?, 16).ok()?))
 }
 
 /// A read, or the write of an entry.

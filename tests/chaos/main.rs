@@ -52,7 +52,7 @@ fn number(variable: &str) -> Option<u64> {
 
 #[test]
 fn what_clients_were_told_holds_whatever_happens_to_the_nodes() {
-    if network::is_own() {
+    if network::enter() {
         chaos(Some(Network::new(3)));
     } else if network::is_possible() {
         in_a_network_of_its_own("what_clients_were_told_holds_whatever_happens_to_the_nodes");
@@ -99,11 +99,15 @@ fn chaos(network: Option<Network>) {
     let told = oracle.stop();
     let entries = settled(&field.cluster);
     registers::read_all(&history, &addresses);
-    judge(&told, &entries);
-    judge_claims(&field);
-    println!("{:?}; {}", field.happened, lost_beside(&field, &entries));
-    let (operations, registers) = history.judge(seed).unwrap();
-    println!("{operations} operations of {registers} registers are linearizable");
+    println!("{:?}", field.happened);
+    // All of it is judged, whatever is wrong.
+    let wrong: Vec<_> =
+        [wrong_in_writes(&told, &entries), wrong_in_claims(&field), history.judge(seed).err()]
+            .into_iter()
+            .flatten()
+            .collect();
+    println!("{}", lost_beside(&field, &entries));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// A seed that is new each time.
@@ -148,26 +152,32 @@ fn settled(cluster: &Cluster) -> Vec<String> {
     texts(&of(0))
 }
 
-fn judge(told: &Told, entries: &[String]) {
+/// What is wrong with what clients were told of their entries.
+fn wrong_in_writes(told: &Told, entries: &[String]) -> Option<String> {
     let (held, other, reads) = (told.by_majority.len(), told.otherwise.len(), told.reads);
     println!(
         "{held} writes acknowledged by a majority, {other} otherwise, {} not; {reads} reads",
         told.refused
     );
-    assert!(told.wrong.is_empty(), "{}: {:?}", told.wrong.len(), told.wrong.first());
-    let kept: HashSet<_> = entries.iter().collect();
-    assert_eq!(kept.len(), entries.len(), "no write was done twice");
-    let lost: Vec<_> = told.by_majority.iter().filter(|text| !kept.contains(text)).collect();
-    assert!(lost.is_empty(), "{} of {held} writes are lost: {lost:?}", lost.len());
-    assert!(held * 100 >= (held + other) * 95, "{held} of {}", held + other);
     assert!(held > 100 && reads > 100, "the clients did little");
+    let kept: HashSet<_> = entries.iter().collect();
+    let lost: Vec<_> = told.by_majority.iter().filter(|text| !kept.contains(text)).collect();
+    if !told.wrong.is_empty() {
+        Some(format!("{} answers, of which one: {}", told.wrong.len(), told.wrong[0]))
+    } else if kept.len() < entries.len() {
+        Some(format!("{} writes were done twice", entries.len() - kept.len()))
+    } else if !lost.is_empty() {
+        Some(format!("{} of {held} writes are lost: {lost:?}", lost.len()))
+    } else {
+        (other > 0).then(|| format!("{other} writes were acknowledged without a majority"))
+    }
 }
 
-fn judge_claims(field: &Field) {
+fn wrong_in_claims(field: &Field) -> Option<String> {
     let spans = claims::of(&field.cluster, &field.deaths);
     println!("{} claims", spans.len());
     assert!(spans.len() > 5, "there were few claims");
-    assert_eq!(claims::overlap(&spans), None);
+    claims::overlap(&spans).map(|both| format!("two claims at once: {both}"))
 }
 
 /// What became of writes past the proxy, of which Litepilot promises nothing.

@@ -37,14 +37,15 @@ impl Told {
         }
     }
 
-    /// A client has read its newest entries, and must have seen all of `written` among them.
-    pub fn read(&mut self, written: &[String], answer: &Answer) {
+    /// A client has read its newest entries, and must have seen all of `written` among them. `doubtful`: its
+    /// token is of a write that was not acknowledged, and may have been lost.
+    pub fn read(&mut self, written: &[String], doubtful: bool, answer: &Answer) {
         self.reads += 1;
         let seen: BTreeSet<_> = texts(answer).iter().map(|text| number(text)).collect();
         let oldest = if seen.len() < NEWEST { 0 } else { *seen.first().unwrap() };
         let must = written.iter().map(|text| number(text)).filter(|it| *it >= oldest);
         let missing: Vec<_> = must.filter(|it| !seen.contains(it)).collect();
-        let lost = answer.header("litepilot-lost-write").is_some();
+        let lost = answer.header("litepilot-lost-write").is_some() && !doubtful;
         if lost || !missing.is_empty() {
             self.wrong.push(format!("{missing:?} are missing: {}", answer.head));
         }
@@ -67,14 +68,17 @@ fn what_a_client_should_have_seen_is_missed() {
         let body = serde_json::to_string(&entries).unwrap();
         Answer { code: 200, head: format!("HTTP/1.1 200 OK\n{more}"), body }
     };
-    let wrong = |written: &[&str], answer: &Answer| {
+    let wrong_if = |doubtful, written: &[&str], answer: &Answer| {
         let mut told = Told::default();
-        told.read(&written.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>(), answer);
+        let written: Vec<_> = written.iter().map(|text| (*text).to_owned()).collect();
+        told.read(&written, doubtful, answer);
         !told.wrong.is_empty()
     };
+    let wrong = |written: &[&str], answer: &Answer| wrong_if(false, written, answer);
     assert!(!wrong(&["w0-1", "w0-3"], &answer(&["w0-3", "w0-2", "w0-1"], "")));
     assert!(wrong(&["w0-1", "w0-3"], &answer(&["w0-2", "w0-1"], "")));
-    assert!(wrong(&[], &answer(&[], "Litepilot-Lost-Write: true")));
+    let lost = answer(&[], "Litepilot-Lost-Write: true");
+    assert!(wrong(&[], &lost) && !wrong_if(true, &[], &lost) && wrong_if(true, &["w0-1"], &lost));
     let newest: Vec<_> = (2..102).map(|number| format!("w0-{number}")).collect();
     let newest: Vec<_> = newest.iter().map(String::as_str).collect();
     assert!(!wrong(&["w0-1", "w0-50"], &answer(&newest, "")), "older ones are not shown");

@@ -65,7 +65,7 @@ fn main() -> ExitCode {
     if !network::is_possible() {
         return ExitCode::SUCCESS;
     }
-    if !network::is_own() {
+    if !network::enter() {
         let status = network::once_more().args(std::env::args_os().skip(1)).status().unwrap();
         return if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }

@@ -9,8 +9,8 @@ use super::need::{need, permitted};
 /// Set in the process that has a network of its own.
 const INSIDE: &str = "LITEPILOT_TEST_OWN_NETWORK";
 
-/// Whether this process has a network of its own, which [`once_more`] gives it.
-pub fn is_own() -> bool {
+/// Enters the network of its own that [`once_more`] has given this process; `false`: it has none.
+pub fn enter() -> bool {
     let own = env::var_os(INSIDE).is_some();
     if own {
         // Where `ip netns` keeps its names. A view of this process alone.
