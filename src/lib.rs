@@ -29,7 +29,7 @@
 //! | [`control`] | steering a cluster: the interface between who asks and who elects |
 //! | [`telemetry`] | logs, metrics, events |
 //! | [`demo`] | a whole cluster on this machine, and the guestbook that it serves |
-//! | [`files`], [`secret`], [`html`] | files replaced whole; secrets in files; text in HTML |
+//! | [`files`], [`secret`], [`html`], [`lines`] | files replaced whole; secrets in files; text in HTML; bounded lines |
 //! | [`publish`], [`accept`] | telling others of a value that has changed; accepting connections within a bound |
 //! | [`shutdown`] | phases of stopping, in order, with a deadline |
 //!
@@ -78,6 +78,7 @@ pub mod guarantee;
 pub(crate) mod html;
 pub(crate) mod last_will;
 pub mod lease;
+pub(crate) mod lines;
 pub mod litefs;
 pub(crate) mod net;
 pub mod node;

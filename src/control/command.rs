@@ -43,21 +43,15 @@ impl ForwardedCommand {
     }
 }
 
-/// A value as a line.
-pub(crate) fn line(value: &impl Serialize) -> Vec<u8> {
-    let mut line = serde_json::to_vec(value).unwrap_or_default();
-    line.push(b'\n');
-    line
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lines::json_line;
 
     #[test]
     fn what_is_said_is_a_line_that_others_can_read() {
-        assert_eq!(line(&Said::Out("a\nb".into())), b"{\"out\":\"a\\nb\"}\n");
-        assert_eq!(line(&Said::AlreadyDone), b"\"already-done\"\n");
+        assert_eq!(json_line(&Said::Out("a\nb".into())).unwrap(), b"{\"out\":\"a\\nb\"}\n");
+        assert_eq!(json_line(&Said::AlreadyDone).unwrap(), b"\"already-done\"\n");
         let plain: ForwardedCommand = serde_json::from_str(r#"{"command":["ls"]}"#).unwrap();
         assert_eq!(plain.key(), Ok(None));
     }

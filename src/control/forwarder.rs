@@ -7,9 +7,10 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 
 use super::ControlError;
-use super::command::{self, ForwardedCommand};
+use super::command::ForwardedCommand;
 use crate::cluster::{ClusterView, NodeId};
 use crate::engine::replication::{Dial, Stream};
+use crate::lines::json_line;
 use crate::peer;
 
 pub(crate) struct Forwarder {
@@ -35,8 +36,11 @@ impl Forwarder {
             why: why.to_string(),
         };
         let mut stream = self.dial.dial(&primary, peer::COMMANDS).await.map_err(unreachable)?;
-        stream.write_all(&command::line(&command)).await.map_err(unreachable)?;
-        stream.flush().await.map_err(unreachable)?;
+        let say = async {
+            stream.write_all(&json_line(&command)?).await?;
+            stream.flush().await
+        };
+        say.await.map_err(unreachable)?;
         Ok(stream)
     }
 }

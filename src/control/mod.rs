@@ -68,7 +68,11 @@ pub trait Control: Send + Sync {
     /// # Errors
     ///
     /// When the primary cannot be asked.
-    fn forward(&self, command: ForwardedCommand) -> BoxFuture<'_, Result<Stream, ControlError>>;
+    fn forward(&self, command: ForwardedCommand) -> BoxFuture<'_, Result<Stream, ControlError>> {
+        let _ = command;
+        let why = "commands are not forwarded from here: give it on the primary";
+        Box::pin(async move { Err(ControlError::Refused(why.to_owned())) })
+    }
 
     /// Whether something was done that is to be done once. Asked on the primary only, which has to
     /// know by then what earlier primaries remembered. What a failover has lost was not done.

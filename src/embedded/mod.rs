@@ -68,7 +68,7 @@ const WRITERS: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_millis(1);
 
 /// A replica needs one connection; the others are those it gave up.
-const LINKS: peer::Limits = peer::Limits { per_peer: 4, total: 256 };
+const LINKS: peer::ConnectionLimits = peer::ConnectionLimits { per_peer: 4, total: 256 };
 
 /// What an [`Embedded`] engine is started with.
 #[derive(Clone, Debug)]

@@ -22,7 +22,7 @@ use crate::publish;
 
 /// What the configuration says.
 #[derive(Clone, Debug)]
-pub(crate) struct Setup {
+pub(crate) struct FixedPrimary {
     pub(crate) node: NodeId,
     /// The node that is always the primary.
     pub(crate) primary: NodeId,
@@ -34,7 +34,7 @@ pub(crate) struct Setup {
 
 /// Publishes a node's view of a cluster whose primary is fixed.
 pub(crate) struct Fixed {
-    setup: Setup,
+    setup: FixedPrimary,
     data_dir: PathBuf,
     /// This node's own; 0 if it is not the primary.
     epoch: Epoch,
@@ -55,7 +55,7 @@ impl Fixed {
     ///
     /// When the epoch can be neither read nor written.
     pub(crate) fn new(
-        setup: Setup,
+        setup: FixedPrimary,
         data_dir: &Path,
         ready: watch::Receiver<bool>,
         peers: watch::Receiver<Peers>,
@@ -133,7 +133,7 @@ impl Fixed {
 /// The view from what this node knows of itself and has heard of others. `last` is the last primary it
 /// heard of. Pure.
 fn view(
-    setup: &Setup,
+    setup: &FixedPrimary,
     own_epoch: Epoch,
     ready: bool,
     peers: &Peers,
@@ -175,7 +175,7 @@ fn view(
 
 /// The latest epoch that a peer knows of, if this node is the primary and its own does not exceed it:
 /// its data_dir was lost. Pure.
-fn newer_epoch(setup: &Setup, own: Epoch, peers: &Peers) -> Option<Epoch> {
+fn newer_epoch(setup: &FixedPrimary, own: Epoch, peers: &Peers) -> Option<Epoch> {
     if setup.node != setup.primary {
         return None;
     }

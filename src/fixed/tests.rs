@@ -16,8 +16,8 @@ fn node(name: &str) -> NodeId {
     name.parse().unwrap()
 }
 
-fn setup(own: &str) -> Setup {
-    Setup { node: node(own), primary: node("a"), witness: false, nodes: 3 }
+fn setup(own: &str) -> FixedPrimary {
+    FixedPrimary { node: node(own), primary: node("a"), witness: false, nodes: 3 }
 }
 
 /// A peer that is heard; `epoch` if it takes writes.
@@ -83,7 +83,7 @@ fn quorum_is_a_majority_of_all_nodes() {
     let mut silent = heard("c", None);
     silent.reachable = false;
     assert!(!seen("b", &peers([silent]), None).quorum);
-    let four = Setup { nodes: 4, ..setup("b") };
+    let four = FixedPrimary { nodes: 4, ..setup("b") };
     let one_of_three = peers([heard("c", None)]);
     let now = SystemTime::now();
     assert!(!view(&four, Epoch(0), false, &one_of_three, None, now).quorum);
@@ -91,7 +91,7 @@ fn quorum_is_a_majority_of_all_nodes() {
 
 #[test]
 fn a_witness_stays_one() {
-    let witness = Setup { witness: true, ..setup("b") };
+    let witness = FixedPrimary { witness: true, ..setup("b") };
     let seen = view(&witness, Epoch(0), false, &Peers::new(), None, SystemTime::now());
     assert_eq!(seen.role, Role::Witness);
 }

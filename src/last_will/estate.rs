@@ -1,6 +1,7 @@
 //! What the pipe says of a node: its will, and whether anything of it may still run.
 
 use super::LastWill;
+use crate::lines::Lines;
 use crate::process::guard::tally::{BEGUN, DONE, LONGEST};
 
 /// How a line with a will begins.
@@ -12,27 +13,30 @@ pub(crate) fn line(will: &LastWill) -> Result<String, serde_json::Error> {
 }
 
 /// What has been read.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Estate {
-    rest: Vec<u8>,
+    lines: Lines,
     running: u64,
     will: Option<LastWill>,
     /// Something was read that cannot be: what runs is not known.
     garbled: bool,
 }
 
+impl Default for Estate {
+    fn default() -> Self {
+        Self { lines: Lines::of_at_most(LONGEST), running: 0, will: None, garbled: false }
+    }
+}
+
 impl Estate {
     /// Takes what has come. The will, if it is a new one.
     pub(crate) fn read(&mut self, bytes: &[u8]) -> Option<LastWill> {
-        self.rest.extend_from_slice(bytes);
-        let mut news = None;
-        while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = self.rest.drain(..=end).collect();
-            news = self.take(&line[..end]).or(news);
-        }
-        if self.rest.len() > LONGEST {
+        if self.lines.push(bytes).is_err() {
             self.garbled = true;
-            self.rest.clear();
+        }
+        let mut news = None;
+        while let Some(line) = self.lines.take() {
+            news = self.take(&line).or(news);
         }
         news
     }
@@ -56,7 +60,7 @@ impl Estate {
 
     /// At the end of the pipe: what is to be told, if it is known to be true.
     pub(crate) fn settle(self) -> Option<LastWill> {
-        let settled = self.running == 0 && self.rest.is_empty() && !self.garbled;
+        let settled = self.running == 0 && self.lines.is_empty() && !self.garbled;
         self.will.filter(|_| settled)
     }
 }

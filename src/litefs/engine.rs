@@ -37,7 +37,7 @@ use crate::cluster::{Epoch, NodeId};
 use crate::engine::replication::{Dial, Followed};
 use crate::engine::{BoxFuture, Engine, EngineState, Grant, Held, Stalled};
 use crate::lease::server::LeaseServer;
-use crate::peer::{self, Limits, Protocol};
+use crate::peer::{self, ConnectionLimits, Protocol};
 use crate::position::PositionCell;
 use crate::secret::Secret;
 use crate::txid::{EpochTxid, Position};
@@ -54,9 +54,9 @@ const STALLED: &str = "an open transaction holds LiteFS up";
 const LOOK: Duration = Duration::from_millis(50);
 
 /// A replica needs one connection; the others are those it gave up.
-const LINKS: Limits = Limits { per_peer: 4, total: 256 };
+const LINKS: ConnectionLimits = ConnectionLimits { per_peer: 4, total: 256 };
 /// A LiteFS needs one for its stream, and now and then one for a request.
-const TUNNELS: Limits = Limits { per_peer: 16, total: 256 };
+const TUNNELS: ConnectionLimits = ConnectionLimits { per_peer: 16, total: 256 };
 
 /// What a [`Litefs`] is started with.
 pub struct Options {

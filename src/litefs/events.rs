@@ -16,6 +16,7 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::api::Api;
+use crate::lines::Lines;
 use crate::txid::{Checksum, Txid};
 
 /// For the connection and the first line.
@@ -89,53 +90,23 @@ async fn listen(api: Api, listener: &impl Listener, pause: &mut Duration) -> io:
         return Err(io::Error::other(format!("answered {status}")));
     }
     *pause = PAUSE;
-    let mut lines = Lines::default();
+    let mut lines = Lines::of_at_most(MAX_LINE);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(io::Error::other)?;
         let Ok(data) = frame.into_data() else { continue };
-        lines.push(&data, |line| {
-            let event = serde_json::from_slice(line)?;
-            listener.event(event);
-            Ok(())
-        })?;
-    }
-    Ok(())
-}
-
-/// Puts lines together that come in pieces.
-#[derive(Default)]
-struct Lines(Vec<u8>);
-
-impl Lines {
-    fn push(
-        &mut self,
-        mut data: &[u8],
-        mut each: impl FnMut(&[u8]) -> io::Result<()>,
-    ) -> io::Result<()> {
-        while let Some(end) = data.iter().position(|byte| *byte == b'\n') {
-            self.add(&data[..end])?;
-            data = &data[end + 1..];
-            let line = std::mem::take(&mut self.0);
+        lines.push(&data)?;
+        while let Some(line) = lines.take() {
             if !line.is_empty() {
-                each(&line)?;
+                listener.event(serde_json::from_slice(&line)?);
             }
         }
-        self.add(data)
     }
-
-    fn add(&mut self, piece: &[u8]) -> io::Result<()> {
-        if self.0.len() + piece.len() > MAX_LINE {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a line without end"));
-        }
-        self.0.extend_from_slice(piece);
-        Ok(())
-    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     fn events(text: &str) -> Vec<Event> {
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -155,32 +126,5 @@ mod tests {
         let replica = events(include_str!("../../tests/litefs-contract/events-node2.ndjson"));
         assert_eq!(replica[0], Event::Init { data: role(false, Some("node1")) });
         assert_eq!(events("{\"type\":\"new\",\"data\":{\"x\":1}}"), [Event::Other]);
-    }
-
-    #[test]
-    fn a_line_without_end_is_refused() {
-        let mut lines = Lines::default();
-        assert!(lines.push(&[b'x'; MAX_LINE], |_| Ok(())).is_ok());
-        assert!(lines.push(b"x", |_| Ok(())).is_err());
-    }
-
-    proptest! {
-        #[test]
-        fn lines_come_in_any_pieces(
-            texts in proptest::collection::vec("[a-z]{0,9}", 0..9),
-            cut in 1usize..9,
-        ) {
-            let text: String = texts.iter().map(|line| format!("{line}\n")).collect();
-            let mut found = Vec::new();
-            let mut lines = Lines::default();
-            for piece in text.as_bytes().chunks(cut) {
-                lines.push(piece, |line| {
-                    found.push(String::from_utf8(line.to_vec()).unwrap());
-                    Ok(())
-                }).unwrap();
-            }
-            let expected: Vec<_> = texts.into_iter().filter(|line| !line.is_empty()).collect();
-            prop_assert_eq!(found, expected);
-        }
     }
 }

@@ -15,12 +15,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tokio::io::{
-    AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, ReadHalf,
-    WriteHalf,
-};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, ReadHalf, WriteHalf};
 use tokio::time::timeout;
 
 use super::content::Told;
@@ -28,6 +24,7 @@ use super::databases::Databases;
 use super::engine::{Duty, Litefs};
 use super::lineage::Lineage;
 use crate::cluster::{Epoch, EpochStart};
+use crate::lines::{JsonLines, json_line};
 use crate::txid::{Checksum, EpochTxid};
 
 /// Whoever has nothing to say says it again this often.
@@ -39,7 +36,7 @@ const GREETING: Duration = Duration::from_secs(2);
 /// To write a line.
 const WRITING: Duration = Duration::from_secs(1);
 /// Bytes of a line. The longest names all databases of a mount, each with less than 100 bytes and its name.
-const MAX_LINE: u64 = 1024 * 1024;
+const MAX_LINE: usize = 1024 * 1024;
 
 /// What a primary says first.
 #[derive(Debug, Serialize, Deserialize)]
@@ -79,25 +76,13 @@ struct Reached {
     checksum: Option<Checksum>,
 }
 
-struct JsonLines<S>(BufReader<ReadHalf<S>>);
-
-impl<S: AsyncRead + AsyncWrite> JsonLines<S> {
-    async fn next<T: DeserializeOwned>(&mut self) -> io::Result<T> {
-        let mut line = Vec::new();
-        (&mut self.0).take(MAX_LINE).read_until(b'\n', &mut line).await?;
-        if line.last() != Some(&b'\n') {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        serde_json::from_slice(&line).map_err(io::Error::from)
-    }
-}
+type Lines<S> = JsonLines<BufReader<ReadHalf<S>>>;
 
 async fn say<S: AsyncRead + AsyncWrite>(
     to: &mut WriteHalf<S>,
     what: &impl Serialize,
 ) -> io::Result<()> {
-    let mut line = serde_json::to_vec(what)?;
-    line.push(b'\n');
+    let line = json_line(what)?;
     let written = async {
         to.write_all(&line).await?;
         to.flush().await
@@ -107,7 +92,7 @@ async fn say<S: AsyncRead + AsyncWrite>(
 
 /// A replica's end.
 pub(crate) struct ReplicaLink<S> {
-    lines: JsonLines<S>,
+    lines: Lines<S>,
     to: WriteHalf<S>,
     epoch: Epoch,
 }
@@ -120,8 +105,8 @@ impl<S: AsyncRead + AsyncWrite> ReplicaLink<S> {
     /// When the other end does not say.
     pub(crate) async fn open(stream: S) -> io::Result<(Self, Heard)> {
         let (from, to) = tokio::io::split(stream);
-        let mut lines = JsonLines(BufReader::new(from));
-        let Hello { starts, lineage, names } = timeout(GREETING, lines.next()).await??;
+        let mut lines = JsonLines::of_at_most(MAX_LINE, BufReader::new(from));
+        let Hello { starts, lineage, names } = timeout(GREETING, lines.more()).await??;
         let epoch = starts.last().map(|start| start.epoch).unwrap_or_default();
         Ok((Self { lines, to, epoch }, Heard { starts: starts.into(), lineage, names }))
     }
@@ -136,7 +121,7 @@ impl<S: AsyncRead + AsyncWrite> ReplicaLink<S> {
         let Self { mut lines, mut to, epoch } = self;
         let hear = async {
             loop {
-                let At { at, databases } = timeout(SILENCE, lines.next()).await??;
+                let At { at, databases } = timeout(SILENCE, lines.more()).await??;
                 litefs.heard(at, databases);
                 litefs.primary_is_at(at, Instant::now());
             }
@@ -201,7 +186,7 @@ impl Litefs {
         applied: impl Fn(EpochTxid),
     ) -> io::Result<Infallible> {
         let (from, mut to) = tokio::io::split(stream);
-        let mut lines = JsonLines(BufReader::new(from));
+        let mut lines = JsonLines::of_at_most(MAX_LINE, BufReader::new(from));
         let starts = self.agreed.starts().to_vec();
         let epoch = match self.duty() {
             Duty::Primary(epoch) if starts.last().is_some_and(|start| start.epoch == epoch) => {
@@ -214,7 +199,7 @@ impl Litefs {
         say(&mut to, &Hello { starts, lineage, names }).await?;
         let hear = async {
             loop {
-                let reached: Reached = lines.next().await?;
+                let reached: Reached = lines.more().await?;
                 if !self.agrees(&reached) {
                     let why = format!("its copy at {} is of another history", reached.at);
                     return Err(io::Error::other(why));

@@ -8,9 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use tokio::io::{
-    AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader,
-};
+use tokio::io::{AsyncBufRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -19,20 +17,21 @@ use crate::admin::client::Node;
 use crate::admin::conversation::Conversation;
 use crate::admin::on_primary::{DONE, FAILED, Notice};
 use crate::config::Config;
-use crate::control::command::{self, ForwardedCommand, Said};
-use crate::peer::{self, Incoming, Limits, Protocol};
+use crate::control::command::{ForwardedCommand, Said};
+use crate::lines::{JsonLines, json_line};
+use crate::peer::{self, ConnectionLimits, Incoming, Protocol};
 use crate::process::guard::Guard;
 use crate::process::running::{End, Process};
 use crate::process::spawn::{self, Launch};
 use crate::telemetry::events::Events;
 
-const LIMITS: Limits = Limits { per_peer: 8, total: 32 };
+const LIMITS: ConnectionLimits = ConnectionLimits { per_peer: 8, total: 32 };
 /// For the command itself to come.
 const ASKING: Duration = Duration::from_secs(10);
 /// For its outcome to be noted, which may take an agreement with others.
 const NOTING: Duration = Duration::from_secs(30);
 /// Bytes of a command.
-const MAX_COMMAND: u64 = 64 * 1024;
+const MAX_COMMAND: usize = 64 * 1024;
 /// Lines ready for whoever gave it; more are left out while that one does not read.
 const READY: usize = 4096;
 
@@ -195,9 +194,7 @@ async fn settle(mut turn: Conversation, outcome: &'static str, what: Said) -> Sa
 }
 
 async fn read(reader: &mut (impl AsyncBufRead + Unpin)) -> io::Result<ForwardedCommand> {
-    let mut line = Vec::new();
-    reader.take(MAX_COMMAND).read_until(b'\n', &mut line).await?;
-    Ok(serde_json::from_slice(&line)?)
+    JsonLines::of_at_most(MAX_COMMAND, reader).more().await
 }
 
 async fn speak(
@@ -205,7 +202,7 @@ async fn speak(
     mut said: mpsc::Receiver<Said>,
 ) -> io::Result<()> {
     while let Some(said) = said.recv().await {
-        writer.write_all(&command::line(&said)).await?;
+        writer.write_all(&json_line(&said)?).await?;
         writer.flush().await?;
     }
     writer.shutdown().await

@@ -27,7 +27,7 @@ use crate::election::Election;
 use crate::election::clock::SystemClock;
 use crate::election::context::ElectionContext;
 use crate::election::publisher::Publisher;
-use crate::election::raft::{Leadership, Member, Raft, Setup, Store};
+use crate::election::raft::{Leadership, Member, Raft, RaftSetup, Store};
 use crate::election::rpc::{Request, Response, Service};
 use crate::election::table::Life;
 use crate::election::times::Times;
@@ -320,14 +320,14 @@ async fn follow(mut primaries: watch::Receiver<Option<(NodeId, Epoch)>>, followe
     }
 }
 
-fn setup(config: &Config) -> Setup {
+fn setup(config: &Config) -> RaftSetup {
     let member = |(name, address): &(NodeId, crate::config::HostPort)| Member {
         name: name.clone(),
         generation: 0,
         address: address.to_string(),
         witness: config.cluster.witnesses.contains(name),
     };
-    Setup {
+    RaftSetup {
         own: config.node.clone(),
         seeds: config.cluster.peers.iter().map(member).collect(),
         ttl: config.cluster.lease_ttl,

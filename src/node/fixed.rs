@@ -17,7 +17,7 @@ use crate::cluster::{ClusterView, Epoch, NodeId, Role};
 use crate::config::Config;
 use crate::election::context::NodeCallbacks;
 use crate::engine::Engine;
-use crate::fixed::{Fixed, Setup};
+use crate::fixed::{Fixed, FixedPrimary};
 use crate::peer::Credentials;
 use crate::proxy::PeerDoor;
 
@@ -43,7 +43,7 @@ impl FixedMembership {
     ) -> io::Result<Self> {
         let role = if config.node == *primary { Role::Primary } else { Role::Replica };
         let peering = Peering::new(config, role, credentials, draining);
-        let setup = Setup {
+        let setup = FixedPrimary {
             node: config.node.clone(),
             primary: primary.clone(),
             witness: false,

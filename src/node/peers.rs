@@ -17,14 +17,14 @@ use crate::cluster::{ClusterView, NodeId, Role};
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::peer::gossip::{self, Gossip, Peers, Report, Routes};
-use crate::peer::{self, Credentials, Dialer, Limits, Listener, Protocol, Times};
+use crate::peer::{self, ConnectionLimits, Credentials, Dialer, Listener, Protocol, Times};
 use crate::process::health::AppHealth;
 use crate::proxy::PeerDoor;
 use crate::proxy::learned::LearnedRoutes;
 use crate::txid::{EpochTxid, Txid};
 
 /// Connections that carry forwarded requests.
-const HTTP_LIMITS: Limits = Limits { per_peer: 2048, total: 8192 };
+const HTTP_LIMITS: ConnectionLimits = ConnectionLimits { per_peer: 2048, total: 8192 };
 /// How often a node's own report is made anew, whatever has changed; gossip sends it at once if it
 /// differs.
 const REPORT_EVERY: Duration = Duration::from_millis(250);
@@ -143,9 +143,7 @@ async fn tell(
     sources: ReportSources,
     mut draining: watch::Receiver<bool>,
 ) {
-    let ReportSources { view, engine, health, programs, mut app_wrote, mut waiting, learned, disk } =
-        sources;
-    let position = engine.position().clone();
+    let position = sources.engine.position().clone();
     let moves = |from: EpochTxid| {
         let next = EpochTxid { txid: Txid(from.txid.0.saturating_add(1)), ..from };
         let position = &position;
@@ -157,7 +155,9 @@ async fn tell(
     let mut moved = pin!(moves(position.get()));
     let mut ticks = interval(REPORT_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut views, mut reports, mut routes) = (view.clone(), health.watch(), learned.known());
+    let (mut views, mut reports) = (sources.view.clone(), sources.health.watch());
+    let (mut app_wrote, mut waiting) = (sources.app_wrote.clone(), sources.waiting.clone());
+    let mut routes = sources.learned.known();
     let mut told = Routes::default();
     loop {
         // A view that changes is told at once: others wait for it.
@@ -169,35 +169,41 @@ async fn tell(
             Ok(()) = app_wrote.changed() => {}
             Ok(()) = waiting.changed() => {}
             Ok(()) = draining.changed() => {}
-            Ok(()) = routes.changed() => told = learned.told().into(),
+            Ok(()) = routes.changed() => told = sources.learned.told().into(),
         }
-        let view = view.borrow().clone();
         let stops = *draining.borrow_and_update();
-        let state = engine.state();
-        let no_primary = waiting.borrow_and_update().clone();
         report.send_if_modified(|report| {
-            let new = Report {
-                role: view.role,
-                // Whoever stops finishes what it has taken; the others send nothing more.
-                writable: view.takes_writes() && !stops,
-                epoch: report.epoch.max(view.epoch()),
-                position: engine.position().get(),
-                lag_ms: engine.lag().map(|lag| lag.as_millis() as u64),
-                app_up: health.is_up() || programs.app_rests(),
-                app_wrote: *app_wrote.borrow(),
-                no_primary,
-                learned: view.takes_writes().then(|| told.clone()),
-                engine: state.engine.to_owned(),
-                engine_state: state.state.clone(),
-                disk_full: disk.is_full(),
-                ..report.clone()
-            };
+            let new = sources.now(stops, &told, report);
             // A lag grows all the time: it goes along with the next sign of life.
             report.lag_ms = new.lag_ms;
             let modified = *report != new;
             *report = new;
             modified
         });
+    }
+}
+
+impl ReportSources {
+    /// What there is to report, after `before`.
+    fn now(&self, stops: bool, told: &Routes, before: &Report) -> Report {
+        let view = self.view.borrow().clone();
+        let state = self.engine.state();
+        Report {
+            role: view.role,
+            // Whoever stops finishes what it has taken; the others send nothing more.
+            writable: view.takes_writes() && !stops,
+            epoch: before.epoch.max(view.epoch()),
+            position: self.engine.position().get(),
+            lag_ms: self.engine.lag().map(|lag| lag.as_millis() as u64),
+            app_up: self.health.is_up() || self.programs.app_rests(),
+            app_wrote: *self.app_wrote.borrow(),
+            no_primary: self.waiting.borrow().clone(),
+            learned: view.takes_writes().then(|| told.clone()),
+            engine: state.engine.to_owned(),
+            engine_state: state.state.clone(),
+            disk_full: self.disk.is_full(),
+            ..before.clone()
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::backoff::Backoff;
-use super::greeting::{self, Hello, Refusal};
+use super::greeting::{self, GreetingRefusal, Hello};
 use super::secure::Credentials;
 use super::{Stream, Times, distrust};
 use crate::cluster::NodeId;
@@ -67,7 +67,7 @@ pub enum DialError {
     /// certificate".
     Untrusted(String),
     /// Somebody is there and does not want this connection, or is not who is meant.
-    Refused(Refusal, String),
+    Refused(GreetingRefusal, String),
 }
 
 impl Dialer {
@@ -157,7 +157,7 @@ impl Dialer {
         &self,
         socket: TcpStream,
         hello: &Hello,
-    ) -> io::Result<(Stream, Result<(), (Refusal, String)>)> {
+    ) -> io::Result<(Stream, Result<(), (GreetingRefusal, String)>)> {
         let mut stream = match &self.credentials {
             None => {
                 let mut stream = Stream::plain(socket);
@@ -207,7 +207,7 @@ impl Peer {
 impl DialError {
     /// Whether it concerns the whole peer, rather than one protocol of it.
     fn is_of_the_peer(&self) -> bool {
-        !matches!(self, Self::Refused(Refusal::Busy | Refusal::UnknownProtocol, _))
+        !matches!(self, Self::Refused(GreetingRefusal::Busy | GreetingRefusal::UnknownProtocol, _))
     }
 }
 

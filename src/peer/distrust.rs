@@ -8,32 +8,34 @@ use rustls::AlertDescription as Alert;
 use rustls::{CertificateError, Error, OtherError};
 
 use super::DialError;
-use super::greeting::Refusal;
+use super::greeting::GreetingRefusal;
 use crate::cluster::NodeId;
 
 /// Why the listening end refuses; `None` if the connection just broke.
-pub(crate) fn of_listener(error: &io::Error) -> Option<(Refusal, String)> {
+pub(crate) fn of_listener(error: &io::Error) -> Option<(GreetingRefusal, String)> {
     Some(match tls(error)? {
         Error::NoCertificatesPresented => {
-            (Refusal::BadCertificate, "it shows no certificate".to_owned())
+            (GreetingRefusal::BadCertificate, "it shows no certificate".to_owned())
         }
         Error::InvalidCertificate(why) => {
-            (Refusal::BadCertificate, format!("its certificate {}", explain(why)))
+            (GreetingRefusal::BadCertificate, format!("its certificate {}", explain(why)))
         }
         Error::NoApplicationProtocol => (
-            Refusal::UnknownProtocol,
+            GreetingRefusal::UnknownProtocol,
             "it asks for a protocol (ALPN) that is not spoken here".to_owned(),
         ),
-        Error::AlertReceived(alert) => {
-            (Refusal::Other, format!("it does not want this node's certificate ({alert:?})"))
-        }
+        Error::AlertReceived(alert) => (
+            GreetingRefusal::Other,
+            format!("it does not want this node's certificate ({alert:?})"),
+        ),
         Error::PeerIncompatible(why) => {
-            (Refusal::Malformed, format!("only TLS 1.3 is spoken here ({why:?})"))
+            (GreetingRefusal::Malformed, format!("only TLS 1.3 is spoken here ({why:?})"))
         }
-        Error::InvalidMessage(why) => {
-            (Refusal::Malformed, format!("it speaks no TLS, which is spoken here ({why:?})"))
-        }
-        other => (Refusal::Malformed, format!("the TLS handshake failed: {other}")),
+        Error::InvalidMessage(why) => (
+            GreetingRefusal::Malformed,
+            format!("it speaks no TLS, which is spoken here ({why:?})"),
+        ),
+        other => (GreetingRefusal::Malformed, format!("the TLS handshake failed: {other}")),
     })
 }
 
@@ -41,7 +43,7 @@ pub(crate) fn of_listener(error: &io::Error) -> Option<(Refusal, String)> {
 pub(crate) fn of_dialer(error: io::Error, protocol: &str) -> DialError {
     match tls(&error) {
         Some(Error::InvalidCertificate(why)) => match wrong_name(why) {
-            Some(wrong) => DialError::Refused(Refusal::WrongNode, wrong.to_string()),
+            Some(wrong) => DialError::Refused(GreetingRefusal::WrongNode, wrong.to_string()),
             None => DialError::Untrusted(explain(why)),
         },
         Some(Error::AlertReceived(alert)) => of_alert(*alert, protocol),
@@ -54,11 +56,11 @@ pub(crate) fn of_dialer(error: io::Error, protocol: &str) -> DialError {
 }
 
 fn of_alert(alert: Alert, protocol: &str) -> DialError {
-    let bad = |why: &str| DialError::Refused(Refusal::BadCertificate, why.to_owned());
+    let bad = |why: &str| DialError::Refused(GreetingRefusal::BadCertificate, why.to_owned());
     match alert {
         Alert::NoApplicationProtocol => {
             let why = format!("{protocol} is not spoken there");
-            DialError::Refused(Refusal::UnknownProtocol, why)
+            DialError::Refused(GreetingRefusal::UnknownProtocol, why)
         }
         Alert::UnknownCA | Alert::DecryptError => {
             bad("this node's certificate was not issued by the authority that is believed there")
@@ -72,7 +74,7 @@ fn of_alert(alert: Alert, protocol: &str) -> DialError {
         | Alert::CertificateRevoked
         | Alert::CertificateRequired
         | Alert::AccessDenied => bad("this node's certificate is not accepted there"),
-        other => DialError::Refused(Refusal::Other, format!("TLS alert {other:?}")),
+        other => DialError::Refused(GreetingRefusal::Other, format!("TLS alert {other:?}")),
     }
 }
 

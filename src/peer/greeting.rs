@@ -42,7 +42,7 @@ pub(crate) struct Hello {
 
 /// Why a node does not want a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Refusal {
+pub enum GreetingRefusal {
     /// No greeting of ours.
     Malformed,
     /// The greeting did not come in time.
@@ -62,7 +62,7 @@ pub enum Refusal {
     Other,
 }
 
-impl Refusal {
+impl GreetingRefusal {
     const ALL: [Self; 9] = [
         Self::Malformed,
         Self::TooSlow,
@@ -133,7 +133,7 @@ pub(crate) async fn read_hello(stream: &mut (impl AsyncRead + Unpin)) -> io::Res
 }
 
 /// The line that says no.
-pub(crate) fn refusal_line(refusal: Refusal, detail: &str) -> Vec<u8> {
+pub(crate) fn refusal_line(refusal: GreetingRefusal, detail: &str) -> Vec<u8> {
     let mut line = REFUSED.to_vec();
     line.extend_from_slice(format!("{} {detail}", refusal.as_str()).as_bytes());
     line.truncate(MAX_LINE - 1);
@@ -148,7 +148,7 @@ pub(crate) fn refusal_line(refusal: Refusal, detail: &str) -> Vec<u8> {
 /// When the connection breaks, or the other side does not speak this protocol (`InvalidData`).
 pub(crate) async fn read_answer(
     stream: &mut (impl AsyncRead + Unpin),
-) -> io::Result<Result<(), (Refusal, String)>> {
+) -> io::Result<Result<(), (GreetingRefusal, String)>> {
     let mut answer = [0; ACCEPTED.len()];
     stream.read_exact(&mut answer).await?;
     if &answer == ACCEPTED {
@@ -166,13 +166,16 @@ pub(crate) async fn read_answer(
     stream.take(MAX_LINE as u64).read_to_end(&mut reason).await?;
     let reason = String::from_utf8_lossy(&reason);
     let (word, detail) = reason.trim_end().split_once(' ').unwrap_or((reason.trim_end(), ""));
-    let refusal = Refusal::ALL.into_iter().find(|r| r.as_str() == word).unwrap_or(Refusal::Other);
+    let refusal = GreetingRefusal::ALL
+        .into_iter()
+        .find(|r| r.as_str() == word)
+        .unwrap_or(GreetingRefusal::Other);
     // It goes into our log: nothing there may look like a line of its own.
     let detail = detail.chars().filter(|c| !c.is_control()).collect();
     Ok(Err((refusal, detail)))
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for GreetingRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -231,13 +234,13 @@ mod tests {
 
     #[tokio::test]
     async fn reasons_travel() {
-        for refusal in Refusal::ALL {
+        for refusal in GreetingRefusal::ALL {
             let line = refusal_line(refusal, "this is node-3");
             let answer = read_answer(&mut &line[..]).await.unwrap();
             assert_eq!(answer, Err((refusal, "this is node-3".to_owned())));
         }
         let later = read_answer(&mut &b"NO too-tall and\x1b[2Jmore\n"[..]).await.unwrap();
-        assert_eq!(later, Err((Refusal::Other, "and[2Jmore".to_owned())));
+        assert_eq!(later, Err((GreetingRefusal::Other, "and[2Jmore".to_owned())));
     }
 
     #[tokio::test]

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
-use super::greeting::{self, Hello, Refusal};
+use super::greeting::{self, GreetingRefusal, Hello};
 use super::secure::{Accepted, Credentials};
 use super::{Stream, Times};
 use crate::cluster::NodeId;
@@ -51,7 +51,7 @@ pub struct Incoming {
 
 /// How many connections of one protocol may be open at once.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct ConnectionLimits {
     /// From one peer.
     pub per_peer: usize,
     /// In all.
@@ -72,12 +72,12 @@ struct Reception {
     credentials: Option<Arc<Credentials>>,
     times: Times,
     protocols: HashMap<&'static str, Arc<Protocol>>,
-    log: LogThrottle<(std::net::IpAddr, Refusal)>,
+    log: LogThrottle<(std::net::IpAddr, GreetingRefusal)>,
 }
 
 struct Protocol {
     handler: Handler,
-    limits: Limits,
+    limits: ConnectionLimits,
     open: Mutex<HashMap<NodeId, usize>>,
 }
 
@@ -113,7 +113,7 @@ impl Listener {
     }
 
     /// Who takes the connections of a protocol.
-    pub fn handle(&mut self, protocol: &'static str, limits: Limits, handler: Handler) {
+    pub fn handle(&mut self, protocol: &'static str, limits: ConnectionLimits, handler: Handler) {
         let open = Mutex::new(HashMap::new());
         self.reception.protocols.insert(protocol, Arc::new(Protocol { handler, limits, open }));
     }
@@ -132,7 +132,7 @@ impl Listener {
                         Ok(place) => {
                             greetings.spawn(reception.clone().greet(socket, remote, place));
                         }
-                        Err(_) => reception.log(remote, Refusal::Busy, "too many are greeting"),
+                        Err(_) => reception.log(remote, GreetingRefusal::Busy, "too many are greeting"),
                     },
                     Err(error) => {
                         if let Some(held_back) = log.may_speak((), Instant::now()) {
@@ -152,7 +152,7 @@ enum Opened {
     /// Somebody says who it is.
     By(Stream, Hello),
     /// By nobody who is wanted; how it can learn that.
-    Refused(Refusal, String, Parting),
+    Refused(GreetingRefusal, String, Parting),
     Broken(io::Error),
 }
 
@@ -197,9 +197,9 @@ impl Reception {
         let hello = timeout(self.times.greeting, greeting::read_hello(&mut stream)).await;
         let (refusal, detail) = match hello {
             Ok(Ok(Some(hello))) => return Opened::By(stream, hello),
-            Ok(Ok(None)) => (Refusal::Malformed, "this is a Litepilot's peer port"),
+            Ok(Ok(None)) => (GreetingRefusal::Malformed, "this is a Litepilot's peer port"),
             Ok(Err(error)) => return Opened::Broken(error),
-            Err(_) => (Refusal::TooSlow, TOO_SLOW),
+            Err(_) => (GreetingRefusal::TooSlow, TOO_SLOW),
         };
         Opened::Refused(refusal, detail.to_owned(), Parting::Say(stream))
     }
@@ -215,18 +215,18 @@ impl Reception {
                 Opened::Refused(refusal, detail, Parting::Said(socket))
             }
             Ok(Accepted::Broken(error)) => Opened::Broken(error),
-            Err(_) => Opened::Refused(Refusal::TooSlow, TOO_SLOW.to_owned(), Parting::Cut),
+            Err(_) => Opened::Refused(GreetingRefusal::TooSlow, TOO_SLOW.to_owned(), Parting::Cut),
         }
     }
 
-    fn admit(&self, hello: &Hello) -> Result<(Arc<Protocol>, Slot), (Refusal, String)> {
+    fn admit(&self, hello: &Hello) -> Result<(Arc<Protocol>, Slot), (GreetingRefusal, String)> {
         let Hello { protocol, from, to } = hello;
         if *from == self.own {
-            return Err((Refusal::Itself, format!("{from} is this node's own name")));
+            return Err((GreetingRefusal::Itself, format!("{from} is this node's own name")));
         }
         if !(self.members)(from) {
             return Err((
-                Refusal::NotAMember,
+                GreetingRefusal::NotAMember,
                 format!(
                     "{from} is no member of this cluster: `litepilot members add {from}=HOST:PORT` \
                      on one of its nodes makes it one"
@@ -236,14 +236,19 @@ impl Reception {
         if *to != self.own {
             let detail =
                 format!("{from} means {to}, but this is {}: check the addresses", self.own);
-            return Err((Refusal::WrongNode, detail));
+            return Err((GreetingRefusal::WrongNode, detail));
         }
         let Some(known) = self.protocols.get(protocol.as_str()) else {
-            return Err((Refusal::UnknownProtocol, format!("{protocol} is not spoken here")));
+            return Err((
+                GreetingRefusal::UnknownProtocol,
+                format!("{protocol} is not spoken here"),
+            ));
         };
         match Slot::take(known, from) {
             Some(slot) => Ok((known.clone(), slot)),
-            None => Err((Refusal::Busy, format!("too many {protocol} connections are open"))),
+            None => {
+                Err((GreetingRefusal::Busy, format!("too many {protocol} connections are open")))
+            }
         }
     }
 
@@ -265,7 +270,7 @@ impl Reception {
     async fn part(
         &self,
         remote: SocketAddr,
-        refusal: Refusal,
+        refusal: GreetingRefusal,
         detail: &str,
         parting: Parting,
     ) -> io::Result<()> {
@@ -283,7 +288,7 @@ impl Reception {
         timeout(FAREWELL, farewell).await?
     }
 
-    fn log(&self, remote: SocketAddr, refusal: Refusal, detail: &str) {
+    fn log(&self, remote: SocketAddr, refusal: GreetingRefusal, detail: &str) {
         if let Some(held_back) = self.log.may_speak((remote.ip(), refusal), Instant::now()) {
             warn!(%remote, reason = %refusal, held_back, "refused on the peer port: {detail}");
         }

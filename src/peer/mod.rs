@@ -24,8 +24,8 @@ mod stream;
 pub(crate) mod tests;
 
 pub use dialer::{DialError, Dialer, PeerAddresses};
-pub(crate) use greeting::Refusal;
-pub use listener::{Handler, Incoming, Limits, Listener, Members};
+pub(crate) use greeting::GreetingRefusal;
+pub use listener::{ConnectionLimits, Handler, Incoming, Listener, Members};
 pub use secure::Credentials;
 pub(crate) use stream::Stream;
 
@@ -48,7 +48,7 @@ pub(crate) const EMBEDDED: &str = "litepilot-embedded/2";
 /// Who takes the connections of a protocol, and how many of them.
 pub struct Protocol {
     pub(crate) name: &'static str,
-    pub(crate) limits: Limits,
+    pub(crate) limits: ConnectionLimits,
     pub(crate) handler: Handler,
 }
 

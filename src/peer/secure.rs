@@ -24,7 +24,7 @@ use rustls::{
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::greeting::{Hello, Refusal};
+use super::greeting::{GreetingRefusal, Hello};
 use super::{Stream, distrust};
 use crate::cluster::NodeId;
 use crate::tls::{self, Identity};
@@ -47,9 +47,9 @@ struct Configs {
 /// How a handshake ended at the listening end.
 pub(crate) enum Accepted {
     /// Somebody with a certificate of the cluster; what it asks for, or why it is not wanted.
-    Somebody(Stream, Result<Hello, (Refusal, String)>),
+    Somebody(Stream, Result<Hello, (GreetingRefusal, String)>),
     /// There will be no TLS with it; it has got an alert, which it should be able to read.
-    Rejected(TcpStream, Refusal, String),
+    Rejected(TcpStream, GreetingRefusal, String),
     Broken(io::Error),
 }
 
@@ -107,12 +107,12 @@ impl Credentials {
         &self,
         from: Option<Result<NodeId, String>>,
         protocol: Option<&[u8]>,
-    ) -> Result<Hello, (Refusal, String)> {
+    ) -> Result<Hello, (GreetingRefusal, String)> {
         let from = from
             .unwrap_or_else(|| Err("there is none".to_owned()))
-            .map_err(|why| (Refusal::BadCertificate, format!("its certificate: {why}")))?;
+            .map_err(|why| (GreetingRefusal::BadCertificate, format!("its certificate: {why}")))?;
         let protocol = protocol.and_then(|name| str::from_utf8(name).ok()).ok_or_else(|| {
-            (Refusal::UnknownProtocol, "it asks for no protocol by ALPN".to_owned())
+            (GreetingRefusal::UnknownProtocol, "it asks for no protocol by ALPN".to_owned())
         })?;
         // Whom it means it has seen in our certificate.
         Ok(Hello { protocol: protocol.to_owned(), from, to: self.own.clone() })

@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Child;
 
 use super::group::Group;
-use super::guard::link::Link;
+use super::guard::link::GuardLink;
 use super::output::Output;
 
 /// How a program ended.
@@ -50,7 +50,7 @@ pub(crate) struct Process {
 #[derive(Debug)]
 pub(super) enum Parent {
     Ourselves(Child),
-    Guard(Link),
+    Guard(GuardLink),
 }
 
 impl Process {

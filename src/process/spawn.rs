@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::group::Group;
 use super::guard::Guard;
-use super::guard::link::Link;
+use super::guard::link::GuardLink;
 use super::guard::wire::{Report, Step};
 use super::output::{LogLine, Output};
 use super::running::{Parent, Process};
@@ -166,7 +166,7 @@ async fn spawn_guarded(
     command: Command,
     launch: &Launch,
 ) -> Result<Process, SpawnError> {
-    let mut link = Link::new(command, guard).map_err(SpawnError::Guard)?;
+    let mut link = GuardLink::new(command, guard).map_err(SpawnError::Guard)?;
     let output = read_output(link.guard(), launch);
     let hangs = |_| Err(io::ErrorKind::TimedOut.into());
     let report = timeout(GUARD_STARTS, link.started()).await.unwrap_or_else(hangs);

@@ -13,7 +13,7 @@ use litepilot::election::Election;
 use litepilot::election::clock::Clock;
 use litepilot::election::context::{ElectionContext, NodeCallbacks, Observation};
 use litepilot::election::publisher::Publisher;
-use litepilot::election::raft::{Member, Raft, Setup, Store};
+use litepilot::election::raft::{Member, Raft, RaftSetup, Store};
 use litepilot::election::rpc::Service;
 use litepilot::election::table::{self, Table};
 use litepilot::election::tenure::Own;
@@ -233,7 +233,8 @@ impl Life {
         let network = Arc::new(Wire(post.clone()));
         let shelf = place.shelf.clone();
         let store = Store::with_backend(move || shelf.open()).unwrap();
-        let setup = Setup { own: place.name.clone(), seeds: place.seeds.clone(), ttl: place.ttl };
+        let setup =
+            RaftSetup { own: place.name.clone(), seeds: place.seeds.clone(), ttl: place.ttl };
         let raft = Raft::start(setup, store, network.clone()).await.unwrap();
         let clock = Arc::new(SimClock { base, began });
         let slow = SmallRng::seed_from_u64(seed).random_range(0..12);

@@ -13,7 +13,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use tokio::time::timeout;
 
 use super::run;
-use super::shared::Shared;
+use super::shared::RaftNode;
 use super::timers::Timers;
 use super::types::{Openraft, RaftId, StoredMembership};
 use super::{Member, ProposeError, Raft};
@@ -43,7 +43,7 @@ pub(crate) type Gate<'a> =
     &'a (dyn Fn(Vec<NodeId>) -> BoxFuture<'a, Result<(), String>> + Send + Sync);
 
 pub(crate) async fn change<'a>(
-    shared: &'a Arc<Shared>,
+    shared: &'a Arc<RaftNode>,
     change: MemberChange,
     gate: Gate<'a>,
 ) -> Result<(), ChangeError> {
@@ -64,7 +64,7 @@ pub(crate) async fn change<'a>(
 }
 
 struct Changer<'a> {
-    shared: &'a Arc<Shared>,
+    shared: &'a Arc<RaftNode>,
     core: Openraft,
     gate: Gate<'a>,
 }

@@ -20,7 +20,7 @@ pub struct Message {
 
 /// The answer to it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Reply(pub(super) Result<Answered, Refusal>);
+pub struct Reply(pub(super) Result<Answered, RaftRefusal>);
 
 /// Who speaks; its name comes with the connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,7 +91,7 @@ pub(crate) struct Greeting {
 /// Why a question was not considered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Refusal {
+pub(crate) enum RaftRefusal {
     /// The asker is of another cluster than this one.
     OtherCluster(String),
     /// The asker's disk was replaced, or removed from the cluster: this is the newest generation.
@@ -104,7 +104,7 @@ pub(crate) enum Refusal {
     NotReady,
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for RaftRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OtherCluster(name) => write!(

@@ -61,13 +61,13 @@ use crate::cluster::NodeId;
 use crate::config::{HostPort, Target};
 use crate::control::MemberChange;
 use identity::{DiskId, Identity};
-use shared::Shared;
+use shared::RaftNode;
 use timers::Timers;
 use types::{Openraft, Proposal, RaftId, Types};
 
 /// What a node's Raft is started with.
 #[derive(Clone, Debug)]
-pub struct Setup {
+pub struct RaftSetup {
     /// This node.
     pub own: NodeId,
     /// The members of a cluster that begins; the same on every node. Later the cluster itself knows.
@@ -145,7 +145,7 @@ pub(crate) enum ConfirmError {
 
 /// This node's part in Raft. Cheap to clone.
 #[derive(Clone)]
-pub struct Raft(Arc<Shared>);
+pub struct Raft(Arc<RaftNode>);
 
 impl Raft {
     /// Begins to take part, in the background: an empty node may have to wait for others first.
@@ -154,7 +154,7 @@ impl Raft {
     ///
     /// When the store is another node's, or cannot be written; when `ttl` is below 100 ms.
     pub async fn start(
-        setup: Setup,
+        setup: RaftSetup,
         store: Store,
         transport: Arc<dyn Transport>,
     ) -> io::Result<Self> {
@@ -180,7 +180,7 @@ impl Raft {
             }
         };
         tracing::debug!(node = %identity.node, disk = %identity.disk, "the Raft store is open");
-        let shared = Arc::new(Shared::new(setup, store, transport));
+        let shared = Arc::new(RaftNode::new(setup, store, transport));
         tokio::spawn(run::run(shared.clone(), Arc::new(config)));
         Ok(Self(shared))
     }

@@ -12,7 +12,7 @@ use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 
 use super::Member;
 use super::message::{AnswerBody, Body, Rpc};
-use super::shared::{Shared, Unanswered};
+use super::shared::{RaftNode, Unanswered};
 use super::timers::Timers;
 use super::types::{
     AppendReply, AppendRequest, RaftId, Snapshot, SnapshotReply, TransferReply, TransferRequest,
@@ -21,29 +21,29 @@ use super::types::{
 use crate::cluster::NodeId;
 use crate::election::rpc::CallError;
 
-/// Makes a [`Link`] to each node.
-pub(crate) struct Network(pub(crate) Arc<Shared>);
+/// Makes a [`RaftClient`] to each node.
+pub(crate) struct Network(pub(crate) Arc<RaftNode>);
 
 /// To one node, or rather: to one disk of it.
-pub(crate) struct Link {
-    shared: Arc<Shared>,
+pub(crate) struct RaftClient {
+    shared: Arc<RaftNode>,
     node: NodeId,
     id: RaftId,
     timers: Timers,
 }
 
 impl RaftNetworkFactory<Types> for Network {
-    type Network = Link;
+    type Network = RaftClient;
 
-    async fn new_client(&mut self, id: RaftId, member: &Member) -> Link {
+    async fn new_client(&mut self, id: RaftId, member: &Member) -> RaftClient {
         let timers = Timers::of(self.0.setup.ttl);
-        Link { shared: self.0.clone(), node: member.name.clone(), id, timers }
+        RaftClient { shared: self.0.clone(), node: member.name.clone(), id, timers }
     }
 }
 
 type RpcResult<T> = Result<T, RPCError<Types>>;
 
-impl Link {
+impl RaftClient {
     async fn ask(&self, rpc: Rpc, limit: Duration) -> RpcResult<AnswerBody> {
         let body = Body::Raft(self.id, Box::new(rpc));
         self.shared.ask(&self.node, body, limit).await.map_err(|error| match error {
@@ -62,7 +62,7 @@ fn strange<T>() -> RpcResult<T> {
     Err(Unreachable::from_string("it answers another question").into())
 }
 
-impl RaftNetworkV2<Types> for Link {
+impl RaftNetworkV2<Types> for RaftClient {
     type SnapshotData = Vec<u8>;
 
     async fn append_entries(

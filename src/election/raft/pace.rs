@@ -6,12 +6,12 @@
 
 use tokio::time::sleep;
 
-use super::shared::Shared;
+use super::shared::RaftNode;
 use super::timers::Timers;
 use super::types::Openraft;
 
 /// Runs for as long as `core` does.
-pub(crate) async fn pace(shared: &Shared, core: &Openraft) {
+pub(crate) async fn pace(shared: &RaftNode, core: &Openraft) {
     let heartbeat = Timers::of(shared.setup.ttl).heartbeat;
     let mut leadership = shared.leadership.subscribe();
     loop {

@@ -15,10 +15,10 @@ use tracing::{error, info};
 use super::admission::{Verdict, decide};
 use super::identity::Identity;
 use super::machine::Machine;
-use super::message::{AnswerBody, Body, Greeting, Hello, Refusal};
+use super::message::{AnswerBody, Body, Greeting, Hello, RaftRefusal};
 use super::network::Network;
 use super::pace::pace;
-use super::shared::{Shared, Unanswered};
+use super::shared::{RaftNode, Unanswered};
 use super::store::LogStore;
 use super::types::{Entry, LogId, Membership, Openraft, RaftId, StoredMembership, Types, term_of};
 use super::{Leadership, Members};
@@ -30,7 +30,7 @@ use crate::election::table::Term;
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Runs until it is stopped.
-pub(crate) async fn run(shared: Arc<Shared>, config: Arc<Config>) {
+pub(crate) async fn run(shared: Arc<RaftNode>, config: Arc<Config>) {
     let mut stopping = shared.stopping.subscribe();
     let life = async {
         be_admitted(&shared).await;
@@ -57,7 +57,7 @@ pub(crate) async fn run(shared: Arc<Shared>, config: Arc<Config>) {
 }
 
 /// Waits until the file can be written, and reads what it holds now.
-async fn revive(shared: &Shared) {
+async fn revive(shared: &RaftNode) {
     let mut complained = false;
     loop {
         sleep(RETRY).await;
@@ -80,7 +80,7 @@ async fn revive(shared: &Shared) {
 }
 
 /// Runs openraft until it ends, and says why it did.
-async fn serve(shared: &Arc<Shared>, config: &Arc<Config>) -> String {
+async fn serve(shared: &Arc<RaftNode>, config: &Arc<Config>) -> String {
     let stopped = || Fatal::<Types>::Stopped.to_string();
     let Some(id) = shared.raft_id() else { return stopped() };
     let machine = Machine::new(shared.store.clone(), shared.published.clone());
@@ -119,7 +119,7 @@ async fn serve(shared: &Arc<Shared>, config: &Arc<Config>) -> String {
 }
 
 /// Nobody is known to lead, and nothing is answered.
-fn quiet(shared: &Shared) {
+fn quiet(shared: &RaftNode) {
     shared.leadership.send_modify(|leadership| {
         *leadership = Leadership { leader: None, ours: false, term: leadership.term };
     });
@@ -127,7 +127,7 @@ fn quiet(shared: &Shared) {
 }
 
 /// Tells how openraft stands, at each change.
-async fn publish(shared: &Shared, core: &Openraft) {
+async fn publish(shared: &RaftNode, core: &Openraft) {
     let mut server = core.server_metrics();
     let mut applied = shared.published.applied.subscribe();
     loop {
@@ -168,7 +168,7 @@ async fn publish(shared: &Shared, core: &Openraft) {
 
 /// Keeps the cluster's name apart from the table, as soon as it is known: after a restart the table
 /// may be behind.
-async fn keep_name(shared: &Shared) {
+async fn keep_name(shared: &RaftNode) {
     let mut table = shared.published.table.subscribe();
     let known = table.wait_for(|table| table.cluster.is_some()).await.map(|t| t.cluster.clone());
     let kept = shared.identity().filter(|identity| identity.cluster.is_none());
@@ -181,7 +181,7 @@ async fn keep_name(shared: &Shared) {
 
 /// Shows this node's disk to every member, once each: the more remember it, the better. While no
 /// leader is heard, again and again: there may be one that this node does not know as a member.
-async fn announce(shared: &Shared) {
+async fn announce(shared: &RaftNode) {
     let mut members = shared.members.subscribe();
     let mut told: BTreeSet<NodeId> = BTreeSet::new();
     loop {
@@ -210,13 +210,13 @@ async fn announce(shared: &Shared) {
 }
 
 /// Says so if the others hold this node's disk for void; whether it was replaced or removed.
-fn mind(shared: &Shared, node: &NodeId, greeting: &Greeting) -> bool {
+fn mind(shared: &RaftNode, node: &NodeId, greeting: &Greeting) -> bool {
     let Some(identity) = shared.identity() else { return false };
     let outdated = identity.admitted.is_some_and(|own| own < greeting.generation);
     let other = greeting.known.as_ref().is_some_and(|known| *known != identity.disk);
     match () {
-        () if outdated => shared.complain(node, &Refusal::Outdated(greeting.generation)),
-        () if other => shared.complain(node, &Refusal::OtherDisk),
+        () if outdated => shared.complain(node, &RaftRefusal::Outdated(greeting.generation)),
+        () if other => shared.complain(node, &RaftRefusal::OtherDisk),
         () => {}
     }
     outdated
@@ -225,7 +225,7 @@ fn mind(shared: &Shared, node: &NodeId, greeting: &Greeting) -> bool {
 /// Asks `nodes`, all at once, and takes note of whom they name. Also whether somebody takes this node for
 /// no member.
 async fn hello(
-    shared: &Shared,
+    shared: &RaftNode,
     nodes: &[NodeId],
     register: Option<u64>,
 ) -> (BTreeMap<NodeId, Greeting>, bool) {
@@ -247,7 +247,7 @@ async fn hello(
 }
 
 /// Returns once this node may take part; at once if it did before.
-async fn be_admitted(shared: &Shared) {
+async fn be_admitted(shared: &RaftNode) {
     let mut register = None;
     let mut last_word = String::new();
     // Nodes that start together find each other at once.
@@ -261,34 +261,24 @@ async fn be_admitted(shared: &Shared) {
         let names: Vec<_> = shared.peers.subscribe().borrow().keys().cloned().collect();
         let (greetings, _) = hello(shared, &names, register).await;
         let verdict = decide(&identity.node, &identity.disk, &shared.setup.seeds, &greetings);
-        let (word, severe) = match verdict {
+        let (word, refused) = match verdict {
             Verdict::Register(generation) if register != Some(generation) => {
                 register = Some(generation);
                 continue;
             }
-            Verdict::Register(_) => ("waiting for others to remember this disk".to_owned(), false),
-            Verdict::Found => match found(shared, identity).await {
-                Ok(()) => return info!("this node begins the cluster that it is configured with"),
-                Err(error) => {
-                    wait_for_disk(shared, &error).await;
-                    continue;
+            verdict @ (Verdict::Found | Verdict::Join(_)) => {
+                match take_part(shared, identity, &verdict).await {
+                    Ok(()) => return,
+                    Err(error) => wait_for_disk(shared, &error).await,
                 }
-            },
-            Verdict::Join(generation) => {
-                let identity = Identity { admitted: Some(generation), ..identity };
-                match shared.store.save_identity(identity).await {
-                    Ok(()) => return info!(generation, "this node joins its cluster"),
-                    Err(error) => {
-                        wait_for_disk(shared, &error).await;
-                        continue;
-                    }
-                }
+                continue;
             }
+            Verdict::Register(_) => ("waiting for others to remember this disk".to_owned(), false),
             Verdict::Wait(why) => (why, false),
             Verdict::Refused(why) => (why, true),
         };
         if word != last_word {
-            match severe {
+            match refused {
                 true => error!("this node takes part in no election yet: {word}"),
                 false => info!("this node takes part in no election yet: {word}"),
             }
@@ -299,14 +289,31 @@ async fn be_admitted(shared: &Shared) {
     }
 }
 
-async fn wait_for_disk(shared: &Shared, error: &std::io::Error) {
+/// Keeps on disk that this node takes part from now on.
+async fn take_part(
+    shared: &RaftNode,
+    identity: Identity,
+    verdict: &Verdict,
+) -> std::io::Result<()> {
+    if let Verdict::Join(generation) = *verdict {
+        let identity = Identity { admitted: Some(generation), ..identity };
+        shared.store.save_identity(identity).await?;
+        info!(generation, "this node joins its cluster");
+    } else {
+        found(shared, identity).await?;
+        info!("this node begins the cluster that it is configured with");
+    }
+    Ok(())
+}
+
+async fn wait_for_disk(shared: &RaftNode, error: &std::io::Error) {
     error!("this node takes part in no election yet: {error}");
     revive(shared).await;
 }
 
 /// The log of a new cluster begins with its membership, in one transaction with the right to take
 /// part: the same entry on every node that begins it.
-async fn found(shared: &Shared, identity: Identity) -> std::io::Result<()> {
+async fn found(shared: &RaftNode, identity: Identity) -> std::io::Result<()> {
     let seeds = &shared.setup.seeds;
     let nodes: BTreeMap<_, _> =
         seeds.iter().map(|seed| (RaftId::of(&seed.name, seed.generation), seed.clone())).collect();

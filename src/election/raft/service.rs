@@ -6,31 +6,31 @@ use openraft::errors::{Fatal, RaftError};
 
 use super::identity::Fit;
 use super::message::{
-    AnswerBody, Answered, Body, Greeting, Hello, Message, Refusal, Reply, Rpc, Sender,
+    AnswerBody, Answered, Body, Greeting, Hello, Message, RaftRefusal, Reply, Rpc, Sender,
 };
-use super::shared::Shared;
+use super::shared::RaftNode;
 use super::types::{AppendReply, Openraft, Snapshot};
 use crate::cluster::NodeId;
 
-pub(crate) async fn answer(shared: &Arc<Shared>, from: &NodeId, message: Message) -> Reply {
+pub(crate) async fn answer(shared: &Arc<RaftNode>, from: &NodeId, message: Message) -> Reply {
     let answered = match message.body {
         Body::Hello(hello) => greet(shared, from, &message.sender, &hello).await,
         Body::Raft(to, rpc) => match shared.core() {
-            Some(_) if shared.raft_id() != Some(to) => Err(Refusal::NotMe),
+            Some(_) if shared.raft_id() != Some(to) => Err(RaftRefusal::NotMe),
             Some(core) => match shared.check(from, &message.sender).await {
                 Ok(()) => run(shared, &core, *rpc).await,
                 Err(refusal) => Err(refusal),
             },
-            None => Err(Refusal::NotReady),
+            None => Err(RaftRefusal::NotReady),
         },
     };
     Reply(answered.and_then(|body| {
-        let sender = shared.sender().ok_or(Refusal::NotReady)?;
+        let sender = shared.sender().ok_or(RaftRefusal::NotReady)?;
         Ok(Answered { sender, body })
     }))
 }
 
-async fn run(shared: &Shared, core: &Openraft, rpc: Rpc) -> Result<AnswerBody, Refusal> {
+async fn run(shared: &RaftNode, core: &Openraft, rpc: Rpc) -> Result<AnswerBody, RaftRefusal> {
     match rpc {
         Rpc::Append(request) => {
             let reply = core.append_entries(request).await.map_err(stopped)?;
@@ -58,20 +58,20 @@ async fn run(shared: &Shared, core: &Openraft, rpc: Rpc) -> Result<AnswerBody, R
 }
 
 /// openraft has ended, for instance because the disk is full; `run` says so.
-fn stopped(_: RaftError<super::types::Types>) -> Refusal {
-    Refusal::NotReady
+fn stopped(_: RaftError<super::types::Types>) -> RaftRefusal {
+    RaftRefusal::NotReady
 }
 
-fn ended(_: Fatal<super::types::Types>) -> Refusal {
-    Refusal::NotReady
+fn ended(_: Fatal<super::types::Types>) -> RaftRefusal {
+    RaftRefusal::NotReady
 }
 
 async fn greet(
-    shared: &Shared,
+    shared: &RaftNode,
     from: &NodeId,
     sender: &Sender,
     hello: &Hello,
-) -> Result<AnswerBody, Refusal> {
+) -> Result<AnswerBody, RaftRefusal> {
     shared.same_cluster(sender)?;
     let generation = shared.generation(from);
     if hello.register == Some(generation) && shared.members.borrow().get(from).is_some() {
@@ -81,7 +81,7 @@ async fn greet(
             Ok(Fit::Other | Fit::Outdated) => {
                 shared.say(from, "it comes with another disk than before; it is not let in");
             }
-            Err(_) => return Err(Refusal::NotReady),
+            Err(_) => return Err(RaftRefusal::NotReady),
         }
     }
     let known = shared.store.memory().seen.disk(from, generation).cloned();
@@ -93,7 +93,7 @@ async fn greet(
             let members = membership.nodes().map(|(_, member)| member.clone()).collect();
             (members, *membership.log_id())
         }
-        (true, None) => return Err(Refusal::NotReady),
+        (true, None) => return Err(RaftRefusal::NotReady),
         (false, _) => (shared.setup.seeds.clone(), None),
     };
     Ok(AnswerBody::Hello(Greeting { begun, members, as_of, known, generation }))
@@ -101,7 +101,7 @@ async fn greet(
 
 /// Whether this node has ever seen that somebody stood for election: until then it holds nothing but
 /// what it was configured with.
-fn begun(shared: &Shared) -> bool {
+fn begun(shared: &RaftNode) -> bool {
     let memory = shared.store.memory();
     let admitted = memory.identity.as_ref().is_some_and(|identity| identity.admitted.is_some());
     let founder = memory.vote.is_none()

@@ -12,18 +12,18 @@ use tracing::warn;
 
 use super::identity::{Fit, Identity};
 use super::machine::Published;
-use super::message::{AnswerBody, Body, Message, Refusal, Reply, Sender};
+use super::message::{AnswerBody, Body, Message, RaftRefusal, Reply, Sender};
 use super::peers::Peers;
 use super::store::Store;
 use super::types::{Openraft, RaftId, StoredMembership};
-use super::{Leadership, Listed, Member, Members, Setup};
+use super::{Leadership, Listed, Member, Members, RaftSetup};
 use crate::cluster::NodeId;
 use crate::election::rpc::{CallError, Request, Response, Transport};
 use crate::election::table::Table;
 use crate::telemetry::log_throttle::LogThrottle;
 
-pub(crate) struct Shared {
-    pub(crate) setup: Setup,
+pub(crate) struct RaftNode {
+    pub(crate) setup: RaftSetup,
     pub(crate) store: Store,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) published: Published,
@@ -51,11 +51,11 @@ pub(crate) struct Shared {
 pub(crate) enum Unanswered {
     Call(CallError),
     /// They refused it, or we refuse the answer.
-    Refused(Refusal),
+    Refused(RaftRefusal),
 }
 
-impl Shared {
-    pub(crate) fn new(setup: Setup, store: Store, transport: Arc<dyn Transport>) -> Self {
+impl RaftNode {
+    pub(crate) fn new(setup: RaftSetup, store: Store, transport: Arc<dyn Transport>) -> Self {
         let published = Published {
             table: watch::Sender::new(Arc::default()),
             applied: watch::Sender::new(None),
@@ -124,7 +124,7 @@ impl Shared {
         limit: Duration,
     ) -> Result<AnswerBody, Unanswered> {
         let Some(sender) = self.sender() else {
-            return Err(Unanswered::Refused(Refusal::NotReady));
+            return Err(Unanswered::Refused(RaftRefusal::NotReady));
         };
         let hello = matches!(body, Body::Hello(_));
         let request = Request::Raft(Message { sender, body });
@@ -154,27 +154,27 @@ impl Shared {
 
     /// Whether what `node` says counts: it is of this cluster, and its disk is the one that we know.
     /// The first one that we see is remembered, on the disk, before it counts.
-    pub(crate) async fn check(&self, node: &NodeId, sender: &Sender) -> Result<(), Refusal> {
+    pub(crate) async fn check(&self, node: &NodeId, sender: &Sender) -> Result<(), RaftRefusal> {
         self.same_cluster(sender)?;
         let newest = self.generation(node);
         if sender.generation < newest {
-            return Err(Refusal::Outdated(newest));
+            return Err(RaftRefusal::Outdated(newest));
         }
         match self.remember(node, sender).await {
             Ok(Fit::Known | Fit::New) => Ok(()),
-            Ok(Fit::Other) => Err(Refusal::OtherDisk),
-            Ok(Fit::Outdated) => Err(Refusal::Outdated(sender.generation + 1)),
+            Ok(Fit::Other) => Err(RaftRefusal::OtherDisk),
+            Ok(Fit::Outdated) => Err(RaftRefusal::Outdated(sender.generation + 1)),
             Err(error) => {
                 self.say(node, &format!("its disk cannot be remembered: {error}"));
-                Err(Refusal::NotReady)
+                Err(RaftRefusal::NotReady)
             }
         }
     }
 
-    pub(crate) fn same_cluster(&self, sender: &Sender) -> Result<(), Refusal> {
+    pub(crate) fn same_cluster(&self, sender: &Sender) -> Result<(), RaftRefusal> {
         let own = self.identity().and_then(|identity| identity.cluster);
         match (own, &sender.cluster) {
-            (Some(own), Some(theirs)) if own != *theirs => Err(Refusal::OtherCluster(own)),
+            (Some(own), Some(theirs)) if own != *theirs => Err(RaftRefusal::OtherCluster(own)),
             _ => Ok(()),
         }
     }
@@ -240,10 +240,10 @@ impl Shared {
     }
 
     /// Logs, once in a while, what an operator has to fix.
-    pub(crate) fn complain(&self, node: &NodeId, refusal: &Refusal) {
+    pub(crate) fn complain(&self, node: &NodeId, refusal: &RaftRefusal) {
         match refusal {
-            Refusal::NotMe | Refusal::NotReady => {}
-            Refusal::OtherCluster(_) | Refusal::Outdated(_) | Refusal::OtherDisk => {
+            RaftRefusal::NotMe | RaftRefusal::NotReady => {}
+            RaftRefusal::OtherCluster(_) | RaftRefusal::Outdated(_) | RaftRefusal::OtherDisk => {
                 self.say(node, &refusal.to_string());
             }
         }

@@ -8,14 +8,14 @@
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio::time::timeout;
 
-use super::shared::Shared;
+use super::shared::RaftNode;
 use super::timers::Timers;
 use super::types::{Openraft, RaftId, TransferRequest};
 use crate::cluster::NodeId;
 use crate::election::table::Term;
 
 /// The life of `dead` that may have led in `term` or before is over.
-pub(crate) async fn succeed(shared: &Shared, dead: &NodeId, term: Term) {
+pub(crate) async fn succeed(shared: &RaftNode, dead: &NodeId, term: Term) {
     let (Some(core), Some(own)) = (shared.core(), shared.raft_id()) else { return };
     let seen = shared.leadership.borrow().clone();
     let successors = successors(shared, dead);
@@ -37,7 +37,7 @@ pub(crate) async fn succeed(shared: &Shared, dead: &NodeId, term: Term) {
 }
 
 /// The other voters, in the order in which they stand for election.
-fn successors(shared: &Shared, dead: &NodeId) -> Vec<RaftId> {
+fn successors(shared: &RaftNode, dead: &NodeId) -> Vec<RaftId> {
     let members = shared.members.borrow();
     let others = members.voters().filter(|member| member.name != *dead);
     others.map(|member| RaftId::of(&member.name, member.generation)).collect()

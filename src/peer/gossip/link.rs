@@ -4,16 +4,17 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::SILENCE;
 use super::report::{Line, Report};
 use crate::cluster::NodeId;
+use crate::lines::JsonLines;
 
 /// Bytes of the longest line.
-const MAX_LINE: u64 = 16 * 1024;
+const MAX_LINE: usize = 16 * 1024;
 /// Between two reports, however fast things change: only the latest matters.
 const AT_MOST_EACH: Duration = Duration::from_millis(10);
 /// Between two reports, even if nothing changes.
@@ -67,33 +68,22 @@ pub(crate) async fn receive(
     peer: &NodeId,
     mut heard: impl FnMut(Line),
 ) -> io::Result<()> {
-    let mut reader = BufReader::new(reader);
-    let mut bytes = Vec::new();
-    loop {
-        bytes.clear();
-        let mut bounded = (&mut reader).take(MAX_LINE);
-        timeout(SILENCE, bounded.read_until(b'\n', &mut bytes)).await??;
-        match bytes.last() {
-            None => return Ok(()),
-            Some(b'\n') => {}
-            Some(_) => return Err(bad("the line is cut off, or longer than 16 KiB")),
-        }
-        let line = Line::decode(&bytes)?;
+    let mut lines = JsonLines::of_at_most(MAX_LINE, BufReader::new(reader));
+    while let Some(line) = timeout(SILENCE, lines.next::<Line>()).await?? {
         if line.report.node != *peer {
-            return Err(bad("it reports for another node"));
+            let why = "it reports for another node";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
         }
         heard(line);
     }
-}
-
-fn bad(what: &'static str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what)
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cluster::Role;
+    use tokio::io::AsyncBufReadExt;
 
     fn line(node: &str) -> Vec<u8> {
         let report = Report::new(node.parse().unwrap(), Role::Replica);
@@ -138,7 +128,7 @@ mod tests {
         let reading = async {
             let mut said = async || {
                 let line = lines.next_line().await.unwrap().unwrap();
-                Line::decode(line.as_bytes()).unwrap().report.learned.is_some()
+                serde_json::from_str::<Line>(&line).unwrap().report.learned.is_some()
             };
             assert!(!said().await);
             own.send_modify(|report| report.learned = Some(Default::default()));

@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use super::backoff::Backoff;
-use super::{DialError, Dialer, GOSSIP, Handler, Incoming, Limits, Stream};
+use super::{ConnectionLimits, DialError, Dialer, GOSSIP, Handler, Incoming, Stream};
 use crate::cluster::NodeId;
 use crate::telemetry::log_throttle::LogThrottle;
 use table::Table;
@@ -31,7 +31,7 @@ use table::Table;
 /// A peer that has been silent for this long is unreachable.
 pub(crate) const SILENCE: Duration = Duration::from_secs(1);
 /// For the listener: a peer needs one connection; the others are those it gave up.
-pub(crate) const LIMITS: Limits = Limits { per_peer: 4, total: 256 };
+pub(crate) const LIMITS: ConnectionLimits = ConnectionLimits { per_peer: 4, total: 256 };
 /// Incoming connections that wait to be taken over.
 const QUEUE: usize = 16;
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::{Epoch, NodeId, Role};
+use crate::lines::json_line;
 use crate::rules::WriteRoute;
 use crate::txid::EpochTxid;
 
@@ -124,18 +125,7 @@ impl Line {
     ///
     /// Never, as long as the fields are what they are now.
     pub(crate) fn encode(&self) -> io::Result<Vec<u8>> {
-        let mut line = serde_json::to_vec(self)?;
-        line.push(b'\n');
-        Ok(line)
-    }
-
-    /// Reads what [`Line::encode`] wrote.
-    ///
-    /// # Errors
-    ///
-    /// When it is something else.
-    pub(crate) fn decode(line: &[u8]) -> io::Result<Self> {
-        Ok(serde_json::from_slice(line)?)
+        json_line(self)
     }
 }
 
@@ -154,13 +144,13 @@ mod tests {
         let line = Line { boot: u64::MAX, sequence: 1, report };
         let bytes = line.encode().unwrap();
         assert_eq!(bytes.iter().filter(|b| **b == b'\n').count(), 1);
-        assert_eq!(Line::decode(&bytes).unwrap(), line);
+        assert_eq!(serde_json::from_slice::<Line>(&bytes).unwrap(), line);
     }
 
     #[test]
     fn other_versions_are_understood() {
         let text = br#"{"boot":1,"sequence":2,"node":"a","role":"replica","mood":["good"]}"#;
-        let line = Line::decode(text).unwrap();
+        let line = serde_json::from_slice::<Line>(text).unwrap();
         assert_eq!(line.report.role, Role::Replica);
         assert_eq!(line.report.position, EpochTxid::default());
     }
@@ -176,8 +166,12 @@ mod tests {
             br#"{"boot":-1,"sequence":2,"node":"a","role":"replica"}"#,
             br#"{"boot":1,"sequence":2,"node":"a","role":"king"}"#,
         ] {
-            assert!(Line::decode(bad).is_err(), "{}", String::from_utf8_lossy(bad));
+            assert!(
+                serde_json::from_slice::<Line>(bad).is_err(),
+                "{}",
+                String::from_utf8_lossy(bad)
+            );
         }
-        assert!(Line::decode(&[b'['; 10_000]).is_err());
+        assert!(serde_json::from_slice::<Line>(&[b'['; 10_000]).is_err());
     }
 }

@@ -8,10 +8,10 @@ use tokio::task::JoinSet;
 
 use super::log::Log;
 use super::*;
-use crate::peer::greeting::Refusal;
+use crate::peer::greeting::GreetingRefusal;
 use crate::peer::{DialError, Stream};
 
-pub(crate) fn refusal(result: Result<Stream, DialError>) -> (Refusal, String) {
+pub(crate) fn refusal(result: Result<Stream, DialError>) -> (GreetingRefusal, String) {
     match result {
         Err(DialError::Refused(refusal, detail)) => (refusal, detail),
         other => panic!("{other:?} is no refusal"),
@@ -99,21 +99,22 @@ async fn strangers_are_refused_with_the_reason() {
         let at = over.echo(&mut tasks, "n1", MANY, TIMES).await;
 
         let stranger = over.dialer("n9", &[("n1", at)]).dial(&node("n1"), ECHO).await;
-        assert_eq!(refusal(stranger).0, Refusal::NotAMember);
+        assert_eq!(refusal(stranger).0, GreetingRefusal::NotAMember);
 
         let (reason, detail) =
             refusal(over.dialer("n2", &[("n3", at)]).dial(&node("n3"), ECHO).await);
-        assert_eq!(reason, Refusal::WrongNode);
+        assert_eq!(reason, GreetingRefusal::WrongNode);
         assert!(detail.contains("this is n1"), "{detail}");
 
         let itself = over.dialer("n1", &[("n2", at)]).dial(&node("n2"), ECHO).await;
         // With TLS it recognizes itself by the certificate.
-        let expected = if over == Over::Tls { Refusal::WrongNode } else { Refusal::Itself };
+        let expected =
+            if over == Over::Tls { GreetingRefusal::WrongNode } else { GreetingRefusal::Itself };
         assert_eq!(refusal(itself).0, expected);
 
         let (reason, detail) =
             refusal(over.dialer("n2", &[("n1", at)]).dial(&node("n1"), "no/1").await);
-        assert_eq!(reason, Refusal::UnknownProtocol);
+        assert_eq!(reason, GreetingRefusal::UnknownProtocol);
         assert!(detail.contains("no/1"), "{detail}");
     }
 }
@@ -224,7 +225,7 @@ async fn a_crowd_of_silent_strangers_is_bounded() {
 async fn connections_are_counted_per_peer_and_in_all_and_places_come_free() {
     for over in Over::BOTH {
         let mut tasks = JoinSet::new();
-        let limits = Limits { per_peer: 2, total: 3 };
+        let limits = ConnectionLimits { per_peer: 2, total: 3 };
         let at = over.echo(&mut tasks, "n1", limits, TIMES).await;
         let two = over.dialer("n2", &[("n1", at)]);
         let three = over.dialer("n3", &[("n1", at)]);
@@ -232,15 +233,15 @@ async fn connections_are_counted_per_peer_and_in_all_and_places_come_free() {
 
         let first = two.dial(&n1, ECHO).await.unwrap();
         let _second = two.dial(&n1, ECHO).await.unwrap();
-        assert_eq!(refusal(two.dial(&n1, ECHO).await).0, Refusal::Busy);
+        assert_eq!(refusal(two.dial(&n1, ECHO).await).0, GreetingRefusal::Busy);
         let _third = three.dial(&n1, ECHO).await.unwrap();
-        assert_eq!(refusal(three.dial(&n1, ECHO).await).0, Refusal::Busy);
+        assert_eq!(refusal(three.dial(&n1, ECHO).await).0, GreetingRefusal::Busy);
 
         drop(first);
         let mut again = loop {
             match three.dial(&n1, ECHO).await {
                 Ok(stream) => break stream,
-                Err(DialError::Refused(Refusal::Busy, _)) => tokio::task::yield_now().await,
+                Err(DialError::Refused(GreetingRefusal::Busy, _)) => tokio::task::yield_now().await,
                 Err(other) => panic!("{other}"),
             }
         };

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::listener::{Handler, Incoming, Limits, Listener};
+use super::listener::{ConnectionLimits, Handler, Incoming, Listener};
 use super::{Dialer, Times};
 use crate::cluster::NodeId;
 use crate::config::HostPort;
@@ -62,7 +62,7 @@ impl Over {
         self,
         tasks: &mut JoinSet<()>,
         name: &str,
-        limits: Limits,
+        limits: ConnectionLimits,
         times: Times,
     ) -> SocketAddr {
         let mut listener = self.bind(name, times).await;
@@ -86,7 +86,12 @@ async fn bind(name: &str, times: Times) -> Listener {
     Over::Plain.bind(name, times).await
 }
 
-async fn echo(tasks: &mut JoinSet<()>, name: &str, limits: Limits, times: Times) -> SocketAddr {
+async fn echo(
+    tasks: &mut JoinSet<()>,
+    name: &str,
+    limits: ConnectionLimits,
+    times: Times,
+) -> SocketAddr {
     Over::Plain.echo(tasks, name, limits, times).await
 }
 
@@ -104,4 +109,4 @@ fn echo_handler() -> Handler {
     })
 }
 
-const MANY: Limits = Limits { per_peer: 100, total: 100 };
+const MANY: ConnectionLimits = ConnectionLimits { per_peer: 100, total: 100 };

@@ -14,7 +14,7 @@ use super::certs::{self, AUTHORITY};
 use super::greeting::{refusal, round_trip};
 use super::log::Log;
 use super::*;
-use crate::peer::greeting::Refusal;
+use crate::peer::greeting::GreetingRefusal;
 use crate::peer::{Credentials, DialError, Stream};
 use crate::relay::{Link, Relay, Way};
 use crate::tls::{Identity, provider};
@@ -119,7 +119,7 @@ async fn names_that_dns_does_not_know_are_good_names() {
         // Letter by letter, unlike DNS.
         let other = name.to_lowercase() + "x";
         let stranger = dial(&dialer_with(&other, certs::credentials(&other), at)).await;
-        assert_eq!(refusal(stranger).0, Refusal::NotAMember);
+        assert_eq!(refusal(stranger).0, GreetingRefusal::NotAMember);
     }
 }
 
@@ -139,7 +139,7 @@ async fn another_authoritys_certificate_counts_at_neither_end() {
     let _logging = tracing::subscriber::set_default(subscriber);
     let refused = dial(&dialer_with("n2", certs::of("n2", &pretender), at)).await;
     let (reason, detail) = refusal(refused);
-    assert_eq!(reason, Refusal::BadCertificate);
+    assert_eq!(reason, GreetingRefusal::BadCertificate);
     assert!(detail.contains("was not issued by the authority"), "{detail}");
     assert!(log.text().contains("was issued by another authority"), "{}", log.text());
 }
@@ -150,7 +150,7 @@ async fn an_expired_certificate_counts_at_neither_end() {
     let expired = |name| certs::of(name, &certs::identity(&AUTHORITY, name, certs::expired()));
     let at = echo(&mut tasks).await;
     let (reason, detail) = refusal(dial(&dialer_with("n2", expired("n2"), at)).await);
-    assert_eq!(reason, Refusal::BadCertificate);
+    assert_eq!(reason, GreetingRefusal::BadCertificate);
     assert!(detail.contains("has expired"), "{detail}");
 
     let at = echo_with(&mut tasks, expired("n1")).await;
@@ -169,7 +169,7 @@ async fn another_nodes_certificate_is_noticed_before_anything_is_said() {
     tasks.spawn(listener.run());
     let dialer = dialer_with("n2", certs::credentials("n2"), at);
     let (reason, detail) = refusal(dial(&dialer).await);
-    assert_eq!(reason, Refusal::WrongNode);
+    assert_eq!(reason, GreetingRefusal::WrongNode);
     assert!(detail.contains("n1 is meant, but this is n3"), "{detail}");
     assert!(incoming.try_recv().is_err());
 }

@@ -12,7 +12,8 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use super::Guard;
-use super::wire::{Lines, QUEUE, Report, receive};
+use super::wire::{QUEUE, Report, lines, next_line, receive};
+use crate::lines::Lines;
 use crate::process::running::End;
 
 /// How long a guard may take to say how a program that was killed has ended.
@@ -22,7 +23,7 @@ const ENDS: Duration = Duration::from_secs(3);
 
 /// A guard, and what it reports. Dropping it ends the guard, which kills the program's group.
 #[derive(Debug)]
-pub(crate) struct Link {
+pub(crate) struct GuardLink {
     /// Closed when this is dropped: the shared deadline holds it weakly.
     socket: Arc<UnixStream>,
     lines: Lines,
@@ -32,10 +33,10 @@ pub(crate) struct Link {
     end: Option<End>,
 }
 
-impl Link {
+impl GuardLink {
     /// Starts a guard, with the deadline as it is. `command` is that of [`super::Guard::command`];
     /// its standard input becomes our socket.
-    pub(crate) fn new(mut command: Command, of: &Guard) -> io::Result<Link> {
+    pub(crate) fn new(mut command: Command, of: &Guard) -> io::Result<GuardLink> {
         let (ours, theirs) = StdStream::pair()?;
         ours.set_nonblocking(true)?;
         set_socket_send_buffer_size(&ours, QUEUE)?;
@@ -46,7 +47,7 @@ impl Link {
             return Err(io::Error::other("it cannot be counted"));
         }
         of.shared_deadline.hold(&socket);
-        Ok(Link { socket, lines: Lines::default(), guard, late: false, end: None })
+        Ok(GuardLink { socket, lines: lines(), guard, late: false, end: None })
     }
 
     pub(crate) fn guard(&mut self) -> &mut Child {
@@ -77,7 +78,7 @@ impl Link {
     pub(crate) async fn end(mut self) -> io::Result<End> {
         let silent = |_| Err(io::Error::other("its guard does not say how it ended"));
         let end = timeout(LAST_REPORT, self.ended()).await.unwrap_or_else(silent);
-        let Link { socket, mut guard, .. } = self;
+        let GuardLink { socket, mut guard, .. } = self;
         // The shared deadline is not to miss a guard that we end.
         drop(socket);
         if timeout(ENDS, guard.wait()).await.is_err() {
@@ -89,7 +90,7 @@ impl Link {
 
     async fn next(&mut self) -> io::Result<Report> {
         loop {
-            if let Some(line) = self.lines.take() {
+            if let Some(line) = next_line(&mut self.lines) {
                 return Report::parse(&line);
             }
             match receive(&self.socket, &mut self.lines).await {

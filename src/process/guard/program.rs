@@ -16,8 +16,9 @@ use tokio::time::timeout;
 
 use super::tally::{self, Place, TALLY};
 use super::timer::Timer;
-use super::wire::{Lines, Report, parse_deadline, receive, tell};
+use super::wire::{Report, lines, next_line, parse_deadline, receive, tell};
 use super::{Deadline, THIS_PROGRAM, pass_on};
+use crate::lines::Lines;
 use crate::process::group::Group;
 use crate::process::user::Identity;
 
@@ -132,7 +133,7 @@ impl Control {
     fn on_stdin() -> io::Result<Control> {
         let socket = StdStream::from(io::stdin().as_fd().try_clone_to_owned()?);
         socket.set_nonblocking(true)?;
-        Ok(Control { socket: UnixStream::from_std(socket)?, lines: Lines::default() })
+        Ok(Control { socket: UnixStream::from_std(socket)?, lines: lines() })
     }
 
     /// The tally that this guard is to take part in, which is the first that it is told, if anything
@@ -142,7 +143,7 @@ impl Control {
         let read = || tally::receive(&self.socket, &mut piece);
         let (length, pipe) = self.socket.async_io(Interest::READABLE, read).await?;
         self.lines.push(&piece[..length])?;
-        if pipe.is_some() && self.lines.take().as_deref() != Some(TALLY) {
+        if pipe.is_some() && next_line(&mut self.lines).as_deref() != Some(TALLY) {
             return Err(io::ErrorKind::InvalidData.into());
         }
         Ok(pipe)
@@ -152,7 +153,7 @@ impl Control {
     async fn newest(&mut self) -> io::Result<Option<Deadline>> {
         loop {
             let mut newest = None;
-            while let Some(line) = self.lines.take() {
+            while let Some(line) = next_line(&mut self.lines) {
                 newest = Some(parse_deadline(&line)?);
             }
             if newest.is_some() {

@@ -65,7 +65,7 @@ impl SharedDeadline {
 
 #[cfg(test)]
 mod tests {
-    use super::super::wire::{Lines, receive};
+    use super::super::wire::{lines, next_line, receive};
     use super::*;
     use crate::claim::BootTime;
     use std::future::poll_fn;
@@ -73,9 +73,9 @@ mod tests {
     use std::time::Duration;
 
     async fn heard(by: &UnixStream) -> Vec<String> {
-        let mut lines = Lines::default();
+        let mut lines = lines();
         receive(by, &mut lines).await.unwrap();
-        std::iter::from_fn(|| lines.take()).collect()
+        std::iter::from_fn(|| next_line(&mut lines)).collect()
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ use tokio::net::UnixStream;
 
 use super::Deadline;
 use crate::claim::BootTime;
+use crate::lines::Lines;
 
 /// Bytes, without the end; the longest proper line is half of that.
 const MAX_LINE: usize = 64;
@@ -105,32 +106,14 @@ fn unreadable(line: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("a line that cannot be: {line:?}"))
 }
 
-/// Bytes received, as lines.
-#[derive(Debug, Default)]
-pub(crate) struct Lines(Vec<u8>);
+/// For what comes from the other end.
+pub(crate) const fn lines() -> Lines {
+    Lines::of_at_most(MAX_LINE)
+}
 
-impl Lines {
-    /// Adds what has come.
-    ///
-    /// # Errors
-    ///
-    /// When a line gets too long.
-    pub(crate) fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.extend_from_slice(bytes);
-        let begun = self.0.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
-        if begun.len() > MAX_LINE {
-            return Err(unreadable(&String::from_utf8_lossy(begun)));
-        }
-        Ok(())
-    }
-
-    /// The next whole line, without its end.
-    pub(crate) fn take(&mut self) -> Option<String> {
-        let end = self.0.iter().position(|byte| *byte == b'\n')?;
-        let line = String::from_utf8_lossy(&self.0[..end]).into_owned();
-        self.0.drain(..=end);
-        Some(line)
-    }
+/// The next whole line.
+pub(crate) fn next_line(lines: &mut Lines) -> Option<String> {
+    lines.take().map(|line| String::from_utf8_lossy(&line).into_owned())
 }
 
 /// Waits for something to come, and adds it; `false` at the end. May be dropped and called again.
@@ -194,27 +177,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn lines_come_in_any_pieces() {
-        let mut lines = Lines::default();
-        lines.push(b"on").unwrap();
-        assert_eq!(lines.take(), None);
-        lines.push(b"e\ntwo\nth").unwrap();
-        assert_eq!(lines.take().as_deref(), Some("one"));
-        assert_eq!(lines.take().as_deref(), Some("two"));
-        assert_eq!(lines.take(), None);
-        lines.push(b"ree\n").unwrap();
-        assert_eq!(lines.take().as_deref(), Some("three"));
-    }
-
-    #[test]
-    fn a_line_without_end_is_refused() {
-        let mut lines = Lines::default();
-        lines.push(&[b'x'; MAX_LINE]).unwrap();
-        let error = lines.push(b"x").unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-    }
-
     #[tokio::test]
     async fn a_socket_that_nobody_reads_takes_a_few_lines_and_never_blocks() {
         let (ours, theirs) = UnixStream::pair().unwrap();
@@ -225,9 +187,9 @@ mod tests {
         }
         assert!(sent > 0);
         // All that waited is taken at once, the newest last.
-        let mut lines = Lines::default();
+        let mut lines = lines();
         assert!(receive(&theirs, &mut lines).await.unwrap());
-        let last = std::iter::from_fn(|| lines.take()).last().unwrap();
+        let last = std::iter::from_fn(|| next_line(&mut lines)).last().unwrap();
         assert_eq!(parse_deadline(&last).unwrap(), Deadline::At(BootTime(sent - 1)));
         assert!(tell(&ours, &deadline_line(Deadline::None)), "it takes the next one again");
     }

@@ -12,7 +12,7 @@ use litepilot::claim::Claim;
 use litepilot::cluster::{ClusterView, Epoch, EpochStart, NodeId, Primary, Role};
 use litepilot::config::{self, Ack, Config, HostPort};
 use litepilot::engine::{BoxFuture, Engine, EngineState};
-use litepilot::peer::{self, Dialer, Limits, Listener, Times};
+use litepilot::peer::{self, ConnectionLimits, Dialer, Listener, Times};
 use litepilot::position::PositionCell;
 use litepilot::process::health;
 use litepilot::proxy::DataPlane;
@@ -196,7 +196,7 @@ impl Stage {
         });
         for (mut listener, node) in listeners.into_iter().zip(&nodes) {
             let door = node.data_plane.as_ref().unwrap().peer_door();
-            let limits = Limits { per_peer: 100, total: 100 };
+            let limits = ConnectionLimits { per_peer: 100, total: 100 };
             let enter = Arc::new(move |incoming: peer::Incoming| door.enter(incoming.stream));
             listener.handle(peer::HTTP, limits, enter);
             tasks.spawn(listener.run());

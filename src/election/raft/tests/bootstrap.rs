@@ -87,7 +87,7 @@ async fn a_store_of_another_node_is_refused() {
     cluster.stop("a").await;
     let dir = cluster.store_dir("a");
     let store = eventually(|| async { Store::open(&dir).ok() }).await;
-    let setup = Setup { own: id("b"), seeds: cluster.seeds(&names), ttl: TTL };
+    let setup = RaftSetup { own: id("b"), seeds: cluster.seeds(&names), ttl: TTL };
     let dialer = Arc::new(Dialer::new(id("b"), &[], Times::default()));
     let error = Raft::start(setup, store, Arc::new(PeerTransport::new(dialer))).await;
     let error = error.err().unwrap().to_string();

@@ -18,7 +18,7 @@ use tokio::runtime::{self, Runtime};
 use tokio::time::{sleep, timeout};
 
 use super::store::Store;
-use super::{ChangeError, Leadership, Member, Raft, Setup};
+use super::{ChangeError, Leadership, Member, Raft, RaftSetup};
 use crate::cluster::{Epoch, NodeId};
 use crate::config::HostPort;
 use crate::control::MemberChange;
@@ -94,7 +94,7 @@ impl Cluster {
 
     async fn start_in(&mut self, name: &str, seeds: Vec<Member>, store: Store) {
         let at = self.address(name);
-        let setup = Setup { own: id(name), seeds, ttl: TTL };
+        let setup = RaftSetup { own: id(name), seeds, ttl: TTL };
         let runtime =
             runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let raft = runtime.spawn(run(setup, store, at)).await.unwrap();
@@ -172,7 +172,7 @@ impl Drop for Cluster {
 }
 
 /// A node around Raft, with nothing else in it.
-async fn run(setup: Setup, store: Store, at: SocketAddr) -> Raft {
+async fn run(setup: RaftSetup, store: Store, at: SocketAddr) -> Raft {
     let times = Times {
         connect: Duration::from_secs(5),
         greeting: Duration::from_secs(5),

@@ -74,7 +74,7 @@ impl World {
     }
 
     async fn start_with(&mut self, name: &NodeId, seeds: Vec<Member>) {
-        let setup = Setup { own: name.clone(), seeds, ttl: Duration::from_secs(1) };
+        let setup = RaftSetup { own: name.clone(), seeds, ttl: Duration::from_secs(1) };
         let shelf = self.shelves[name].clone();
         let store = Store::with_backend(move || shelf.open()).unwrap();
         let wires = Wires { own: name.clone(), nodes: self.nodes.clone() };

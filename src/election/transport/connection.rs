@@ -15,7 +15,7 @@ use super::IN_FLIGHT;
 use super::frame::{self, Answered, Question};
 use crate::cluster::NodeId;
 use crate::election::rpc::{CallError, Request, Response};
-use crate::peer::{self, DialError, Dialer, Refusal, Stream};
+use crate::peer::{self, DialError, Dialer, GreetingRefusal, Stream};
 
 /// So many questions without an answer, and nothing else heard meanwhile: the connection is dead.
 const MISSES: u32 = 3;
@@ -25,7 +25,7 @@ const DIAL_WITHIN: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Everybody who asks one node. The task that keeps the connection ends with it.
-pub(crate) struct Link {
+pub(crate) struct PeerConnection {
     questions: mpsc::Sender<(u64, Vec<u8>)>,
     state: Arc<State>,
 }
@@ -47,7 +47,7 @@ struct Ticket<'a> {
     id: u64,
 }
 
-impl Link {
+impl PeerConnection {
     /// Nothing is dialed before something is asked.
     pub(crate) fn new(dialer: Arc<Dialer>, node: NodeId) -> Self {
         let (questions, queue) = mpsc::channel(IN_FLIGHT);
@@ -94,7 +94,7 @@ async fn keep(
                 let why = state.converse(stream, question, &mut questions).await;
                 CallError::Lost(format!("the connection broke: {why}"))
             }
-            Ok(Err(why @ DialError::Refused(Refusal::NotAMember, _))) => {
+            Ok(Err(why @ DialError::Refused(GreetingRefusal::NotAMember, _))) => {
                 CallError::NotAMember(why.to_string())
             }
             Ok(Err(why)) => CallError::Unreachable(why.to_string()),
