@@ -111,7 +111,7 @@ def haproxy():
 
 
 def litepilot(path):
-    return program(path.resolve(), "cargo build --profile dist, or name it with --litepilot")
+    return program(path.resolve(), "cargo build --profile dist --features aws-lc-rs, or name it with --litepilot")
 
 
 def version(argv):

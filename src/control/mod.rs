@@ -70,8 +70,7 @@ pub trait Control: Send + Sync {
     /// When the primary cannot be asked.
     fn forward(&self, command: ForwardedCommand) -> BoxFuture<'_, Result<Stream, ControlError>> {
         let _ = command;
-        let why = "commands are not forwarded from here: give it on the primary";
-        Box::pin(async move { Err(ControlError::Refused(why.to_owned())) })
+        Box::pin(async { Err(ControlError::NoPrimary) })
     }
 
     /// Whether something was done that is to be done once. Asked on the primary only, which has to

@@ -62,6 +62,12 @@ pub trait NodeCallbacks: Send + Sync + 'static {
     /// This node has ceased to be primary.
     fn demoted(&self, epoch: Epoch);
 
+    /// Ends the primary's services, within `limit`: a handoff comes, and requests go on until then.
+    fn wind_down(&self, limit: Duration) -> BoxFuture<'static, ()>;
+
+    /// The handoff has not come about, and this node still takes writes.
+    fn wind_up(&self);
+
     /// Ready once no write is under way here. New ones are held meanwhile.
     fn writes_done(&self) -> BoxFuture<'static, ()>;
 

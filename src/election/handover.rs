@@ -7,10 +7,11 @@ use parking_lot::Mutex;
 use tokio::time::timeout;
 
 use super::error::ElectionError;
+use super::failure::is_primary;
 use super::keep_alive::KeepAlive;
 use super::rpc::{Fitness, Request, Response};
 use super::table::{Applied, Command, Holder};
-use super::tenure::{Order, Tenure};
+use super::tenure::{Order, Patience, Tenure};
 use crate::cluster::{Epoch, NodeId};
 use crate::txid::Position;
 
@@ -89,6 +90,9 @@ impl Tenure {
                 tracing::error!(%why, "the application cannot write: the fence stays");
             }
             self.set_open(true);
+            if is_primary(&self.context, &self.own().borrow()) {
+                self.context.callbacks.wind_up();
+            }
         }
         if yielded && passed.is_err() {
             // The successor has the claim and not the lease: an ordinary election follows.
@@ -107,13 +111,16 @@ impl Tenure {
         &self,
         holder: &Holder,
         to: &NodeId,
-        patience: Duration,
+        patience: Patience,
     ) -> Result<(), ElectionError> {
         self.is_fit(to).await?;
         self.context.callbacks.event("handoff", format!("{holder} hands over to {to}"));
+        if !patience.services.is_zero() {
+            self.context.callbacks.wind_down(patience.services).await;
+        }
         self.set_open(false);
-        let done = timeout(patience, self.context.callbacks.writes_done()).await;
-        done.map_err(|_| ElectionError::WritesUnderWay(patience))?;
+        let done = timeout(patience.writes, self.context.callbacks.writes_done()).await;
+        done.map_err(|_| ElectionError::WritesUnderWay(patience.writes))?;
         let at = self.context.engine.fence(FENCE).await;
         let at = at.map_err(|why| ElectionError::NotFenced(why.to_string()))?;
         let yielding = Yielding { epoch: holder.epoch, to: to.clone(), done: false };

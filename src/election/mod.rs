@@ -13,7 +13,7 @@
 //! | [`majority`] | whose acknowledgements count, and what is promised by them |
 //! | [`handover`] | a planned change of primary |
 //! | [`view`], [`publisher`] | what a node knows of the cluster: pure; publishing it |
-//! | [`watchers`] | an application or an engine that fails its primary |
+//! | [`failure`], [`watchers`] | handing over for as long as something fails this primary; what may do so |
 //! | [`table`], [`times`] | what is agreed upon, without a clock; the lease in time. Pure |
 //! | [`rpc`], [`loopback`], [`transport`] | what nodes ask each other; asking oneself; asking over the peer port |
 //! | [`raft`] | the only user of openraft |
@@ -25,6 +25,7 @@ pub mod clock;
 pub mod context;
 pub(crate) mod departed;
 pub mod error;
+pub mod failure;
 pub(crate) mod handover;
 pub(crate) mod keep_alive;
 pub(crate) mod lessor;
@@ -52,15 +53,19 @@ use self::lessor::Lessor;
 use self::loopback::Loopback;
 use self::rpc::{Fitness, Request, Response, Service};
 use self::table::{Applied, Command, Life, Table, Term};
-use self::tenure::{Order, Own, Tenure};
+use self::tenure::{Order, Own, Patience, Tenure};
 use crate::cluster::{Epoch, NodeId};
 use crate::control::MemberChange;
 use crate::engine::BoxFuture;
 
-/// How long writes under way may hold up a handoff that an operator asked for.
-pub const PATIENCE: Duration = Duration::from_secs(2);
-/// How long an operator's request may travel to whoever can fulfil it, and take there.
-const REQUEST: Duration = Duration::from_secs(10);
+/// How long what is under way may hold up a handoff that an operator asked for.
+pub const PATIENCE: Patience =
+    Patience { services: Duration::from_secs(5), writes: Duration::from_secs(2) };
+/// The same when something fails this primary: its clients wait already.
+pub(crate) const HASTE: Patience = Patience { services: Duration::ZERO, ..PATIENCE };
+/// How long an operator's request may travel to whoever can fulfil it, and take there: all that a
+/// handoff waits for comes to 11 s.
+const REQUEST: Duration = Duration::from_secs(12);
 /// How long a change of the members may take: a new node has to be brought level first.
 const MEMBERS: Duration = Duration::from_secs(60);
 /// How many leaders may send on to the next one.
@@ -156,7 +161,7 @@ impl Election {
     /// # Errors
     ///
     /// When nobody is fit, or it did not go well; this node is then still the primary.
-    pub async fn resign(&self, patience: Duration) -> Result<(), ElectionError> {
+    pub async fn resign(&self, patience: Patience) -> Result<(), ElectionError> {
         let others = self.0.tenure.others_by_fitness().await;
         let (to, _) = others.into_iter().next().ok_or(ElectionError::NobodyFit)?;
         self.0.hand_over(to, patience).await
@@ -166,7 +171,7 @@ impl Election {
     pub(crate) async fn pass_to_app(&self) -> Result<(), ElectionError> {
         let others = self.0.tenure.others_by_fitness().await;
         match others.into_iter().next() {
-            Some((to, Fitness { app_up: true, .. })) => self.0.hand_over(to, PATIENCE).await,
+            Some((to, Fitness { app_up: true, .. })) => self.0.hand_over(to, HASTE).await,
             _ => Err(ElectionError::NoOtherApp),
         }
     }
@@ -269,7 +274,7 @@ impl Election {
         let another = |table: &Arc<Table>| table.primary().is_some_and(|now| now.node != *node);
         tokio::select! {
             _ = tables.wait_for(another) => {}
-            () = self.context().clock.sleep(PATIENCE) => {}
+            () = self.context().clock.sleep(PATIENCE.writes) => {}
         }
     }
 
@@ -287,7 +292,7 @@ impl Election {
 }
 
 impl Parts {
-    async fn hand_over(&self, to: NodeId, patience: Duration) -> Result<(), ElectionError> {
+    async fn hand_over(&self, to: NodeId, patience: Patience) -> Result<(), ElectionError> {
         let (reply, result) = oneshot::channel();
         let order = Order { to, patience, reply };
         self.tenure.orders().try_send(order).map_err(|_| ElectionError::Busy)?;

@@ -45,11 +45,19 @@ pub struct Own {
     pub(crate) start: Option<EpochStart>,
 }
 
+/// How long a handoff may wait for what is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// For the primary's services to end, while requests go on.
+    pub services: Duration,
+    /// For writes, while new ones are held.
+    pub writes: Duration,
+}
+
 /// A wish to hand the lease over.
 pub(crate) struct Order {
     pub(crate) to: NodeId,
-    /// How long it may take until writes under way are done.
-    pub(crate) patience: Duration,
+    pub(crate) patience: Patience,
     /// What became of it.
     pub(crate) reply: oneshot::Sender<Result<(), ElectionError>>,
 }

@@ -1,5 +1,5 @@
-//! What ends a tenure from outside the election: an application that is down, an engine that has
-//! ceased to be the primary's.
+//! What fails a primary, as far as the election can see it by itself: an application that is down, an
+//! engine that has ceased to be the primary's.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use tokio::sync::watch;
 
 use super::Election;
 use super::clock::until;
-use super::context::ElectionContext;
-use super::tenure::{Own, come};
+use super::failure::{Failure, Relief, hand_over_on, is_primary, until_primary};
+use super::tenure::come;
 use crate::peer::gossip::Peers;
 use crate::process::child::{ChildState, Phase};
 use crate::process::health::{AppHealth, Report};
@@ -19,43 +19,48 @@ const BACK_SOON: Duration = Duration::from_millis(150);
 /// Hands over when this node is the primary, its application has been down for `down_after`, and
 /// another's answers. One that was down already when the tenure began has as long as it could hold up
 /// a choice.
-pub async fn watch_app(
-    election: Election,
-    mut health: watch::Receiver<Report>,
-    down_after: Duration,
-) {
-    let context = election.context().clone();
-    let (mut own, mut peers) = (election.own(), context.peers.clone());
-    loop {
-        come(&mut health, |report| !report.up).await;
-        let outage = health.borrow().down_since;
-        let limit = match is_primary(&context, &own.borrow()) {
-            true => down_after,
-            false => context.times.hold_up.min(down_after),
-        };
-        let relief = async {
-            come(&mut own, |own| is_primary(&context, own)).await;
-            until(&*context.clock, context.clock.now().after(limit)).await;
-            come(&mut peers, answers_elsewhere).await;
-        };
-        tokio::select! {
-            biased;
-            () = come(&mut health, |report| report.up || report.down_since != outage) => continue,
-            () = relief => {}
-        }
-        if !is_primary(&context, &own.borrow()) {
-            continue;
-        }
-        let text = "this primary's application is down: another node takes over";
-        context.callbacks.event("app-down", text.to_owned());
-        if let Err(why) = election.pass_to_app().await {
-            tracing::warn!(%why, "cannot hand over; trying again");
-        }
-    }
+pub async fn watch_app(election: Election, health: watch::Receiver<Report>, down_after: Duration) {
+    hand_over_on(election.clone(), AppDown { election, health, down_after }).await;
 }
 
-fn is_primary(context: &ElectionContext, own: &Own) -> bool {
-    own.open && own.claim.is_valid_at(context.clock.now())
+struct AppDown {
+    election: Election,
+    health: watch::Receiver<Report>,
+    down_after: Duration,
+}
+
+impl Failure for AppDown {
+    const EVENT: (&'static str, &'static str) =
+        ("app-down", "this primary's application is down: another node has taken over");
+    const RELIEF: Relief = Relief::OtherApp;
+
+    async fn lasts(&mut self) {
+        loop {
+            come(&mut self.health, |report| !report.up).await;
+            let outage = self.health.borrow().down_since;
+            let relief = relief(&self.election, self.down_after);
+            tokio::select! {
+                biased;
+                () = come(&mut self.health, |now| now.up || now.down_since != outage) => {}
+                () = relief => return,
+            }
+        }
+    }
+
+    async fn may_last(&mut self) {}
+}
+
+/// Ready once an application that is down now has been so for too long, on a primary, and another's
+/// answers.
+async fn relief(election: &Election, down_after: Duration) {
+    let context = election.context();
+    let limit = match is_primary(context, &election.own().borrow()) {
+        true => down_after,
+        false => context.times.hold_up.min(down_after),
+    };
+    until_primary(election).await;
+    until(&*context.clock, context.clock.now().after(limit)).await;
+    come(&mut context.peers.clone(), answers_elsewhere).await;
 }
 
 fn answers_elsewhere(peers: &Peers) -> bool {
@@ -66,35 +71,40 @@ fn answers_elsewhere(peers: &Peers) -> bool {
 /// another's answers: clients need not wait until it has started again.
 pub(crate) async fn watch_child(
     election: Election,
-    mut child: watch::Receiver<ChildState>,
+    child: watch::Receiver<ChildState>,
     health: AppHealth,
 ) {
-    let context = election.context().clone();
-    let own = election.own();
-    loop {
-        come(&mut child, |child| child.state == Phase::Backoff).await;
-        let back = async {
-            come(&mut child.clone(), |child| child.state == Phase::Running).await;
-            health.recovered().await;
-        };
-        tokio::select! {
-            biased;
-            () = back => continue,
-            () = context.clock.sleep(BACK_SOON) => {}
-        }
-        if is_primary(&context, &own.borrow()) {
-            match election.pass_to_app().await {
-                Ok(()) => {
-                    let text =
-                        "this primary's application has ended: another node takes over meanwhile";
-                    context.callbacks.event("app-down", text.to_owned());
-                }
-                Err(why) => {
-                    tracing::info!(%why, "nobody takes over from an application that has ended")
-                }
+    hand_over_on(election.clone(), AppEnded { election, child, health }).await;
+}
+
+struct AppEnded {
+    election: Election,
+    child: watch::Receiver<ChildState>,
+    health: AppHealth,
+}
+
+impl Failure for AppEnded {
+    const EVENT: (&'static str, &'static str) =
+        ("app-down", "this primary's application has ended: another node has taken over");
+    const RELIEF: Relief = Relief::OtherApp;
+
+    async fn lasts(&mut self) {
+        loop {
+            come(&mut self.child, |child| child.state == Phase::Backoff).await;
+            let back = async {
+                come(&mut self.child.clone(), |child| child.state == Phase::Running).await;
+                self.health.recovered().await;
+            };
+            tokio::select! {
+                biased;
+                () = back => {}
+                () = self.election.context().clock.sleep(BACK_SOON) => return,
             }
         }
-        come(&mut child, |child| child.state == Phase::Running).await;
+    }
+
+    async fn may_last(&mut self) {
+        come(&mut self.child, |child| child.state == Phase::Running).await;
     }
 }
 

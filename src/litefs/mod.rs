@@ -32,6 +32,7 @@ mod follow;
 pub(crate) mod hold;
 pub(crate) mod joining;
 pub(crate) mod lease_state;
+mod leftovers;
 pub(crate) mod lineage;
 #[cfg(test)]
 mod model;

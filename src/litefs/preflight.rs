@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 
-use super::mount;
+use super::{leftovers, mount};
 use crate::config::Litefs;
 
 const DEVICE: &str = "/dev/fuse";
@@ -119,8 +119,9 @@ pub(crate) fn available(binary: &Path) -> Result<PathBuf, Trouble> {
     Ok(found)
 }
 
-/// Removes what an earlier LiteFS left mounted, makes the directories, and looks for what would keep
-/// LiteFS from starting. Touches no live mount; blocks for moments only.
+/// Removes what an earlier LiteFS left mounted, sets aside what was written there since, makes the
+/// directories, and looks for what would keep LiteFS from starting. Touches no live mount; blocks for
+/// moments only.
 ///
 /// # Errors
 ///
@@ -132,6 +133,15 @@ pub fn check(litefs: &Litefs) -> Result<(), Trouble> {
         Err(error) => return Err(Trouble::Stuck(error)),
     }
     system()?;
+    match leftovers::set_aside(&litefs.mount, &litefs.data) {
+        Ok(None) => {}
+        Ok(Some(aside)) => tracing::warn!(
+            aside = %aside.display(),
+            "something was written into litefs.mount while LiteFS was not there; it is no part of the \
+             database, and was moved away"
+        ),
+        Err(why) => tracing::warn!(%why, "what lies in litefs.mount cannot be moved away"),
+    }
     mount_directory(&litefs.mount)?;
     data_directory(&litefs.data)?;
     port(litefs.http)

@@ -1,5 +1,5 @@
 //! LiteFS as our child: started, watched, started again when it ends, stopped when told, its mount
-//! removed each time.
+//! removed before the next start and in the end.
 //!
 //! One task owns it; others hold a [`Supervisor`]. Unlike an application it is prepared for before each
 //! start ([`preflight`]), has ended well by exit code 99, and leaves a dead mount when it is killed.
@@ -138,7 +138,10 @@ impl SupervisorTask {
             () = ordered(&mut self.orders) => Ok(()),
         };
         match version {
-            Ok(()) => while self.keep_up().await.is_some() {},
+            Ok(()) => {
+                while self.keep_up().await.is_some() {}
+                self.unmount().await;
+            }
             Err(why) => {
                 // It would be the same again.
                 self.trouble(why);
@@ -214,8 +217,9 @@ impl SupervisorTask {
         }
         let end = process.end().await;
         let ready = self.publish.borrow().ready;
+        // Its dead mount stays until the next one is to be made: an application that has not ended yet would
+        // make a new database in the bare directory.
         self.gone();
-        self.unmount().await;
         self.backoff.ran_for(since.elapsed());
         match end {
             Ok(End::Exited(status)) if ready && status.code() == Some(LOST_WRITE_ACCESS) => {
@@ -271,7 +275,6 @@ impl SupervisorTask {
             Err(error) => tracing::warn!("LiteFS: stopped: {error}"),
         }
         self.gone();
-        self.unmount().await;
     }
 
     fn gone(&self) {

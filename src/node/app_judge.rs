@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
+use super::context::NodeContext;
 use super::programs::Promotion;
 use crate::cluster::{ClusterView, Role};
 use crate::config::RunOn;
@@ -71,8 +73,20 @@ async fn over(until: Option<Instant>) {
     }
 }
 
+/// Has it said when the application, if it is ours, cannot start on this replica.
+pub(crate) fn start(
+    context: &NodeContext,
+    tasks: &mut JoinSet<()>,
+) -> watch::Receiver<Option<String>> {
+    let (note, failing) = watch::channel(None);
+    if let Some(app) = context.programs.app() {
+        tasks.spawn(watch_starts(app, context.view.clone(), context.events.clone(), note));
+    }
+    failing
+}
+
 /// Says when the application cannot start on this replica. Ends with its process.
-pub(crate) async fn watch_starts(
+async fn watch_starts(
     mut app: watch::Receiver<ChildState>,
     mut view: watch::Receiver<ClusterView>,
     events: Arc<Events>,

@@ -1,6 +1,7 @@
 //! What the parts of a node work with, and what the election asks of it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -78,6 +79,15 @@ impl NodeCallbacks for NodeContext {
 
     fn demoted(&self, epoch: Epoch) {
         self.hooks.demoted(epoch);
+    }
+
+    fn wind_down(&self, limit: Duration) -> BoxFuture<'static, ()> {
+        let programs = self.programs.clone();
+        Box::pin(async move { programs.wind_down(limit).await })
+    }
+
+    fn wind_up(&self) {
+        self.programs.wind_up();
     }
 
     fn writes_done(&self) -> BoxFuture<'static, ()> {

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::cluster::Role;
 use crate::config::{Config, EngineKind};
-use crate::election::{Election, PATIENCE};
+use crate::election::failure::{Failure, Relief};
 use crate::peer::gossip::Peers;
 use crate::telemetry::warnings::Warnings;
 
@@ -36,21 +37,22 @@ pub(crate) struct DiskState {
 }
 
 impl DiskState {
-    /// Looks again and again, for as long as the second of these is polled.
+    /// Looks again and again, for as long as the tasks go on.
     pub(crate) fn watch(
         config: &Config,
         heard: Option<watch::Receiver<Peers>>,
         warnings: Arc<Warnings>,
-    ) -> (Self, impl Future<Output = ()> + use<>) {
+        tasks: &mut JoinSet<()>,
+    ) -> Self {
         let (publish, full) = watch::channel(None);
         let dirs = dirs(config);
-        let looking = async move {
+        tasks.spawn(async move {
             loop {
                 look(&dirs, &publish, &warnings).await;
                 sleep(LOOK).await;
             }
-        };
-        (Self { full, heard }, looking)
+        });
+        Self { full, heard }
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -67,21 +69,26 @@ impl DiskState {
         };
         self.heard.as_ref().is_some_and(|heard| has_room(&heard.borrow())).then_some(why)
     }
+}
 
-    /// Hands over for as long as this node is the primary without room, and another has some.
-    pub(crate) async fn hand_over(mut self, election: Election) {
-        loop {
-            if self.full.wait_for(Option::is_some).await.is_err() {
-                return;
-            }
-            if election.own().borrow().open && self.unfit().is_some() {
-                tracing::warn!("this primary's disk is full: another node takes over");
-                if let Err(why) = election.resign(PATIENCE).await {
-                    tracing::warn!(%why, "cannot hand over; trying again");
-                }
-            }
+/// Of a primary, for as long as another node has room.
+impl Failure for DiskState {
+    const EVENT: (&'static str, &'static str) =
+        (KIND, "this primary's disk is full: another node has taken over");
+    const RELIEF: Relief = Relief::AnyNode;
+
+    async fn lasts(&mut self) {
+        // Without the looker there is nothing to wait for.
+        if self.full.wait_for(Option::is_some).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        while self.unfit().is_none() {
             sleep(AGAIN).await;
         }
+    }
+
+    async fn may_last(&mut self) {
+        sleep(AGAIN).await;
     }
 }
 

@@ -15,7 +15,6 @@ use super::app_judge;
 use super::commands;
 use super::context::NodeContext;
 use super::peers::{Peering, ReportSources, data_protocols};
-use super::programs::{BEFORE_HANDOFF, Programs};
 use super::replication::Follower;
 use super::status::{RaftSource, Roster};
 use super::steering::Steering;
@@ -26,14 +25,15 @@ use crate::control::forwarder::Forwarder;
 use crate::election::Election;
 use crate::election::clock::SystemClock;
 use crate::election::context::ElectionContext;
+use crate::election::failure::hand_over_on;
 use crate::election::publisher::Publisher;
 use crate::election::raft::{Leadership, Member, Raft, RaftSetup, Store};
-use crate::election::rpc::{Request, Response, Service};
 use crate::election::table::Life;
+use crate::election::tenure::Patience;
 use crate::election::times::Times;
 use crate::election::transport::{self, PeerTransport};
 use crate::election::watchers::{watch_app, watch_child, watch_engine};
-use crate::engine::{BoxFuture, Engine};
+use crate::engine::Engine;
 use crate::last_will::testator;
 use crate::litefs::agreement::Agreement;
 use crate::peer::{self, Credentials, Dialer, Protocol};
@@ -55,7 +55,6 @@ pub(crate) struct ElectedMembership {
 pub(crate) struct Part {
     election: Election,
     raft: Raft,
-    programs: Programs,
     dialer: Arc<Dialer>,
     tasks: JoinSet<()>,
 }
@@ -105,8 +104,7 @@ impl ElectedMembership {
         let dialer = peering.dialer.clone();
         let has_data = door.is_some();
         let mut protocols = door.map(|door| data_protocols(&context, door)).unwrap_or_default();
-        let service = WindsDown { election: election.clone(), programs: context.programs.clone() };
-        let handler = transport::handler(Arc::new(service));
+        let handler = transport::handler(Arc::new(election.clone()));
         protocols.push(Protocol { name: peer::RAFT, limits: transport::LIMITS, handler });
         protocols.extend(has_data.then(|| commands::protocol(config, &context)));
         let sources = ReportSources { waiting: election.waiting(), ..ReportSources::new(&context) };
@@ -121,7 +119,7 @@ impl ElectedMembership {
             tasks.spawn(agreement::by_election(agreement, election.clone()));
         }
         tasks.spawn(election.clone().run());
-        tasks.spawn(context.disk.clone().hand_over(election.clone()));
+        tasks.spawn(hand_over_on(election.clone(), context.disk.clone()));
         let mut health = context.health.watch();
         if context.programs.starts_app_at_promotions() {
             let (judged, excused) = watch::channel(*health.borrow());
@@ -130,8 +128,7 @@ impl ElectedMembership {
             health = excused;
         }
         tasks.spawn(watch_app(election.clone(), health, config.app.down_after));
-        let programs = context.programs;
-        Ok(Part { election, raft, programs, dialer, tasks })
+        Ok(Part { election, raft, dialer, tasks })
     }
 }
 
@@ -209,7 +206,6 @@ impl Part {
         Steering {
             own: config.node.clone(),
             election: self.election.clone(),
-            programs: self.programs.clone(),
             forwarder: Forwarder {
                 own: config.node.clone(),
                 dial: self.dialer.clone(),
@@ -225,7 +221,7 @@ impl Part {
     /// Hands over, if this node is the primary and another can be; and has another voter lead Raft.
     pub(crate) async fn resign(&self, patience: Duration) {
         if self.election.own().borrow().holding {
-            self.programs.wind_down(patience).await;
+            let patience = Patience { services: patience, writes: patience };
             if let Err(why) = self.election.resign(patience).await {
                 tracing::warn!(%why, "this primary stops without a successor");
             }
@@ -242,34 +238,6 @@ impl Part {
     pub(crate) async fn stop(mut self) {
         self.tasks.shutdown().await;
         self.raft.stop().await;
-    }
-}
-
-/// Asks the election on behalf of other nodes. Before this node hands over as one of them asks, its
-/// services end, while requests still go on.
-struct WindsDown {
-    election: Election,
-    programs: Programs,
-}
-
-impl Service for WindsDown {
-    fn answer(&self, from: NodeId, request: Request) -> BoxFuture<'static, Response> {
-        let promotes = matches!(request, Request::Promote(_));
-        let own = self.election.own();
-        let is_holder = own.borrow().holding;
-        let answer = self.election.answer(from, request);
-        if !(promotes && is_holder) {
-            return answer;
-        }
-        let programs = self.programs.clone();
-        Box::pin(async move {
-            programs.wind_down(BEFORE_HANDOFF).await;
-            let response = answer.await;
-            if own.borrow().open {
-                programs.wind_up();
-            }
-            response
-        })
     }
 }
 

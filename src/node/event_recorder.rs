@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::context::NodeContext;
 use crate::engine::Engine;
 use crate::process::health::{AppHealth, Report};
 use crate::telemetry::events::Events;
@@ -18,17 +20,23 @@ const LOOK: Duration = Duration::from_secs(1);
 /// out of the latest events.
 const SELDOM: Duration = Duration::from_secs(60);
 
-pub(crate) struct EventRecorder {
+struct EventRecorder {
     /// Where it is told.
-    pub(crate) events: Arc<Events>,
-    pub(crate) metrics: Arc<Metrics>,
+    events: Arc<Events>,
+    metrics: Arc<Metrics>,
     /// Whether the application answers.
-    pub(crate) health: AppHealth,
-    pub(crate) engine: Arc<dyn Engine>,
+    health: AppHealth,
+    engine: Arc<dyn Engine>,
+}
+
+/// Has them told.
+pub(crate) fn start(context: &NodeContext, tasks: &mut JoinSet<()>) {
+    let NodeContext { events, metrics, health, engine, .. } = context.clone();
+    tasks.spawn(EventRecorder { events, metrics, health, engine }.run());
 }
 
 impl EventRecorder {
-    pub(crate) async fn run(self) {
+    async fn run(self) {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut health = self.health.watch();

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::context::NodeContext;
@@ -34,8 +35,21 @@ enum Verdict {
     Missing(EpochTxid),
 }
 
+/// Has the programs run when they are to. The answer says what the application waits for.
+pub(crate) fn start(
+    context: &NodeContext,
+    heard: Option<watch::Receiver<Peers>>,
+    tasks: &mut JoinSet<()>,
+) -> watch::Receiver<Option<String>> {
+    let (note, waiting) = watch::channel(None);
+    tasks.spawn(begin(context.clone(), heard, note));
+    tasks.spawn(announce(context.clone()));
+    tasks.spawn(context.programs.clone().follow(context.view.clone(), context.writes.clone()));
+    waiting
+}
+
 /// Starts what runs on every node when it is time. Meanwhile `note` says what it waits for.
-pub(crate) async fn begin(
+async fn begin(
     context: NodeContext,
     heard: Option<watch::Receiver<Peers>>,
     note: watch::Sender<Option<String>>,
@@ -118,7 +132,7 @@ fn written(heard: &Peers, primary: &NodeId) -> Option<EpochTxid> {
 
 /// As the primary: publishes how far the database was when its application was first found up. `None`
 /// while it was not, or this node is not the primary.
-pub(crate) async fn announce(context: NodeContext) {
+async fn announce(context: NodeContext) {
     let wrote = &context.app_wrote;
     let (mut view, mut health) = (context.view.clone(), context.health.watch());
     loop {

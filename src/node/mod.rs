@@ -30,6 +30,7 @@ mod app_judge;
 mod certificates;
 mod commands;
 mod context;
+mod control_thread;
 mod disk;
 mod edge;
 mod elected;
@@ -58,12 +59,14 @@ mod start;
 mod status;
 mod steering;
 mod stop;
+mod will;
 
 use certificates::Certificates;
+use control_thread::ControlThread;
 use edge::EdgeCertificates;
 use ports::{Addresses, Ports};
 use reload::{Files, Reloadable};
-use start::{ControlThread, Start};
+use start::Start;
 
 /// The epoch of a node on its own, which never ends.
 const SINGLE_EPOCH: Epoch = Epoch(1);

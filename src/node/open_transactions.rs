@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
+use super::context::NodeContext;
 use crate::engine::Stalled;
 use crate::process::openers::{self, Opener};
 use crate::telemetry::warnings::Warnings;
@@ -15,16 +17,24 @@ const KIND: &str = "open-transaction";
 /// Between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
 
-pub(crate) struct OpenTransactions {
-    pub(crate) stalled: watch::Receiver<Option<Stalled>>,
-    pub(crate) warnings: Arc<Warnings>,
+struct OpenTransactions {
+    stalled: watch::Receiver<Option<Stalled>>,
+    warnings: Arc<Warnings>,
     /// `app.stuck_after`; `None`: never.
-    pub(crate) stuck_after: Option<Duration>,
+    stuck_after: Option<Duration>,
+}
+
+/// Has that done, if the engine can say what keeps it.
+pub(crate) fn start(context: &NodeContext, stuck_after: Option<Duration>, tasks: &mut JoinSet<()>) {
+    if let Some(stalled) = context.engine.stalled() {
+        let warnings = context.warnings.clone();
+        tasks.spawn(OpenTransactions { stalled, warnings, stuck_after }.run());
+    }
 }
 
 impl OpenTransactions {
     /// While one lasts the engine looks again and again who has the database open.
-    pub(crate) async fn run(mut self) {
+    async fn run(mut self) {
         let mut asked = None;
         loop {
             let now = Instant::now();

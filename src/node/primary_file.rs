@@ -6,18 +6,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::sleep;
 
+use super::context::NodeContext;
 use crate::cluster::{ClusterView, NodeId};
+use crate::config::Config;
 use crate::embedded::posfile::PrimaryFile;
 
 /// Before a file that could not be written is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// Has the file kept, unless the engine does.
+pub(crate) fn start(config: &Config, context: &NodeContext, tasks: &mut JoinSet<()>) {
+    if config.data_dir != config.litefs.mount {
+        tasks.spawn(publish(config.data_dir.clone(), context.view.clone()));
+    }
+}
+
 /// Keeps the file in `data_dir` as the view is. Returns when nobody publishes one any more, or at once
 /// if the file may not be there.
-pub(crate) async fn publish(data_dir: PathBuf, mut views: watch::Receiver<ClusterView>) {
+async fn publish(data_dir: PathBuf, mut views: watch::Receiver<ClusterView>) {
     let file = match PrimaryFile::new(&data_dir) {
         Ok(file) => Arc::new(file),
         Err(why) => return tracing::error!(%why, "data_dir/.primary is not written"),

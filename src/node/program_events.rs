@@ -3,28 +3,27 @@
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
+use super::context::NodeContext;
 use crate::process::child::{ChildState, Phase};
 use crate::telemetry::events::Events;
 
-/// The application's.
-pub(crate) async fn tell_app(child: watch::Receiver<ChildState>, events: Arc<Events>) {
-    tell("app", "the application", child, events).await;
-}
-
-/// Those of the service of that name.
-pub(crate) async fn tell_service(
-    name: String,
-    child: watch::Receiver<ChildState>,
-    events: Arc<Events>,
-) {
-    tell("service", &format!("the service {name}"), child, events).await;
+/// Has those of the application and of each service told.
+pub(crate) fn start(context: &NodeContext, tasks: &mut JoinSet<()>) {
+    let NodeContext { programs, events, .. } = context;
+    if let Some(app) = programs.app() {
+        tasks.spawn(tell("app", "the application".to_owned(), app, events.clone()));
+    }
+    for (name, service) in programs.services() {
+        tasks.spawn(tell("service", format!("the service {name}"), service, events.clone()));
+    }
 }
 
 /// Returns when the program is gone for good.
 async fn tell(
     kind: &'static str,
-    who: &str,
+    who: String,
     mut child: watch::Receiver<ChildState>,
     events: Arc<Events>,
 ) {

@@ -24,9 +24,6 @@ use crate::shutdown;
 
 /// How long the primary's programs have to end once its requests are held: clients wait meanwhile.
 const WHILE_HELD: Duration = Duration::from_secs(1);
-/// How long services have to end before a handoff, while requests still go on. Whoever asked for the
-/// handoff waits ten seconds for all of it.
-pub(crate) const BEFORE_HANDOFF: Duration = Duration::from_secs(5);
 /// A claim that has ended leaves no more time than this to writes under way.
 const LAST_WRITES: Duration = Duration::from_secs(1);
 /// Before anything that can be killed was started.

@@ -2,10 +2,9 @@
 
 use std::io;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread;
 
 use parking_lot::Mutex;
-use tokio::runtime::Builder;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -16,15 +15,14 @@ use super::certificates::{Certificates, watch_expiry};
 use super::context::NodeContext;
 use super::disk::DiskState;
 use super::edge::EdgeCertificates;
-use super::elected::Part;
 use super::engines::{self, EngineInputs};
 use super::epoch_position;
-use super::event_recorder::EventRecorder;
+use super::event_recorder;
 use super::first_start;
 use super::hooks::Hooks;
 use super::learning;
 use super::membership::{Membership, Participation};
-use super::open_transactions::OpenTransactions;
+use super::open_transactions;
 use super::peers::Peering;
 use super::ports::Ports;
 use super::primary_file;
@@ -32,13 +30,14 @@ use super::program_events;
 use super::programs::{ProgramInputs, Programs};
 use super::status::{Notes, StatusInputs};
 use super::stop::{DataSide, Running};
+use super::will;
 use crate::acks::Acks;
 use crate::admin::{self, Admin, Hosts, token};
-use crate::config::{Config, Election, EngineKind, RunOn};
+use crate::config::{Config, RunOn};
 use crate::engine::Engine;
 use crate::last_will::testator::Testator;
 use crate::litefs::agreement::{Agreed, agreement};
-use crate::process::child::ChildState;
+use crate::peer::gossip::Peers;
 use crate::process::guard::{Guard, SharedDeadline};
 use crate::process::{health, service_manager};
 use crate::proxy::DataPlane;
@@ -56,42 +55,8 @@ use crate::telemetry::events::Events;
 use crate::telemetry::metrics::{CertificateUse, Metrics};
 use crate::telemetry::warnings::Warnings;
 
-/// The thread on which everything runs but the data plane.
-pub(super) struct ControlThread {
-    pub(super) thread: JoinHandle<()>,
-    /// Its sender goes when the thread ends.
-    pub(super) alive: watch::Receiver<()>,
-    /// The application, if it is ours.
-    pub(super) app: Option<watch::Receiver<ChildState>>,
-}
-
-impl ControlThread {
-    /// Returns once the node has started, or could not.
-    pub(super) fn spawn(start: Start, ports: Ports) -> io::Result<Self> {
-        let (report, started) = std::sync::mpsc::channel();
-        let (life, alive) = watch::channel(());
-        let control = move || {
-            let _life = life;
-            let runtime = match Builder::new_current_thread().enable_all().build() {
-                Ok(runtime) => runtime,
-                Err(why) => return drop(report.send(Err(why))),
-            };
-            runtime.block_on(async {
-                match start.run(ports).await {
-                    Ok(running) => {
-                        let data = running.data.as_ref();
-                        let _ = report.send(Ok(data.and_then(|data| data.programs.app())));
-                        running.run().await;
-                    }
-                    Err(why) => drop(report.send(Err(why))),
-                }
-            });
-        };
-        let thread = thread::Builder::new().name("control".into()).spawn(control)?;
-        let app = started.recv().map_err(io::Error::other)??;
-        Ok(Self { thread, alive, app })
-    }
-}
+/// What the other nodes say of themselves.
+type Heard = watch::Receiver<Peers>;
 
 /// What the control thread starts with.
 pub(super) struct Start {
@@ -107,12 +72,12 @@ pub(super) struct Start {
 }
 
 impl Start {
-    async fn run(self, ports: Ports) -> io::Result<Running> {
+    pub(super) async fn run(self, ports: Ports) -> io::Result<Running> {
         let (draining, drain) = watch::channel(false);
         let credentials = self.certificates.as_ref().map(|own| own.credentials());
         let membership = Membership::new(&self.config, credentials, drain.clone())?;
         let deadline = SharedDeadline::default();
-        let testator = self.testator();
+        let testator = will::testator(&self.config, self.tuning.guard.as_deref());
         let guard = self.guard(&deadline, testator.as_ref());
         let (agreement, agreed) = agreement();
         let engine = self.engine(&membership, guard.clone(), ports.lease, agreed)?;
@@ -120,23 +85,22 @@ impl Start {
         let check =
             health::run(checker, self.config.proxy.target.clone(), self.config.app.health.clone());
         let workers = thread::available_parallelism().map_or(1, usize::from);
-        let view = membership.view();
-        let warnings = Arc::new(Warnings::new(self.events.clone()));
+        let mut tasks = JoinSet::new();
         let heard = membership.peering().map(|peering| peering.heard.clone());
-        let (disk, watch_disk) = DiskState::watch(&self.config, heard, warnings.clone());
-        let programs = Programs::new(&ProgramInputs {
-            config: &self.config,
-            guard: guard.clone(),
-            engine: &engine,
-            health: health.clone(),
-        });
+        let warnings = Arc::new(Warnings::new(self.events.clone()));
+        let disk = DiskState::watch(&self.config, heard.clone(), warnings.clone(), &mut tasks);
         let context = NodeContext {
-            hooks: Hooks::new(&self.config, guard.clone(), &self.events, view.clone()),
+            hooks: Hooks::new(&self.config, guard.clone(), &self.events, membership.view()),
+            programs: Programs::new(&ProgramInputs {
+                config: &self.config,
+                guard: guard.clone(),
+                engine: &engine,
+                health: health.clone(),
+            }),
             guard,
-            programs,
             app_wrote: Arc::default(),
             engine,
-            view,
+            view: membership.view(),
             health,
             writes: Arc::default(),
             learned: Arc::default(),
@@ -158,20 +122,16 @@ impl Start {
             }
             None => None,
         };
-        let mut tasks = JoinSet::new();
-        tasks.spawn(watch_disk);
-        let notes = self.spawn_programs(&context, peering, &mut tasks);
+        let notes = [
+            first_start::start(&context, heard.clone(), &mut tasks),
+            app_judge::start(&context, &mut tasks),
+        ];
         let status = self.status(&context, peering, notes, suspects);
         if data.is_some() {
             tasks.spawn(check);
-            record_events(&context, &mut tasks);
-            tasks.spawn(epoch_position::take_over(context.view.clone(), context.engine.clone()));
-            if let Some(peering) = peering.filter(|_| self.config.proxy.learn) {
-                let (view, heard) = (context.view.clone(), peering.heard.clone());
-                tasks.spawn(learning::keep(context.learned.clone(), view, heard));
-            }
+            self.keep_data(&context, heard, &mut tasks);
         }
-        self.spawn_tasks(&context, &mut tasks);
+        self.keep_watch(&context, &mut tasks);
         let door = data.as_ref().map(|data| data.data_plane.peer_door());
         let participation =
             membership.run(&self.config, &context, door, agreement, &mut tasks).await?;
@@ -183,7 +143,8 @@ impl Start {
                 tasks.spawn(part.watch_child(app, context.health.clone()));
             }
             if let Some(testator) = testator {
-                self.will(testator, part, &mut tasks);
+                let certificates = self.certificates.as_deref();
+                will::keep(testator, &self.config, part, certificates, &mut tasks);
             }
         }
         let (admin_stop, stop) = watch::channel(false);
@@ -211,30 +172,6 @@ impl Start {
         Some(Guard { program, shared_deadline: deadline.clone(), tally })
     }
 
-    /// Tells the others should this process die; `None` where they could not know that nothing
-    /// commits here any more.
-    fn testator(&self) -> Option<Testator> {
-        let program = self.tuning.guard.as_ref()?;
-        if self.config.cluster.election != Election::Raft || !commits_under_guard(&self.config) {
-            return None;
-        }
-        let started = Testator::start(program);
-        started.inspect_err(|why| tracing::warn!(%why, "cannot start litepilot last-will")).ok()
-    }
-
-    fn will(&self, testator: Testator, part: &Part, tasks: &mut JoinSet<()>) {
-        let (read, reread) = watch::channel(());
-        if let Some(certificates) = &self.certificates {
-            let mut dated = certificates.dated();
-            tasks.spawn(async move {
-                while dated.changed().await.is_ok() {
-                    read.send_replace(());
-                }
-            });
-        }
-        tasks.spawn(testator.keep(part.will(&self.config), reread));
-    }
-
     fn engine(
         &self,
         membership: &Membership,
@@ -252,27 +189,6 @@ impl Start {
             agreed,
         };
         engines::start(&self.config, inputs)
-    }
-
-    /// Has the programs run when they are to; what is to be said of the application meanwhile.
-    fn spawn_programs(
-        &self,
-        context: &NodeContext,
-        peering: Option<&Peering>,
-        tasks: &mut JoinSet<()>,
-    ) -> Notes {
-        let (programs, view) = (context.programs.clone(), context.view.clone());
-        let (waits, waiting) = watch::channel(None);
-        let (fails, failing) = watch::channel(None);
-        if let Some(app) = programs.app() {
-            let events = context.events.clone();
-            tasks.spawn(app_judge::watch_starts(app, view.clone(), events, fails));
-        }
-        let heard = peering.map(|peering| peering.heard.clone());
-        tasks.spawn(first_start::begin(context.clone(), heard, waits));
-        tasks.spawn(first_start::announce(context.clone()));
-        tasks.spawn(programs.follow(view, context.writes.clone()));
-        [waiting, failing]
     }
 
     fn shared(
@@ -338,24 +254,29 @@ impl Start {
         }
     }
 
-    fn spawn_tasks(&self, context: &NodeContext, tasks: &mut JoinSet<()>) {
+    /// What runs beside all else on any node.
+    fn keep_watch(&self, context: &NodeContext, tasks: &mut JoinSet<()>) {
         tasks.spawn(context.hooks.clone().run());
-        if let Some(stalled) = context.engine.stalled() {
-            let (warnings, stuck_after) = (context.warnings.clone(), self.config.app.stuck_after);
-            tasks.spawn(OpenTransactions { stalled, warnings, stuck_after }.run());
-        }
+        open_transactions::start(context, self.config.app.stuck_after, tasks);
         // Here, so that it says that this thread lives.
         tasks.spawn(service_manager::keep_alive());
-        if self.config.data_dir != self.config.litefs.mount {
-            // Else the engine writes it.
-            let dir = self.config.data_dir.clone();
-            tasks.spawn(primary_file::publish(dir, context.view.clone()));
-        }
+        primary_file::start(&self.config, context, tasks);
         let peers = self.certificates.as_ref().map(|own| (CertificateUse::Peers, own.dated()));
         let clients = self.edge.as_ref().map(|own| (CertificateUse::Clients, own.dated()));
         for (of, dated) in [peers, clients].into_iter().flatten() {
             let (metrics, events) = (context.metrics.clone(), context.events.clone());
             tasks.spawn(watch_expiry(of, dated, metrics, events));
+        }
+    }
+
+    /// What runs beside the data plane.
+    fn keep_data(&self, context: &NodeContext, heard: Option<Heard>, tasks: &mut JoinSet<()>) {
+        event_recorder::start(context, tasks);
+        program_events::start(context, tasks);
+        tasks.spawn(epoch_position::take_over(context.view.clone(), context.engine.clone()));
+        if let Some(heard) = heard.filter(|_| self.config.proxy.learn) {
+            let (view, learned) = (context.view.clone(), context.learned.clone());
+            tasks.spawn(learning::keep(learned, view, heard));
         }
     }
 
@@ -378,34 +299,6 @@ impl Start {
             stopping: self.stopping.clone(),
         }
     }
-}
-
-/// Whether what writes to this node's copy ends with its guard: LiteFS, or over plain directories the
-/// application.
-fn commits_under_guard(config: &Config) -> bool {
-    match config.litefs.engine {
-        _ if config.is_witness() => true,
-        EngineKind::Litefs => true,
-        EngineKind::Embedded => !config.app.command.is_empty(),
-        EngineKind::External => false,
-    }
-}
-
-fn record_events(context: &NodeContext, tasks: &mut JoinSet<()>) {
-    let (programs, events) = (&context.programs, &context.events);
-    if let Some(app) = programs.app() {
-        tasks.spawn(program_events::tell_app(app, events.clone()));
-    }
-    for (name, service) in programs.services() {
-        tasks.spawn(program_events::tell_service(name.to_owned(), service, events.clone()));
-    }
-    let event_recorder = EventRecorder {
-        events: context.events.clone(),
-        metrics: context.metrics.clone(),
-        health: context.health.clone(),
-        engine: context.engine.clone(),
-    };
-    tasks.spawn(event_recorder.run());
 }
 
 fn serve_admin(

@@ -6,7 +6,6 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::programs::{BEFORE_HANDOFF, Programs};
 use crate::cluster::{ClusterView, Epoch, NodeId};
 use crate::control::command::ForwardedCommand;
 use crate::control::forwarder::Forwarder;
@@ -27,7 +26,6 @@ pub(crate) struct Steering {
     /// Its part in the election.
     pub(crate) election: Election,
     pub(crate) raft: Raft,
-    pub(crate) programs: Programs,
     pub(crate) forwarder: Forwarder,
     /// The lease's ttl: contact is lost after it.
     pub(crate) ttl: Duration,
@@ -47,14 +45,7 @@ impl Steering {
         if self.election.table().borrow().holder.is_none() && !force {
             return Err(ControlError::NoPrimary);
         }
-        let hands_over = node != self.own && self.election.own().borrow().holding;
-        if hands_over {
-            self.programs.wind_down(BEFORE_HANDOFF).await;
-        }
         let promoted = self.election.promote(&node, force).await;
-        if hands_over && self.election.own().borrow().open {
-            self.programs.wind_up();
-        }
         promoted
             .map_err(|why| ControlError::NotFit { node: node.clone(), why: why.to_string() })?;
         let mut view = self.view.clone();

@@ -90,6 +90,12 @@ impl Exchange {
                 if self.asks_primary(response.status(), request, &seen.view, takes_writes) {
                     return self.replay(ReplayRequest::failed_read(), request);
                 }
+                if self.waits_for_majority(response.status())
+                    && !Box::pin(self.until_held(&seen.view)).await?
+                {
+                    self.progress.visit = None;
+                    return unanswered(request, self.sending());
+                }
                 self.progress.route = self.progress.local_route(&self.facts);
                 self.answer_of_app(response, &seen.view).await.map(Attempt::Answered)
             }

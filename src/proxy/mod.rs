@@ -15,6 +15,7 @@ pub(crate) mod client;
 pub(crate) mod client_body;
 pub(crate) mod client_io;
 pub(crate) mod delivery;
+mod durable_read;
 pub(crate) mod error_pages;
 pub(crate) mod exchange;
 pub mod facts;

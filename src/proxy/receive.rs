@@ -139,6 +139,11 @@ impl Exchange {
             // It did nothing, since this node ceased to be the primary meanwhile.
             return Err(Stop::Refused(PeerRefusal::NotPrimary));
         }
+        if self.waits_for_majority(response.status())
+            && !Box::pin(self.until_held(&seen.view)).await.map_err(Stop::Failed)?
+        {
+            return Err(Stop::Refused(PeerRefusal::NotPrimary));
+        }
         self.answer_of_app(response, &seen.view).await.map_err(Stop::Failed)
     }
 

@@ -25,9 +25,9 @@ use rustls::crypto::CryptoProvider;
 use rustls::server::ProducesTickets;
 
 #[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
-compile_error!("TLS needs one of the features `aws-lc-rs` (the default) and `ring`");
+compile_error!("TLS needs one of the features `ring` (the default) and `aws-lc-rs`");
 
-/// Who does the cryptography: AWS-LC, or ring in builds without it.
+/// Who does the cryptography: AWS-LC in builds with the feature `aws-lc-rs`, else ring.
 pub fn provider() -> Arc<CryptoProvider> {
     #[cfg(feature = "aws-lc-rs")]
     let provider = rustls::crypto::aws_lc_rs::default_provider();

@@ -2,30 +2,47 @@
 //! `tests/README.md`.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
-use claims::Death;
 use cluster::{Cluster, Plan};
-use faults::KINDS;
+use faults::{Fault, Field};
+use freezer::Freezer;
 use harness::{texts, until};
-use oracle::{Oracle, Told};
+use history::History;
+use network::Network;
+use oracle::Oracle;
+use told::Told;
 
+mod beside;
+mod cable;
 mod claims;
 #[path = "../election/cluster.rs"]
 #[expect(dead_code, reason = "the election's tests use the rest")]
 mod cluster;
 mod faults;
+mod freezer;
 #[path = "../demo/harness.rs"]
 #[expect(dead_code, reason = "the demo's tests use the rest")]
 mod harness;
+mod history;
+mod http;
+mod jar;
+mod linear;
+#[path = "../support/need.rs"]
+#[expect(dead_code, reason = "other tests use the rest")]
+mod need;
+#[path = "../support/network.rs"]
+mod network;
 mod oracle;
+mod registers;
+mod told;
 
 /// Of `cargo test`; `LITEPILOT_CHAOS_FAULTS` has so many happen.
-const FAULTS: u64 = 30;
-const CLIENTS: u64 = 4;
+const FAULTS: usize = 30;
 /// Repeats a run's faults, though not the moments at which they meet the nodes.
 const SEED: &str = "LITEPILOT_CHAOS_SEED";
 
@@ -35,25 +52,58 @@ fn number(variable: &str) -> Option<u64> {
 
 #[test]
 fn what_clients_were_told_holds_whatever_happens_to_the_nodes() {
+    if network::is_own() {
+        chaos(Some(Network::new(3)));
+    } else if network::is_possible() {
+        in_a_network_of_its_own("what_clients_were_told_holds_whatever_happens_to_the_nodes");
+    } else {
+        chaos(None);
+    }
+}
+
+/// Runs this test in another process, and says what it said.
+fn in_a_network_of_its_own(test: &str) {
+    let mut again = network::once_more();
+    again.args(["--exact", test, "--nocapture"]);
+    let success = if std::env::args().any(|argument| argument == "--nocapture") {
+        again.status().unwrap().success()
+    } else {
+        let output = again.output().unwrap();
+        println!("{}{}", harness::text(&output.stdout), harness::text(&output.stderr));
+        output.status.success()
+    };
+    assert!(success);
+}
+
+fn chaos(network: Option<Network>) {
     let seed = number(SEED).unwrap_or_else(by_time);
+    let engine = if cluster::litefs().is_some() { "a real LiteFS" } else { "the embedded engine" };
+    let journal = if seed.is_multiple_of(2) { "wal" } else { "delete" };
+    println!("over {engine}, journal_mode={journal}");
     println!("again: {SEED}={seed} cargo test --test chaos -- --nocapture");
     let plan = Plan {
         cluster: "  ack: majority\n",
         // Not a line of `app:`, but the claims are in it.
         app: "log: {format: json, level: debug}\n",
+        habit: Some(journal),
+        script: "chaos/app.py",
+        hosts: network.as_ref().map(|it| it.hosts.clone()).unwrap_or_default(),
         ..Plan::default()
     };
-    let mut cluster = plan.start();
+    let cluster = plan.start();
     let addresses: Vec<_> = cluster.nodes.iter().map(|node| node.it.url).collect();
-    let oracle = Oracle::start(CLIENTS, &addresses, seed);
-    let deaths = torment(&mut cluster, &mut SmallRng::seed_from_u64(seed));
+    let mut field = Field::new(cluster, network, Freezer::find());
+    let history = Arc::new(History::new());
+    let oracle = Oracle::start(&addresses, seed, &history);
+    torment(&mut field, &mut SmallRng::seed_from_u64(seed));
     let told = oracle.stop();
-    let history = settled(&cluster);
-    judge(&told, &history);
-    let spans = claims::of(&cluster, &deaths);
-    println!("{} claims", spans.len());
-    assert!(spans.len() > 5, "there were few claims");
-    assert_eq!(claims::overlap(&spans), None);
+    let entries = settled(&field.cluster);
+    registers::read_all(&history, &addresses);
+    judge(&told, &entries);
+    judge_claims(&field);
+    println!("{:?}; {}", field.happened, lost_beside(&field, &entries));
+    let (operations, registers) = history.judge(seed).unwrap();
+    println!("{operations} operations of {registers} registers are linearizable");
 }
 
 /// A seed that is new each time.
@@ -62,23 +112,26 @@ fn by_time() -> u64 {
     since.unwrap().as_millis().try_into().unwrap()
 }
 
-/// Has faults happen; says when nodes were killed.
-fn torment(cluster: &mut Cluster, chance: &mut SmallRng) -> Vec<Death> {
+/// Has faults happen, all kinds about as often.
+fn torment(field: &mut Field, chance: &mut SmallRng) {
     let begin = Instant::now();
-    let mut deaths = Vec::new();
-    for turn in 0..number("LITEPILOT_CHAOS_FAULTS").unwrap_or(FAULTS) {
-        let fault = KINDS[chance.random_range(0..KINDS.len())];
-        let primary = cluster.primary();
-        let node = match chance.random_bool(0.5) {
-            true => primary,
-            false => chance.random_range(0..cluster.nodes.len()),
+    let mut deck = Vec::new();
+    for turn in 0..number("LITEPILOT_CHAOS_FAULTS").map_or(FAULTS, |it| it as usize) {
+        if deck.is_empty() {
+            deck = field.deck(chance);
+        }
+        let fault = deck.pop().unwrap();
+        let primary = field.cluster.primary();
+        let node = match fault {
+            Fault::Freeze => primary,
+            Fault::OpenReader => field.cluster.others(primary)[chance.random_range(0..2)],
+            _ if chance.random_bool(0.5) => primary,
+            _ => chance.random_range(0..field.cluster.nodes.len()),
         };
-        let (at, epoch) = (begin.elapsed(), cluster.epoch(primary));
+        let (at, epoch) = (begin.elapsed(), field.cluster.epoch(primary));
         println!("{at:.1?}: {turn}: {fault:?} of {node}; {primary} is primary in {epoch}");
-        deaths.extend(fault.happen(cluster, node, chance));
-        faults::recover(cluster, node);
+        field.suffer(fault, node, chance);
     }
-    deaths
 }
 
 /// What all nodes hold once nothing happens any more.
@@ -95,17 +148,34 @@ fn settled(cluster: &Cluster) -> Vec<String> {
     texts(&of(0))
 }
 
-fn judge(told: &Told, history: &[String]) {
+fn judge(told: &Told, entries: &[String]) {
     let (held, other, reads) = (told.by_majority.len(), told.otherwise.len(), told.reads);
     println!(
         "{held} writes acknowledged by a majority, {other} otherwise, {} not; {reads} reads",
         told.refused
     );
     assert!(told.wrong.is_empty(), "{}: {:?}", told.wrong.len(), told.wrong.first());
-    let kept: HashSet<_> = history.iter().collect();
-    assert_eq!(kept.len(), history.len(), "no write was done twice");
+    let kept: HashSet<_> = entries.iter().collect();
+    assert_eq!(kept.len(), entries.len(), "no write was done twice");
     let lost: Vec<_> = told.by_majority.iter().filter(|text| !kept.contains(text)).collect();
     assert!(lost.is_empty(), "{} of {held} writes are lost: {lost:?}", lost.len());
     assert!(held * 100 >= (held + other) * 95, "{held} of {}", held + other);
     assert!(held > 100 && reads > 100, "the clients did little");
+}
+
+fn judge_claims(field: &Field) {
+    let spans = claims::of(&field.cluster, &field.deaths);
+    println!("{} claims", spans.len());
+    assert!(spans.len() > 5, "there were few claims");
+    assert_eq!(claims::overlap(&spans), None);
+}
+
+/// What became of writes past the proxy, of which Litepilot promises nothing.
+fn lost_beside(field: &Field, entries: &[String]) -> String {
+    let kept: HashSet<_> = entries.iter().collect();
+    let lost = field.bypassed.iter().filter(|text| !kept.contains(text)).count();
+    format!(
+        "of {} writes past the proxy, on machines that were frozen, {lost} are lost",
+        field.bypassed.len()
+    )
 }

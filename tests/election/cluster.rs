@@ -14,7 +14,7 @@ use litepilot::litefs::mount;
 use crate::harness::{DemoNode, exchange, free_ports, lives, run, send, text, until};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_litepilot");
-const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/election");
+const TESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests");
 
 /// What a cluster is like.
 pub struct Plan {
@@ -31,7 +31,7 @@ pub struct Plan {
     pub app: &'static str,
     /// The application of `script` with that habit, in place of the guestbook.
     pub habit: Option<&'static str>,
-    /// A file beside this one.
+    /// A file of `tests/` that Python runs for that: it is told its socket, its database and its habit.
     pub script: &'static str,
     /// Lines for every node's configuration.
     pub top: &'static str,
@@ -59,7 +59,7 @@ impl Default for Plan {
             cluster: "",
             app: "",
             habit: None,
-            script: "app.py",
+            script: "election/app.py",
             top: "",
             admin: "",
             tls: false,
@@ -103,7 +103,7 @@ impl Plan {
             let database = node.database().display().to_string();
             let command = match self.habit {
                 Some(habit) => {
-                    format!("[python3, {SCRIPTS}/{}, {socket}, {database}, {habit}]", self.script)
+                    format!("[python3, {TESTS}/{}, {socket}, {database}, {habit}]", self.script)
                 }
                 None => format!("[{PROGRAM}, demo-app, --socket, {socket}, --db, {database}]"),
             };

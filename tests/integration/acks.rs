@@ -113,9 +113,57 @@ async fn errors_of_the_application_and_reads_wait_for_nobody() {
             assert_eq!(said(&write(&pair, node, path, false).await), (status, None));
         }
         // No application says who holds a write.
-        let strong = ["Litepilot-Consistency: strong"];
-        let answer = pair.nodes[node].client().await.ask("GET /", &strong).await;
+        let answer = pair.nodes[node].client().await.ask("GET /", &[]).await;
         assert_eq!(said(&answer), (200, None));
+    }
+}
+
+const STRONG: [&str; 1] = ["Litepilot-Consistency: strong"];
+
+/// Else it could show a write that the next primary does not have.
+#[tokio::test]
+async fn a_strong_read_waits_until_a_majority_holds_what_it_saw() {
+    let app = Recorder::echoing().await;
+    let pair = primary(Stage::new().ack([Ack::Majority; 2]), &app, &Claim::unlimited()).await;
+    for node in [0, 1] {
+        pair.elects(0, DONE.0, &Claim::unlimited());
+        let mut client = pair.nodes[node].client().await;
+        client.begin("GET /", &STRONG).await;
+        pair.nodes[0].hears(at(1, 4));
+        let early = tokio::time::timeout(Duration::from_millis(50), client.more()).await;
+        assert!(early.is_err(), "at {}: answered before", NAMES[node]);
+        pair.nodes[0].hears(at(1, 5));
+        assert_eq!(said(&client.response().await), (200, None), "at {}", NAMES[node]);
+    }
+    assert_eq!(pair.nodes[0].metric("litepilot_ack_seconds_count"), 0, "no write was waited for");
+}
+
+#[tokio::test]
+async fn a_strong_read_that_no_majority_can_confirm_may_be_sent_again() {
+    let app = Recorder::echoing().await;
+    for node in [0, 1] {
+        let stage = Stage::new().ack_timeout(Duration::from_millis(20)).ack([Ack::Majority; 2]);
+        let pair = primary(stage, &app, &Claim::unlimited()).await;
+        let answer = pair.nodes[node].client().await.ask("GET /", &STRONG).await;
+        assert_eq!((answer.status(), answer.problem().as_str()), (504, "ack-timeout"));
+        assert!(answer.retry_is_safe());
+    }
+}
+
+/// A handoff is noticed by nobody, also not by who reads meanwhile.
+#[tokio::test]
+async fn a_strong_read_whose_primary_is_deposed_is_answered_by_the_next() {
+    for node in [0, 1] {
+        let app = Recorder::echoing().await;
+        let claim = Claim::until(BootTime::now().after(Duration::from_secs(3600)));
+        let pair = primary(Stage::new().ack([Ack::Majority; 2]), &app, &claim).await;
+        let mut client = pair.nodes[node].client().await;
+        client.begin("GET /", &STRONG).await;
+        pair.nodes[0].until("its application is asked", || !app.requests().is_empty()).await;
+        claim.end();
+        pair.elects(1, DONE.0 + 1, &Claim::unlimited());
+        pair.nodes[1].hears(at(2, 5));
+        assert_eq!(said(&client.response().await).0, 200, "through {}", NAMES[node]);
     }
 }
 

@@ -190,7 +190,7 @@ impl Cluster {
     /// Runs a command of the program against a node, as its operator.
     pub fn command(&self, i: usize, args: &[&str], more: &[&str]) -> Output {
         let admin = format!("http://{}", self.node(i).admin_address());
-        let token = self.dir.path().join("token");
+        let token = self.dir.path().join(format!("token-{i}"));
         let mut private = OpenOptions::new();
         private.mode(0o600).write(true).create(true).truncate(true);
         private.open(&token).unwrap().write_all(TOKEN.as_bytes()).unwrap();

@@ -161,6 +161,12 @@ impl NodeCallbacks for Surroundings {
 
     fn demoted(&self, _: Epoch) {}
 
+    fn wind_down(&self, _: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    fn wind_up(&self) {}
+
     fn writes_done(&self) -> BoxFuture<'static, ()> {
         let (mut view, mut count) = (self.0.view.subscribe(), self.0.under_way.subscribe());
         Box::pin(async move {

@@ -32,8 +32,8 @@ pub fn root() -> bool {
     rustix::process::getuid().is_root() || skip("only root can switch users")
 }
 
-/// Says that the running test is skipped; always `false`.
-fn skip(why: &str) -> bool {
+/// Says that the running test, or a part of it, is skipped; always `false`.
+pub fn skip(why: &str) -> bool {
     let thread = thread::current();
     let test = match thread.name() {
         None | Some("main") => env!("CARGO_CRATE_NAME"),

@@ -2,30 +2,30 @@
 
 use std::env;
 use std::net::{IpAddr, Ipv4Addr};
-use std::process::{Command, ExitCode};
+use std::process::Command;
 
 use super::need::{need, permitted};
 
 /// Set in the process that has a network of its own.
 const INSIDE: &str = "LITEPILOT_TEST_OWN_NETWORK";
 
-/// Runs this program once more, where it has a network of its own that ends with it: a test that is
-/// killed leaves nothing behind. Returns in the program that is inside, with `None`.
-pub fn enter() -> Option<ExitCode> {
-    if env::var_os(INSIDE).is_some() {
+/// Whether this process has a network of its own, which [`once_more`] gives it.
+pub fn is_own() -> bool {
+    let own = env::var_os(INSIDE).is_some();
+    if own {
         // Where `ip netns` keeps its names. A view of this process alone.
         command("mount", &["-t", "tmpfs", "tmpfs", "/run"]);
         ip("link set lo up");
-        return None;
     }
-    let status = Command::new("unshare")
-        .args(namespaces())
-        .arg(env::current_exe().unwrap())
-        .args(env::args_os().skip(1))
-        .env(INSIDE, "1")
-        .status()
-        .unwrap();
-    Some(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    own
+}
+
+/// This program once more, where it has a network of its own that ends with it: a test that is killed leaves
+/// nothing behind.
+pub fn once_more() -> Command {
+    let mut again = Command::new("unshare");
+    again.args(namespaces()).arg(env::current_exe().unwrap()).env(INSIDE, "1");
+    again
 }
 
 /// Whether a network of one's own can be had here; if not, that is said.
@@ -57,6 +57,8 @@ impl Network {
             let address = Ipv4Addr::new(10, 77, 0, i);
             ip(&format!("netns add {name}"));
             ip(&format!("link add port{i} master bridge type veth peer name eth0 netns {name}"));
+            // Packets of hosts pass it, none is for it.
+            ip(&format!("link set port{i} arp off"));
             ip(&format!("link set port{i} up"));
             ip(&format!("-n {name} address add {address}/24 dev eth0"));
             ip(&format!("-n {name} link set lo up"));
@@ -91,7 +93,7 @@ impl Drop for Network {
     }
 }
 
-fn ip(words: &str) {
+pub fn ip(words: &str) {
     command("ip", &words.split(' ').collect::<Vec<_>>());
 }
 
