@@ -17,9 +17,9 @@ pub(crate) fn look(program: &str, line: &str) {
     {
         tracing::warn!(
             held_back,
-            "{program} says {LOCKED:?}: have each connection wait (PRAGMA busy_timeout = 5000, in Django \
-             OPTIONS {{\"timeout\": 5}}), and begin what will write with BEGIN IMMEDIATE; see \
-             docs/applications/sqlite.md"
+            "{program} says {LOCKED:?}: have each connection wait (PRAGMA busy_timeout = 5000), and begin \
+             what will write with BEGIN IMMEDIATE (in Django OPTIONS {{\"timeout\": 5, \
+             \"transaction_mode\": \"IMMEDIATE\"}}); see docs/applications/sqlite.md"
         );
     }
 }

@@ -37,7 +37,8 @@ fn upgrade(cluster: &mut Cluster, node: usize) {
 
 fn a_release_that_migrates_at_its_start_is_rolled_out(journal: &'static str) {
     // Nobody is replaced, however slow the machine is.
-    let plan = Plan { script: "election/release.py", habit: Some(journal), ttl: "20s", ..Plan::default() };
+    let plan =
+        Plan { script: "election/release.py", habit: Some(journal), ttl: "20s", ..Plan::default() };
     let mut cluster = plan.prepare();
     cluster.nodes.iter().for_each(|node| install(node, 1));
     cluster.nodes.iter_mut().for_each(Node::start);
