@@ -29,19 +29,19 @@ pub trait Failure: Send {
 }
 
 /// Hands over whenever this node is the primary and that fails it. Never ends.
-pub async fn hand_over_on(election: Election, mut failure: impl Failure) {
+pub async fn hand_over_on<F: Failure>(election: Election, mut failure: F) {
     let context = election.context().clone();
     let own = election.own();
     loop {
         failure.lasts().await;
         if is_primary(&context, &own.borrow()) {
-            hand_over(&election, &failure).await;
+            hand_over::<F>(&election).await;
         }
         failure.may_last().await;
     }
 }
 
-async fn hand_over<F: Failure>(election: &Election, _: &F) {
+async fn hand_over<F: Failure>(election: &Election) {
     let (kind, text) = F::EVENT;
     let done = match F::RELIEF {
         Relief::OtherApp => election.pass_to_app().await,

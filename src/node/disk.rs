@@ -69,7 +69,6 @@ impl DiskState {
         };
         self.heard.as_ref().is_some_and(|heard| has_room(&heard.borrow())).then_some(why)
     }
-
 }
 
 /// Of a primary, for as long as another node has room.

@@ -25,11 +25,7 @@ struct OpenTransactions {
 }
 
 /// Has that done, if the engine can say what keeps it.
-pub(crate) fn start(
-    context: &NodeContext,
-    stuck_after: Option<Duration>,
-    tasks: &mut JoinSet<()>,
-) {
+pub(crate) fn start(context: &NodeContext, stuck_after: Option<Duration>, tasks: &mut JoinSet<()>) {
     if let Some(stalled) = context.engine.stalled() {
         let warnings = context.warnings.clone();
         tasks.spawn(OpenTransactions { stalled, warnings, stuck_after }.run());

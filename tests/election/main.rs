@@ -215,9 +215,7 @@ fn a_primary_whose_application_dies_hands_over_while_that_starts_again() {
     let socket = kill_app_for_good(&cluster, first);
     assert_eq!(cluster.nodes[one].it.post("after").code, 201, "held, and then done");
     until("another one is primary", || cluster.primary() != first);
-    until("it is said", || {
-        cluster.nodes[first].said("has ended: another node has taken over")
-    });
+    until("it is said", || cluster.nodes[first].said("has ended: another node has taken over"));
     fs::remove_dir(&socket).unwrap();
 }
 
