@@ -66,8 +66,12 @@ fn with_all_data_gone_an_operator_lets_them_begin_anew() {
     assert!(text(&warned.stderr).contains("--yes"), "{warned:?}");
     let done = cluster.command(0, &reset, &["--yes"]);
     assert!(done.status.success(), "{done:?}");
-    let done = cluster.command(0, &forced, &[]);
-    assert!(done.status.success(), "{done:?}");
+    // A moment passes until n0 has heard that the ID is gone; and the wish that could not be fulfilled
+    // before may have been by now.
+    until("they begin anew", || {
+        let done = cluster.command(0, &forced, &[]);
+        done.status.success() || text(&done.stderr).contains("n0 in epoch")
+    });
     assert_eq!(cluster.primary(), 0);
     assert_eq!(cluster.post(0, "new", "").code, 201);
     for i in 0..3 {
