@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::admin::change::Members;
 use crate::admin::client::{AskError, Node};
@@ -27,7 +27,7 @@ pub(crate) async fn bring(
     let changing = async {
         loop {
             match change().await {
-                Err(why) if why.passing && Instant::now() < end => sleep(PAUSE).await,
+                Err(why) if why.passing => sleep(PAUSE).await,
                 made => return made,
             }
         }
@@ -35,6 +35,9 @@ pub(crate) async fn bring(
     tokio::select! {
         made = changing => Ok(made?),
         () = tell(asked, node) => Err("nobody tells how far it is".to_owned()),
+        () = sleep_until(end) => Err(format!(
+            "{node} does not vote yet: give the same command again, it goes on from there"
+        )),
     }
 }
 

@@ -44,6 +44,8 @@ use crate::status::RaftStatus;
 
 /// A LiteFS that somebody else runs may notice this late that it has lost its lease.
 const UNFENCED: Duration = Duration::from_secs(1);
+/// Where Raft keeps its log, in `data_dir`.
+pub(super) const RAFT: &str = "raft";
 /// Before the engine and the data plane are there.
 pub(crate) struct ElectedMembership {
     /// To the other nodes.
@@ -138,7 +140,7 @@ async fn start_election(
     peering: &Peering,
 ) -> io::Result<(Election, Raft)> {
     let network = Arc::new(PeerTransport::new(peering.dialer.clone()));
-    let store = Store::open(&config.data_dir.join("raft"))?;
+    let store = Store::open(&config.data_dir.join(RAFT))?;
     let raft = Raft::start(setup(config), store, network.clone()).await?;
     let election = Election::new(ElectionContext {
         own: config.node.clone(),

@@ -46,7 +46,10 @@ impl Membership {
         draining: watch::Receiver<bool>,
     ) -> io::Result<Self> {
         Ok(match &config.cluster.election {
-            Election::Single => Self::Single(SingleMembership::new(config)),
+            Election::Single => {
+                left_its_cluster(config)?;
+                Self::Single(SingleMembership::new(config))
+            }
             Election::Static(primary) => {
                 Self::Fixed(FixedMembership::new(config, primary, credentials, draining)?)
             }
@@ -125,6 +128,21 @@ impl Membership {
             (Self::Fixed(_), None) => {}
         }
         Ok(Participation::Unelected(dialer))
+    }
+}
+
+/// What a single node writes the others of a cluster would not know of, and might go on without.
+fn left_its_cluster(config: &Config) -> io::Result<()> {
+    let raft = config.data_dir.join(elected::RAFT);
+    match raft.try_exists()? {
+        false => Ok(()),
+        true => Err(io::Error::other(format!(
+            "election: single: this node is a member of a cluster, which would not know of what is \
+             written here. To go on alone for a while, keep the election and `litepilot members \
+             remove` the other nodes, one after the other. To leave for good, delete raft, litefs.* \
+             and embedded.* in {}, and start again: the database stays",
+            config.data_dir.display()
+        ))),
     }
 }
 

@@ -65,7 +65,8 @@ impl Peering {
         }
         let dialer = Arc::new(dialer);
         let candidate = config.cluster.candidate;
-        let report = Report { candidate, ..Report::new(config.node.clone(), role) };
+        let address = own_address(config);
+        let report = Report { candidate, address, ..Report::new(config.node.clone(), role) };
         let report = watch::Sender::new(report);
         let gossip = Gossip::new(report.subscribe());
         let heard = gossip.peers();
@@ -84,7 +85,7 @@ impl Peering {
         protocols: Vec<Protocol>,
         sources: ReportSources,
     ) -> io::Result<JoinSet<()>> {
-        let Self { dialer, gossip, report, draining, credentials, times, .. } = self;
+        let Self { dialer, heard, gossip, report, draining, credentials, times } = self;
         let address = config.cluster.listen;
         let bound = Listener::bind(config.node.clone(), address, members, times).await;
         let mut listener = bound.map_err(|why| {
@@ -100,9 +101,31 @@ impl Peering {
         }
         let mut tasks = JoinSet::new();
         tasks.spawn(listener.run());
+        tasks.spawn(believe_addresses(heard, dialer.clone()));
         tasks.spawn(gossip.run(dialer));
         tasks.spawn(tell(report, sources, draining));
         Ok(tasks)
+    }
+}
+
+/// How others reach this node, as its own configuration says; nothing if that does not.
+fn own_address(config: &Config) -> String {
+    let own = config.cluster.peers.iter().find(|(node, _)| *node == config.node);
+    own.map(|(_, at)| at.to_string()).unwrap_or_default()
+}
+
+/// Looks for the others where they say that they are, too: one that has moved need not be written into
+/// every configuration before it is found.
+async fn believe_addresses(mut heard: watch::Receiver<Peers>, dialer: Arc<Dialer>) {
+    loop {
+        for (node, heard) in heard.borrow_and_update().iter() {
+            if let Ok(at) = heard.report.address.parse() {
+                dialer.announce(node, at);
+            }
+        }
+        if heard.changed().await.is_err() {
+            return;
+        }
     }
 }
 

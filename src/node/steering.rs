@@ -62,6 +62,11 @@ impl Steering {
     }
 
     fn in_contact(&self) -> Result<(), ControlError> {
+        if *self.raft.removed().borrow() {
+            let why =
+                "this node was removed from the cluster, or its disk was replaced: ask another one";
+            return Err(ControlError::Refused(why.to_owned()));
+        }
         match self.raft.in_contact(self.ttl) {
             true => Ok(()),
             false => Err(ControlError::NoQuorum),

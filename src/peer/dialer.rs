@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use super::backoff::Backoff;
 use super::greeting::{self, GreetingRefusal, Hello};
+use super::places::Places;
 use super::secure::Credentials;
 use super::{Stream, Times, distrust};
 use crate::cluster::NodeId;
@@ -35,7 +36,7 @@ pub struct Dialer {
 pub struct PeerAddresses(Arc<HashMap<NodeId, Arc<Peer>>>);
 
 struct Peer {
-    remote: Remote,
+    places: Places,
     trouble: Mutex<Trouble>,
 }
 
@@ -83,7 +84,7 @@ impl Dialer {
         let known = self.peers.borrow().clone();
         let others = peers.iter().filter(|(node, _)| *node != self.own);
         let peers = others.map(|(node, at)| {
-            let same = known.0.get(node).filter(|peer| peer.remote.at() == at);
+            let same = known.0.get(node).filter(|peer| peer.places.known() == at);
             (node.clone(), same.cloned().unwrap_or_else(|| Arc::new(Peer::new(at.clone()))))
         });
         self.peers.send_replace(PeerAddresses(Arc::new(peers.collect())));
@@ -129,6 +130,13 @@ impl Dialer {
         result
     }
 
+    /// `node` says that it is at `at`: there it is looked for, too.
+    pub(crate) fn announce(&self, node: &NodeId, at: HostPort) {
+        if let Some(peer) = self.peer(node) {
+            peer.places.announce(at);
+        }
+    }
+
     /// `node` has called: it need not be spared any more. One that was away for long would otherwise not
     /// be found for seconds.
     pub(crate) fn has_called(&self, node: &NodeId) {
@@ -141,14 +149,38 @@ impl Dialer {
         self.peers.borrow().0.get(node).cloned()
     }
 
+    /// Where it is known to be, then where it says that it is; fails as the first of them did.
     async fn attempt(&self, peer: &Peer, hello: &Hello) -> Result<Stream, DialError> {
-        let socket = peer.remote.dial(self.times.connect).await.map_err(DialError::Net)?;
+        let places = peer.places.in_order();
+        let limit = self.times.connect / places.len() as u32;
+        let mut failure = None;
+        for place in places {
+            match self.attempt_at(&place, limit, hello).await {
+                Err(error) if error.may_be_elsewhere() => {
+                    failure.get_or_insert(error);
+                }
+                reached => {
+                    peer.places.found(&hello.to, &place);
+                    return reached;
+                }
+            }
+        }
+        Err(failure.unwrap_or_else(|| DialError::Unknown(hello.to.clone())))
+    }
+
+    async fn attempt_at(
+        &self,
+        place: &Remote,
+        limit: Duration,
+        hello: &Hello,
+    ) -> Result<Stream, DialError> {
+        let socket = place.dial(limit).await.map_err(DialError::Net)?;
         net::tune(&socket, self.times.unacknowledged).map_err(DialError::Greeting)?;
         match timeout(self.times.greeting, self.greet(socket, hello)).await {
             Ok(Ok((stream, Ok(())))) => Ok(stream),
             Ok(Ok((_, Err((refusal, detail))))) => Err(DialError::Refused(refusal, detail)),
             Ok(Err(error)) => Err(distrust::of_dialer(error, &hello.protocol)),
-            Err(_) => Err(DialError::Net(net::DialError::TimedOut(peer.remote.at().clone()))),
+            Err(_) => Err(DialError::Net(net::DialError::TimedOut(place.at().clone()))),
         }
     }
 
@@ -185,7 +217,7 @@ impl PeerAddresses {
 
 impl Peer {
     fn new(at: HostPort) -> Self {
-        Self { remote: Remote::new(at), trouble: Mutex::default() }
+        Self { places: Places::new(at), trouble: Mutex::default() }
     }
 
     fn trouble(&self) -> MutexGuard<'_, Trouble> {
@@ -205,6 +237,17 @@ impl Peer {
 }
 
 impl DialError {
+    /// Whether whoever was meant did not answer, or somebody else did.
+    fn may_be_elsewhere(&self) -> bool {
+        match self {
+            Self::Net(_) | Self::Greeting(_) | Self::Untrusted(_) => true,
+            Self::Refused(refusal, _) => {
+                matches!(refusal, GreetingRefusal::WrongNode | GreetingRefusal::Itself)
+            }
+            Self::Unknown(_) | Self::BackOff { .. } => false,
+        }
+    }
+
     /// Whether it concerns the whole peer, rather than one protocol of it.
     fn is_of_the_peer(&self) -> bool {
         !matches!(self, Self::Refused(GreetingRefusal::Busy | GreetingRefusal::UnknownProtocol, _))

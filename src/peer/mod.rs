@@ -17,6 +17,7 @@ pub mod gossip;
 mod greeting;
 pub(crate) mod listener;
 pub(crate) mod outside;
+mod places;
 mod secure;
 mod stream;
 

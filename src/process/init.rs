@@ -30,7 +30,7 @@ const FORWARDED: [Signal; 7] = [
 
 /// How long those may take who end what the child has started, and tell other nodes that it has died:
 /// they die with us.
-const LINGER: Duration = Duration::from_secs(1);
+const LINGER: Duration = Duration::from_secs(3);
 
 /// As PID 1: runs this program once more with the same arguments, is its init until it ends, and
 /// says with which code to exit (128 + n if signal n ended it). Otherwise: `None` at once.

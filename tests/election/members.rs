@@ -211,6 +211,108 @@ fn all_addresses_change_at_once() {
     until("they write", || cluster.nodes[0].it.post("after").code == 201);
 }
 
+/// The others' files name the old one: what the node says of itself is believed once nobody is there.
+#[test]
+fn one_address_changes_in_that_nodes_own_file_only() {
+    let mut cluster = Plan::default().start();
+    let primary = cluster.primary();
+    let [moved, _] = cluster.others(primary)[..] else { panic!() };
+    assert_eq!(cluster.nodes[primary].it.post("before").code, 201);
+    cluster.until_level(moved);
+    let (old, new) = (peer_address(&cluster, moved), format!("127.0.0.1:{}", free_ports()));
+    assert!(cluster.nodes[moved].stop());
+    rewrite(&cluster, moved, |text| text.replace(&old, &new));
+    cluster.nodes[moved].start();
+    cluster.until_level(moved);
+
+    let name = cluster.nodes[moved].it.name.clone();
+    until("it takes over", || {
+        let (code, said) = cluster.nodes[primary].command(&["promote", &name]);
+        println!("{code:?} {said}");
+        code == Some(0)
+    });
+    assert_eq!(cluster.nodes[primary].it.post("after").code, 201);
+    assert_eq!(entries(&cluster, moved), ["after", "before"]);
+    let advice = format!("{name} is not at {old} any more but at {new}");
+    assert!(cluster.nodes[primary].said(&advice));
+}
+
+fn rewrite(cluster: &Cluster, node: usize, change: impl Fn(&str) -> String) {
+    let config = cluster.nodes[node].it.config();
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(config, change(&text)).unwrap();
+}
+
+#[test]
+fn from_three_nodes_to_one_and_back() {
+    let mut cluster = Plan::default().start();
+    let last = cluster.primary();
+    assert_eq!(cluster.nodes[last].it.post("of three").code, 201);
+    let others = cluster.others(last);
+    let name_of = |cluster: &Cluster, node: usize| cluster.nodes[node].it.name.clone();
+    for node in others.clone() {
+        change(&cluster, last, &["remove", &name_of(&cluster, node)]);
+        cluster.nodes[node].kill();
+        lose_disk(&cluster, node);
+    }
+    until("it goes on alone", || cluster.nodes[last].it.post("alone").code == 201);
+    assert!(cluster.nodes[last].stop());
+    cluster.nodes[last].start();
+    assert_eq!(cluster.primary(), last);
+    for node in others {
+        cluster.nodes[node].start();
+        let member = format!("{}={}", name_of(&cluster, node), peer_address(&cluster, node));
+        change(&cluster, last, &["add", &member]);
+        cluster.until_level(node);
+        assert!(entries(&cluster, node).ends_with(&["of three".to_owned()]));
+    }
+    cluster.nodes[last].kill();
+    assert_ne!(cluster.primary(), last);
+}
+
+/// With `election: single` nobody else would know of what it writes: it says what to do, and that works.
+#[test]
+fn a_node_leaves_its_cluster_for_good_and_others_join_it_later() {
+    let mut cluster = Plan::default().start();
+    let last = cluster.primary();
+    assert_eq!(cluster.nodes[last].it.post("of three").code, 201);
+    let others = cluster.others(last);
+    others.iter().for_each(|node| assert!(cluster.nodes[*node].stop()));
+    cluster.nodes[last].kill();
+    cluster.nodes[last].unmount();
+    let elected = fs::read(cluster.nodes[last].it.config()).unwrap();
+    rewrite(&cluster, last, |text| {
+        let (start, end) = (text.find("cluster:").unwrap(), text.find("litefs:").unwrap());
+        format!("{}cluster: {{election: single}}\n{}", &text[..start], &text[end..])
+    });
+    cluster.nodes[last].start();
+    until("it says what to do", || {
+        cluster.nodes[last].said("delete raft, litefs.* and embedded.*")
+    });
+    until("it has ended", || !cluster.nodes[last].runs());
+    for entry in fs::read_dir(&cluster.nodes[last].it.data_dir).unwrap().flatten() {
+        let name = entry.file_name().into_string().unwrap();
+        if name.starts_with("litefs.") || name.starts_with("embedded.") {
+            fs::remove_file(entry.path()).unwrap();
+        } else if name == "raft" {
+            fs::remove_dir_all(entry.path()).unwrap();
+        }
+    }
+    cluster.nodes[last].start();
+    assert_eq!(cluster.primary(), last);
+    until("it goes on alone", || cluster.nodes[last].it.post("alone").code == 201);
+
+    assert!(cluster.nodes[last].stop());
+    fs::write(cluster.nodes[last].it.config(), elected).unwrap();
+    others.iter().for_each(|node| lose_disk(&cluster, *node));
+    cluster.nodes.iter_mut().for_each(Node::start);
+    assert_eq!(cluster.primary(), last, "it has the data");
+    for node in others {
+        cluster.until_level(node);
+        until("it is there", || entries(&cluster, node) == ["alone", "of three"]);
+    }
+}
+
 fn port_of(address: &str) -> u16 {
     address.rsplit_once(':').unwrap().1.parse().unwrap()
 }

@@ -6,8 +6,8 @@ use std::fs;
 use rustix::process::Signal;
 
 use super::cluster::{Cluster, Node, Plan};
-use super::entries;
 use super::harness::{exchange, lives, run, text, until};
+use super::{entries, kill_app_for_good};
 
 const WORKER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/election/worker.py");
 
@@ -158,6 +158,25 @@ fn a_service_runs_on_the_primary_and_never_twice() {
     cluster.nodes[third].signal(Signal::CONT);
     cluster.until_level(third);
     assert!(!said().contains("twice"), "{}", said());
+}
+
+#[test]
+fn a_handoff_that_is_refused_ends_no_service() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("said");
+    let service =
+        format!("services: [{{name: worker, command: [python3, {WORKER}, {}]}}]\n", file.display());
+    let cluster = Plan { top: service.leak(), ..Plan::default() }.start();
+    let first = cluster.primary();
+    let [one, _] = cluster.others(first)[..] else { panic!() };
+    let started = format!("start {}\n", cluster.nodes[first].it.name);
+    let said = || fs::read_to_string(&file).unwrap_or_default();
+    until("it runs", || said() == started);
+    kill_app_for_good(&cluster, one);
+    until("its application is down", || app(&cluster, one)["state"] == "down");
+    let (code, text) = cluster.nodes[first].command(&["promote", &cluster.nodes[one].it.name]);
+    assert!(code == Some(1) && text.contains("its application does not answer"), "{text}");
+    assert_eq!(said(), started);
 }
 
 #[test]

@@ -9,7 +9,7 @@
 //! | `run` | starts openraft, starts it again when the disk has failed, tells how it stands |
 //! | `members` | changes of the membership, one at a time |
 //! | `peers` | who may connect, and where they are |
-//! | `pace` | a leader's heartbeats |
+//! | `pace`, `lateness` | a leader's heartbeats; how late this node itself is |
 //! | `timers`, `runtime`, `types` | Raft's times; tokio with seeded randomness; openraft's types |
 //!
 //! A leader that is cut off goes on calling itself leader. So [`Leadership`] is a hint; what may be
@@ -18,6 +18,7 @@
 
 mod admission;
 mod identity;
+mod lateness;
 mod machine;
 mod members;
 mod message;

@@ -27,6 +27,25 @@ pub(crate) async fn round_trip(stream: &mut Stream) {
 }
 
 #[tokio::test]
+async fn a_peer_that_has_moved_is_found_where_it_says_it_is() {
+    for over in Over::BOTH {
+        let mut tasks = JoinSet::new();
+        let new = over.echo(&mut tasks, "n1", MANY, TIMES).await;
+        // Somebody else is there now.
+        let old = over.echo(&mut tasks, "n3", MANY, TIMES).await;
+        let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        for old in [old, nobody] {
+            let dialer = over.dialer("n2", &[("n1", old)]);
+            assert!(dialer.dial_now(&node("n1"), ECHO).await.is_err());
+            dialer.announce(&node("n1"), host_port(new));
+            for _ in 0..2 {
+                round_trip(&mut dialer.dial_now(&node("n1"), ECHO).await.unwrap()).await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_member_reaches_the_protocol_it_asks_for() {
     for over in Over::BOTH {
         let mut listener = over.bind("n1", TIMES).await;
