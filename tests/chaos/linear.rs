@@ -55,12 +55,12 @@ impl Action {
         }
     }
 
-    /// What it is known to have seen.
+    /// What it is known to have seen, or has to have seen to have done anything.
     fn saw(self) -> Option<u64> {
         match self {
             Self::Read(value) => Some(value),
             Self::Write(_) => None,
-            Self::Swap { before, .. } => before,
+            Self::Swap { from, before, .. } => Some(before.unwrap_or(from)),
         }
     }
 }
@@ -168,6 +168,9 @@ mod tests {
         let swap = (0, NEVER, Swap { from: 0, to: 5, before: None });
         assert!(holds(&[swap, (2, 3, Read(5))]) && holds(&[swap, (2, 3, Read(0))]));
         assert!(!holds(&[swap, (0, 1, Write(1)), (2, 3, Read(1)), (4, 5, Read(5))]));
+        let after = (1, NEVER, Swap { from: 7, to: 8, before: None });
+        assert!(holds(&[lost, after, (2, 3, Read(8))]), "the one was done, hence the other");
+        assert!(!holds(&[after, (2, 3, Read(8))]));
     }
 
     /// As long as the histories of the chaos: three clients, and one of five operations without an answer.
