@@ -5,7 +5,7 @@
 //! that nobody went on from is not in it, and what only it had is lost to the cluster.
 
 use crate::cluster::EpochStart;
-use crate::txid::Position;
+use crate::txid::{EpochTxid, Position};
 
 /// The epochs that the last one grew out of, itself included, the newest first.
 fn chain(starts: &[EpochStart]) -> impl Iterator<Item = &EpochStart> {
@@ -36,6 +36,27 @@ pub(crate) fn diverges(have: Position, starts: &[EpochStart]) -> bool {
     left.epoch != have.at.epoch || have.at.txid >= left.txid
 }
 
+/// How far a copy at `have` goes along with the history of the last of `starts`. Of what is too long ago to
+/// tell it is taken to do so: what it has acknowledged it must not deny.
+pub(crate) fn common(have: EpochTxid, starts: &[EpochStart]) -> EpochTxid {
+    let mut common = have;
+    loop {
+        let Some(next) = chain(starts).take_while(|s| s.epoch > common.epoch).last() else {
+            return common;
+        };
+        let left = next.held.at;
+        if left.epoch == common.epoch {
+            return common.min(left);
+        }
+        // That epoch is not in the history: what it began with may be.
+        let began = starts.iter().find(|start| start.epoch == common.epoch);
+        match began.filter(|_| left.epoch < common.epoch) {
+            Some(began) if began.held.at.epoch < common.epoch => common = began.held.at,
+            _ => return have,
+        }
+    }
+}
+
 /// Whether a copy has more than its primary had when its present epoch began, in a cluster whose
 /// primary is always the same node: that node has lost something.
 pub(crate) fn exceeds(have: Position, start: EpochStart) -> bool {
@@ -48,7 +69,7 @@ pub(crate) fn exceeds(have: Position, start: EpochStart) -> bool {
 pub(crate) mod tests {
     use super::*;
     use crate::cluster::Epoch;
-    use crate::txid::{Checksum, EpochTxid, Txid};
+    use crate::txid::{Checksum, Txid};
 
     /// A copy; the checksum tells histories apart.
     pub(crate) fn position(epoch: u64, txid: u64, checksum: u64) -> Position {
@@ -101,6 +122,25 @@ pub(crate) mod tests {
             assert!(!exceeds(fine, start), "{fine:?}");
         }
         assert!(exceeds(position(4, 11, 111), start) && exceeds(position(4, 10, 9), start));
+    }
+
+    #[test]
+    fn two_histories_have_in_common_what_both_grew_out_of() {
+        let at = |epoch, txid| position(epoch, txid, 0).at;
+        let starts = [
+            start(1, position(0, 0, 0)),
+            start(2, position(1, 10, 110)),
+            start(3, position(1, 12, 112)),
+            start(4, position(3, 20, 320)),
+        ];
+        assert_eq!(common(at(1, 11), &starts), at(1, 11), "behind");
+        assert_eq!(common(at(1, 30), &starts), at(1, 12));
+        assert_eq!(common(at(3, 25), &starts), at(3, 20));
+        assert_eq!(common(at(2, 30), &starts), at(1, 10), "epoch 2 was lost whole");
+        assert_eq!(common(at(4, 30), &starts), at(4, 30), "it is of that epoch");
+        // Long ago, or where that epoch began is not known.
+        assert_eq!(common(at(2, 30), &starts[2..]), at(2, 30));
+        assert_eq!(common(at(2, 30), &[start(9, position(8, 1, 1))]), at(2, 30));
     }
 
     #[test]

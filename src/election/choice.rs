@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::rpc::Fitness;
 use crate::cluster::{Epoch, NodeId};
+use crate::txid::EpochTxid;
 
 /// What is known when the choice is made.
 #[derive(Clone, Debug)]
@@ -90,9 +91,13 @@ pub(crate) fn choose(situation: &Situation<'_>) -> Verdict {
     if situation.had_data && answers.iter().all(|(_, fitness)| fitness.empty) {
         return Verdict::Wait(Why::NoData);
     }
+    let sole = answers.iter().filter_map(|(_, fitness)| fitness.sole_until).max();
+    let holds = |fitness: &Fitness| {
+        (!fitness.empty, certain(fitness.held.at, fitness.sole_until, sole), fitness.held.at)
+    };
     let rank = |(node, fitness): &(&NodeId, &Fitness)| {
         let rather = situation.rather_not != Some(*node);
-        (!fitness.empty, fitness.held.at, fitness.app_up, rather)
+        (holds(fitness), fitness.app_up, rather)
     };
     let fit = answers.iter().filter(|(_, fitness)| fitness.is_fit()).max_by_key(|a| rank(a));
     let Some(fittest) = fit else {
@@ -105,7 +110,7 @@ pub(crate) fn choose(situation: &Situation<'_>) -> Verdict {
     };
     let fresher = answers
         .iter()
-        .filter(|(node, fitness)| counts(node, fitness) && is_fresher(fitness, fittest.1))
+        .filter(|(node, fitness)| counts(node, fitness) && holds(fitness) > holds(fittest.1))
         .max_by_key(|a| rank(a));
     // A copy of a later epoch has all that was promised before: its primary was chosen so.
     let promised = situation.promised;
@@ -128,8 +133,18 @@ impl Fitness {
     }
 }
 
-fn is_fresher(one: &Fitness, other: &Fitness) -> bool {
-    (!one.empty, one.held.at) > (!other.empty, other.held.at)
+/// What of `held` counts first. Who does not know yet that there are several databases takes all that it
+/// holds of one for what it has reached, and has that for certain up to where there was one: `sole`, as far
+/// as any of those knows who answer.
+pub(crate) fn certain(
+    held: EpochTxid,
+    knows: Option<EpochTxid>,
+    sole: Option<EpochTxid>,
+) -> EpochTxid {
+    match sole.filter(|sole| sole.epoch == held.epoch) {
+        Some(sole) if knows.is_none_or(|known| known.epoch != sole.epoch) => held.min(sole),
+        _ => held,
+    }
 }
 
 fn reason((node, fitness): &(&NodeId, &Fitness)) -> (NodeId, String) {

@@ -10,7 +10,7 @@ use super::table::{Applied, Command, Holder, Life, Session, Term};
 use crate::cluster::{Epoch, NodeId};
 use crate::control::MemberChange;
 use crate::engine::BoxFuture;
-use crate::txid::Position;
+use crate::txid::{EpochTxid, Position};
 
 /// A question from one node to another.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -104,6 +104,9 @@ pub struct Fitness {
     /// start answers nowhere before there is a primary. An older node says it by `unfit`.
     #[serde(default = "yes")]
     pub(crate) app_up: bool,
+    /// It knows of several databases, and until then there was one. See [`crate::engine::Held`].
+    #[serde(default)]
+    pub(crate) sole_until: Option<EpochTxid>,
     /// Its life, for the lease.
     pub(crate) session: Session,
 }
@@ -116,14 +119,18 @@ struct FitnessOnWire {
     candidate: bool,
     unfit: Option<String>,
     app_up: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sole_until: Option<EpochTxid>,
     session: Session,
     hostname: &'static str,
     advertise: &'static str,
 }
 
 impl From<Fitness> for FitnessOnWire {
-    fn from(Fitness { held, empty, candidate, unfit, app_up, session }: Fitness) -> Self {
-        Self { held, empty, candidate, unfit, app_up, session, hostname: "", advertise: "" }
+    fn from(fitness: Fitness) -> Self {
+        let Fitness { held, empty, candidate, unfit, app_up, sole_until, session } = fitness;
+        let (hostname, advertise) = ("", "");
+        Self { held, empty, candidate, unfit, app_up, sole_until, session, hostname, advertise }
     }
 }
 

@@ -4,7 +4,8 @@
 //! table. Whatever ends the tenure, the claim ends first, then the engine is fenced, and only then is
 //! the lease given back: nothing commits in an epoch once the next one is granted.
 
-use std::cmp::Reverse;
+mod offer;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -18,12 +19,10 @@ use super::error::ElectionError;
 use super::handover::HandOver;
 use super::keep_alive::{ClaimOver, KeepAlive};
 use super::majority::Majority;
-use super::rpc::{Fitness, Request, Response};
 use super::table::{Applied, Command, Holder, Opening, Session, Table};
 use crate::claim::{BootTime, Claim};
 use crate::cluster::{Epoch, EpochStart, NodeId};
 use crate::engine::Grant;
-use crate::txid::Position;
 
 /// Orders that may wait.
 const ORDERS: usize = 16;
@@ -132,74 +131,6 @@ impl Tenure {
             }
             news
         });
-    }
-
-    /// `epoch` is going to be granted: ends what this node has of earlier ones, stops following whoever
-    /// was primary, and says what this node has to offer.
-    pub(crate) async fn promise(&self, epoch: Epoch) -> Response {
-        self.end_before(epoch);
-        if self.context.witness {
-            return Response::Refused("a witness holds no data".to_owned());
-        }
-        // What a disk held that was lost it may have acknowledged: its successor speaks for it only
-        // once the cluster has seen to that.
-        if !self.context.raft.votes() {
-            return Response::Refused("this disk has no vote".to_owned());
-        }
-        match self.context.engine.promise(epoch).await {
-            Ok(held) => Response::Fitness(self.offer(held.position, held.empty)),
-            Err(why) => Response::Refused(why.to_string()),
-        }
-    }
-
-    /// Whether this node could be primary, without letting go of anything.
-    pub(crate) async fn fitness(&self) -> Response {
-        if self.context.witness {
-            return Response::Refused("a witness holds no data".to_owned());
-        }
-        match self.context.engine.held().await {
-            Ok(held) => Response::Fitness(self.offer(held.position, held.empty)),
-            Err(why) => Response::Refused(why.to_string()),
-        }
-    }
-
-    fn offer(&self, held: Position, empty: bool) -> Fitness {
-        let now = self.context.clock.now();
-        let failed = self.unfit_until.lock().clone();
-        let failed = failed.filter(|(until, _)| now < *until).map(|(_, why)| why);
-        Fitness {
-            held,
-            empty,
-            candidate: self.context.candidate,
-            unfit: self.context.callbacks.unfit().or(failed),
-            app_up: self.context.callbacks.app_up(),
-            session: self.session(),
-        }
-    }
-
-    /// The other nodes that could be primary now: those whose application answers before the others,
-    /// of these the ones with the most first.
-    pub(crate) async fn others_by_fitness(&self) -> Vec<(NodeId, Fitness)> {
-        let nodes = self.context.raft.members().borrow().data_nodes();
-        let mut asking = JoinSet::new();
-        for node in nodes.into_iter().filter(|node| *node != self.context.own) {
-            let asked = self.context.transport.call(
-                node.clone(),
-                Request::Fitness,
-                self.context.times.renew,
-            );
-            asking.spawn(async move { (node, asked.await) });
-        }
-        let mut fit = Vec::new();
-        for (node, answer) in asking.join_all().await {
-            if let Ok(Response::Fitness(fitness)) = answer
-                && fitness.is_fit()
-            {
-                fit.push((node, fitness));
-            }
-        }
-        fit.sort_by_key(|(_, fitness)| Reverse((fitness.app_up, fitness.held.at)));
-        fit
     }
 
     /// Ends every claim of this node to an epoch before `epoch`, now.

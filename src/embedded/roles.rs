@@ -19,14 +19,18 @@ impl Worker {
     pub(super) fn held(&mut self) -> io::Result<Held> {
         if let LocalCopy::Replica(replica) = &mut self.copy {
             let exists = replica.look(&mut self.store)?;
-            return Ok(Held { position: replica.have(), empty: !exists });
+            return Ok(Held { position: replica.have(), empty: !exists, sole_until: None });
         }
         match self.ship() {
             Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
                 let position = Position { at: self.look()?, checksum: Checksum::UNKNOWN };
-                Ok(Held { position, empty: false })
+                Ok(Held { position, empty: false, sole_until: None })
             }
-            image => image.map(|i| Held { position: i.position(), empty: i.is_empty() }),
+            image => image.map(|i| Held {
+                position: i.position(),
+                empty: i.is_empty(),
+                sole_until: None,
+            }),
         }
     }
 

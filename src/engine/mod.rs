@@ -192,6 +192,9 @@ pub struct Held {
     pub position: Position,
     /// Nothing was ever written to it.
     pub empty: bool,
+    /// The copy is of several databases, and until then there was one: whoever does not know of the others
+    /// may count too much beyond it.
+    pub sole_until: Option<EpochTxid>,
 }
 
 /// What `/status` says about the engine, under `litefs`.

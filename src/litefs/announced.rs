@@ -15,7 +15,7 @@ const PENDING: usize = 64;
 
 /// What the primary of one epoch has announced.
 #[derive(Debug, Default)]
-pub(crate) struct Announced {
+pub struct Announced {
     epoch: Epoch,
     reached: Option<Txid>,
     /// All that it has said so far.
@@ -27,13 +27,13 @@ pub(crate) struct Announced {
 impl Announced {
     /// A connection to the primary of `epoch` begins; the first that it says is all that it holds. What
     /// was reached in the same epoch stays so.
-    pub(crate) fn begin(&mut self, epoch: Epoch) {
+    pub fn begin(&mut self, epoch: Epoch) {
         let reached = self.reached(epoch);
         *self = Self { epoch, reached, ..Self::default() };
     }
 
     /// At that seq the primary held `changed`, and whatever it had said before of the others.
-    pub(crate) fn hear(&mut self, EpochTxid { epoch, txid: seq }: EpochTxid, changed: Databases) {
+    pub fn hear(&mut self, EpochTxid { epoch, txid: seq }: EpochTxid, changed: Databases) {
         if epoch != self.epoch {
             return;
         }

@@ -4,6 +4,8 @@ use std::io;
 
 use super::databases::Databases;
 use super::engine::{Duty, Litefs, READING, lock};
+use super::sole::Sole;
+use crate::cluster::Epoch;
 use crate::engine::Held;
 use crate::txid::{EpochTxid, Position};
 
@@ -12,6 +14,12 @@ use crate::txid::{EpochTxid, Position};
 pub(super) struct Told {
     pub(super) at: EpochTxid,
     pub(super) databases: Databases,
+}
+
+fn warn_of(noted: io::Result<()>) {
+    if let Err(why) = noted {
+        tracing::warn!(%why, "the name of a new database is not noted");
+    }
 }
 
 impl Litefs {
@@ -33,15 +41,20 @@ impl Litefs {
                 read
             }
         };
-        self.note_names(&content);
+        self.note_names(&content, None);
         Ok(content)
     }
 
     /// On disk, as there are new ones.
-    pub(super) fn note_names(&self, databases: &Databases) {
-        if let Err(why) = self.store().name(databases) {
-            tracing::warn!(%why, "the name of a new database is not noted");
-        }
+    pub(super) fn note_names(&self, databases: &Databases, sole: Option<Sole>) {
+        let noted = self.store().name(databases, sole);
+        warn_of(noted);
+    }
+
+    /// The primary of `epoch` has named these.
+    pub(super) fn note_named(&self, epoch: Epoch, databases: &Databases, sole: Option<Sole>) {
+        let noted = self.store().named(epoch, databases, sole);
+        warn_of(noted);
     }
 
     /// The copy holds this of some databases, as read or heard of: all that it holds then.
@@ -69,7 +82,8 @@ impl Litefs {
                 self.store().held(&content)
             }
         };
-        Ok(Held { position, empty: content.is_empty() })
+        let sole_until = self.store().sole_until();
+        Ok(Held { position, empty: content.is_empty(), sole_until })
     }
 
     pub(super) fn db_name(&self) -> String {
@@ -97,6 +111,12 @@ impl Litefs {
     }
 
     fn tell_others(&self, at: EpochTxid, content: &Databases, anew: bool) {
+        if matches!(self.duty(), Duty::Primary(_)) {
+            let sole = Sole::between(&self.told.borrow(), at, content);
+            if sole.is_some() {
+                self.note_names(content, sole);
+            }
+        }
         self.told.send_if_modified(|told| {
             let news = Told { at, databases: content.clone() };
             let changes = *told != news && (anew || at >= told.at);

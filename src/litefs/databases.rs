@@ -13,10 +13,10 @@ use crate::txid::{Checksum, FLAG, Txid};
 
 /// By name. One without a transaction is not in it: it is not there yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Databases(BTreeMap<String, LitefsPosition>);
+pub struct Databases(BTreeMap<String, LitefsPosition>);
 
 impl Databases {
-    pub(crate) fn one(name: &str, at: LitefsPosition) -> Self {
+    pub fn one(name: &str, at: LitefsPosition) -> Self {
         let mut databases = Self::default();
         databases.set(name, at);
         databases
@@ -41,7 +41,7 @@ impl Databases {
         self.0.keys()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
@@ -51,12 +51,12 @@ impl Databases {
     }
 
     /// Every commit moves one database by one, so this counts commits. Of one database it is its TXID.
-    pub(crate) fn seq(&self) -> Txid {
+    pub fn seq(&self) -> Txid {
         Txid(self.0.values().fold(0, |sum, at| sum.saturating_add(at.txid.0)))
     }
 
     /// Of all of them. Of one database it is its own, so that nodes which know one database agree.
-    pub(crate) fn checksum(&self) -> Checksum {
+    pub fn checksum(&self) -> Checksum {
         if self.0.len() <= 1 {
             return self.0.values().next().map_or_else(Checksum::default, |at| at.checksum);
         }

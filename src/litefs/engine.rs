@@ -14,6 +14,7 @@ use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex as AsyncMutex, Notify, RwLock, watch};
 use tokio::task::JoinSet;
@@ -27,9 +28,11 @@ use super::events;
 use super::fence::Fence;
 use super::follow::Following;
 use super::lease_state::LeaseState;
+use super::on_disk;
 use super::position::{Positions, is_database};
 use super::store::Store;
 use super::supervise::{self, Spec, Supervisor};
+use super::told::ToldReplicas;
 use super::tunnel;
 use super::watch::{Seen, Watch};
 use crate::acks::Acks;
@@ -106,12 +109,13 @@ pub struct Litefs {
     pub(super) position: Arc<PositionCell>,
     /// What the copy was last known to hold.
     pub(super) holds: Mutex<Databases>,
-    store: Mutex<Store>,
+    store: Arc<Mutex<Store>>,
     duty: watch::Sender<Duty>,
     /// Changes of role, one at a time.
     pub(super) turn: AsyncMutex<()>,
     pub(super) fence: AsyncMutex<Option<Fence>>,
     pub(super) following: Mutex<Option<Following>>,
+    pub(super) told_replicas: ToldReplicas,
     /// What an open transaction does here.
     pub(super) stalled: watch::Sender<Option<Stalled>>,
     /// It is found to hang.
@@ -164,7 +168,7 @@ impl Litefs {
         let positions = Positions::start(&options.mount, untracked.clone(), options.fuse)?;
         positions.look_for(store.names());
         let litefs = Arc::new(Self {
-            store: Mutex::new(store),
+            store: Arc::new(Mutex::new(store)),
             holds: Mutex::default(),
             api: Api(options.http),
             watch: Arc::new(Watch::new(untracked.clone())),
@@ -175,6 +179,7 @@ impl Litefs {
             turn: AsyncMutex::default(),
             fence: AsyncMutex::default(),
             following: Mutex::default(),
+            told_replicas: ToldReplicas::default(),
             stalled: watch::Sender::default(),
             hung: Notify::new(),
             clung: AtomicU32::new(0),
@@ -216,6 +221,28 @@ impl Litefs {
                 () = events::follow(self.api, &*self.watch) => {}
                 () = self.hung.notified() => self.watch.ended(),
             }
+        }
+    }
+
+    /// As primary: has LiteFS serve `replica`'s, which has heard of this epoch, for as long as that lasts.
+    ///
+    /// # Errors
+    ///
+    /// When the epoch is over, the replica is to hear of it first, or LiteFS does not answer.
+    pub async fn pass<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        replica: &NodeId,
+        stream: S,
+    ) -> io::Result<()> {
+        let mut duty = self.duty.subscribe();
+        let now = *duty.borrow_and_update();
+        if !matches!(now, Duty::Primary(epoch) if self.told_replicas.include(replica, epoch)) {
+            return Err(io::Error::other("it has not heard of this node's epoch"));
+        }
+        tokio::select! {
+            served = tunnel::serve(stream, self.api.0) => served,
+            // An error cannot be: the sender is ours.
+            _ = duty.wait_for(|duty| *duty != now) => Err(io::Error::other("that epoch is over")),
         }
     }
 
@@ -278,6 +305,14 @@ impl Litefs {
 
     pub(super) fn store(&self) -> MutexGuard<'_, Store> {
         lock(&self.store)
+    }
+
+    /// Changes what is remembered, without holding the control thread up while the disk is waited for.
+    pub(super) async fn remember<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut Store) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        on_disk::change(&self.store, change).await
     }
 
     /// Kills LiteFS, if we started it; then it is started again.
@@ -355,7 +390,7 @@ impl Litefs {
             return;
         }
         let content = self.note_content(&now.applied);
-        self.note_names(&content);
+        self.note_names(&content, None);
         self.adopt(now, &content);
         let label = self.label(&content);
         if now.replaced == before.replaced {
@@ -449,19 +484,20 @@ impl Engine for Litefs {
     }
 
     fn protocols(self: Arc<Self>, acks: Arc<Acks>) -> Vec<Protocol> {
-        let http = self.api.0;
+        let (litefs, passing) = (self.clone(), self);
         let tell: peer::Handler = Arc::new(move |incoming| {
-            let (litefs, acks) = (self.clone(), acks.clone());
+            let (litefs, acks) = (litefs.clone(), acks.clone());
             tokio::spawn(async move {
                 let replica = incoming.node;
                 let applied = |at: EpochTxid| acks.heard(&replica, at);
-                let Err(why) = litefs.tell(incoming.stream, applied).await;
+                let Err(why) = litefs.tell(&replica, incoming.stream, applied).await;
                 tracing::debug!(%replica, %why, "a replica is no longer heard");
             });
         });
         let pass: peer::Handler = Arc::new(move |incoming| {
+            let litefs = passing.clone();
             tokio::spawn(async move {
-                if let Err(why) = tunnel::serve(incoming.stream, http).await {
+                if let Err(why) = litefs.pass(&incoming.node, incoming.stream).await {
                     tracing::debug!(node = %incoming.node, %why, "a tunnel to LiteFS has ended");
                 }
             });

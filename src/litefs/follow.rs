@@ -12,6 +12,7 @@ use super::engine::{ASKING, Duty, Litefs, lock};
 use super::joining::Joining;
 use super::position::LitefsPosition;
 use super::positions_link::{Heard, ReplicaLink};
+use super::sole::Sole;
 use super::tunnel::Tunnel;
 use super::watch::Seen;
 use crate::cluster::{Epoch, EpochStart, NodeId};
@@ -45,17 +46,30 @@ impl Litefs {
         epoch: Epoch,
         dial: &Arc<dyn Dial>,
     ) -> Followed {
+        self.leave_another(primary, epoch).await;
         let dialed = dial.dial(primary, peer::POSITIONS).await;
         let dialed = dialed.map_err(FollowError::Unreachable)?;
-        let (link, Heard { starts, lineage, names }) = ReplicaLink::open(dialed).await?;
+        let (link, Heard { starts, lineage, names, sole }) = ReplicaLink::open(dialed).await?;
         if starts.last().is_none_or(|start| start.epoch != epoch) {
             let why = format!("{primary} is not the primary of epoch {epoch}");
             return Err(io::Error::other(why).into());
         }
-        self.store().learn(&lineage, &names.difference(&self.untracked).cloned().collect())?;
+        let names = names.difference(&self.untracked).cloned().collect();
+        self.remember(move |store| store.learn(&lineage, &names, sole)).await?;
         self.follow_history(primary, &starts, dial).await?;
         self.store().announced().begin(epoch);
         Ok(link.run(self).await?)
+    }
+
+    /// Once the new primary has heard of this node, a tunnel of an older epoch would lead to its LiteFS, too.
+    async fn leave_another(&self, primary: &NodeId, epoch: Epoch) {
+        let _turn = self.turn.lock().await;
+        let same = |f: &Following| {
+            f.primary == *primary && f.start().is_none_or(|start| start.epoch == epoch)
+        };
+        if lock(&self.following).as_ref().is_some_and(|following| !same(following)) {
+            self.follow_nobody();
+        }
     }
 
     /// Makes this copy a replica, and has LiteFS follow `primary`, the last of whose `starts` is its own.
@@ -90,9 +104,11 @@ impl Litefs {
             io::Error::new(io::ErrorKind::TimedOut, why)
         })?;
         let content = self.content().await?;
-        self.store().close(&content)?;
+        let held = content.clone();
+        self.remember(move |store| store.close(&held)).await?;
         let diverged = self.keep_what_is_lacking(&content, starts).await?;
-        self.store().disown(&content, &diverged)?;
+        let (held, all) = (content.clone(), starts.to_vec());
+        self.remember(move |store| store.follow(&held, &diverged, &all)).await?;
         let tunnel = Tunnel::open(dial.clone(), primary.clone()).await?;
         let info = PrimaryInfo {
             hostname: primary.to_string(),
@@ -123,12 +139,9 @@ impl Litefs {
         content: &Databases,
         starts: &[EpochStart],
     ) -> io::Result<Databases> {
-        let (epoch, diverged) = {
-            let store = self.store();
-            let epoch = store.position(content).at.epoch;
-            (epoch, store.lineage().diverged(content, epoch, starts, self.elects))
-        };
+        let diverged = self.store().diverged(content, starts, self.elects);
         for (name, at) in diverged.iter() {
+            let epoch = self.store().origin(name, *at);
             let have = EpochTxid { epoch, txid: at.txid };
             self.keep_diverged(name, Position { at: have, checksum: at.checksum }).await?;
         }
@@ -180,13 +193,20 @@ impl Litefs {
         seen && self.duty() == Duty::Replica && lock(&self.following).is_none()
     }
 
+    /// A promise or a lease that this node knows nothing of has not ended that meanwhile.
+    pub(super) fn follows_epoch(&self, epoch: Epoch) -> bool {
+        let following = lock(&self.following);
+        let start = |f: &Following| f.start().is_none_or(|start| start.epoch == epoch);
+        following.as_ref().is_some_and(start)
+    }
+
     /// The primary has announced this; `None`: it is a build with one database.
-    pub(super) fn heard(&self, at: EpochTxid, changed: Option<Databases>) {
+    pub(super) fn heard(&self, at: EpochTxid, changed: Option<Databases>, sole: Option<Sole>) {
         let main = LitefsPosition { txid: at.txid, checksum: Checksum::UNKNOWN };
         let changed = changed.unwrap_or_else(|| Databases::one(&self.db_name(), main));
         let changed = changed.without(&self.untracked);
         self.positions.look_for(changed.names());
-        self.note_names(&changed);
+        self.note_named(at.epoch, &changed, sole);
         self.store().announced().hear(at, changed);
         let (seen, content) = (self.watch.seen().borrow().clone(), self.holds());
         self.adopt(&seen, &content);
@@ -214,7 +234,7 @@ impl Litefs {
 
     pub(super) async fn promise_before(&self, epoch: Epoch) -> io::Result<Held> {
         let _turn = self.turn.lock().await;
-        self.store().promise(epoch)?;
+        self.remember(move |store| store.promise(epoch)).await?;
         let newer = matches!(self.duty(), Duty::Primary(own) if own >= epoch)
             || lock(&self.following).as_ref().is_some_and(|f| f.is_at_least(epoch));
         if !newer {

@@ -5,11 +5,11 @@ use crate::cluster::{Epoch, EpochStart};
 
 /// What a copy has to get before it holds the history of the epoch that it follows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Joining {
+pub struct Joining {
     /// Where that epoch started.
-    pub(crate) start: EpochStart,
+    pub start: EpochStart,
     /// What the databases held there.
-    pub(crate) begun: Databases,
+    pub begun: Databases,
 }
 
 impl Joining {

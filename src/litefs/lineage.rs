@@ -4,13 +4,15 @@
 //! The cluster agrees on where an epoch started as one position ([`EpochStart`]). The databases behind
 //! that number are known to the primary that began it, which tells its replicas, who tell theirs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::databases::Databases;
+use super::origins::Origins;
 use super::position::LitefsPosition;
+use super::sole::Sole;
 use crate::cluster::{Epoch, EpochStart};
 use crate::copy::{history, state_file};
 use crate::txid::{Checksum, EpochTxid, Position, Txid};
@@ -19,38 +21,50 @@ use crate::txid::{Checksum, EpochTxid, Position, Txid};
 /// doubt.
 const EPOCHS: usize = 16;
 /// Bytes of JSON. Of so many databases that one epoch takes more, nothing is remembered.
-const SIZE: usize = 24 * 1024;
+pub(super) const SIZE: usize = 24 * 1024;
 
 /// What an epoch's primary held when it began.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Began {
     pub(crate) epoch: Epoch,
     pub(crate) databases: Databases,
+    /// Whose history those were of that were not of the epoch which its position names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) origins: BTreeMap<String, Epoch>,
 }
 
 /// The last epochs, in their order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(crate) struct Lineage(Vec<Began>);
+pub struct Lineage(Vec<Began>);
 
 impl Lineage {
-    pub(crate) fn of(&self, epoch: Epoch) -> Option<&Databases> {
-        self.0.iter().find(|began| began.epoch == epoch).map(|began| &began.databases)
+    pub fn of(&self, epoch: Epoch) -> Option<&Databases> {
+        self.began(epoch).map(|began| &began.databases)
     }
 
-    /// `epoch` began with this. What is known of it already, stays: asked again, it may have been written.
-    pub(crate) fn begin(&mut self, epoch: Epoch, databases: Databases) {
-        if self.of(epoch).is_none() {
-            self.0.push(Began { epoch, databases });
+    /// The newest that is known.
+    pub(crate) fn last(&self) -> Option<Epoch> {
+        self.0.last().map(|began| began.epoch)
+    }
+
+    fn began(&self, epoch: Epoch) -> Option<&Began> {
+        self.0.iter().find(|began| began.epoch == epoch)
+    }
+
+    /// An epoch began with this. What is known of it already, stays: asked again, it may have been written.
+    pub(crate) fn begin(&mut self, began: Began) {
+        if self.of(began.epoch).is_none() {
+            self.0.push(began);
             self.bound();
         }
     }
 
     /// Takes over what another node knows of epochs.
     pub(crate) fn learn(&mut self, others: &Self) {
-        for Began { epoch, databases } in &others.0 {
-            self.0.retain(|began| began.epoch != *epoch);
-            self.0.push(Began { epoch: *epoch, databases: databases.clone() });
+        for theirs in &others.0 {
+            self.0.retain(|began| began.epoch != theirs.epoch);
+            self.0.push(theirs.clone());
         }
         self.bound();
     }
@@ -67,20 +81,23 @@ impl Lineage {
         self.0.drain(..self.0.len() - kept);
     }
 
-    /// The databases that hold something which the history of `starts` lacks; `epoch` is the one whose
-    /// history this copy holds. `elects`: see [`super::engine::Options`]. In doubt they do.
+    /// The databases that hold something which the history of `starts` lacks; `origin` says of which epoch's
+    /// history each is. `elects`: see [`super::engine::Options`]. In doubt they do.
     pub(crate) fn diverged(
         &self,
         holds: &Databases,
-        epoch: Epoch,
+        origin: impl Fn(&str, LitefsPosition) -> Epoch,
         starts: &[EpochStart],
         elects: bool,
     ) -> Databases {
         let mut diverged = Databases::default();
         for (name, at) in holds.iter() {
-            let have = position(epoch, *at);
-            let own: Vec<_> =
-                starts.iter().map(|start| self.start_of(name, *start, holds)).collect();
+            let mut own = Vec::new();
+            for start in starts {
+                let EpochStart { epoch, held } = self.start_of(name, *start, holds);
+                own.push(EpochStart { epoch, held: placed(held, &own) });
+            }
+            let have = placed(position(origin(name, *at), *at), &own);
             let lacking = match (elects, own.last()) {
                 (true, _) => history::diverges(have, &own),
                 (false, Some(start)) => history::exceeds(have, *start),
@@ -96,14 +113,28 @@ impl Lineage {
     /// Where an epoch started in terms of one database: each has a history of its own, and the epochs are
     /// the same.
     fn start_of(&self, name: &str, start: EpochStart, holds: &Databases) -> EpochStart {
-        let at = match self.of(start.epoch) {
-            Some(began) => began.get(name),
+        let of = start.held.at.epoch;
+        let held = match self.began(start.epoch) {
+            Some(began) => {
+                let of = began.origins.get(name).copied().unwrap_or(of);
+                position(of, began.databases.get(name))
+            }
             // Of one database the number is its own.
             None if !holds.are_several() => return start,
-            None => LitefsPosition { txid: Txid(0), checksum: Checksum::UNKNOWN },
+            None => position(of, LitefsPosition { txid: Txid(0), checksum: Checksum::UNKNOWN }),
         };
-        EpochStart { epoch: start.epoch, held: position(start.held.at.epoch, at) }
+        EpochStart { epoch: start.epoch, held }
     }
+}
+
+/// A copy that had not got where its epoch began is of one before.
+fn placed(mut held: Position, starts: &[EpochStart]) -> Position {
+    for start in starts.iter().rev() {
+        if start.epoch == held.at.epoch && held.at.txid < start.held.at.txid {
+            held.at.epoch = start.held.at.epoch;
+        }
+    }
+    held
 }
 
 fn position(epoch: Epoch, at: LitefsPosition) -> Position {
@@ -124,6 +155,16 @@ pub(crate) struct Saved {
     pub(crate) names: BTreeSet<String>,
     /// What this copy holds of another history, if it still does: LiteFS is to replace it.
     pub(crate) foreign: Databases,
+    /// Of which history each database is.
+    #[serde(default)]
+    pub(crate) origins: Origins,
+    /// Until when there was one database, in the last epoch in which a second one came.
+    #[serde(default)]
+    pub(crate) sole: Option<Sole>,
+    /// It would say, too, which database was the first of an epoch that began with none. False in the file of a
+    /// former build.
+    #[serde(default)]
+    pub(crate) notes_first: bool,
 }
 
 impl Saved {
@@ -152,6 +193,9 @@ impl state_file::Saved for Saved {
             lineage: Lineage::default(),
             names: BTreeSet::new(),
             foreign: Databases::default(),
+            origins: Origins::default(),
+            sole: None,
+            notes_first: true,
         }
     }
 
@@ -170,10 +214,14 @@ mod tests {
     use super::*;
     use crate::copy::history::tests::{position, start};
 
+    fn began(epoch: u64, databases: Databases) -> Began {
+        Began { epoch: Epoch(epoch), databases, origins: BTreeMap::new() }
+    }
+
     fn lineage(epochs: &[(u64, Databases)]) -> Lineage {
         let mut lineage = Lineage::default();
         for (epoch, databases) in epochs {
-            lineage.begin(Epoch(*epoch), databases.clone());
+            lineage.begin(began(*epoch, databases.clone()));
         }
         lineage
     }
@@ -184,7 +232,7 @@ mod tests {
         let lineage = lineage(&[(1, Databases::default()), (2, began)]);
         let starts = [start(1, position(0, 0, 0)), start(2, position(1, 13, 1))];
         let diverged =
-            |all: &[(&str, u64)]| lineage.diverged(&databases(all), Epoch(1), &starts, true);
+            |all: &[(&str, u64)]| lineage.diverged(&databases(all), |_, _| Epoch(1), &starts, true);
         assert!(diverged(&[("app.db", 9), ("queue.db", 4)]).is_empty());
         assert!(diverged(&[("app.db", 7), ("queue.db", 1)]).is_empty(), "it is behind");
         // Fewer commits in all, and yet one that the history lacks.
@@ -195,14 +243,33 @@ mod tests {
     }
 
     #[test]
+    fn a_database_that_a_mixed_copy_began_an_epoch_with_is_of_its_own_history() {
+        // Epoch 3 grew out of a copy of epoch 1 that had got queue.db of epoch 2 already.
+        let mut all = lineage(&[
+            (1, Databases::default()),
+            (2, databases(&[("app.db", 5), ("queue.db", 2)])),
+        ]);
+        let mixed = databases(&[("app.db", 9), ("queue.db", 4)]);
+        let origins = BTreeMap::from([("queue.db".to_owned(), Epoch(2))]);
+        all.begin(Began { origins, ..began(3, mixed) });
+        let starts =
+            [start(1, position(0, 0, 0)), start(2, position(1, 7, 1)), start(3, position(1, 7, 1))];
+        let of_2 = databases(&[("app.db", 6), ("queue.db", 3)]);
+        let lost = all.diverged(&of_2, |_, _| Epoch(2), &starts, true);
+        assert_eq!(lost, databases(&[("app.db", 6)]), "fewer transactions, and others");
+    }
+
+    #[test]
     fn what_nobody_remembers_is_kept_in_doubt() {
         let lineage = Lineage::default();
         let starts = [start(1, position(0, 0, 0)), start(2, position(1, 13, 1))];
         let two = databases(&[("app.db", 2), ("queue.db", 1)]);
-        assert_eq!(lineage.diverged(&two, Epoch(1), &starts, true), two);
-        assert!(lineage.diverged(&two, Epoch(2), &starts, true).is_empty());
+        assert_eq!(lineage.diverged(&two, |_, _| Epoch(1), &starts, true), two);
+        assert!(lineage.diverged(&two, |_, _| Epoch(2), &starts, true).is_empty());
         // Of one database the agreed position says it.
-        let one = |txid| lineage.diverged(&databases(&[("app.db", txid)]), Epoch(1), &starts, true);
+        let one = |txid| {
+            lineage.diverged(&databases(&[("app.db", txid)]), |_, _| Epoch(1), &starts, true)
+        };
         assert!(one(12).is_empty() && !one(14).is_empty());
     }
 
@@ -211,7 +278,7 @@ mod tests {
         let lineage = lineage(&[(5, databases(&[("app.db", 9), ("queue.db", 4)]))]);
         let starts = [start(5, position(4, 13, 1))];
         let have = databases(&[("app.db", 8), ("queue.db", 5)]);
-        let lost = lineage.diverged(&have, Epoch(4), &starts, false);
+        let lost = lineage.diverged(&have, |_, _| Epoch(4), &starts, false);
         assert_eq!(lost, databases(&[("queue.db", 5)]));
     }
 
@@ -219,13 +286,13 @@ mod tests {
     fn it_stays_small() {
         let mut all = Lineage::default();
         for epoch in 1..100 {
-            all.begin(Epoch(epoch), databases(&[("app.db", epoch)]));
+            all.begin(began(epoch, databases(&[("app.db", epoch)])));
         }
         assert_eq!((all.0.len(), all.0[0].epoch), (EPOCHS, Epoch(84)));
         let many: Vec<_> = (0..200).map(|i| format!("tenant-{i:08}.sqlite3")).collect();
         let many: Vec<_> = many.iter().map(|name| (name.as_str(), 1)).collect();
         for epoch in 100..110 {
-            all.begin(Epoch(epoch), databases(&many));
+            all.begin(began(epoch, databases(&many)));
         }
         assert!(serde_json::to_vec(&all).unwrap().len() <= SIZE + 2);
         assert!(all.of(Epoch(109)).is_some());

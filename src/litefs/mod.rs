@@ -9,45 +9,50 @@
 //! | [`engine`], [`tenure`], [`follow`] | [`crate::engine::Engine`] over the parts below: its roles and how they change |
 //! | [`lease_state`], [`agreement`] | what its lease says; what the cluster has agreed upon |
 //! | [`databases`], [`announced`] | several databases as one number, and who has reached it. Pure |
-//! | [`lineage`], [`joining`] | what of a copy diverges; when it counts as one of its primary's. Pure |
+//! | [`lineage`], [`joining`], [`origins`] | what of a copy diverges; when it counts as one of its primary's, and what it is worth before. Pure |
+//! | [`sole`] | until when there was one database. Pure |
 //! | [`content`] | what this copy holds: read, heard of, and told others |
-//! | [`store`], [`reached_file`] | what is remembered across restarts |
+//! | [`store`], [`reached_file`], [`on_disk`] | what is remembered across restarts |
 //! | [`watch`], [`events`], [`position`], [`api`] | what it is seen to be; what it tells, and answers |
 //! | [`readers`], [`pulse`] | open transactions that hold it up; whether it answers |
 //! | [`fence`], [`hold`] | keeping writers out while it changes its role |
-//! | [`tunnel`], [`positions_link`] | the way to the primary's LiteFS; what its stream does not carry |
+//! | [`tunnel`], [`positions_link`], [`told`] | the way to the primary's LiteFS; what its stream does not carry; for whom it is |
 //! | [`supervise`], [`output`], [`version`] | it as our child: its output, which one it is |
 //! | [`preflight`], [`mount`] | what keeps it from starting; its mount, dead or alive |
 //! | [`render`] | the `litefs.yml` that it runs with |
 
 pub mod agreement;
-pub(crate) mod announced;
+pub mod announced;
 pub mod api;
 mod content;
-pub(crate) mod databases;
+pub mod databases;
 pub mod engine;
 pub(crate) mod events;
 pub mod fence;
 mod follow;
 pub(crate) mod hold;
-pub(crate) mod joining;
+pub mod joining;
 pub(crate) mod lease_state;
 mod leftovers;
-pub(crate) mod lineage;
+pub mod lineage;
 #[cfg(test)]
 mod model;
 pub mod mount;
+mod on_disk;
+pub(crate) mod origins;
 pub(crate) mod output;
-pub(crate) mod position;
+pub mod position;
 pub(crate) mod positions_link;
 pub mod preflight;
 mod pulse;
 pub(crate) mod reached_file;
 mod readers;
 pub mod render;
-pub(crate) mod store;
+pub mod sole;
+pub mod store;
 pub mod supervise;
 mod tenure;
+mod told;
 pub(crate) mod tunnel;
 pub(crate) mod version;
 pub(crate) mod watch;

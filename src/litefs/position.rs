@@ -31,11 +31,11 @@ const OWN_FILES: [&str; 5] = ["-journal", "-wal", "-shm", "-pos", "-lock"];
 
 /// What LiteFS holds of a database.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct LitefsPosition {
+pub struct LitefsPosition {
     /// The last transaction; 0 if there is none, or no database.
-    pub(crate) txid: Txid,
+    pub txid: Txid,
     /// Of the whole database.
-    pub(crate) checksum: Checksum,
+    pub checksum: Checksum,
 }
 
 /// Whether a file of this name in the mount can be a database.

@@ -17,13 +17,15 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, ReadHalf, WriteHalf};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::content::Told;
 use super::databases::Databases;
 use super::engine::{Duty, Litefs};
 use super::lineage::Lineage;
-use crate::cluster::{Epoch, EpochStart};
+use super::sole::Sole;
+use crate::cluster::{Epoch, EpochStart, NodeId};
 use crate::lines::{JsonLines, json_line};
 use crate::txid::{Checksum, EpochTxid};
 
@@ -49,6 +51,9 @@ struct Hello {
     /// The databases that there are by now.
     #[serde(default)]
     names: BTreeSet<String>,
+    /// If there was a single one at first, in this epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sole: Option<Sole>,
 }
 
 /// What a replica hears first.
@@ -56,6 +61,7 @@ pub(crate) struct Heard {
     pub(crate) starts: Arc<[EpochStart]>,
     pub(crate) lineage: Lineage,
     pub(crate) names: BTreeSet<String>,
+    pub(crate) sole: Option<Sole>,
 }
 
 /// What a primary announces from then on.
@@ -65,6 +71,9 @@ struct At {
     /// The databases that have changed since the announcement before; at first all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     databases: Option<Databases>,
+    /// As in what it says first: with the announcement of the second one, and from then on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sole: Option<Sole>,
 }
 
 /// What a replica acknowledges.
@@ -106,9 +115,9 @@ impl<S: AsyncRead + AsyncWrite> ReplicaLink<S> {
     pub(crate) async fn open(stream: S) -> io::Result<(Self, Heard)> {
         let (from, to) = tokio::io::split(stream);
         let mut lines = JsonLines::of_at_most(MAX_LINE, BufReader::new(from));
-        let Hello { starts, lineage, names } = timeout(GREETING, lines.more()).await??;
+        let Hello { starts, lineage, names, sole } = timeout(GREETING, lines.more()).await??;
         let epoch = starts.last().map(|start| start.epoch).unwrap_or_default();
-        Ok((Self { lines, to, epoch }, Heard { starts: starts.into(), lineage, names }))
+        Ok((Self { lines, to, epoch }, Heard { starts: starts.into(), lineage, names, sole }))
     }
 
     /// Tells how far `litefs` is for as long as it is of the other end's epoch, and hears how far that
@@ -119,15 +128,23 @@ impl<S: AsyncRead + AsyncWrite> ReplicaLink<S> {
     /// Always ends with one.
     pub(crate) async fn run(self, litefs: &Litefs) -> io::Result<Infallible> {
         let Self { mut lines, mut to, epoch } = self;
+        let heard = watch::Sender::new(false);
         let hear = async {
             loop {
-                let At { at, databases } = timeout(SILENCE, lines.more()).await??;
-                litefs.heard(at, databases);
+                let At { at, databases, sole } = timeout(SILENCE, lines.more()).await??;
+                if !litefs.follows_epoch(epoch) {
+                    // To be followed anew, if this is still the primary.
+                    return Err(io::Error::other("LiteFS was told to leave this primary"));
+                }
+                litefs.heard(at, databases, sole);
                 litefs.primary_is_at(at, Instant::now());
+                heard.send_replace(true);
             }
         };
         let tell = async {
             let mut news = litefs.told.subscribe();
+            // Before the first word what is here of one database could be taken for all.
+            let _ = heard.subscribe().wait_for(|heard| *heard).await;
             loop {
                 let Told { at, databases } = news.borrow_and_update().clone();
                 if at.epoch == epoch {
@@ -174,7 +191,7 @@ impl Litefs {
 }
 
 impl Litefs {
-    /// As primary: tells the replica at the other end of `stream` where the epochs started and how far this
+    /// As primary: tells `replica` at the other end of `stream` where the epochs started and how far this
     /// copy is, and `applied` whatever the replica holds of this epoch.
     ///
     /// # Errors
@@ -182,6 +199,7 @@ impl Litefs {
     /// Always ends with one: this node is no primary any more, or the connection is dead.
     pub async fn tell<S: AsyncRead + AsyncWrite>(
         &self,
+        replica: &NodeId,
         stream: S,
         applied: impl Fn(EpochTxid),
     ) -> io::Result<Infallible> {
@@ -194,9 +212,14 @@ impl Litefs {
             }
             _ => return Err(io::Error::other("this node is not the primary")),
         };
+        self.told_replicas.add(replica, epoch);
         let lineage = self.store().lineage().clone();
         let names = self.holds().names().cloned().collect();
-        say(&mut to, &Hello { starts, lineage, names }).await?;
+        let sole = || {
+            let store = self.store();
+            store.sole().filter(|sole| sole.is_over() && sole.until.epoch == epoch).cloned()
+        };
+        say(&mut to, &Hello { starts, lineage, names, sole: sole() }).await?;
         let hear = async {
             loop {
                 let reached: Reached = lines.more().await?;
@@ -217,7 +240,7 @@ impl Litefs {
                 if at.epoch == epoch {
                     let changed = databases.other_than(&said);
                     said = databases;
-                    say(&mut to, &At { at, databases: Some(changed) }).await?;
+                    say(&mut to, &At { at, databases: Some(changed), sole: sole() }).await?;
                 }
                 let _ = timeout(HEARTBEAT, news.changed()).await;
             }

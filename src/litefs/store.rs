@@ -1,7 +1,7 @@
 //! What the engine remembers across restarts: which epoch's history the copy holds, and what was
 //! promised. LiteFS itself keeps the data and its transaction numbers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,16 +11,19 @@ use serde::{Deserialize, Serialize};
 use super::announced::Announced;
 use super::databases::Databases;
 use super::joining::Joining;
-use super::lineage::{self, Lineage};
+use super::lineage::{self, Began, Lineage};
+use super::origins::Joins;
+use super::position::LitefsPosition;
 use super::reached_file::ReachedFile;
+use super::sole::Sole;
 use crate::cluster::{Epoch, EpochStart};
 use crate::copy::state_file::{self, StateFile};
-use crate::txid::{EpochTxid, Position};
+use crate::txid::{EpochTxid, Position, Txid};
 
 /// The file's name in `data_dir`.
 pub(crate) const FILE: &str = "litefs.state";
 
-pub(crate) struct Store {
+pub struct Store {
     state: StateFile<Saved>,
     lineage: StateFile<lineage::Saved>,
     reached: Arc<ReachedFile>,
@@ -81,7 +84,7 @@ impl Store {
     /// # Errors
     ///
     /// When one cannot be read, is damaged, or is about another database; the text says what to do.
-    pub(crate) fn open(dir: &Path, database: &Path) -> io::Result<Self> {
+    pub fn open(dir: &Path, database: &Path) -> io::Result<Self> {
         Ok(Self {
             state: StateFile::open(dir.join(FILE), database)?,
             lineage: StateFile::open(dir.join(lineage::FILE), database)?,
@@ -95,13 +98,13 @@ impl Store {
     /// # Errors
     ///
     /// When it cannot be written; then that was not promised.
-    pub(crate) fn promise(&mut self, epoch: Epoch) -> io::Result<()> {
+    pub fn promise(&mut self, epoch: Epoch) -> io::Result<()> {
         let promised = epoch.max(self.saved().promised);
         self.state.save(Saved { promised, ..self.saved().clone() })
     }
 
     /// No primary of an epoch before this is listened to.
-    pub(crate) fn floor(&self) -> Epoch {
+    pub fn floor(&self) -> Epoch {
         let saved = self.saved();
         let held = saved.tenure.map_or(Epoch(0), |tenure| tenure.epoch);
         saved.promised.max(saved.epoch).max(held)
@@ -113,7 +116,7 @@ impl Store {
     /// # Errors
     ///
     /// When the epoch is over, or it cannot be written; then it was not begun.
-    pub(crate) fn begin(&mut self, epoch: Epoch, content: &Databases) -> io::Result<Position> {
+    pub fn begin(&mut self, epoch: Epoch, content: &Databases) -> io::Result<Position> {
         if epoch < self.floor() {
             let what =
                 format!("epoch {} is known: this node cannot be primary in {epoch}", self.floor());
@@ -122,9 +125,16 @@ impl Store {
         if let Some(tenure) = self.saved().tenure.filter(|tenure| tenure.epoch == epoch) {
             return Ok(tenure.held);
         }
-        let held = self.held(content);
+        let (held, present) = (self.held(content), self.present());
         self.remember(content.names(), |saved| {
-            saved.lineage.begin(epoch, content.clone());
+            let origin = |(name, at): (&String, &LitefsPosition)| {
+                (name.clone(), saved.origins.of(name, *at, present))
+            };
+            let mut origins: BTreeMap<_, _> = content.iter().map(origin).collect();
+            origins.retain(|_, of| *of != held.at.epoch);
+            saved.lineage.begin(Began { epoch, databases: content.clone(), origins });
+            saved.origins.note(content, present);
+            saved.origins.tenure = Some(EpochStart { epoch, held });
             // All that it holds is the history from here on.
             saved.foreign = Databases::default();
         })?;
@@ -139,7 +149,7 @@ impl Store {
     /// # Errors
     ///
     /// When it cannot be written; then it does not count as such.
-    pub(crate) fn join(
+    pub fn join(
         &mut self,
         joining: &Joining,
         connected: bool,
@@ -163,17 +173,49 @@ impl Store {
         content.other_than(&self.lineage.saved().foreign)
     }
 
-    /// From now on these do not count, for as long as the copy holds them.
+    /// The copy is about to follow the last of `starts`. From now on those that have diverged do not count,
+    /// for as long as it holds them.
     ///
     /// # Errors
     ///
     /// When it cannot be written.
-    pub(crate) fn disown(&mut self, content: &Databases, diverged: &Databases) -> io::Result<()> {
+    pub fn follow(
+        &mut self,
+        content: &Databases,
+        diverged: &Databases,
+        starts: &[EpochStart],
+    ) -> io::Result<()> {
         let mut saved = self.lineage.saved().clone();
         // Those that were not replaced yet stay so.
         saved.foreign = content.other_than(&self.own(content));
         saved.foreign.replace(diverged);
+        saved.origins.note(content, self.present());
+        saved.origins.follow(self.position(content).at, starts);
         self.lineage.save(saved)
+    }
+
+    /// The databases that hold something which the history of `starts` lacks.
+    pub fn diverged(&self, content: &Databases, starts: &[EpochStart], elects: bool) -> Databases {
+        let origin = |name: &str, at| self.origin(name, at);
+        self.lineage().diverged(content, origin, starts, elects)
+    }
+
+    /// The epoch whose history a database is of.
+    pub(crate) fn origin(&self, name: &str, at: LitefsPosition) -> Epoch {
+        self.lineage.saved().origins.of(name, at, self.present())
+    }
+
+    /// The epoch whose history changes the copy, if anything does.
+    fn present(&self) -> Epoch {
+        let joins = self.joins().map(|joins| joins.start.epoch);
+        let tenure = self.saved().tenure.map(|tenure| tenure.epoch);
+        tenure.or(joins).unwrap_or(self.saved().epoch)
+    }
+
+    /// The epoch that the copy has begun to follow, and has not joined.
+    fn joins(&self) -> Option<Joins> {
+        let joins = self.lineage.saved().origins.joins;
+        joins.filter(|joins| joins.start.epoch > self.saved().epoch)
     }
 
     fn adopt(&mut self, start: EpochStart) -> io::Result<()> {
@@ -194,12 +236,13 @@ impl Store {
     /// # Errors
     ///
     /// When it cannot be written.
-    pub(crate) fn close(&mut self, content: &Databases) -> io::Result<()> {
-        let at = self.position(content).at;
-        if self.saved().tenure.is_some() {
-            self.reached.save(at)?;
-            self.announced.start(at.epoch, Some(at.txid));
+    pub fn close(&mut self, content: &Databases) -> io::Result<()> {
+        if self.saved().tenure.is_none() {
+            return Ok(());
         }
+        let at = self.position(content).at;
+        self.reached.save(at)?;
+        self.announced.start(at.epoch, Some(at.txid));
         self.end_tenure(at.epoch)
     }
 
@@ -209,7 +252,7 @@ impl Store {
 
     /// What a copy with this content has reached. One that was this node's to write and never was written
     /// is still of the history before: whether that tenure was opened is for others to know.
-    pub(crate) fn position(&self, content: &Databases) -> Position {
+    pub fn position(&self, content: &Databases) -> Position {
         let epoch = match self.saved().tenure {
             Some(Tenure { epoch, held }) if self.is_same(epoch, held, content) => return held,
             Some(Tenure { epoch, .. }) => {
@@ -218,24 +261,63 @@ impl Store {
             }
             None => self.saved().epoch,
         };
-        // Of a single database LiteFS' own position says it.
-        let several = self.are_several(content);
-        let kept = || self.reached.get(epoch).map(|at| at.txid).filter(|_| several);
-        let txid = self.announced.reached(epoch).or_else(kept);
-        let txid = txid.unwrap_or_else(|| self.own(content).seq());
+        if let Some(joins) = self.joins() {
+            let came = |(name, at): (&String, &_)| self.origin(name, *at) == joins.start.epoch;
+            let changed = content.iter().all(came);
+            let at = joins.worth(content, self.are_several(content), changed);
+            return Position { at, checksum: content.checksum() };
+        }
+        let txid = self.reached(epoch, content);
+        let txid = txid.unwrap_or_else(|| self.alone(epoch, content));
         // Another database may be here that the primary never had: LiteFS takes none away.
         let known = self.announced.said(epoch);
         let checksum = known.map_or_else(|| content.checksum(), |s| content.among(s).checksum());
         Position { at: EpochTxid { epoch, txid }, checksum }
     }
 
+    /// What this copy has reached in `epoch`, if that is known. Of a single database LiteFS' own position says
+    /// it.
+    fn reached(&self, epoch: Epoch, content: &Databases) -> Option<Txid> {
+        let announced = self.announced.reached(epoch);
+        if !self.are_several(content) {
+            return announced;
+        }
+        let kept = self.reached.get(epoch).map(|at| at.txid);
+        let sole = self.sole().filter(|sole| sole.is_over());
+        let alone = sole.and_then(|sole| sole.reached(epoch, &self.own(content)));
+        announced.max(kept).max(alone)
+    }
+
+    /// What there is of the only database.
+    fn alone(&self, epoch: Epoch, content: &Databases) -> Txid {
+        let own = self.own(content);
+        let unnamed = self.lineage.saved().notes_first
+            && self.lineage().of(epoch).is_some_and(Databases::is_empty);
+        match self.sole().and_then(|sole| sole.reached(epoch, &own)) {
+            Some(reached) => reached,
+            // The primary has not named one yet, so it may have others.
+            None if unnamed => self.reached.get(epoch).map(|at| at.txid).unwrap_or_default(),
+            None => own.seq(),
+        }
+    }
+
+    /// The last epoch in which a second database has come, as far as known, and up to where there was one.
+    pub(crate) fn sole_until(&self) -> Option<EpochTxid> {
+        self.sole().filter(|sole| sole.is_over()).map(|sole| sole.until)
+    }
+
+    /// The only database, in the last epoch in which there was one at first.
+    pub(crate) fn sole(&self) -> Option<&Sole> {
+        self.lineage.saved().sole.as_ref()
+    }
+
     /// What a copy with this content holds, where nothing more comes: to be compared with others'. Of one
     /// database all counts that is here, announced or not.
-    pub(crate) fn held(&self, content: &Databases) -> Position {
+    pub fn held(&self, content: &Databases) -> Position {
         let mut position = self.position(content);
         let several = self.are_several(content);
-        if self.saved().tenure.is_none() && !several {
-            position.at.txid = position.at.txid.max(self.own(content).seq());
+        if self.saved().tenure.is_none() && self.joins().is_none() && !several {
+            position.at.txid = position.at.txid.max(self.alone(position.at.epoch, content));
         }
         position
     }
@@ -255,7 +337,7 @@ impl Store {
     }
 
     /// What the databases held where the last epochs began, as far as known here.
-    pub(crate) fn lineage(&self) -> &Lineage {
+    pub fn lineage(&self) -> &Lineage {
         &self.lineage.saved().lineage
     }
 
@@ -264,17 +346,51 @@ impl Store {
         self.lineage.saved().names.iter()
     }
 
-    /// Notes names of databases, on disk if there are new ones.
+    /// Notes names of databases, and until when there was one; on disk if that is news.
     ///
     /// # Errors
     ///
-    /// When they cannot be written.
-    pub(crate) fn name(&mut self, databases: &Databases) -> io::Result<()> {
-        let known = &self.lineage.saved().names;
-        if databases.names().all(|name| known.contains(name)) {
+    /// When it cannot be written.
+    pub(crate) fn name(&mut self, databases: &Databases, sole: Option<Sole>) -> io::Result<()> {
+        let sole = sole.or_else(|| self.sole_so_far(databases));
+        let saved = self.lineage.saved();
+        let named = databases.names().all(|name| saved.names.contains(name));
+        if named && (sole.is_none() || sole == saved.sole) {
             return Ok(());
         }
-        self.remember(databases.names(), |_| ())
+        self.remember(databases.names(), |saved| saved.sole = sole.or(saved.sole.take()))
+    }
+
+    /// Notes what the primary of `epoch` names.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn named(
+        &mut self,
+        epoch: Epoch,
+        databases: &Databases,
+        sole: Option<Sole>,
+    ) -> io::Result<()> {
+        let sole = sole.or_else(|| self.first(epoch, databases.names()));
+        self.name(databases, sole)
+    }
+
+    /// The first database of an epoch that began with none.
+    fn first<'a>(&self, epoch: Epoch, mut names: impl Iterator<Item = &'a String>) -> Option<Sole> {
+        let known = self.sole().is_some_and(|sole| sole.until.epoch == epoch);
+        let began_empty = self.lineage().of(epoch).is_some_and(Databases::is_empty);
+        let name = names.next().filter(|_| began_empty && !known)?;
+        names.next().is_none().then(|| Sole::so_far(epoch, name))
+    }
+
+    /// A replica may get the second database before its primary says that it has come.
+    fn sole_so_far(&self, databases: &Databases) -> Option<Sole> {
+        let epoch = self.saved().epoch;
+        let said = self.announced.said(epoch).filter(|said| !said.are_several())?;
+        let second = databases.names().any(|name| !self.lineage.saved().names.contains(name));
+        let first = second && !self.are_several(said) && self.saved().tenure.is_none();
+        first.then(|| Sole::of(EpochTxid { epoch, txid: said.seq() }, said))
     }
 
     /// Takes over what a primary knows of the epochs before, and which databases it has: before any of its
@@ -283,8 +399,18 @@ impl Store {
     /// # Errors
     ///
     /// When it cannot be written.
-    pub(crate) fn learn(&mut self, others: &Lineage, names: &BTreeSet<String>) -> io::Result<()> {
-        self.remember(names.iter(), |saved| saved.lineage.learn(others))
+    pub fn learn(
+        &mut self,
+        others: &Lineage,
+        names: &BTreeSet<String>,
+        sole: Option<Sole>,
+    ) -> io::Result<()> {
+        self.remember(names.iter(), |saved| saved.lineage.learn(others))?;
+        let first = others.last().and_then(|epoch| self.first(epoch, names.iter()));
+        match sole.or(first) {
+            Some(sole) => self.remember([].into_iter(), |saved| saved.sole = Some(sole)),
+            None => Ok(()),
+        }
     }
 
     fn remember<'a>(
@@ -299,7 +425,7 @@ impl Store {
     }
 
     /// What the primary has announced, and this copy has reached of it.
-    pub(crate) fn announced(&mut self) -> &mut Announced {
+    pub fn announced(&mut self) -> &mut Announced {
         &mut self.announced
     }
 
@@ -320,7 +446,6 @@ mod tests {
     use super::super::databases::tests::databases;
     use super::*;
     use crate::copy::history::tests::{position, start};
-    use crate::txid::Txid;
 
     fn open(dir: &Path) -> Store {
         Store::open(dir, Path::new("app.db")).unwrap()
@@ -400,6 +525,23 @@ mod tests {
     }
 
     #[test]
+    fn what_an_epoch_that_began_with_nothing_has_outlives_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = open(dir.path());
+        store.begin(Epoch(1), &Databases::default()).unwrap();
+        store.close(&content(7)).unwrap();
+        assert_eq!(epoch_and_txid(&open(dir.path()), &content(7)), (1, 7), "its primary");
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = open(dir.path());
+        store.lineage_of(1, &Databases::default());
+        store.adopt(start(1, position(0, 0, 0))).unwrap();
+        assert_eq!(epoch_and_txid(&store, &content(7)), (1, 0), "nobody has named that one");
+        store.named(Epoch(1), &content(3), None).unwrap();
+        let store = open(dir.path());
+        assert_eq!(store.held(&content(7)).at, at(1, 7), "a replica");
+    }
+
+    #[test]
     fn a_tenure_counts_the_commits_of_all_databases() {
         let dir = tempfile::tempdir().unwrap();
         let mut store = open(dir.path());
@@ -427,9 +569,10 @@ mod tests {
         /// As heard from the primary of that epoch.
         fn lineage_of(&mut self, epoch: u64, begun: &Databases) {
             let mut lineage = Lineage::default();
-            lineage.begin(Epoch(epoch), begun.clone());
+            let (databases, origins) = (begun.clone(), BTreeMap::new());
+            lineage.begin(Began { epoch: Epoch(epoch), databases, origins });
             let names = begun.names().cloned().collect();
-            self.learn(&lineage, &names).unwrap();
+            self.learn(&lineage, &names, None).unwrap();
         }
     }
 

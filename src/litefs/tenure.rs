@@ -25,7 +25,7 @@ impl Litefs {
         let _turn = self.turn.lock().await;
         let content = self.content().await?;
         if self.duty() == Duty::Primary(epoch) && self.lease_state.epoch() == Some(epoch) {
-            return self.store().begin(epoch, &content);
+            return self.remember(move |store| store.begin(epoch, &content)).await;
         }
         if self.elects && *self.lease_state.given_back().borrow() >= epoch {
             let why = format!("LiteFS has ended epoch {epoch}: it does not get that lease again");
@@ -37,7 +37,8 @@ impl Litefs {
         if from.is_none() {
             self.follow_nobody();
         }
-        let held = self.store().begin(epoch, &content)?;
+        let begun = content.clone();
+        let held = self.remember(move |store| store.begin(epoch, &begun)).await?;
         self.lease_state.grant(epoch, claim, from.is_some());
         let offer = LeaseOffer(Some(self));
         if from.is_some() {
@@ -98,7 +99,8 @@ impl Litefs {
         self.set_duty(Duty::Replica);
         // Without LiteFS there is nothing to read; it will be when it is back.
         if let Ok(content) = self.content().await {
-            self.store().close(&content)?;
+            let left = content.clone();
+            self.remember(move |store| store.close(&left)).await?;
             self.publish_anew(self.label(&content), &content);
         }
         Ok(())

@@ -14,6 +14,7 @@ mod handoffs;
 #[path = "../demo/harness.rs"]
 #[expect(dead_code, reason = "the demo's tests use the rest")]
 mod harness;
+mod leftovers;
 mod migrations;
 mod preload;
 mod process;

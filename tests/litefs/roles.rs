@@ -105,6 +105,7 @@ async fn what_the_new_history_lacks_is_kept_before_it_is_replaced() {
     nodes.write(0, 1).await;
     nodes.level(0, 1).await;
     // Node 1 is cut off, and writes what nobody else gets.
+    nodes.unlink(1);
     nodes.nodes[1].litefs.become_replica().await.unwrap();
     nodes.write(0, 100).await;
     nodes.write(0, 101).await;
@@ -132,6 +133,7 @@ async fn a_replica_that_was_cut_off_misses_nothing() {
     nodes.create(0, "delete").await;
     nodes.level(0, 1).await;
     nodes.nodes[1].member.cut_off.store(true, Ordering::SeqCst);
+    nodes.unlink(1);
     nodes.nodes[1].litefs.become_replica().await.unwrap();
     for x in 0..20 {
         nodes.write(0, x).await;

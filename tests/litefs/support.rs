@@ -22,7 +22,7 @@ use litepilot::litefs::{mount, render};
 use litepilot::secret::Secret;
 use litepilot::txid::Position;
 use rusqlite::Connection;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -82,7 +82,6 @@ pub async fn until<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut()
 pub struct Agreed {
     starts: watch::Sender<Vec<EpochStart>>,
     litefs_id: watch::Sender<Option<String>>,
-    members: Mutex<Vec<(NodeId, SocketAddr)>>,
     engines: Mutex<Vec<(NodeId, Arc<Litefs>)>>,
     /// What replicas acknowledge to whichever is primary.
     pub acks: Arc<Acks>,
@@ -112,8 +111,20 @@ impl Member {
         let (ours, theirs) = tokio::io::duplex(4096);
         let (own, primary, acks) = (self.name.clone(), primary.clone(), self.agreed.acks.clone());
         tokio::spawn(async move {
-            let Err(_) = primary.tell(theirs, |at| acks.heard(&own, at)).await;
+            let Err(_) = primary.tell(&own, theirs, |at| acks.heard(&own, at)).await;
         });
+        Ok(Box::new(ours))
+    }
+
+    /// A tunnel to that node's LiteFS.
+    fn tunnel_to(&self, node: &NodeId) -> io::Result<Stream> {
+        let engines = self.agreed.engines.lock().unwrap();
+        let found = engines.iter().find(|(name, _)| name == node);
+        let found = found.filter(|_| !self.cut_off.load(Ordering::SeqCst));
+        let (_, to) = found.ok_or(io::ErrorKind::ConnectionRefused)?;
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let (own, to) = (self.name.clone(), to.clone());
+        tokio::spawn(async move { to.pass(&own, theirs).await });
         Ok(Box::new(ours))
     }
 
@@ -131,13 +142,7 @@ impl Dial for Member {
         if protocol.starts_with("litepilot-positions") {
             return Box::pin(std::future::ready(self.link_to(node)));
         }
-        let members = self.agreed.members.lock().unwrap();
-        let to = members.iter().find(|(name, _)| name == node).map(|(_, at)| *at);
-        let to = to.filter(|_| !self.cut_off.load(Ordering::SeqCst));
-        Box::pin(async move {
-            let to = to.ok_or(io::ErrorKind::ConnectionRefused)?;
-            Ok(Box::new(TcpStream::connect(to).await?) as Stream)
-        })
+        Box::pin(std::future::ready(self.tunnel_to(node)))
     }
 }
 
@@ -243,8 +248,6 @@ impl Node {
         let config = config(name, dir.path(), http, lease.local_addr().unwrap());
         let secret: Secret = "0123456789abcdef-secret".parse().unwrap();
         let name: NodeId = name.parse().unwrap();
-        agreed.members.lock().unwrap().retain(|(known, _)| *known != name);
-        agreed.members.lock().unwrap().push((name.clone(), http));
         let member = Arc::new(Member {
             name: name.clone(),
             agreed: agreed.clone(),

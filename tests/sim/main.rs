@@ -7,6 +7,7 @@ mod net;
 mod node;
 mod plan;
 mod post;
+mod stream;
 mod truth;
 mod world;
 

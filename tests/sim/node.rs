@@ -23,7 +23,7 @@ use litepilot::engine::{BoxFuture, Engine};
 use litepilot::peer::gossip::{Heard, Peers, Report};
 use litepilot::position::PositionCell;
 use litepilot::process::health;
-use litepilot::txid::{EpochTxid, Txid};
+use litepilot::txid::{EpochTxid, Position, Txid};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use tokio::runtime::{self, Runtime};
@@ -32,7 +32,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::app::App;
 use super::disk::Shelf;
-use super::engine::{Copy, Model, Nothing};
+use super::engine::{Copy, Model, Nothing, Reached, Shipped};
 use super::post::{Ask, Load, Post, Said, Wire};
 use super::truth::Truth;
 
@@ -302,6 +302,7 @@ impl Life {
         tokio::spawn(gossip(around.clone(), raft.clone()));
         if !place.witness {
             tokio::spawn(follow(around.clone()));
+            tokio::spawn(run_litefs(around.clone()));
             for writer in 0..place.writers {
                 tokio::spawn(write(around.clone(), writer));
             }
@@ -385,20 +386,21 @@ fn take(around: &Arc<Around>, election: &Election, from: NodeId, load: Load) {
 async fn serve(
     around: &Around,
     from: &NodeId,
-    have: litepilot::txid::Position,
-    holds: Option<litepilot::txid::Position>,
-) -> Option<super::engine::Shipped> {
+    have: Position,
+    holds: Option<Reached>,
+) -> Option<Shipped> {
     let model = around.model.as_ref()?;
-    if let Some(holds) = holds.filter(|holds| model.copy.knows(*holds)) {
+    if let Some(holds) = holds.filter(|holds| model.copy.agrees(*holds)) {
         around.acks.heard(from, holds.at);
     }
+    let starts = || around.view.borrow().starts.clone();
     let at = model.look();
-    if model.copy.ship()?.position == have {
+    if model.copy.ship(starts())?.position == have {
         let news = EpochTxid { txid: Txid(at.txid.0 + 1), ..at };
         drop(timeout(PULL / 2, model.position().wait(news)).await);
         model.look();
     }
-    model.copy.ship()
+    model.copy.ship(starts())
 }
 
 /// Tells of the peers what was heard of them, and that they have fallen silent.
@@ -459,10 +461,7 @@ async fn follow(around: Arc<Around>) {
             match now {
                 None => std::future::pending().await,
                 Some((primary, _)) if primary == around.place.name => sleep(LOOK).await,
-                Some((primary, _)) => match model.become_replica().await {
-                    Ok(()) => pull(&around, model, &primary).await,
-                    Err(_) => sleep(LOOK).await,
-                },
+                Some((primary, epoch)) => pull(&around, model, &primary, epoch).await,
             }
         };
         tokio::select! {
@@ -473,29 +472,51 @@ async fn follow(around: Arc<Around>) {
     }
 }
 
-async fn pull(around: &Around, model: &Model, primary: &NodeId) {
-    let mut holds = None;
+/// As `Litefs::follow_over_link`.
+async fn pull(around: &Around, model: &Model, primary: &NodeId, epoch: Epoch) {
+    let (mut holds, mut have, mut linked) = (None, Position::default(), false);
     loop {
-        let have = model.copy.state().position();
         let ask = Ask::Pull { life: around.number, have, holds };
         let Ok(Said::Shipped(Some(shipped))) =
             around.post.ask(primary.clone(), ask, PULL * 3).await
         else {
-            holds = None;
+            (holds, have, linked) = (None, Position::default(), false);
             sleep(PULL / 2).await;
             continue;
         };
+        let of_this = shipped.starts.last().is_some_and(|start| start.epoch == epoch);
+        if !linked {
+            if !of_this || model.follow_history(primary, &shipped).await.is_err() {
+                sleep(PULL / 2).await;
+                continue;
+            }
+            model.begin_link(epoch);
+            linked = true;
+        }
+        if !model.follows(epoch) {
+            linked = false;
+            continue;
+        }
+        model.hear(&shipped);
+        have = shipped.position;
         if model.slow > 8 {
             sleep(Duration::from_millis(model.slow)).await;
         }
-        // What was promised away meanwhile is neither applied nor acknowledged.
-        holds = model.copy.apply(&shipped);
-        holds = holds.filter(|position| model.copy.follows(position.at.epoch));
-        if holds.is_none() {
-            sleep(PULL / 2).await;
-        }
-        model.look();
+        // What was promised away meanwhile is not acknowledged.
+        holds = model.copy.reached(epoch);
     }
+}
+
+/// How long LiteFS takes for what it has received, in ms: at times much.
+async fn run_litefs(around: Arc<Around>) {
+    let Some(model) = &around.model else { return };
+    let mut chance = SmallRng::seed_from_u64(around.seed ^ 0x51f7);
+    let delay = || match chance.random_range(0..20) {
+        0 => chance.random_range(20..260),
+        1..4 => chance.random_range(3..20),
+        _ => 1,
+    };
+    model.run_litefs(delay).await;
 }
 
 /// A client that writes here whenever this node is the primary.

@@ -12,7 +12,7 @@ use litepilot::txid::Position;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::engine::Shipped;
+use super::engine::{Reached, Shipped};
 
 /// A question.
 #[derive(Clone)]
@@ -23,7 +23,7 @@ pub enum Ask {
         /// The asker's.
         life: u64,
         have: Position,
-        holds: Option<Position>,
+        holds: Option<Reached>,
     },
 }
 

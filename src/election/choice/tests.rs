@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::super::table::Session;
 use super::*;
 use crate::cluster::Epoch;
-use crate::txid::{Checksum, EpochTxid, Position, Txid};
+use crate::txid::{Checksum, Position, Txid};
 
 fn node(name: &str) -> NodeId {
     name.parse().unwrap()
@@ -17,6 +17,7 @@ fn fitness(epoch: u64, txid: u64) -> Fitness {
         candidate: true,
         unfit: None,
         app_up: true,
+        sole_until: None,
         session: Session("s".to_owned()),
     }
 }
@@ -209,4 +210,21 @@ proptest! {
             prop_assert!(answers[&winner].unfit.is_none());
         }
     }
+}
+
+#[test]
+fn what_is_held_of_one_database_counts_as_far_as_there_was_one() {
+    let nodes = abc();
+    let at = |epoch, txid| EpochTxid { epoch: Epoch(epoch), txid: Txid(txid) };
+    let knows = |txid| Fitness { sole_until: Some(at(2, 5)), ..fitness(2, txid) };
+    let chosen = |b: Fitness, c: Fitness| {
+        let answers = answers([("b", b), ("c", c)]);
+        choose(&situation(&nodes, &answers))
+    };
+    let b = || Verdict::Elect(node("b"));
+    // It has got 7 of the first database, and lacks the second one.
+    assert_eq!(chosen(knows(6), fitness(2, 7)), b());
+    assert_eq!(chosen(fitness(2, 7), knows(5)), b(), "equal for certain, and holds more");
+    assert_eq!(chosen(fitness(3, 1), knows(6)), b(), "of a later epoch");
+    assert_eq!(chosen(knows(7), knows(6)), b());
 }
