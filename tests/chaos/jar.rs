@@ -98,7 +98,7 @@ impl Browser {
                 let answer = reply.success();
                 match (text, answer) {
                     (Some(text), answer) => self.told.written(text.clone(), answer.as_ref()),
-                    (None, Some(answer)) => self.told.read(&written, doubtful, &answer),
+                    (None, Some(answer)) => self.told.read(&header, &written, doubtful, &answer),
                     (None, None) => {}
                 }
             }
@@ -107,10 +107,11 @@ impl Browser {
 
     fn read(&mut self) {
         let doubtful = self.doubts();
-        let reply = request(self.at.node(), &self.path(), &self.jar.header(), None);
+        let header = self.jar.header();
+        let reply = request(self.at.node(), &self.path(), &header, None);
         self.take(&reply);
         if let Some(answer) = reply.success() {
-            self.told.read(&self.told.by_majority.clone(), doubtful, &answer);
+            self.told.read(&header, &self.told.by_majority.clone(), doubtful, &answer);
         }
     }
 

@@ -120,7 +120,7 @@ impl Writer {
         let Some(token) = &self.token else { return };
         let path = format!("/api/entries?writer={}", self.name);
         if let Some(answer) = ask(self.at.node(), &path, token, None).success() {
-            self.told.read(&self.told.by_majority.clone(), false, &answer);
+            self.told.read(token, &self.told.by_majority.clone(), false, &answer);
         }
     }
 }

@@ -37,9 +37,10 @@ impl Told {
         }
     }
 
-    /// A client has read its newest entries, and must have seen all of `written` among them. `doubtful`: its
-    /// token is of a write that was not acknowledged, and may have been lost.
-    pub fn read(&mut self, written: &[String], doubtful: bool, answer: &Answer) {
+    /// A client has read its newest entries, by a request with these headers, and must have seen all of
+    /// `written` among them. `doubtful`: its token is of a write that was not acknowledged, and may have been
+    /// lost.
+    pub fn read(&mut self, headers: &str, written: &[String], doubtful: bool, answer: &Answer) {
         self.reads += 1;
         let seen: BTreeSet<_> = texts(answer).iter().map(|text| number(text)).collect();
         let oldest = if seen.len() < NEWEST { 0 } else { *seen.first().unwrap() };
@@ -47,7 +48,8 @@ impl Told {
         let missing: Vec<_> = must.filter(|it| !seen.contains(it)).collect();
         let lost = answer.header("litepilot-lost-write").is_some() && !doubtful;
         if lost || !missing.is_empty() {
-            self.wrong.push(format!("{missing:?} are missing: {}", answer.head));
+            let head = &answer.head;
+            self.wrong.push(format!("{headers:?}: {missing:?} are missing: {head}"));
         }
     }
 }
@@ -71,7 +73,7 @@ fn what_a_client_should_have_seen_is_missed() {
     let wrong_if = |doubtful, written: &[&str], answer: &Answer| {
         let mut told = Told::default();
         let written: Vec<_> = written.iter().map(|text| (*text).to_owned()).collect();
-        told.read(&written, doubtful, answer);
+        told.read("", &written, doubtful, answer);
         !told.wrong.is_empty()
     };
     let wrong = |written: &[&str], answer: &Answer| wrong_if(false, written, answer);
