@@ -1,6 +1,6 @@
 //! The claims of all nodes, as their logs tell of them, on the clock of the machine that they share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::Value;
@@ -52,6 +52,16 @@ pub fn of(cluster: &Cluster, deaths: &[Death]) -> Vec<Span> {
     }
     spans.sort_by_key(|span| span.begin);
     spans
+}
+
+/// Epochs that were claimed, and in which nobody has taken writes.
+pub fn unopened(cluster: &Cluster, spans: &[Span]) -> BTreeSet<u64> {
+    let mut claimed: BTreeSet<_> = spans.iter().map(|span| span.epoch).collect();
+    for node in &cluster.nodes {
+        let log = std::fs::read_to_string(node.log()).unwrap();
+        claimed.retain(|epoch| !log.contains(&format!(" in epoch {epoch} takes writes")));
+    }
+    claimed
 }
 
 fn told_by(node: usize, log: &str) -> Vec<Span> {

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::harness::Answer;
 use crate::http::{Reply, ask};
 use crate::oracle::{Client, Somewhere};
-use crate::told::Told;
+use crate::told::{Asked, Told};
 
 /// Cookies, as a browser keeps them.
 #[derive(Default)]
@@ -64,9 +64,10 @@ impl Browser {
         Self { name: format!("b{number}"), at, turns: 0, jar, sure, told }
     }
 
-    /// Its cookies are of a write that was not acknowledged, and may be lost.
-    fn doubts(&self) -> bool {
-        self.jar.newest() > self.sure
+    /// With these headers of its cookies.
+    fn asked<'a>(&self, headers: &'a str) -> Asked<'a> {
+        let newest = self.jar.newest();
+        Asked { headers, epoch: newest.0, doubtful: newest > self.sure }
     }
 
     fn path(&self) -> String {
@@ -82,8 +83,9 @@ impl Browser {
     fn two_at_once(&mut self) {
         let second = self.at.chance.random_bool(0.5).then(|| self.text());
         let asked = [Some(self.text()), second].map(|text| (self.at.node(), text));
-        let (written, doubtful) = (self.told.by_majority.clone(), self.doubts());
+        let written = self.told.by_majority.clone();
         let (header, path) = (self.jar.header(), self.path());
+        let asked_with = self.asked(&header);
         let (sender, answers) = mpsc::channel();
         thread::scope(|scope| {
             for (at, text) in &asked {
@@ -98,7 +100,7 @@ impl Browser {
                 let answer = reply.success();
                 match (text, answer) {
                     (Some(text), answer) => self.told.written(text.clone(), answer.as_ref()),
-                    (None, Some(answer)) => self.told.read(&header, &written, doubtful, &answer),
+                    (None, Some(answer)) => self.told.read(&asked_with, &written, &answer),
                     (None, None) => {}
                 }
             }
@@ -106,12 +108,12 @@ impl Browser {
     }
 
     fn read(&mut self) {
-        let doubtful = self.doubts();
         let header = self.jar.header();
+        let asked = self.asked(&header);
         let reply = request(self.at.node(), &self.path(), &header, None);
         self.take(&reply);
         if let Some(answer) = reply.success() {
-            self.told.read(&header, &self.told.by_majority.clone(), doubtful, &answer);
+            self.told.read(&asked, &self.told.by_majority.clone(), &answer);
         }
     }
 

@@ -14,7 +14,7 @@ use crate::history::History;
 use crate::http::ask;
 use crate::jar::Browser;
 use crate::registers::Registrar;
-use crate::told::Told;
+use crate::told::{Asked, Told};
 
 /// Between two requests of one client.
 const PAUSE: Duration = Duration::from_millis(60);
@@ -91,8 +91,8 @@ struct Writer {
     name: String,
     at: Somewhere,
     turns: u64,
-    /// The headers of the last write that was acknowledged.
-    token: Option<String>,
+    /// Epoch and headers of the last write that was acknowledged.
+    token: Option<(u64, String)>,
     told: Told,
 }
 
@@ -110,17 +110,19 @@ impl Writer {
         if let Some(answer) = &answer {
             let value = |name| answer.header(name).unwrap_or_else(|| panic!("{answer:?}"));
             let (txid, epoch) = (value("litepilot-txid"), value("litepilot-epoch"));
-            self.token = Some(format!("Litepilot-Txid: {txid}\r\nLitepilot-Epoch: {epoch}\r\n"));
+            let headers = format!("Litepilot-Txid: {txid}\r\nLitepilot-Epoch: {epoch}\r\n");
+            self.token = Some((epoch.parse().unwrap(), headers));
         }
         self.told.written(text, answer.as_ref());
     }
 
     /// With the token of the last write everything is there that this client was told it wrote.
     fn read(&mut self) {
-        let Some(token) = &self.token else { return };
+        let Some((epoch, headers)) = &self.token else { return };
         let path = format!("/api/entries?writer={}", self.name);
-        if let Some(answer) = ask(self.at.node(), &path, token, None).success() {
-            self.told.read(token, &self.told.by_majority.clone(), false, &answer);
+        if let Some(answer) = ask(self.at.node(), &path, headers, None).success() {
+            let asked = Asked { headers, epoch: *epoch, doubtful: false };
+            self.told.read(&asked, &self.told.by_majority.clone(), &answer);
         }
     }
 }

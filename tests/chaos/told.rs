@@ -17,6 +17,17 @@ pub struct Told {
     pub reads: usize,
     /// What must not be.
     pub wrong: Vec<String>,
+    /// Losses that were told where nothing is missing, with the epoch of the token that was asked with.
+    pub alarms: Vec<(u64, String)>,
+}
+
+/// What a read asks with.
+pub struct Asked<'a> {
+    pub headers: &'a str,
+    /// Of the newest token in them.
+    pub epoch: u64,
+    /// The token is of a write that was not acknowledged, and may have been lost.
+    pub doubtful: bool,
 }
 
 impl Told {
@@ -24,6 +35,7 @@ impl Told {
         self.by_majority.extend(other.by_majority);
         self.otherwise.extend(other.otherwise);
         self.wrong.extend(other.wrong);
+        self.alarms.extend(other.alarms);
         self.refused += other.refused;
         self.reads += other.reads;
     }
@@ -37,19 +49,18 @@ impl Told {
         }
     }
 
-    /// A client has read its newest entries, by a request with these headers, and must have seen all of
-    /// `written` among them. `doubtful`: its token is of a write that was not acknowledged, and may have been
-    /// lost.
-    pub fn read(&mut self, headers: &str, written: &[String], doubtful: bool, answer: &Answer) {
+    /// A client has read its newest entries, and must have seen all of `written` among them.
+    pub fn read(&mut self, asked: &Asked<'_>, written: &[String], answer: &Answer) {
         self.reads += 1;
         let seen: BTreeSet<_> = texts(answer).iter().map(|text| number(text)).collect();
         let oldest = if seen.len() < NEWEST { 0 } else { *seen.first().unwrap() };
         let must = written.iter().map(|text| number(text)).filter(|it| *it >= oldest);
         let missing: Vec<_> = must.filter(|it| !seen.contains(it)).collect();
-        let lost = answer.header("litepilot-lost-write").is_some() && !doubtful;
-        if lost || !missing.is_empty() {
-            let head = &answer.head;
-            self.wrong.push(format!("{headers:?}: {missing:?} are missing: {head}"));
+        let told = format!("{:?}: {missing:?} are missing: {}", asked.headers, answer.head);
+        if !missing.is_empty() {
+            self.wrong.push(told);
+        } else if answer.header("litepilot-lost-write").is_some() && !asked.doubtful {
+            self.alarms.push((asked.epoch, told));
         }
     }
 }
@@ -73,8 +84,8 @@ fn what_a_client_should_have_seen_is_missed() {
     let wrong_if = |doubtful, written: &[&str], answer: &Answer| {
         let mut told = Told::default();
         let written: Vec<_> = written.iter().map(|text| (*text).to_owned()).collect();
-        told.read("", &written, doubtful, answer);
-        !told.wrong.is_empty()
+        told.read(&Asked { headers: "", epoch: 1, doubtful }, &written, answer);
+        !told.wrong.is_empty() || !told.alarms.is_empty()
     };
     let wrong = |written: &[&str], answer: &Answer| wrong_if(false, written, answer);
     assert!(!wrong(&["w0-1", "w0-3"], &answer(&["w0-3", "w0-2", "w0-1"], "")));

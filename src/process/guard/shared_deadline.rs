@@ -17,7 +17,7 @@ pub struct SharedDeadline(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     deadline: watch::Sender<Deadline>,
-    /// Gone when their [`super::link::Link`] is.
+    /// Gone when their [`super::link::GuardLink`] is.
     guards: Mutex<Vec<Weak<UnixStream>>>,
 }
 
