@@ -189,6 +189,8 @@ impl Plan {
     ) -> Config {
         let peers = (0..3).map(|i| match i {
             PRIMARY if own != PRIMARY => format!("{}: {primary}", NAMES[i]),
+            // Where nobody is: else the others would go round a link that fails.
+            PRIMARY if self.linked => format!("{}: 127.0.0.1:1", NAMES[i]),
             _ => format!("{}: 127.0.0.1:{}", NAMES[i], ports[i]),
         });
         let tls = if self.tls { "  tls: {ca: ca.crt, cert: own.crt, key: own.key}\n" } else { "" };
