@@ -97,7 +97,10 @@ impl<R: AsyncBufRead + Unpin> JsonLines<R> {
 }
 
 fn too_long(longest: usize) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("a line of more than {longest} bytes"))
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("a line that cannot be: it has more than {longest} bytes"),
+    )
 }
 
 #[cfg(test)]

@@ -100,9 +100,15 @@ async fn how_a_service_ends_is_told_as_the_applications_end_is() {
     let program = Setup::new().key(&format!("services: [{worker}, {missing}]")).start().await;
     let mut events = program.ask_admin("/events").await;
     events.until("the service missing cannot be started").await;
-    let status: serde_json::Value =
-        serde_json::from_slice(&program.admin("/status").await.body).unwrap();
-    send(Signal::KILL, status["services"][0]["pid"].as_u64().unwrap() as u32);
+    let pid = loop {
+        let status: serde_json::Value =
+            serde_json::from_slice(&program.admin("/status").await.body).unwrap();
+        if let Some(pid) = status["services"][0]["pid"].as_u64() {
+            break pid;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    send(Signal::KILL, pid as u32);
     events.until("the service worker's process has ended").await;
     events.until("the service worker was started again, pid").await;
 }
