@@ -140,12 +140,22 @@ impl Exchange {
             return Ok(None);
         }
         let shared = &self.worker.shared;
-        let acknowledged = tokio::select! {
-            acknowledged = shared.ack.wait(level, position, shared.metrics.node()) => acknowledged,
-            () = claim_watch::over(shared.view.clone(), view) => return Err(deposed()),
+        let waiting = shared.ack.wait(level, position, shared.metrics.node());
+        self.while_primary(view, waiting).await.unwrap_or_else(|| Err(deposed()))
+    }
+
+    /// What `waiting` comes to; `None` if this node is not the primary of that epoch any more.
+    pub(super) async fn while_primary<T>(
+        &self,
+        view: &ClusterView,
+        waiting: impl Future<Output = T>,
+    ) -> Option<T> {
+        let done = tokio::select! {
+            done = waiting => done,
+            () = claim_watch::over(self.worker.shared.view.clone(), view) => return None,
         };
         // Time has passed, and the claim may have with it.
-        if self.still_acknowledges(view) { acknowledged } else { Err(deposed()) }
+        self.still_acknowledges(view).then_some(done)
     }
 
     /// Whether this node is still the primary of the epoch in which its application was asked.

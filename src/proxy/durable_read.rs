@@ -5,7 +5,6 @@
 use http::StatusCode;
 use tokio::time::timeout;
 
-use super::claim_watch;
 use super::exchange::Exchange;
 use super::problem::{Problem, ProblemKind};
 use crate::cluster::ClusterView;
@@ -38,16 +37,15 @@ impl Exchange {
                 return Err(Problem::new(ProblemKind::AppUnreachable, detail));
             }
         };
-        let held = tokio::select! {
-            held = timeout(shared.ack.timeout, shared.ack.acks.majority(position)) => held.is_ok(),
-            () = claim_watch::over(shared.view.clone(), view) => return Ok(false),
-        };
-        if !held {
-            let detail =
-                "no majority of the nodes confirmed in time that they hold what this read has seen";
-            return Err(Problem::new(ProblemKind::AckTimeout, detail).retry_safe(true));
+        let waiting = timeout(shared.ack.timeout, shared.ack.acks.majority(position));
+        match self.while_primary(view, waiting).await {
+            None => Ok(false),
+            Some(Ok(())) => Ok(true),
+            Some(Err(_)) => {
+                let detail = "no majority of the nodes confirmed in time that they hold what this \
+                              read has seen";
+                Err(Problem::new(ProblemKind::AckTimeout, detail).retry_safe(true))
+            }
         }
-        // Time has passed, and the claim may have with it.
-        Ok(view.still_acknowledges(&self.worker.seen().view))
     }
 }
