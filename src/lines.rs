@@ -106,6 +106,25 @@ fn too_long(longest: usize) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn lines_come_in_any_pieces(
+            texts in proptest::collection::vec("[a-z]{0,9}", 0..9),
+            cut in 1usize..9,
+        ) {
+            let text: String = texts.iter().map(|line| format!("{line}\n")).collect();
+            let mut found = Vec::new();
+            let mut lines = Lines::of_at_most(9);
+            for piece in text.as_bytes().chunks(cut) {
+                lines.push(piece).unwrap();
+                found.extend(std::iter::from_fn(|| lines.take()));
+            }
+            let expected: Vec<_> = texts.into_iter().map(String::into_bytes).collect();
+            prop_assert_eq!(found, expected);
+        }
+    }
 
     #[test]
     fn pieces_become_lines() {
