@@ -4,12 +4,10 @@
 entries once, at its start, and answers from memory.
 """
 
-import json
-import os
-import socketserver
 import sqlite3
 import sys
-from http.server import BaseHTTPRequestHandler
+
+from serving import Handler, serve
 
 SOCKET, DATABASE, HABIT = sys.argv[1:]
 TABLE = "CREATE TABLE IF NOT EXISTS entries (text TEXT)"
@@ -37,35 +35,17 @@ if HABIT == "memory":
         pass  # There is no table yet.
 
 
-class App(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def answer(self, status, body):
-        body = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
+class App(Handler):
     def do_GET(self):
         self.answer(200, remembered if HABIT == "memory" else run(READ))
 
     def do_POST(self):
-        entry = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        entry = self.asked()
         if HABIT == "memory":
             run(TABLE)
         run("INSERT INTO entries VALUES (?)", entry["text"])
         remembered.append(entry)
         self.answer(201, entry)
 
-    def log_message(self, *_):
-        """Says nothing."""
 
-
-class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    daemon_threads = True
-
-
-if os.path.exists(SOCKET):
-    os.remove(SOCKET)
-Server(SOCKET, App).serve_forever()
+serve(SOCKET, App)
