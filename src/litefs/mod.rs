@@ -24,6 +24,7 @@
 pub mod agreement;
 pub mod announced;
 pub mod api;
+mod bare_mount;
 mod content;
 pub mod databases;
 pub mod engine;
@@ -33,7 +34,6 @@ mod follow;
 pub(crate) mod hold;
 pub mod joining;
 pub(crate) mod lease_state;
-mod leftovers;
 pub mod lineage;
 #[cfg(test)]
 mod model;

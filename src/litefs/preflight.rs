@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 
-use super::{leftovers, mount};
+use super::{bare_mount, mount};
 use crate::config::Litefs;
 
 const DEVICE: &str = "/dev/fuse";
@@ -133,7 +133,7 @@ pub fn check(litefs: &Litefs) -> Result<(), Trouble> {
         Err(error) => return Err(Trouble::Stuck(error)),
     }
     system()?;
-    match leftovers::set_aside(&litefs.mount, &litefs.data) {
+    match bare_mount::set_aside(&litefs.mount, &litefs.data) {
         Ok(None) => {}
         Ok(Some(aside)) => tracing::warn!(
             aside = %aside.display(),

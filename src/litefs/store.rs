@@ -372,14 +372,19 @@ impl Store {
         databases: &Databases,
         sole: Option<Sole>,
     ) -> io::Result<()> {
-        let sole = sole.or_else(|| self.first(epoch, databases.names()));
+        let sole = sole.or_else(|| self.first(self.lineage(), epoch, databases.names()));
         self.name(databases, sole)
     }
 
     /// The first database of an epoch that began with none.
-    fn first<'a>(&self, epoch: Epoch, mut names: impl Iterator<Item = &'a String>) -> Option<Sole> {
+    fn first<'a>(
+        &self,
+        lineage: &Lineage,
+        epoch: Epoch,
+        mut names: impl Iterator<Item = &'a String>,
+    ) -> Option<Sole> {
         let known = self.sole().is_some_and(|sole| sole.until.epoch == epoch);
-        let began_empty = self.lineage().of(epoch).is_some_and(Databases::is_empty);
+        let began_empty = lineage.of(epoch).is_some_and(Databases::is_empty);
         let name = names.next().filter(|_| began_empty && !known)?;
         names.next().is_none().then(|| Sole::so_far(epoch, name))
     }
@@ -405,12 +410,12 @@ impl Store {
         names: &BTreeSet<String>,
         sole: Option<Sole>,
     ) -> io::Result<()> {
-        self.remember(names.iter(), |saved| saved.lineage.learn(others))?;
-        let first = others.last().and_then(|epoch| self.first(epoch, names.iter()));
-        match sole.or(first) {
-            Some(sole) => self.remember([].into_iter(), |saved| saved.sole = Some(sole)),
-            None => Ok(()),
-        }
+        let first = || others.last().and_then(|epoch| self.first(others, epoch, names.iter()));
+        let sole = sole.or_else(first);
+        self.remember(names.iter(), |saved| {
+            saved.lineage.learn(others);
+            saved.sole = sole.or(saved.sole.take());
+        })
     }
 
     fn remember<'a>(
