@@ -41,21 +41,25 @@ struct State {
 pub struct Electorate {
     /// Every candidate but this node.
     pub others: Vec<NodeId>,
+    /// So many more may be candidates: they count for what a majority is, and not in it.
+    pub unheard: usize,
     /// This node is one of them.
     pub own: bool,
 }
 
 impl Electorate {
     /// These nodes, of which `own` may be one.
-    pub(crate) fn of(nodes: &[NodeId], own: &NodeId) -> Self {
-        let others = nodes.iter().filter(|node| *node != own).cloned().collect();
-        Self { others, own: nodes.contains(own) }
+    pub(crate) fn of(nodes: &[NodeId], unheard: &[NodeId], own: &NodeId) -> Self {
+        let others = nodes.iter().filter(|node| *node != own);
+        let (unheard, others): (Vec<_>, Vec<_>) =
+            others.cloned().partition(|node| unheard.contains(node));
+        Self { others, unheard: unheard.len(), own: nodes.contains(own) }
     }
 
     /// What a majority holds, if this node holds everything.
     fn majority(&self, held: &BTreeMap<NodeId, EpochTxid>) -> Option<EpochTxid> {
         let own = usize::from(self.own);
-        let needed = (self.others.len() + own) / 2 + 1 - own;
+        let needed = (self.others.len() + self.unheard + own) / 2 + 1 - own;
         let mut positions: Vec<_> =
             self.others.iter().filter_map(|node| held.get(node)).copied().collect();
         positions.sort_unstable_by(|a, b| b.cmp(a));
@@ -178,7 +182,7 @@ mod tests {
     }
 
     fn electorate(others: &[&str]) -> Electorate {
-        Electorate { others: others.iter().map(|name| node(name)).collect(), own: true }
+        Electorate { others: others.iter().map(|name| node(name)).collect(), unheard: 0, own: true }
     }
 
     fn epoch(others: &[&str]) -> Acks {
@@ -229,11 +233,25 @@ mod tests {
     fn a_primary_that_does_not_count_needs_a_majority_of_the_others() {
         let acks = Acks::default();
         let others = vec![node("a"), node("b"), node("c")];
-        acks.begin(Epoch(2), vec![Electorate::of(&others, &node("p"))]);
+        acks.begin(Epoch(2), vec![Electorate::of(&others, &[], &node("p"))]);
         acks.heard(&node("a"), at(2, 7));
         assert!(!acks.held.reached(at(2, 7)));
         acks.heard(&node("b"), at(2, 7));
         assert!(acks.held.reached(at(2, 7)));
+    }
+
+    #[test]
+    fn who_may_be_no_candidate_does_not_count_and_makes_a_majority_no_smaller() {
+        let (acks, own) = (Acks::default(), node("p"));
+        let nodes = [node("a"), node("b"), own.clone()];
+        acks.begin(Epoch(2), vec![Electorate::of(&nodes, &nodes[..1], &own)]);
+        assert!(!acks.held.reached(at(2, 1)));
+        acks.heard(&node("a"), at(2, 7));
+        assert!(!acks.held.reached(at(2, 1)));
+        acks.heard(&node("b"), at(2, 5));
+        assert!(acks.held.reached(at(2, 5)) && !acks.held.reached(at(2, 6)));
+        acks.require(vec![Electorate::of(&nodes, &[], &own)]);
+        assert!(acks.held.reached(at(2, 7)), "it was heard to be one");
     }
 
     #[test]

@@ -60,6 +60,26 @@ impl World {
         self.calm_down();
     }
 
+    /// The first primary dies before it has heard that the third node may never become primary. That one
+    /// knows of its epoch, and keeps nobody from the next.
+    pub fn run_early_death(&mut self) {
+        for i in 0..self.slots.len() {
+            self.start(i);
+        }
+        if !self.run_until(20 * self.plan.ttl, |world| world.primary().is_some()) {
+            return self.stuck("no first primary");
+        }
+        let Some(first) = self.primary() else { return };
+        self.run_until(self.plan.seed % 4, |_| false);
+        self.crash(first);
+        let next = |world: &Self| world.primary().is_some_and(|i| i != first);
+        if !self.run_until(8 * self.plan.ttl, next) {
+            return self.stuck("the other candidate is not chosen");
+        }
+        self.start(first);
+        self.calm_down();
+    }
+
     /// A reader keeps one replica from letting go of the primary, which is lost: what that replica holds
     /// is known all the same, and the other takes over.
     pub fn run_long_reader(&mut self) {
