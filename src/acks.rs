@@ -20,6 +20,8 @@ pub struct Acks {
     one: PositionCell,
     /// What a majority of the candidates holds, the primary included.
     held: PositionCell,
+    /// What a majority of those holds who are to count.
+    held_by_next: PositionCell,
     /// The last epoch in which somebody has waited for a majority.
     asked: watch::Sender<Epoch>,
     /// The last epoch of which the cluster knows that clients rely on majorities.
@@ -84,15 +86,14 @@ impl Acks {
         let mut state = self.lock();
         *state = State { epoch, ..State::default() };
         self.one.reset(EpochTxid::default());
-        self.held.reset(EpochTxid::default());
+        self.reset(&state);
     }
 
     /// From now on a majority of each of these is needed.
     pub(crate) fn require(&self, electorates: Vec<Electorate>) {
         let mut state = self.lock();
         state.electorates = electorates;
-        let held = state.majority();
-        self.held.reset(held);
+        self.reset(&state);
     }
 
     /// The cluster knows that clients of `epoch` rely on what a majority holds.
@@ -110,8 +111,7 @@ impl Acks {
     pub(crate) fn forget(&self) {
         let mut state = self.lock();
         state.held.clear();
-        let held = state.majority();
-        self.held.reset(held);
+        self.reset(&state);
     }
 
     /// A replica holds `position`, of the history of that epoch, and no more.
@@ -137,13 +137,19 @@ impl Acks {
             *asked = position.epoch.max(*asked);
             news
         });
-        self.held(position).await;
+        self.held.wait(position).await;
         self.promised.wait(beginning_of(position.epoch)).await;
     }
 
-    /// Returns once a majority of the candidates holds `position`.
-    pub(crate) async fn held(&self, position: EpochTxid) {
-        self.held.wait(position).await;
+    /// Returns once a majority of the set that was named last holds `position`, whatever the one holds that
+    /// it replaces: that may be what was lost.
+    pub(crate) async fn held_by_next(&self, position: EpochTxid) {
+        self.held_by_next.wait(position).await;
+    }
+
+    fn reset(&self, state: &State) {
+        self.held.reset(state.majority());
+        self.held_by_next.reset(state.majority_of_next());
     }
 
     fn publish(&self, state: &State) {
@@ -151,6 +157,7 @@ impl Acks {
             self.one.advance(*most);
         }
         self.held.advance(state.majority());
+        self.held_by_next.advance(state.majority_of_next());
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -162,6 +169,10 @@ impl State {
     fn majority(&self) -> EpochTxid {
         let each = self.electorates.iter().map(|e| e.majority(&self.held).unwrap_or_default());
         each.min().unwrap_or_default()
+    }
+
+    fn majority_of_next(&self) -> EpochTxid {
+        self.electorates.last().and_then(|e| e.majority(&self.held)).unwrap_or_default()
     }
 }
 
@@ -252,6 +263,15 @@ mod tests {
         assert!(acks.held.reached(at(2, 5)) && !acks.held.reached(at(2, 6)));
         acks.require(vec![Electorate::of(&nodes, &[], &own)]);
         assert!(acks.held.reached(at(2, 7)), "it was heard to be one");
+    }
+
+    #[test]
+    fn a_set_that_comes_is_level_although_the_one_before_has_lost_its_majority() {
+        let acks = Acks::default();
+        acks.begin(Epoch(2), vec![electorate(&["lost"]), electorate(&["new"])]);
+        acks.heard(&node("new"), at(2, 7));
+        assert!(acks.held_by_next.reached(at(2, 7)), "it may replace it");
+        assert!(!acks.held.reached(at(2, 1)), "nobody is told of anything meanwhile");
     }
 
     #[test]

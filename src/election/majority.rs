@@ -241,7 +241,7 @@ impl<'a> Count<'a> {
     /// Ready once a majority of those that are to count holds everything.
     async fn level(&self) {
         match &self.next {
-            Some((_, everything)) => self.context.acks.held(*everything).await,
+            Some((_, everything)) => self.context.acks.held_by_next(*everything).await,
             None => std::future::pending().await,
         }
     }
