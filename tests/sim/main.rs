@@ -162,6 +162,11 @@ fn a_node_that_is_no_candidate_keeps_nobody_from_a_new_cluster() {
 }
 
 #[test]
+fn who_was_not_heard_to_be_a_candidate_is_in_no_majority() {
+    script_with_reader(4, World::run_unheard);
+}
+
+#[test]
 fn a_failover_waits_for_no_reader() {
     script(3, 4, World::run_long_reader);
 }

@@ -60,6 +60,26 @@ impl World {
         self.calm_down();
     }
 
+    /// The primary does not hear from the third node that it may never become primary, and that one alone
+    /// holds its writes: nobody is told that a majority does.
+    pub fn run_unheard(&mut self) {
+        let last = self.slots.len() - 1;
+        (0..last).for_each(|i| self.net.hold(Hold::between(last, i, "gossip")));
+        let Some((primary, other)) = self.begin_with(|world, i| world.slots[i].place.candidate)
+        else {
+            return self.stuck("no first primary");
+        };
+        self.net.hold(Hold::between(other, primary, "pull"));
+        self.run_until(3 * self.plan.ttl, |_| false);
+        self.crash(primary);
+        if !self.run_until(4 * self.plan.ttl, |world| world.primary() == Some(other)) {
+            return self.stuck("the other candidate is not chosen");
+        }
+        self.net.release_all(self.now);
+        self.start(primary);
+        self.calm_down();
+    }
+
     /// The first primary dies before it has heard that the third node may never become primary. That one
     /// knows of its epoch, and keeps nobody from the next.
     pub fn run_early_death(&mut self) {
