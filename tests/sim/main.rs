@@ -172,6 +172,11 @@ fn a_failover_waits_for_no_reader() {
 }
 
 #[test]
+fn what_one_client_was_promised_is_waited_for_by_whoever_chooses() {
+    script(3, 8, World::run_promised);
+}
+
+#[test]
 fn what_a_lost_disk_held_does_not_count_for_the_one_in_its_place() {
     script(3, 4, World::run_lost_disk);
 }

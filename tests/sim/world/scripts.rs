@@ -120,6 +120,32 @@ impl World {
         self.calm_down();
     }
 
+    /// Who holds with the primary what a client was promised cannot take over, and whoever chooses has no
+    /// `cluster.ack` of its own: the third node, which has not got it, is not chosen however long that lasts.
+    pub fn run_promised(&mut self) {
+        let Some((primary, holder)) = self.begin_with(|_, _| true) else {
+            return self.stuck("no first primary");
+        };
+        let Some(third) = (0..3).find(|i| ![primary, holder].contains(i)) else { return };
+        self.net.hold(Hold::between(third, primary, "pull"));
+        let known = self.truth.see().majority.len();
+        let told = |world: &Self| world.truth.see().majority.len() > known + 3;
+        if !self.run_until(4 * self.plan.ttl, told) {
+            return self.stuck("no client is told of a majority");
+        }
+        self.slots[holder].place.copy.state().reader = true;
+        self.crash(primary);
+        self.run_until(6 * self.plan.ttl, |_| false);
+        self.slots[holder].place.copy.state().reader = false;
+        let next = |world: &Self| world.primary() == Some(holder);
+        if !self.run_until(4 * self.plan.ttl, next) {
+            return self.stuck("the one that holds it is not chosen");
+        }
+        self.net.release_all(self.now);
+        self.start(primary);
+        self.calm_down();
+    }
+
     /// One node holds with the primary what the third has not got, and loses its disk. What it held does
     /// not count for the disk in its place, which has nothing yet.
     pub fn run_lost_disk(&mut self) {
