@@ -179,6 +179,12 @@ fn what_one_client_was_promised_is_waited_for_by_whoever_chooses() {
 #[test]
 fn what_a_lost_disk_held_does_not_count_for_the_one_in_its_place() {
     script(3, 4, World::run_lost_disk);
+    script(3, 4, World::run_quiet_lost_disk);
+}
+
+#[test]
+fn who_holds_what_was_promised_is_removed_once_others_hold_it() {
+    script(3, 6, World::run_remove_holder);
 }
 
 #[test]

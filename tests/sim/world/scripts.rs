@@ -123,16 +123,7 @@ impl World {
     /// Who holds with the primary what a client was promised cannot take over, and whoever chooses has no
     /// `cluster.ack` of its own: the third node, which has not got it, is not chosen however long that lasts.
     pub fn run_promised(&mut self) {
-        let Some((primary, holder)) = self.begin_with(|_, _| true) else {
-            return self.stuck("no first primary");
-        };
-        let Some(third) = (0..3).find(|i| ![primary, holder].contains(i)) else { return };
-        self.net.hold(Hold::between(third, primary, "pull"));
-        let known = self.truth.see().majority.len();
-        let told = |world: &Self| world.truth.see().majority.len() > known + 3;
-        if !self.run_until(4 * self.plan.ttl, told) {
-            return self.stuck("no client is told of a majority");
-        }
+        let Some((primary, holder, _)) = self.held_by_two() else { return };
         self.slots[holder].place.copy.state().reader = true;
         self.crash(primary);
         self.run_until(6 * self.plan.ttl, |_| false);
@@ -175,6 +166,72 @@ impl World {
         self.wish(third, |election, _| async move {
             election.change_members(MemberChange::Replace { node }).await
         });
+        self.calm_down();
+    }
+
+    /// Nothing is written any more. The node that holds with the primary what the third has not got loses
+    /// its disk: the one in its place counts for what it holds by then, which is nothing.
+    pub fn run_quiet_lost_disk(&mut self) {
+        let Some((primary, lost, third)) = self.held_by_two() else { return };
+        for slot in &self.slots {
+            slot.place.app.lock().unwrap().down = true;
+        }
+        self.run_until(self.plan.ttl, |_| false);
+        self.crash(lost);
+        self.slots[lost].place.shelf.wipe();
+        self.slots[lost].place.copy.wipe();
+        self.net.hold(Hold::between(lost, primary, "pull"));
+        self.start(lost);
+        let node = self.names[lost].clone();
+        self.wish(primary, |election, _| async move {
+            election.change_members(MemberChange::Replace { node }).await
+        });
+        self.run_until(4 * self.plan.ttl, |_| false);
+        self.end_without(primary, third);
+    }
+
+    /// The node that holds with the primary what the third has not got is removed: not before that one
+    /// has it.
+    pub fn run_remove_holder(&mut self) {
+        let Some((primary, holder, third)) = self.held_by_two() else { return };
+        let node = self.names[holder].clone();
+        self.wish(primary, |election, _| async move {
+            election.change_members(MemberChange::Remove { node }).await
+        });
+        self.run_until(2 * self.plan.ttl, |_| false);
+        self.end_without(primary, third);
+    }
+
+    /// A primary, a node that holds with it what a client was told that a majority holds, and the third,
+    /// which gets nothing.
+    fn held_by_two(&mut self) -> Option<(usize, usize, usize)> {
+        let Some((primary, holder)) = self.begin_with(|_, _| true) else {
+            self.stuck("no first primary");
+            return None;
+        };
+        let third = (0..3).find(|i| ![primary, holder].contains(i))?;
+        self.net.hold(Hold::between(third, primary, "pull"));
+        let known = self.truth.see().majority.len();
+        let told = |world: &Self| world.truth.see().majority.len() > known + 3;
+        if !self.run_until(4 * self.plan.ttl, told) {
+            self.stuck("no client is told of a majority");
+            return None;
+        }
+        Some((primary, holder, third))
+    }
+
+    /// The primary is lost for a while.
+    fn end_without(&mut self, primary: usize, third: usize) {
+        self.crash(primary);
+        self.run_until(6 * self.plan.ttl, |_| false);
+        if self.primary() == Some(third) {
+            return self.stuck("one that lacks what was promised is chosen");
+        }
+        for slot in &self.slots {
+            slot.place.app.lock().unwrap().down = false;
+        }
+        self.net.release_all(self.now);
+        self.start(primary);
         self.calm_down();
     }
 
