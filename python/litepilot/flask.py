@@ -43,10 +43,10 @@ class Litepilot:
         def handle_exception(error: Exception) -> Response:
             if on_replica(place().role) and is_refused_write(error):
                 return Response(status=STATUS, headers=HEADERS)
-            return handle(error)  # type: ignore[return-value]  # a Response, unless app.response_class says otherwise
+            return handle(error)
 
         # Where Flask makes a page of what nobody has caught: a response instead.
-        app.handle_exception = handle_exception  # type: ignore[method-assign]
+        app.handle_exception = handle_exception  # type: ignore[method-assign, assignment]
         # And what comes later, while the body is made.
         app.wsgi_app = ReplayReadonlyWrites(app.wsgi_app)  # type: ignore[method-assign]
         if self._database is not None:

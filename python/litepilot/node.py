@@ -7,9 +7,9 @@ holds the primary's name, and is missing where this node is the primary or knows
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from .refusal import PRIMARY_HEADER, ROLE_HEADER
 
@@ -41,6 +41,12 @@ class Node:
             return None
 
 
+class Headers(Protocol):
+    """A request's headers, with names in any case, as each framework has them."""
+
+    def get(self, key: str, /) -> str | None: ...
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a request is served, as Litepilot told the application with it."""
@@ -53,8 +59,8 @@ class Place:
     """This node's name; `None` if Litepilot has not started the application."""
 
     @classmethod
-    def of(cls, headers: Mapping[str, str]) -> Place:
-        """From a request's headers, by any mapping that takes names in any case."""
+    def of(cls, headers: Headers) -> Place:
+        """From what Litepilot has set."""
         return cls(
             role=headers.get(ROLE_HEADER) or None,
             primary=headers.get(PRIMARY_HEADER) or None,

@@ -89,7 +89,9 @@ def _listen(addresses: dict[str, str], node: str | None) -> str | None:
     own = addresses.get(node)
     ports = {_port(address) for address in ([own] if own else addresses.values())}
     if len(ports) > 1:
-        raise PeersError("NODE_ID", "missing: RAFT_PEERS have several ports, so which is this node?")
+        raise PeersError(
+            "NODE_ID", "missing: RAFT_PEERS have several ports, so which is this node?"
+        )
     port = ports.pop()
     local = all(map(_is_loopback, addresses.values()))
     return None if port == _PORT else f"{'127.0.0.1' if local else '0.0.0.0'}:{port}"

@@ -189,7 +189,7 @@ class _Reader:
     def _text(self, key: str, given: Mapping[str, Any] | None = None) -> str | None:
         given = self._litefs if given is None else given
         value = given.get(key)
-        if value is None or isinstance(value, str) and _fits(value):
+        if value is None or (isinstance(value, str) and _fits(value)):
             return value
         self._wrong(key, f"{value!r} is no text, or holds what a file cannot: write a text")
         return None

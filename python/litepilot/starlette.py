@@ -1,9 +1,9 @@
 """For Starlette and FastAPI.
 
-    app.add_middleware(ReplayReadonlyWrites)             a request that turns out to write on a replica
-                                                         is sent again to the primary
-    where: Annotated[Place, Depends(place)]              where a request is served, and who is primary
-    app.router.routes.append(health_route(DATABASE))     for `app.health: /healthz`
+app.add_middleware(ReplayReadonlyWrites)             a request that turns out to write on a replica
+                                                     is sent again to the primary
+where: Annotated[Place, Depends(place)]              where a request is served, and who is primary
+app.router.routes.append(health_route(DATABASE))     for `app.health: /healthz`
 """
 
 from __future__ import annotations

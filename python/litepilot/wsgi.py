@@ -10,7 +10,6 @@ from typing import Any
 
 from .refusal import HEADERS, REASON, STATUS, is_refused_write, on_replica
 
-
 Environ = dict[str, Any]
 Write = Callable[[bytes], object]
 # Its third argument is optional, which `Callable` cannot say.
@@ -60,9 +59,7 @@ class _DeferredStart:
         self._head: tuple[str, list[tuple[str, str]]] | None = None
         self.sent = False
 
-    def __call__(
-        self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
-    ) -> Write:
+    def __call__(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Write:
         if self.sent:
             # The server raises it again, as PEP 3333 demands.
             return self._start_response(status, headers, exc_info)
@@ -76,7 +73,9 @@ class _DeferredStart:
         """Hands the head on, once; returns the server's `write`."""
         if not self.sent:
             if self._head is None:
-                raise AssertionError("the application has sent a body before it called start_response")
+                raise AssertionError(
+                    "the application has sent a body before it called start_response"
+                )
             self.sent = True
             self._server_write = self._start_response(*self._head)
         return self._server_write

@@ -28,10 +28,18 @@ def get(app, path, headers):
         return {"type": "http.request", "body": b"", "more_body": False}
 
     scope = {
-        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "path": path,
-        "raw_path": path.encode(), "query_string": b"", "root_path": "", "scheme": "http",
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "GET",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "scheme": "http",
         "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
-        "server": ("testserver", 80), "client": ("127.0.0.1", 1),
+        "server": ("testserver", 80),
+        "client": ("127.0.0.1", 1),
     }
     asyncio.run(app(scope, receive, send))
     start, *rest = sent

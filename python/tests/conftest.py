@@ -12,8 +12,9 @@ settings.load_profile("litepilot")
 @pytest.fixture
 def settings_of():
     """Changes Django's settings until the test is over."""
-    import tests.guestbook  # noqa: F401
     from django.test import override_settings
+
+    import tests.guestbook  # noqa: F401
 
     overridden = []
 

@@ -3,16 +3,15 @@
 import sqlite3
 
 import pytest
-
-from tests import databases
-from tests.node import Directory
-
-import tests.guestbook  # noqa: F401
 from django.db import DatabaseError, connections, transaction
 from django.db.utils import OperationalError
+
+import tests.guestbook  # noqa: F401
 from litepilot.django import following
-from litepilot.django.errors import NotPrimaryError, SplitBrainError
 from litepilot.django.backend.base import DatabaseWrapper
+from litepilot.django.errors import NotPrimaryError, SplitBrainError
+from tests import databases
+from tests.node import Directory
 
 
 class Node(Directory):
@@ -20,7 +19,11 @@ class Node(Directory):
 
     def __init__(self, path, *, replica=False, **options):
         super().__init__(path, replica=replica)
-        settings = {**connections.settings["default"], "NAME": str(self.database), "OPTIONS": options}
+        settings = {
+            **connections.settings["default"],
+            "NAME": str(self.database),
+            "OPTIONS": options,
+        }
         self.connection = DatabaseWrapper(settings, alias="node")
 
     def execute(self, sql):
@@ -110,7 +113,10 @@ def test_a_refusal_at_commit(make):
     node.connection.close()
     (node.path / ".primary").write_text("node-1\n")
     with databases.failing_wal(node.database):
-        with pytest.raises(NotPrimaryError, match="disk I/O error"), transaction.atomic(using="node"):
+        with (
+            pytest.raises(NotPrimaryError, match="disk I/O error"),
+            transaction.atomic(using="node"),
+        ):
             node.write()
         node.connection.close()
 

@@ -8,17 +8,16 @@ import sys
 import threading
 
 import pytest
-
-from litepilot import settings as litepilot_settings
-from tests import databases, program
-
-import tests.guestbook  # noqa: F401
 from django.conf import settings as django_settings
 from django.core.management import CommandError, call_command
 from django.db import connections
+
+from litepilot import settings as litepilot_settings
 from litepilot.django.checks import check_settings
 from litepilot.django.management.commands import litepilot as litepilot_command
 from litepilot.django.management.commands import migrate as migrate_command
+from tests import databases, program
+from tests.guestbook import UNSYNCED
 
 pytestmark = pytest.mark.filterwarnings("ignore:Overriding setting DATABASES")
 BACKEND = "litepilot.django.backend"
@@ -63,7 +62,7 @@ def test_check_is_the_programs(settings_of, monkeypatch):
 def project(settings_of, tmp_path):
     """The guestbook on a node's database, with nothing applied yet."""
     name = str(tmp_path / "db.sqlite3")
-    databases_of = {"default": {"ENGINE": BACKEND, "NAME": name}}
+    databases_of = {"default": {"ENGINE": BACKEND, "NAME": name, "OPTIONS": UNSYNCED}}
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path]),
@@ -130,7 +129,12 @@ def test_migrate_on_a_replica_waits_for_what_the_primary_applies(project, monkey
         follow_node_1(project.path)
         done.append(True)
 
-    settings = {**connections.settings["default"], "ENGINE": BACKEND, "NAME": str(project.path / "db.sqlite3"), "OPTIONS": {}}
+    settings = {
+        **connections.settings["default"],
+        "ENGINE": BACKEND,
+        "NAME": str(project.path / "db.sqlite3"),
+        "OPTIONS": {},
+    }
     monkeypatch.setitem(connections.settings, "default", settings)
     kept = connections["default"]
     del connections["default"]

@@ -4,13 +4,13 @@ import logging
 import unittest
 from contextlib import contextmanager
 
-from tests import databases
-from tests.guestbook import DATABASE
-
 from django.contrib.sessions.backends.db import SessionStore
 from django.core.management import call_command
 from django.db import connections
 from django.test import AsyncClient, Client
+
+from tests import databases
+from tests.guestbook import DATABASE
 
 REPLICA = {"litepilot-role": "replica"}
 

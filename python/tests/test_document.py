@@ -9,14 +9,18 @@ from litepilot import document
 texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
 leaves = st.one_of(
     texts,
-    st.sampled_from(["${X}", "$${X}", "$$${", "null", "true", "1", "# no comment", "a: b", "- a", "\u2028"]),
+    st.sampled_from(
+        ["${X}", "$${X}", "$$${", "null", "true", "1", "# no comment", "a: b", "- a", "\u2028"]
+    ),
     st.integers(),
     st.floats(allow_nan=False, allow_infinity=False),
     st.booleans(),
     st.none(),
 )
 keys = st.one_of(texts, st.sampled_from(["null", "10.0.0.1", "a", "a:b", "node-1"]))
-values = st.recursive(leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3))
+values = st.recursive(
+    leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3)
+)
 
 
 @given(st.dictionaries(keys, values, max_size=5))

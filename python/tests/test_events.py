@@ -4,15 +4,14 @@ import queue
 from contextlib import closing
 
 import pytest
-
-from litepilot.admin import Admin, AdminError
-from litepilot.watch import Watch
-from tests.admin_port import AdminPort
+from django.core.signals import request_started
 
 import tests.guestbook  # noqa: F401
+from litepilot.admin import Admin, AdminError
 from litepilot.django import following
 from litepilot.django.signals import primary_changed, split_brain_detected
-from django.core.signals import request_started
+from litepilot.watch import Watch
+from tests.admin_port import AdminPort
 
 LONG_AGO, LATER = "2001-01-01T00:00:00Z", "2101-01-01T00:00:00.5Z"
 # What has not happened by then never will.

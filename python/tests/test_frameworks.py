@@ -6,22 +6,21 @@ from typing import Annotated
 import fastapi
 import flask
 import pytest
+from django.db import connections
+from django.test import RequestFactory
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+import tests.guestbook  # noqa: F401
+from litepilot.django.backend.base import DatabaseWrapper
+from litepilot.django.views import health as django_health
 from litepilot.flask import Litepilot
 from litepilot.flask import place as flask_place
 from litepilot.starlette import Place, ReplayReadonlyWrites, health_route, place
 from tests import asgi, databases
 from tests.node import Directory
-
-import tests.guestbook  # noqa: F401
-from django.db import connections
-from django.test import RequestFactory
-from litepilot.django.backend.base import DatabaseWrapper
-from litepilot.django.views import health as django_health
 
 REPLICA = {"Litepilot-Role": "replica", "Litepilot-Primary": "node-1"}
 
@@ -68,7 +67,11 @@ def flask_app(node):
 def test_flask_replays_a_refused_write(flask_app, path, testing):
     flask_app.testing = testing
     answer = flask_app.test_client().get(path, headers=REPLICA)
-    assert (answer.status_code, answer.headers["Litepilot-Replay"], answer.data) == (409, "primary", b"")
+    assert (answer.status_code, answer.headers["Litepilot-Replay"], answer.data) == (
+        409,
+        "primary",
+        b"",
+    )
 
 
 def test_flask_makes_pages_of_all_else(flask_app):
@@ -89,7 +92,11 @@ def test_flask_knows_its_place(flask_app, monkeypatch):
 def test_flask_says_whether_the_database_can_be_read(flask_app, node):
     client = flask_app.test_client()
     answer = client.get("/healthz")
-    assert (answer.status_code, answer.json["role"], answer.json["primary"]) == (200, "replica", "node-1")
+    assert (answer.status_code, answer.json["role"], answer.json["primary"]) == (
+        200,
+        "replica",
+        "node-1",
+    )
     node.database.unlink()
     assert client.get("/healthz").status_code == 503
 
@@ -104,7 +111,9 @@ def starlette_app(node):
     def where(request: Request):
         return JSONResponse(vars(place(request)))
 
-    app = Starlette(routes=[Route("/write", write), Route("/place", where), health_route(node.database)])
+    app = Starlette(
+        routes=[Route("/write", write), Route("/place", where), health_route(node.database)]
+    )
     app.add_middleware(ReplayReadonlyWrites)
     return app
 

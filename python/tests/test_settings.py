@@ -1,6 +1,5 @@
 """`LITEFS` as a litepilot.yml, and back; and what the program says of that."""
 
-import os
 import pathlib
 import subprocess
 import tempfile
@@ -33,7 +32,9 @@ addresses = st.builds("10.0.{}.{}".format, octets, octets)
 ports = st.integers(20300, 65535)
 public_ports = st.integers(10000, 20000)
 durations = st.builds("{}{}".format, st.integers(1, 999), st.sampled_from(["ms", "s", "m", "h"]))
-paths = st.from_regex(r"/srv/[a-zA-Z0-9 ._${}é-]{1,20}", fullmatch=True).filter(lambda path: path.strip("/. ") != "srv")
+paths = st.from_regex(r"/srv/[a-zA-Z0-9 ._${}é-]{1,20}", fullmatch=True).filter(
+    lambda path: path.strip("/. ") != "srv"
+)
 
 
 @st.composite
@@ -61,7 +62,11 @@ def litefs(draw):
     """What a project may write. Lists of addresses on one machine are left to the examples below."""
     given = draw(
         st.fixed_dictionaries(
-            {"DATABASE_NAME": st.from_regex(r"[a-z${}][a-z0-9 ._${}-]{0,10}", fullmatch=True).map(str.strip)},
+            {
+                "DATABASE_NAME": st.from_regex(
+                    r"[a-z${}][a-z0-9 ._${}-]{0,10}", fullmatch=True
+                ).map(str.strip)
+            },
             optional={
                 "MOUNT_PATH": paths.map(lambda path: path + "/mount"),
                 "DATA_PATH": paths.map(lambda path: pathlib.Path(path, "data")),
@@ -79,7 +84,18 @@ def litefs(draw):
     given["CONFIG"] = {
         "node": "node-1",
         "cluster": {"insecure": True, "ack": draw(st.sampled_from(["primary", "one", "majority"]))},
-        "app": {"command": draw(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), min_size=1, max_size=8), min_size=1))},
+        "app": {
+            "command": draw(
+                st.lists(
+                    st.text(
+                        st.characters(exclude_characters="\0", exclude_categories=("Cs",)),
+                        min_size=1,
+                        max_size=8,
+                    ),
+                    min_size=1,
+                )
+            )
+        },
     }
     if given.get("NODE_ID") or given.get("RAFT_SELF_ADDR"):
         del given["CONFIG"]["node"]
@@ -126,7 +142,11 @@ def test_nothing_at_all_is_one_node():
 
 
 def test_a_static_primary():
-    given = {"LEADER_ELECTION": "static", "PRIMARY_HOSTNAME": "b", "CONFIG": {"cluster": {"insecure": True}}}
+    given = {
+        "LEADER_ELECTION": "static",
+        "PRIMARY_HOSTNAME": "b",
+        "CONFIG": {"cluster": {"insecure": True}},
+    }
     peers = {"RAFT_SELF_ADDR": "a:4321", "RAFT_PEERS": ["b:4321"]}
     assert checked(read({**given, **peers})) == ""
     assert "missing" in checked(read({**peers, "LEADER_ELECTION": "static"}))
@@ -166,8 +186,17 @@ def test_everything_that_is_wrong_is_said_at_once():
             }
         )
     said = "\n".join(caught.value.problems)
-    for part in ("did you mean MOUNT_PATH", "DATA_PATH", "RETENTION", "PROXY_ADDR", "PASSTHROUGH",
-                 "ENABLED", "proxy.db is written as DATABASE_NAME", "litefs is a section", "app: "):
+    for part in (
+        "did you mean MOUNT_PATH",
+        "DATA_PATH",
+        "RETENTION",
+        "PROXY_ADDR",
+        "PASSTHROUGH",
+        "ENABLED",
+        "proxy.db is written as DATABASE_NAME",
+        "litefs is a section",
+        "app: ",
+    ):
         assert part in said, said
 
 
@@ -190,5 +219,9 @@ def test_peers_that_make_no_sense(given, said):
 
 def test_where_the_admin_port_is():
     assert read({}).admin_url == "http://127.0.0.1:9180"
-    for listen, url in [(":1", "http://127.0.0.1:1"), ("0.0.0.0:1", "http://127.0.0.1:1"), ("10.0.0.1:1", "http://10.0.0.1:1")]:
+    for listen, url in [
+        (":1", "http://127.0.0.1:1"),
+        ("0.0.0.0:1", "http://127.0.0.1:1"),
+        ("10.0.0.1:1", "http://10.0.0.1:1"),
+    ]:
         assert read({"CONFIG": {"admin": {"listen": listen}}}).admin_url == url

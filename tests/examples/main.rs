@@ -15,6 +15,7 @@ mod harness;
 #[path = "../support/need.rs"]
 #[expect(dead_code, reason = "other tests use the rest")]
 mod need;
+mod notes;
 mod others;
 #[path = "../support/port.rs"]
 mod port;
@@ -31,6 +32,7 @@ fn flask_under_gunicorn() {
         assert_eq!(added.code, 201, "{added:?}");
         assert_eq!(added.json()["written"], turn + 1, "the session is the same everywhere");
     }
+    knows_its_place(&cluster);
     cluster.hand_over();
     for (turn, node) in cluster.nodes.iter().enumerate() {
         assert_eq!(visitor.get(node, "/notes").json().as_array().unwrap().len(), 3 + turn);
@@ -38,10 +40,24 @@ fn flask_under_gunicorn() {
     }
 }
 
+/// What its framework's part of the package says on a replica.
+fn knows_its_place(cluster: &Cluster) {
+    let primary = &cluster.nodes[cluster.primary()].name;
+    let replica = &cluster.nodes[cluster.replicas()[0]];
+    let about = Visitor::default().get(replica, "/about").json();
+    assert_eq!(about["role"], "replica");
+    assert_eq!(
+        (&about["node"], &about["primary"]),
+        (&replica.name.as_str().into(), &primary.as_str().into())
+    );
+    assert_eq!(Visitor::default().get(replica, "/healthz").json()["primary"], primary.as_str());
+}
+
 #[test]
 fn fastapi_under_uvicorn() {
     let cluster = Cluster::start(&example("fastapi"));
     let mut visitor = Visitor::default();
+    knows_its_place(&cluster);
     let [one, two] = cluster.replicas().map(|i| &cluster.nodes[i]);
     assert_eq!(visitor.post(one, "/notes", JSON, r#"{"text": "hello"}"#).code, 201);
     assert_eq!(visitor.get(two, "/notes").json()[0]["text"], "hello");
@@ -93,6 +109,7 @@ fn django_under_gunicorn() {
         assert!(page.contains("by the admin") && page.contains("by the page"), "{page}");
         assert!(page.contains("You wrote 1 of them"), "the session is a row: {page}");
         assert_eq!(visitor.get(node, "/admin/notes/note/").code, 200, "logged in everywhere");
+        assert_eq!(visitor.get(node, "/healthz").json()["database"], "ok");
     }
 }
 

@@ -44,7 +44,7 @@ def _databases(litefs: Settings) -> Iterator[CheckMessage]:
             continue
         path = litefs.database if name in ("", "default") else name
         inside = os.path.dirname(os.path.realpath(path)) == mount
-        found = found or inside and os.path.basename(path) == litefs.db
+        found = found or (inside and os.path.basename(path) == litefs.db)
         if not inside and ":memory:" not in name:
             yield Warning(
                 f"DATABASES[{alias!r}] is not replicated: {path} is not in {litefs.mount}.",
@@ -54,10 +54,14 @@ def _databases(litefs: Settings) -> Iterator[CheckMessage]:
         elif engine == _SQLITE:
             yield Warning(
                 f"DATABASES[{alias!r}] has Django's own SQLite backend.",
-                hint=f"Write \"ENGINE\": {conf.BACKEND!r}.",
+                hint=f'Write "ENGINE": {conf.BACKEND!r}.',
                 id="litepilot.W002",
             )
-        if database.get("CONN_MAX_AGE") != 0 and _is_embedded(litefs) and "CONN_MAX_AGE" in database:
+        if (
+            database.get("CONN_MAX_AGE") != 0
+            and _is_embedded(litefs)
+            and "CONN_MAX_AGE" in database
+        ):
             yield Warning(
                 f"DATABASES[{alias!r}] keeps connections, and the engine is embedded.",
                 hint="It replaces the whole file of a replica: leave CONN_MAX_AGE at 0.",
@@ -66,7 +70,7 @@ def _databases(litefs: Settings) -> Iterator[CheckMessage]:
     if not found:
         yield Error(
             f"No database in DATABASES is {litefs.database}, as LITEFS says.",
-            hint="Write \"NAME\": \"default\" with our backend, or that path.",
+            hint='Write "NAME": "default" with our backend, or that path.',
             id="litepilot.E002",
         )
 

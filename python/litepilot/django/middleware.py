@@ -41,11 +41,12 @@ class ReplayReadonlyWrites:
 
     def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
         self.get_response = get_response
-        if iscoroutinefunction(get_response):
+        self._is_async = iscoroutinefunction(get_response)
+        if self._is_async:
             markcoroutinefunction(self)
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
-        if iscoroutinefunction(self):
+        if self._is_async:
             return self._answer_async(request)
         if not on_replica(request.headers.get(ROLE_HEADER)):
             response: HttpResponseBase = self.get_response(request)

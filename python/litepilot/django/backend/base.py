@@ -1,10 +1,12 @@
 """Django's own SQLite backend, on a database that LiteFS replicates.
 
 * Transactions begin IMMEDIATE on the primary: one that begins as a reader cannot wait to become a
-  writer. On a replica they are DEFERRED: it cannot write anyway, and IMMEDIATE would refuse readers.
+  writer. On a replica they are DEFERRED: it cannot write anyway, and the write lock of an IMMEDIATE
+  one would hold up what comes from the primary (LiteFS), or be refused (the embedded engine).
 * The journal is a WAL, unless OPTIONS say `"journal_mode": None` or another one.
 * A refused write is NotPrimaryError, at the statement or at COMMIT.
-* A connection that was opened as a replica's can only read, even after a promotion: it is renewed.
+* A connection that was opened as a replica's is renewed after a promotion: with the embedded engine it
+  could only read.
 
 Only the directory of the database is looked at (`litepilot.node`). In memory, as in tests, it is
 Django's backend with IMMEDIATE transactions.
@@ -129,6 +131,8 @@ class DatabaseWrapper(sqlite.DatabaseWrapper):
 
 
 class _ErrorWrapper(DatabaseErrorWrapper):
+    wrapper: DatabaseWrapper
+
     def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
         if isinstance(exc_value, sqlite3.OperationalError):
             refusal = self.wrapper.refusal(exc_value)

@@ -27,13 +27,19 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         commands = parser.add_subparsers(dest="command", required=True)
-        config = commands.add_parser("config", help="print the litepilot.yml that says what LITEFS says")
+        config = commands.add_parser(
+            "config", help="print the litepilot.yml that says what LITEFS says"
+        )
         config.add_argument("-o", "--output", metavar="FILE", help="write it there instead")
         check = commands.add_parser("check", help="have the program check it")
         check.add_argument("--elsewhere", action="store_true", help="it is for another machine")
         run = commands.add_parser("run", help="run this node, and the application with it")
-        run.add_argument("app", nargs=REMAINDER, help="-- APP…: the application, instead of app.command")
-        status = commands.add_parser("status", help="show every node's role, position, lag and health")
+        run.add_argument(
+            "app", nargs=REMAINDER, help="-- APP…: the application, instead of app.command"
+        )
+        status = commands.add_parser(
+            "status", help="show every node's role, position, lag and health"
+        )
         status.add_argument("--json", action="store_true")
         status.add_argument("--ready", action="store_true", help="only whether this node can serve")
         primary = commands.add_parser("primary", help="print the primary's name")
@@ -71,7 +77,9 @@ class Command(BaseCommand):
             # It may hold admin.token.
             _replace(file, settings.to_yaml(), 0o600)
         except OSError as error:
-            what = f"{file} cannot be written: {error}. LITEFS['CONFIG']['data_dir'] is its directory"
+            what = (
+                f"{file} cannot be written: {error}. LITEFS['CONFIG']['data_dir'] is its directory"
+            )
             raise CommandError(what) from error
         app = options["app"][1:] if options["app"][:1] == ["--"] else options["app"]
         _become("run", "-c", str(file), *(["--", *app] if app else []))
