@@ -25,7 +25,7 @@ const JSON: &str = "application/json";
 
 #[test]
 fn flask_under_gunicorn() {
-    let cluster = Cluster::start(&example("flask"));
+    let mut cluster = Cluster::start(&example("flask"));
     let mut visitor = Visitor::default();
     for (turn, node) in cluster.nodes.iter().enumerate() {
         let added = visitor.post(node, "/notes", FORM, &format!("text=note+{turn}"));
@@ -38,6 +38,8 @@ fn flask_under_gunicorn() {
         assert_eq!(visitor.get(node, "/notes").json().as_array().unwrap().len(), 3 + turn);
         assert_eq!(visitor.post(node, "/notes", FORM, "text=afterwards").code, 201);
     }
+    let primary = cluster.kill_primary();
+    assert_eq!(visitor.post(&cluster.nodes[primary], "/notes", FORM, "text=killed").code, 201);
 }
 
 /// What its framework's part of the package says on a replica.
@@ -55,7 +57,7 @@ fn knows_its_place(cluster: &Cluster) {
 
 #[test]
 fn fastapi_under_uvicorn() {
-    let cluster = Cluster::start(&example("fastapi"));
+    let mut cluster = Cluster::start(&example("fastapi"));
     let mut visitor = Visitor::default();
     knows_its_place(&cluster);
     let [one, two] = cluster.replicas().map(|i| &cluster.nodes[i]);
@@ -72,11 +74,14 @@ fn fastapi_under_uvicorn() {
     cluster.hand_over();
     let added = visitor.post(two, "/notes", JSON, r#"{"text": "afterwards"}"#);
     assert_eq!((added.code, added.json()["id"].as_u64()), (201, Some(2)), "{added:?}");
+    let primary = cluster.kill_primary();
+    let added = visitor.post(&cluster.nodes[primary], "/notes", JSON, r#"{"text": "killed"}"#);
+    assert_eq!(added.code, 201, "{added:?}");
 }
 
 #[test]
 fn django_under_gunicorn() {
-    let cluster = Cluster::start(&example("django"));
+    let mut cluster = Cluster::start(&example("django"));
     let mut visitor = Visitor::default();
     let [one, two] = cluster.replicas().map(|i| &cluster.nodes[i]);
     harness::until("the migrations have run", || Visitor::default().get(one, "/").code == 200);
@@ -111,6 +116,8 @@ fn django_under_gunicorn() {
         assert_eq!(visitor.get(node, "/admin/notes/note/").code, 200, "logged in everywhere");
         assert_eq!(visitor.get(node, "/healthz").json()["database"], "ok");
     }
+    let primary = cluster.kill_primary();
+    assert_eq!(visitor.post(&cluster.nodes[primary], "/", FORM, &note).code, 302);
 }
 
 #[test]
@@ -123,7 +130,7 @@ fn an_application_for_litefs_js_runs_unchanged() {
     let installed = installed.unwrap();
     assert!(installed.status.success(), "{installed:?}");
 
-    let cluster = Cluster::start(&example("litefs-js"));
+    let mut cluster = Cluster::start(&example("litefs-js"));
     let mut visitor = Visitor::default();
     let primary = &cluster.nodes[cluster.primary()];
     let [one, two] = cluster.replicas().map(|i| &cluster.nodes[i]);
@@ -152,4 +159,7 @@ fn an_application_for_litefs_js_runs_unchanged() {
     cluster.hand_over();
     assert_eq!(visitor.post(primary, "/notes", JSON, r#"{"text": "afterwards"}"#).code, 201);
     assert_eq!(visitor.get(two, "/notes").json().as_array().unwrap().len(), 3);
+    let primary = cluster.kill_primary();
+    let added = visitor.post(&cluster.nodes[primary], "/notes", JSON, r#"{"text": "killed"}"#);
+    assert_eq!(added.code, 201, "{added:?}");
 }
