@@ -32,7 +32,11 @@ class Project:
         run = [sys.executable, "-m", "django", "runserver", "--noreload", f"127.0.0.1:{target}"]
         litefs = {
             "MOUNT_PATH": str(path / "db"),
-            "PROXY": {"ADDR": f"127.0.0.1:{self.port}", "TARGET": f"127.0.0.1:{target}"},
+            "PROXY": {
+                "ADDR": f"127.0.0.1:{self.port}",
+                "TARGET": f"127.0.0.1:{target}",
+                "PRIMARY_REDIRECT_TIMEOUT": "2m",
+            },
             "CONFIG": {
                 "node": "node-7",
                 "data_dir": str(path / "state"),
@@ -71,7 +75,7 @@ class Project:
         finally:
             node.send_signal(signal.SIGTERM)
             try:
-                node.wait(30)
+                node.wait(60)
             finally:
                 node.kill()
                 log.close()
@@ -79,7 +83,7 @@ class Project:
     def ask(self, path, data=None, **headers):
         request = Request(f"http://127.0.0.1:{self.port}{path}", data, headers)
         try:
-            with urlopen(request, timeout=30) as answer:
+            with urlopen(request, timeout=120) as answer:
                 return answer.status, answer.read().decode()
         except HTTPError as error:
             return error.code, error.read().decode()
@@ -90,7 +94,7 @@ def test_a_node_runs_from_the_settings(tmp_path):
     checked = project.manage("check")
     assert checked.returncode == 0, checked.stdout
     with project.running() as node:
-        primary = project.manage("primary", "--wait", "60s")
+        primary = project.manage("primary", "--wait", "2m")
         assert (primary.returncode, primary.stdout) == (0, "node-7\n"), (
             tmp_path / "log"
         ).read_text()
