@@ -27,6 +27,7 @@ class Watch(threading.Thread):
         super().__init__(name="litepilot-watch", daemon=True)
         self._admin, self._tell = admin, tell
         self._stopping = threading.Event()
+        self._said = ""
         # Events have milliseconds.
         self._since = floor(time.time() * 1000) / 1000
         # A node begins with its latest events, those told already among them.
@@ -44,8 +45,14 @@ class Watch(threading.Thread):
                         return
                     self._consider(event)
             except AdminError as error:
-                logger.debug("%s; asked again in %s s", error, _PAUSE)
+                self._say(str(error))
             self._stopping.wait(_PAUSE)
+
+    def _say(self, why: str) -> None:
+        """Once for each reason: it is asked again each second."""
+        if why != self._said:
+            self._said = why
+            logger.warning("Litepilot's events cannot be followed, and are waited for: %s", why)
 
     def _consider(self, event: Event) -> None:
         try:

@@ -193,25 +193,17 @@ def test_databases_that_are_not_replicated(good, settings_of):
     assert ids() == ["E002"]
 
 
-def test_connections_that_outlive_the_file(good, settings_of):
-    settings_of(
-        LITEFS={"MOUNT_PATH": good, "CONFIG": {"litefs": {"engine": "embedded"}}},
-        DATABASES={"default": {"ENGINE": BACKEND, "NAME": "default", "CONN_MAX_AGE": 60}},
-    )
-    assert ids() == ["W003"]
-
-
 def test_the_middleware_comes_first(good, settings_of):
     others = django_settings.MIDDLEWARE[1:]
     settings_of(MIDDLEWARE=others)
-    assert ids() == ["W004"]
+    assert ids() == ["W003"]
     settings_of(MIDDLEWARE=[*others, MIDDLEWARE])
-    assert ids() == ["W005"]
+    assert ids() == ["W004"]
 
 
 def test_a_program_that_is_not_there(good, monkeypatch):
     monkeypatch.setattr("litepilot.program.find", lambda: None)
-    assert ids() == ["W006"]
+    assert ids() == ["W005"]
 
 
 def test_nothing_is_asked_where_there_is_no_litepilot(settings_of):

@@ -57,26 +57,12 @@ def _databases(litefs: Settings) -> Iterator[CheckMessage]:
                 hint=f'Write "ENGINE": {conf.BACKEND!r}.',
                 id="litepilot.W002",
             )
-        if (
-            database.get("CONN_MAX_AGE") != 0
-            and _is_embedded(litefs)
-            and "CONN_MAX_AGE" in database
-        ):
-            yield Warning(
-                f"DATABASES[{alias!r}] keeps connections, and the engine is embedded.",
-                hint="It replaces the whole file of a replica: leave CONN_MAX_AGE at 0.",
-                id="litepilot.W003",
-            )
     if not found:
         yield Error(
             f"No database in DATABASES is {litefs.database}, as LITEFS says.",
             hint='Write "NAME": "default" with our backend, or that path.',
             id="litepilot.E002",
         )
-
-
-def _is_embedded(litefs: Settings) -> bool:
-    return bool(litefs.config.get("litefs", {}).get("engine") == "embedded")
 
 
 def _middleware() -> Iterator[CheckMessage]:
@@ -86,13 +72,13 @@ def _middleware() -> Iterator[CheckMessage]:
             "The replay middleware is missing.",
             hint=f"Write {MIDDLEWARE[0]!r} first in MIDDLEWARE: a request that turns out to write "
             "on a replica is then sent to the primary, without an error in the log.",
-            id="litepilot.W004",
+            id="litepilot.W003",
         )
     elif places[0] != 0:
         yield Warning(
             "The replay middleware is not the first.",
             hint="What a middleware before it writes (a session) is not seen by it.",
-            id="litepilot.W005",
+            id="litepilot.W004",
         )
 
 
@@ -101,5 +87,5 @@ def _program() -> Iterator[CheckMessage]:
         yield Warning(
             "The program litepilot is not in the PATH.",
             hint="It comes with this package's wheel; or set LITEPILOT_BIN.",
-            id="litepilot.W006",
+            id="litepilot.W005",
         )
