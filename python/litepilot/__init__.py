@@ -7,7 +7,8 @@
                          the replay middleware around any WSGI or ASGI application
     litepilot.node       who is primary, as the files in the database's directory say
     litepilot.admin      what the node's admin port says
-    litepilot.settings   `LITEFS = {…}` as a litepilot.yml, and back
+    litepilot.reading, litepilot.settings
+                         `LITEFS = {…}` as a litepilot.yml, and back
 
 On a replica SQLite refuses a write: "attempt to write a readonly database", "database is locked", or
 with a WAL "disk I/O error", at the write or at the commit. The middlewares turn that refusal into an

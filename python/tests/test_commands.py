@@ -12,6 +12,7 @@ from django.conf import settings as django_settings
 from django.core.management import CommandError, call_command
 from django.db import connections
 
+from litepilot import reading
 from litepilot import settings as litepilot_settings
 from litepilot.django.checks import check_settings
 from litepilot.django.management.commands import litepilot as litepilot_command
@@ -33,7 +34,7 @@ def run(*arguments):
 def test_config_prints_what_can_be_read_back(settings_of, tmp_path):
     settings_of(LITEFS={"MOUNT_PATH": tmp_path, "RETENTION": "2h"})
     printed = run("config")
-    assert litepilot_settings.parse(printed) == litepilot_settings.read(django_settings.LITEFS)
+    assert litepilot_settings.parse(printed) == reading.read(django_settings.LITEFS)
     run("config", "-o", str(tmp_path / "litepilot.yml"))
     assert (tmp_path / "litepilot.yml").read_text() == printed
     assert [file.name for file in tmp_path.iterdir()] == ["litepilot.yml"]

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from litepilot.settings import SettingsError, parse, read
+from litepilot.reading import SettingsError, read
+from litepilot.settings import parse
 from tests import program
 
 FORMER = {

@@ -10,7 +10,8 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 
 from .. import program
-from ..settings import Settings, SettingsError, read
+from ..reading import SettingsError, read
+from ..settings import Settings
 from . import conf
 
 TAG = "litepilot"

@@ -8,7 +8,8 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
-from ..settings import Settings, SettingsError, read
+from ..reading import SettingsError, read
+from ..settings import Settings
 
 BACKEND = "litepilot.django.backend"
 
