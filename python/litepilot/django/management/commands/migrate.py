@@ -57,7 +57,7 @@ class Command(migrate.Command):
         try:
             super().handle(*args, **options)
         except NotPrimaryError:
-            # It ceased to be the primary, or is not yet. Of a migration nothing was applied.
+            # It ceased to be the primary, or is not yet. Of an atomic migration nothing was applied.
             return False
         return True
 
