@@ -1,6 +1,7 @@
 """`LITEFS` as a litepilot.yml, and back; and what the program says of that."""
 
 import pathlib
+import re
 import subprocess
 import tempfile
 
@@ -136,6 +137,17 @@ def test_the_keys_of_former_designs():
 def test_the_program_wants_to_know_that_nodes_speak_plain_tcp():
     assert "cluster.tls" in checked(read(FORMER))
     assert checked(read({**FORMER, "CONFIG": {"cluster": {"insecure": True}}})) == ""
+
+
+def test_the_example_of_the_documentation(monkeypatch):
+    page = pathlib.Path(__file__).parents[2] / "docs/applications/django.md"
+    block = re.search(r"```python\n(INSTALLED_APPS.*?)```", page.read_text(), re.DOTALL)[1]
+    project = {}
+    exec(block.replace("…", ""), project)
+    monkeypatch.setenv("LITEPILOT_NODE", "node-2")
+    settings = read(project["LITEFS"])
+    assert len(settings.peers) == 3
+    assert checked(settings) == ""
 
 
 def test_nothing_at_all_is_one_node():
