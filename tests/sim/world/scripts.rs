@@ -284,6 +284,28 @@ impl World {
         self.calm_down();
     }
 
+    /// The first primary is lost before its epoch begins: the next is chosen among all again.
+    pub fn run_unopened(&mut self) {
+        self.net.hold(Hold::any("ask Granted"));
+        for i in 0..self.slots.len() {
+            self.start(i);
+        }
+        if !self.run_until(20 * self.plan.ttl, |world| world.net.held("ask Granted").is_some()) {
+            return self.stuck("no first primary");
+        }
+        let Some((_, holder)) = self.net.held("ask Granted") else { return };
+        self.crash(holder);
+        if self.truth.see().saw("begins") {
+            return self.stuck("it has begun");
+        }
+        self.net.release_all(self.now);
+        if self.run_until(6 * self.plan.ttl, |world| world.primary().is_some()) {
+            return self.stuck("a first primary was chosen among some of the nodes");
+        }
+        self.start(holder);
+        self.calm_down();
+    }
+
     /// The last node comes back with an empty disk, under faults of the network.
     pub fn run_replacing(&mut self) {
         for i in 0..self.slots.len() {
