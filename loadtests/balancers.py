@@ -18,7 +18,7 @@ import servers
 from harness import HERE, Bench, Cores, LoadTestError, free_ports, machine, program
 from voters import PATIENCE, Voters
 
-RATE = 50  # requests per second, of all clients together
+RATE = 50  # requests per second, of all clients of a load balancer together
 CLIENTS = 5
 TTL = 2  # seconds, the default
 DOCKER = HERE.parent / "docker"
@@ -188,62 +188,74 @@ def killing(voters):
     return kills
 
 
-def measure(bench, voters, name, start):
-    """Prints a row; the failures of the two kinds."""
-    (listen,) = free_ports(1)
-    argv, environment = start(bench, voters, listen)
-    cores = Cores.shared(1).load
-    balancer = bench.start(f"{name}-{listen}", argv, cores, environment)
-    balancer.wait_until_it_answers(f"http://127.0.0.1:{listen}/litefs/health")
-    time.sleep(3)  # until its own checks have found all nodes up
-    cells, failures, lost = [], [], 0
+class Balancer:
+    """One of them, in front of the nodes, and what came of it."""
+
+    def __init__(self, bench, voters, name, start):
+        self.name, (self.port,) = name, free_ports(1)
+        argv, environment = start(bench, voters, self.port)
+        self.process = bench.start(f"{name}-{self.port}", argv, Cores.shared(1).load, environment)
+        self.process.wait_until_it_answers(f"http://127.0.0.1:{self.port}/litefs/health")
+        self.cells, self.missed = [], []
+
+    def look_at(self, what, clients, kills):
+        failed = [each for each in clients.failed if not each.was_under_way(kills)]
+        self.unknown = len(clients.failed) - len(failed)
+        self.cells.append(f"{len(failed)} of {clients.sent}")
+        if self.name == "caddy" and caddy_loses_bodies():
+            lost = sum(each.lost_its_body(kills) for each in failed)
+            failed = [each for each in failed if not each.lost_its_body(kills)]
+            if lost:
+                note = f"this Caddy, older than 2.11.2, lost the bodies of {lost} and sent them to nobody"
+                print(note, file=sys.stderr)
+        self.missed += [f"{self.name}, {what.__name__}: {each.told(kills)}" for each in failed]
+
+    def row(self):
+        return f"| {self.name} | {' | '.join([*self.cells, str(self.unknown)])} |"
+
+
+def measure(bench, voters, starts):
+    """All of them at once: each has clients of its own, and what happens to the nodes happens to all.
+    Prints the table; returns what failed."""
+    balancers = [Balancer(bench, voters, *each) for each in starts.items()]
+    time.sleep(3)  # until their own checks have found all nodes up
     for what in (rolling, killing):
-        with Clients(listen) as clients:
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(Clients(each.port)) for each in balancers]
             time.sleep(2)
             kills = what(voters)
             time.sleep(2)
-        failed = [each for each in clients.failed if not each.was_under_way(kills)]
-        unknown = len(clients.failed) - len(failed)
-        cells.append(f"{len(failed)} of {clients.sent}")
-        if name == "caddy" and caddy_loses_bodies():
-            lost = sum(each.lost_its_body(kills) for each in failed)
-            failed = [each for each in failed if not each.lost_its_body(kills)]
-        failures += [f"{name}, {what.__name__}: {each.told(kills)}" for each in failed]
-    cells.append(str(unknown))
-    balancer.stop()
-    print(f"| {name} | {' | '.join(cells)} |", flush=True)
-    if lost:
-        note = f"this Caddy, older than 2.11.2, lost the bodies of {lost} and sent them to nobody"
-        print(note, file=sys.stderr)
-    return failures
+        for balancer, theirs in zip(balancers, clients):
+            balancer.look_at(what, theirs, kills)
+    print("| load balancer | failed in rolling restarts | failed with kill -9 | under way then |")
+    print("| --- | ---: | ---: | ---: |")
+    for balancer in balancers:
+        balancer.process.stop()
+        print(balancer.row(), flush=True)
+    return [missed for balancer in balancers for missed in balancer.missed]
 
 
 def run(arguments):
     """Prints the table; returns the failed requests."""
-    binary, failures = servers.litepilot(arguments.litepilot), []
-    balancers = {"nginx": nginx, "haproxy": haproxy, "caddy": caddy}
+    binary = servers.litepilot(arguments.litepilot)
+    starts = {"nginx": nginx, "haproxy": haproxy, "caddy": caddy}
     if arguments.traefik:
-        balancers["traefik"] = traefik(arguments.traefik)
+        starts["traefik"] = traefik(arguments.traefik)
+    if arguments.only:
+        starts = {name: start for name, start in starts.items() if name in arguments.only}
     print(f"{machine()}; {servers.version([binary, '--version'])}.\n")
-    print(f"{RATE} requests/s, a third of them writes; shutdown_delay {arguments.delay}.\n")
-    print("| load balancer | failed in rolling restarts | failed with kill -9 | under way then |")
-    print("| --- | ---: | ---: | ---: |")
+    print(f"{RATE} requests/s each, a third of them writes; shutdown_delay {arguments.delay}.\n")
     with Bench() as bench:
-        cores = Cores.shared(1).load
-        voters = Voters(bench, cores, binary, TTL, delay=arguments.delay)
-        for name, start in balancers.items():
-            if arguments.only and name not in arguments.only:
-                continue
-            with contextlib.suppress(LoadTestError):
-                voters.settle()
-            missed = measure(bench, voters, name, start)
-            if missed and arguments.check:
-                # A machine that is too busy brings failovers of its own.
-                print("\n".join(missed + ["once more"]), file=sys.stderr)
-                voters.settle()
-                missed = measure(bench, voters, name, start)
-            failures += missed
-    return failures if arguments.check else []
+        voters = Voters(bench, Cores.shared(1).load, binary, TTL, delay=arguments.delay)
+        with contextlib.suppress(LoadTestError):
+            voters.settle()
+        missed = measure(bench, voters, starts)
+        if missed and arguments.check:
+            # A machine that is too busy brings failovers of its own.
+            print("\n".join(missed + ["once more"]), file=sys.stderr)
+            voters.settle()
+            missed = measure(bench, voters, starts)
+    return missed if arguments.check else []
 
 
 def options():

@@ -182,11 +182,13 @@ impl World {
         self.slots[lost].place.copy.wipe();
         self.net.hold(Hold::between(lost, primary, "pull"));
         self.start(lost);
-        let node = self.names[lost].clone();
-        self.wish(primary, |election, _| async move {
-            election.change_members(MemberChange::Replace { node }).await
-        });
-        self.run_until(4 * self.plan.ttl, |_| false);
+        for _ in 0..3 {
+            let node = self.names[lost].clone();
+            self.wish(primary, |election, _| async move {
+                election.change_members(MemberChange::Replace { node }).await
+            });
+            self.run_until(4 * self.plan.ttl, |_| false);
+        }
         self.end_without(primary, third);
     }
 
