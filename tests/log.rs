@@ -38,8 +38,9 @@ fn init(format: LogFormat) {
 }
 
 fn say_something() {
-    tracing::info!(app = "guestbook", "it says \"hello\"\nand \x1b[31mmore");
-    tracing::debug!("not at this level");
+    tracing::info!(target: "app", app = "guestbook", "it says \"hello\"\nand \x1b[31mmore");
+    tracing::debug!(target: "app", "not at this level");
+    tracing::error!(target: "h2::proto", "what a client can have a library say as often as it likes");
     log::flush(Duration::from_secs(30));
 }
 
@@ -78,7 +79,7 @@ fn nobody_waits_for_a_reader_that_stalls() {
         init(LogFormat::Text);
         // Far more than a pipe and the queue hold.
         for i in 0..50_000 {
-            tracing::info!(i, "a line");
+            tracing::info!(target: "app", i, "a line");
         }
         assert!(log::dropped_lines() > 0);
         return log::flush(Duration::from_millis(100));

@@ -60,11 +60,15 @@ pub fn init(config: &Log) -> io::Result<()> {
     Ok(())
 }
 
-/// openraft logs for its authors, and much while a node is down: what concerns an operator we report
-/// ourselves.
+/// Our own targets.
+const OURS: [&str; 4] = ["litepilot", "app", "litefs", "access"];
+
+/// Libraries log for their authors, and some as often as a client likes (h2 has a line for each
+/// unexpected acknowledgement of a PING): what concerns an operator we report ourselves.
 fn filter(level: Level) -> EnvFilter {
     let others = if level == Level::TRACE { "trace" } else { "off" };
-    EnvFilter::new(format!("{level},openraft={others}"))
+    let ours = OURS.map(|target| format!("{target}={level}")).join(",");
+    EnvFilter::new(format!("{others},{ours}"))
 }
 
 /// Waits until everything logged so far is written, or for `at_most`. For the end of the process.
