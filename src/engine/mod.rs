@@ -45,6 +45,12 @@ pub trait Engine: Send + Sync {
         Some(Duration::ZERO)
     }
 
+    /// How many writes of applications this replica has refused since its start, as far as the engine sees
+    /// them: an application that was not told so answers as if they were done.
+    fn refused_writes(&self) -> u64 {
+        0
+    }
+
     /// Makes this node's copy the one that is written, in the granted epoch, on disk. Done already:
     /// nothing happens, and a fence stays. Returns what the copy held when the epoch began, in terms of
     /// the history before: what others hold beyond that is lost. Asked again in the same epoch, after a

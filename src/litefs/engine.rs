@@ -452,6 +452,10 @@ impl Engine for Litefs {
         })
     }
 
+    fn refused_writes(&self) -> u64 {
+        self.supervisor.as_ref().map_or(0, Supervisor::refused_writes)
+    }
+
     fn lag(&self) -> Option<Duration> {
         match self.duty() {
             Duty::Primary(_) => Some(Duration::ZERO),

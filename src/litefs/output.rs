@@ -1,6 +1,7 @@
 //! LiteFS' output in our log: with its level, and without the secret of the lease's URL.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 use serde::Deserialize;
@@ -16,17 +17,37 @@ const CHATTER: [&str; 5] = [
     "disconnected from primary with error, retrying",
 ];
 
-/// The last error that LiteFS printed, for whoever has to explain its end.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct LastError(Arc<Mutex<Option<String>>>);
+/// In what LiteFS says of each write that it refuses on a replica, before the application hears of it.
+const REFUSED: &str = "read only replica";
 
-impl LastError {
-    pub(crate) fn take(&self) -> Option<String> {
-        self.0.lock().take()
+/// What others need of LiteFS' output.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Heard(Arc<HeardSoFar>);
+
+#[derive(Debug, Default)]
+struct HeardSoFar {
+    last_error: Mutex<Option<String>>,
+    refused_writes: AtomicU64,
+}
+
+impl Heard {
+    /// The last error, for whoever has to explain its end.
+    pub(crate) fn take_error(&self) -> Option<String> {
+        self.0.last_error.lock().take()
     }
 
-    fn note(&self, line: &str) {
-        *self.0.lock() = Some(line.to_owned());
+    /// See [`Engine::refused_writes`](crate::engine::Engine::refused_writes).
+    pub(crate) fn refused_writes(&self) -> u64 {
+        self.0.refused_writes.load(Relaxed)
+    }
+
+    fn note(&self, said: &Said) {
+        if said.text.contains(REFUSED) {
+            self.0.refused_writes.fetch_add(1, Relaxed);
+        }
+        if said.level == Level::Error {
+            *self.0.last_error.lock() = Some(said.text.clone());
+        }
     }
 }
 
@@ -53,17 +74,16 @@ struct Line {
 }
 
 /// Writes LiteFS' lines to our log.
-pub(crate) fn log(last: LastError) -> LogLine {
+pub(crate) fn log(heard: Heard) -> LogLine {
     let write = move |_: &str, _: &str, line: &str| {
-        let Said { level, text } = understand(line);
+        let said = understand(line);
+        heard.note(&said);
+        let Said { level, text } = said;
         match level {
             Level::Debug => tracing::debug!(target: "litefs", "{text}"),
             Level::Info => tracing::info!(target: "litefs", "{text}"),
             Level::Warn => tracing::warn!(target: "litefs", "{text}"),
-            Level::Error => {
-                last.note(&text);
-                tracing::error!(target: "litefs", "{text}");
-            }
+            Level::Error => tracing::error!(target: "litefs", "{text}"),
         }
     };
     write.into()
@@ -132,6 +152,19 @@ mod tests {
             ("none", "none"),
         ] {
             assert_eq!(without_secrets(text), expected);
+        }
+    }
+
+    #[test]
+    fn writes_that_it_refuses_are_counted() {
+        let heard = Heard::default();
+        for (line, refused) in [
+            (r#"{"level":"INFO","msg":"fuse: write(): wal error: read only replica"}"#, 1),
+            (r#"{"level":"INFO","msg":"connected to cluster, ready"}"#, 1),
+            ("fuse: create(): cannot create journal: read only replica", 2),
+        ] {
+            heard.note(&understand(line));
+            assert_eq!(heard.refused_writes(), refused, "{line}");
         }
     }
 

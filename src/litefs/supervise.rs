@@ -15,7 +15,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::sleep;
 
 use super::api::Api;
-use super::output::{self, LastError};
+use super::output::{self, Heard};
 use super::version::{self, Verdict};
 use super::{mount, preflight};
 use crate::config::Litefs;
@@ -81,6 +81,7 @@ pub(crate) struct Supervisor {
     /// Its process group, to kill at once.
     kill: watch::Sender<&'static str>,
     mounted: watch::Receiver<bool>,
+    heard: Heard,
 }
 
 /// Starts LiteFS in a task of the current runtime, and keeps it running.
@@ -89,10 +90,11 @@ pub(crate) fn start(spec: Spec) -> Supervisor {
     let (order, orders) = watch::channel(Order::Run);
     let (kill, kills) = watch::channel("");
     let (mount, mounted) = watch::channel(false);
-    let last_error = LastError::default();
-    let task = SupervisorTask { spec, publish, mount, orders, kills, last_error, backoff: BACKOFF };
+    let heard = Heard::default();
+    let to = heard.clone();
+    let task = SupervisorTask { spec, publish, mount, orders, kills, heard: to, backoff: BACKOFF };
     tokio::spawn(task.run());
-    Supervisor { state, order, kill, mounted }
+    Supervisor { state, order, kill, mounted, heard }
 }
 
 impl Supervisor {
@@ -104,6 +106,11 @@ impl Supervisor {
     /// Whether its file system is there. Files in it that are open do not outlive a `false`.
     pub(crate) fn mounted(&self) -> watch::Receiver<bool> {
         self.mounted.clone()
+    }
+
+    /// See [`Engine::refused_writes`](crate::engine::Engine::refused_writes).
+    pub(crate) fn refused_writes(&self) -> u64 {
+        self.heard.refused_writes()
     }
 
     /// SIGTERM, and SIGKILL if that does not help soon. Returns when it is gone and unmounted. Stop the
@@ -127,7 +134,7 @@ struct SupervisorTask {
     mount: watch::Sender<bool>,
     orders: watch::Receiver<Order>,
     kills: watch::Receiver<&'static str>,
-    last_error: LastError,
+    heard: Heard,
     backoff: Backoff,
 }
 
@@ -171,7 +178,7 @@ impl SupervisorTask {
 
     /// The process, or why there is none.
     async fn start(&mut self) -> Option<Result<Process, String>> {
-        let launch = launch(&self.spec, &self.last_error);
+        let launch = launch(&self.spec, &self.heard);
         let starting = async {
             if let Some(guard) = &self.spec.guard {
                 guard.shared_deadline.permits().await;
@@ -251,7 +258,7 @@ impl SupervisorTask {
     }
 
     fn explain(&self, end: &End, was_ready: bool) {
-        let why = self.last_error.take();
+        let why = self.heard.take_error();
         let why = why.map_or_else(|| end.to_string(), |why| format!("{end}: {why}"));
         if was_ready {
             tracing::warn!("LiteFS: ended by itself: {why}");
@@ -305,7 +312,7 @@ impl SupervisorTask {
     }
 }
 
-fn launch(spec: &Spec, last_error: &LastError) -> Launch {
+fn launch(spec: &Spec, heard: &Heard) -> Launch {
     let file = spec.file.to_string_lossy().into_owned();
     let binary = spec.litefs.binary.to_string_lossy().into_owned();
     Launch {
@@ -314,7 +321,7 @@ fn launch(spec: &Spec, last_error: &LastError) -> Launch {
         command: vec![binary, "mount".to_owned(), "-config".to_owned(), file],
         user: None,
         env: Vec::new(),
-        log: output::log(last_error.clone()),
+        log: output::log(heard.clone()),
         guard: spec.guard.clone(),
     }
 }
@@ -329,7 +336,7 @@ async fn check_version(spec: &Spec) -> Result<(), String> {
             line.clone_into(&mut text);
         }
     };
-    let mut launch = launch(spec, &LastError::default());
+    let mut launch = launch(spec, &Heard::default());
     launch.command = vec![launch.command[0].clone(), "version".to_owned()];
     (launch.log, launch.guard) = (print.into(), None);
     hook::run(&launch, VERSION).await.map_err(|why| why.to_string())?;

@@ -80,6 +80,7 @@ impl Exchange {
         let Ok(under_way) = self.enter(&seen.view) else { return Ok(Attempt::Again) };
         request.tell(seen.told.clone());
         self.look(request, takes_writes);
+        let refused = (!takes_writes).then(|| self.worker.shared.engine.refused_writes());
         match self.worker.app.send(request, self.sending()).await {
             Ok(mut response) => {
                 if self.may_replay(takes_writes)
@@ -87,7 +88,7 @@ impl Exchange {
                 {
                     return self.replay(replay, request);
                 }
-                if self.asks_primary(response.status(), request, &seen.view, takes_writes) {
+                if self.asks_primary(response.status(), request, &seen.view, refused) {
                     return self.replay(ReplayRequest::failed_read(), request);
                 }
                 if self.waits_for_majority(response.status())

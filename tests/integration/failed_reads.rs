@@ -55,6 +55,25 @@ async fn the_client_sees_the_primarys_answer_whatever_it_is() {
     assert_eq!(replica.requests().len(), 5, "each was tried here once");
 }
 
+/// Some drivers of SQLite do not tell an application that what it wrote could not be committed.
+#[tokio::test]
+async fn an_application_that_does_not_know_that_it_failed_is_not_believed() {
+    let (primary, replica) = (obliging().await, Recorder::played().await);
+    let pair = led(Stage::new(), [&primary, &replica]).await;
+    for (refused, from) in [(true, "primary"), (false, "replica")] {
+        let mut client = pair.nodes[REPLICA].client().await;
+        client.begin("GET /200/a", &[]).await;
+        let mut asked = replica.connection().await;
+        asked.request().await.unwrap();
+        if refused {
+            pair.nodes[REPLICA].database.refuses_a_write();
+        }
+        asked.send(response("200 OK", &["X-From: replica"], "done")).await;
+        let answer = client.response().await;
+        assert_eq!((answer.status(), answer.field("x-from")), (200, Some(from)));
+    }
+}
+
 #[tokio::test]
 async fn nothing_else_is_asked_again() {
     let (primary, replica) = (obliging().await, failing().await);

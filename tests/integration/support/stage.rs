@@ -4,7 +4,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, SystemTime};
 
 use litepilot::acks::{Acks, Electorate};
@@ -90,9 +90,15 @@ pub struct Database {
     position: Arc<PositionCell>,
     unreadable: AtomicBool,
     old: AtomicBool,
+    refused: AtomicU64,
 }
 
 impl Database {
+    /// It refuses what an application writes on this replica, and says so to nobody else.
+    pub fn refuses_a_write(&self) {
+        self.refused.fetch_add(1, SeqCst);
+    }
+
     /// From now on it is there.
     pub fn is_at(&self, position: EpochTxid) {
         self.position.reset(position);
@@ -123,6 +129,10 @@ impl Engine for Database {
 
     fn lag(&self) -> Option<Duration> {
         (!self.old.load(SeqCst)).then_some(Duration::ZERO)
+    }
+
+    fn refused_writes(&self) -> u64 {
+        self.refused.load(SeqCst)
     }
 
     fn state(&self) -> EngineState {
