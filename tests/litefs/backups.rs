@@ -151,10 +151,10 @@ fn after_a_lossy_failover_the_primary_is_not_overwritten() {
     for overtakes in [false, true] {
         cluster.run(0);
         cluster.primary();
-        let before = generations(&cluster).len();
         cluster.post(0, "lost", "");
         cluster.post(0, "lost", "");
         until_kept(&cluster, 0);
+        let before = generations(&cluster).len();
         cluster.halt();
         fs::remove_dir_all(&data).unwrap();
         copy(&aside, &data);
