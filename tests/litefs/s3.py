@@ -151,6 +151,22 @@ def away(node, s3):
     check("after the bucket was away", node.restored(), [f"entry {i}" for i in range(9)])
 
 
+def hangs(node, s3):
+    """It takes connections and says nothing."""
+    s3.child.send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+    node.post("entry 9")
+    node.post("entry 10")
+    node.stop()
+    node.start()
+    node.post("entry 11")
+    took = time.monotonic() - began
+    s3.child.send_signal(signal.SIGCONT)
+    node.until_kept()
+    check("after the S3 server hung", node.restored(), [f"entry {i}" for i in range(12)])
+    print(f"ok: writes, stop and start took {took:.1f} s meanwhile")
+
+
 def large(node, s3):
     """More than goes in one piece: in parts."""
     with sqlite3.connect(node.root / "mount" / "large.db", timeout=60) as db:
@@ -214,7 +230,8 @@ def main():
         node.start()
         history(node)
         away(node, s3)
-        args.at, args.entries = moment(), [f"entry {i}" for i in range(9)]
+        hangs(node, s3)
+        args.at, args.entries = moment(), [f"entry {i}" for i in range(12)]
         large(node, s3)
         wrong(args, root, s3, node)
         fresh(args, root, s3, node)
