@@ -62,7 +62,7 @@ impl Schedule {
 
     /// Transactions of one hour, older than the precision, that become one file. It never leads past a
     /// snapshot, or nothing would go on from that any more.
-    pub(crate) fn to_merge<'a>(&self, files: &'a [Stored], now: u64) -> Option<Vec<&'a Object>> {
+    pub(crate) fn mergeable<'a>(&self, files: &'a [Stored], now: u64) -> Option<Vec<&'a Object>> {
         let stops: HashSet<Pos> = files
             .iter()
             .filter(|stored| stored.object.is_snapshot())
@@ -94,7 +94,11 @@ impl Schedule {
     }
 
     /// Of what a new snapshot is to be made, once the last one is old: files in a row, a snapshot first.
-    pub(crate) fn to_snapshot<'a>(&self, files: &'a [Stored], now: u64) -> Option<Vec<&'a Object>> {
+    pub(crate) fn snapshot_due<'a>(
+        &self,
+        files: &'a [Stored],
+        now: u64,
+    ) -> Option<Vec<&'a Object>> {
         let recent = |stored: &Stored| {
             stored.object.is_snapshot() && age(stored, now) < self.snapshot_interval
         };
@@ -180,11 +184,11 @@ mod tests {
             file(4, 5, HOUR + 1),
             file(5, 6, HOUR + 2),
         ];
-        let merged = |now| schedule().to_merge(&files, now).map(|files| ends(&files));
+        let merged = |now| schedule().mergeable(&files, now).map(|files| ends(&files));
         assert_eq!(merged(DAY), None, "to the second");
         assert_eq!(merged(DAY + 20), Some(vec![2, 3]));
         let rest = &files[3..];
-        assert_eq!(schedule().to_merge(rest, DAY + HOUR + 1).map(|f| ends(&f)), Some(vec![4, 5]));
+        assert_eq!(schedule().mergeable(rest, DAY + HOUR + 1).map(|f| ends(&f)), Some(vec![4, 5]));
     }
 
     #[test]
@@ -192,15 +196,15 @@ mod tests {
         let mut files =
             vec![file(0, 1, 0), file(1, 2, 1), file(2, 3, 2), file(3, 4, 3), file(4, 5, 4)];
         files.push(file(0, 3, 5));
-        assert_eq!(schedule().to_merge(&files, 2 * DAY).map(|f| ends(&f)), Some(vec![2, 3]));
+        assert_eq!(schedule().mergeable(&files, 2 * DAY).map(|f| ends(&f)), Some(vec![2, 3]));
         files.drain(1..3);
-        assert_eq!(schedule().to_merge(&files, 2 * DAY).map(|f| ends(&f)), Some(vec![4, 5]));
+        assert_eq!(schedule().mergeable(&files, 2 * DAY).map(|f| ends(&f)), Some(vec![4, 5]));
     }
 
     #[test]
     fn a_snapshot_is_made_once_the_last_is_old_and_something_has_come() {
         let files = [file(0, 1, 0), file(1, 2, HOUR)];
-        let made = |files: &[Stored], now| schedule().to_snapshot(files, now).map(|f| ends(&f));
+        let made = |files: &[Stored], now| schedule().snapshot_due(files, now).map(|f| ends(&f));
         assert_eq!(made(&files, DAY - 1), None);
         assert_eq!(made(&files, DAY), Some(vec![1, 2]));
         assert_eq!(made(&files[..1], DAY), None);

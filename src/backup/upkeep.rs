@@ -71,11 +71,11 @@ impl Upkeep<'_> {
             let now = plan::now(catalog.values().flat_map(|db| db.values().flatten()));
             let Some(generations) = catalog.get(db) else { return Ok(()) };
             let newest = generations.values().next_back();
-            if let Some(files) = newest.and_then(|files| self.schedule.to_snapshot(files, now)) {
+            if let Some(files) = newest.and_then(|files| self.schedule.snapshot_due(files, now)) {
                 self.snapshot(db, &files).await?;
                 continue;
             }
-            let merged = generations.values().find_map(|files| self.schedule.to_merge(files, now));
+            let merged = generations.values().find_map(|files| self.schedule.mergeable(files, now));
             let Some(files) = merged else { return Ok(()) };
             self.make(&files).await?;
             for file in files {

@@ -5,7 +5,7 @@
 
 Takes a litepilot that was built with the feature `cloud`, root and FUSE. What is not there is said, and nothing is tried.
 """
-import argparse, json, os, pathlib, shutil, signal, socket, sqlite3, subprocess, sys, tempfile, time, urllib.error, urllib.request
+import argparse, contextlib, json, os, pathlib, shutil, signal, socket, sqlite3, subprocess, sys, tempfile, time, urllib.error, urllib.request
 
 KEY, SECRET = "a-key-of-the-test", "a-secret-of-the-test"
 
@@ -107,7 +107,7 @@ admin: {{listen: '127.0.0.1:{self.admin}'}}
         done = self.backup("restore", "--output", str(to), *args)
         if done.returncode:
             return done.stderr
-        with sqlite3.connect(f"file:{to}?immutable=1", uri=True) as db:
+        with contextlib.closing(sqlite3.connect(f"file:{to}?immutable=1", uri=True)) as db:
             assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
             return [text for text, in db.execute("SELECT text FROM entries ORDER BY id")]
 
@@ -169,10 +169,10 @@ def hangs(node, s3):
 
 def large(node, s3):
     """More than goes in one piece: in parts."""
-    with sqlite3.connect(node.root / "mount" / "large.db", timeout=60) as db:
+    with contextlib.closing(sqlite3.connect(node.root / "mount" / "large.db", timeout=60)) as db:
         db.execute("CREATE TABLE t (x)")
         db.executemany("INSERT INTO t VALUES (?)", ((os.urandom(1 << 20),) for _ in range(20)))
-        # With the lag of this database, too.
+        db.commit()
     until("a large snapshot is there", lambda: any("large" in str(file) and file.stat().st_size > 8 << 20 for file in s3.files()))
     to = node.root / "large"
     done = node.backup("restore", "--db", "large.db", "--output", str(to))
@@ -180,7 +180,7 @@ def large(node, s3):
 
 
 def damaged(node, s3):
-    file = [file for file in s3.files() if "book" in str(file)][-1]
+    file = [file for file in s3.files() if "/shop/db/book" in str(file)][-1]
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
@@ -207,7 +207,7 @@ def fresh(args, root, s3, old):
     hook = f"  on_promote: [{args.litepilot}, backup, restore, -c, {new.config}, --from, {old.url}, --db, book.sqlite3, --into-cluster, --if-empty, --generation, 1-0, --at, '{args.at}']\n"
     new.config.write_text(new.config.read_text().replace("  health: /health\n", "  health: /health\n" + hook))
     new.start()
-    with sqlite3.connect(f"file:{new.root}/mount/book.sqlite3?mode=ro", uri=True) as db:
+    with contextlib.closing(sqlite3.connect(f"file:{new.root}/mount/book.sqlite3?mode=ro", uri=True)) as db:
         found = [text for text, in db.execute("SELECT text FROM entries ORDER BY id")]
     check("a new cluster begins with what the old one had", found, args.entries)
     new.until_kept()

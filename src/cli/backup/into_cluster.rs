@@ -18,7 +18,7 @@ const BUSY: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub(super) struct Target {
     mount: PathBuf,
-    db: String,
+    pub(super) db: String,
 }
 
 impl Target {

@@ -11,7 +11,7 @@ use super::into_cluster::{self, Target};
 use super::{Opened, PlaceArgs};
 use crate::backup::history::Moment;
 use crate::backup::object::Generation;
-use crate::backup::restore::{Restored, Wanted, at, restore as run};
+use crate::backup::restore::{RestoreError, Restored, Wanted, at, restore as run};
 use crate::txid::Txid;
 
 /// The arguments of `litepilot backup restore`.
@@ -28,10 +28,10 @@ pub(crate) struct RestoreArgs {
     /// Into this file, which must not be there
     #[arg(long, value_name = "FILE", required_unless_present = "into_cluster")]
     output: Option<PathBuf>,
-    /// Into the running cluster, in one transaction: on the primary only
+    /// Into the running cluster, each database in one transaction: on the primary only
     #[arg(long, conflicts_with = "output")]
     into_cluster: bool,
-    /// If the cluster has this database already, do nothing, and succeed: for app.on_promote
+    /// A database that the cluster has already stays as it is, which is no error: for app.on_promote
     #[arg(long, requires = "into_cluster")]
     if_empty: bool,
     /// Although the cluster has data: what it has now can be had from its own backup only
@@ -64,36 +64,66 @@ async fn into_file(args: &RestoreArgs) -> Result<ExitCode, String> {
         // Half of a database is none.
         let _ = std::fs::remove_file(output);
     }
-    say(&restored?, &opened, &output.display().to_string())
+    let restored = restored.map_err(|why| format!("{}: {why}", opened.place))?;
+    say(&restored, &opened, &output.display().to_string())
 }
 
+/// Every database that is kept, unless one is named.
 async fn into_cluster(args: &RestoreArgs) -> Result<ExitCode, String> {
     let config = args.place.config()?;
     let scratch = args.scratch.as_deref().unwrap_or(&config.data_dir);
     let opened = args.place.open(scratch).await?;
-    let db = match (&args.place.db, config.proxy.db.to_str()) {
-        (None, Some(main)) if opened.catalog.contains_key(main) => main.to_owned(),
-        _ => opened.only()?,
-    };
-    let target = Target::of(&config, &db)?;
-    if let Some(held) = target.held()? {
-        if args.if_empty {
-            return super::super::print(&format!("{db} is there, at {held}: nothing is restored"));
-        }
-        if !args.overwrite {
-            return Err(format!(
-                "{db} has data here, up to TXID {held}, which may be newer than the backup: --overwrite \
-                 replaces it, --if-empty leaves it"
-            ));
+    if let Some(Moment::Txid(_)) = args.at {
+        // Each database counts its own.
+        opened.only()?;
+    }
+    for db in opened.catalog.keys() {
+        let target = Target::of(&config, db)?;
+        if may_write(args, &target)? {
+            one_into_cluster(args, &opened, &target).await?;
         }
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether a database may be replaced.
+fn may_write(args: &RestoreArgs, target: &Target) -> Result<bool, String> {
+    let (db, held) = (&target.db, target.held()?);
+    match held {
+        Some(held) if args.if_empty => {
+            super::super::print(&format!("{db} is there, at TXID {held}: it stays as it is"))?;
+            Ok(false)
+        }
+        Some(held) if !args.overwrite => Err(format!(
+            "{db} has data here, up to TXID {held}, which may be newer than the backup: --overwrite replaces \
+             it, --if-empty leaves it"
+        )),
+        _ => Ok(true),
+    }
+}
+
+async fn one_into_cluster(
+    args: &RestoreArgs,
+    opened: &Opened,
+    target: &Target,
+) -> Result<(), String> {
+    let db = &target.db;
     let file = opened.scratch.0.file().map_err(|why| why.to_string())?;
-    let restored = fetch(args, &opened, &db, file.path()).await?;
-    let path = file.path().to_owned();
-    let to = target.clone();
+    let restored = match fetch(args, opened, db, file.path()).await {
+        Err(RestoreError::NoMoment { .. }) if opened.catalog.len() > 1 => {
+            eprintln!("{db}: there is no backup of then; it stays as it is");
+            return Ok(());
+        }
+        restored => restored.map_err(|why| format!("{}: {why}", opened.place))?,
+    };
+    if std::fs::metadata(file.path()).is_ok_and(|file| file.len() == 0) {
+        eprintln!("{db}: it was deleted then; it stays as it is");
+        return Ok(());
+    }
+    let (path, to) = (file.path().to_owned(), target.clone());
     let written = tokio::task::spawn_blocking(move || into_cluster::write(&path, &to));
     written.await.map_err(|why| why.to_string())??;
-    say(&restored, &opened, &format!("{db} of this cluster"))
+    say(&restored, opened, &format!("{db} of this cluster")).map(drop)
 }
 
 async fn fetch(
@@ -101,12 +131,10 @@ async fn fetch(
     opened: &Opened,
     db: &str,
     to: &Path,
-) -> Result<Restored, String> {
+) -> Result<Restored, RestoreError> {
     let moment = args.at.unwrap_or(Moment::Newest);
     let wanted = Wanted { db: db.to_owned(), generation: args.generation, moment };
-    run(&*opened.store, &opened.scratch.0, &opened.catalog, &wanted, to)
-        .await
-        .map_err(|why| format!("{}: {why}", opened.place))
+    run(&*opened.store, &opened.scratch.0, &opened.catalog, &wanted, to).await
 }
 
 impl Opened {
