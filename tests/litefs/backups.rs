@@ -37,7 +37,7 @@ fn backup(cluster: &Cluster, args: &[&str]) -> Output {
 fn restored(cluster: &Cluster, at: &[&str]) -> Result<Vec<String>, String> {
     let to = cluster.dir.path().join("restored.db");
     let _ = fs::remove_file(&to);
-    let output = backup(cluster, &[&["restore", "--output", to.to_str().unwrap()], at].concat());
+    let output = backup(cluster, &[&["restore", "--db", DB, "--output", to.to_str().unwrap()], at].concat());
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).into_owned());
     }
@@ -251,9 +251,13 @@ fn a_damaged_object_is_named_and_what_does_not_need_it_comes_back() {
 fn a_running_cluster_goes_back_in_one_transaction_and_the_backup_goes_on() {
     let Some(cluster) = backed_up(3) else { return };
     let primary = cluster.primary();
+    let second = |i: usize| Connection::open(place(&cluster.dir, i).join("mount/second.db")).unwrap();
+    let x = |i: usize| second(i).query_row("SELECT max(x) FROM t", [], |row| row.get::<_, i64>(0));
+    second(primary).execute_batch("CREATE TABLE t (x); INSERT INTO t VALUES (1)").unwrap();
     cluster.post(primary, "entry 0", "");
     until_kept(&cluster, primary);
     let then = time(millis());
+    second(primary).execute("INSERT INTO t VALUES (2)", []).unwrap();
     cluster.post(primary, "a mistake", "");
     until_kept(&cluster, primary);
     (0..3).for_each(|i| cluster.until_level(i));
@@ -273,7 +277,7 @@ fn a_running_cluster_goes_back_in_one_transaction_and_the_backup_goes_on() {
     let done = restore(primary, &["--overwrite"]);
     assert!(done.status.success(), "{done:?}");
     for i in 0..3 {
-        until("it is back everywhere", || shown(&cluster, i) == written(1));
+        until("it is back everywhere", || shown(&cluster, i) == written(1) && x(i) == Ok(1));
     }
     cluster.post(primary, "entry 1", "");
     until_kept(&cluster, primary);
