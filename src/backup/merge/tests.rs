@@ -57,3 +57,19 @@ fn only_what_follows_is_merged() {
     assert!(merged(&[first.clone(), second.clone(), parted]).is_err(), "of another history");
     assert!(merged(&[first, second, third]).is_ok());
 }
+
+#[test]
+fn what_a_real_litefs_wrote_makes_the_database() {
+    let files = [
+        include_bytes!("../../../tests/litefs-contract/snapshot.ltx").to_vec(),
+        include_bytes!("../../../tests/litefs-contract/transaction.ltx").to_vec(),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let at = merged(&files).unwrap().write_database(&File::create(&path).unwrap()).unwrap();
+    assert_eq!(at.to_string(), "0000000000000003/cc9425e9317a6e0e");
+    let db = rusqlite::Connection::open(&path).unwrap();
+    let mut all = db.prepare("SELECT text FROM entries ORDER BY id").unwrap();
+    let texts: Vec<String> = all.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    assert_eq!(texts, ["entry 0", "entry 1"]);
+}
