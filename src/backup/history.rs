@@ -7,8 +7,11 @@ use super::ltx::Pos;
 use super::object::{Generation, Object, Stored};
 use crate::txid::Txid;
 
-/// Every generation of every database, the oldest first.
-pub(crate) type Catalog = BTreeMap<String, BTreeMap<Generation, Vec<Stored>>>;
+/// Of one database.
+pub(crate) type Generations = BTreeMap<Generation, Vec<Stored>>;
+
+/// By database.
+pub(crate) type Catalog = BTreeMap<String, Generations>;
 
 /// Sorts what a store lists.
 pub(crate) fn catalog(stored: impl IntoIterator<Item = Stored>) -> Catalog {
@@ -19,6 +22,15 @@ pub(crate) fn catalog(stored: impl IntoIterator<Item = Stored>) -> Catalog {
         generations.entry(*generation).or_default().push(stored);
     }
     catalog
+}
+
+/// The generations in the order in which they were written last. One that a deposed primary began late does
+/// not come after one in which its successor goes on.
+pub(crate) fn by_age(generations: &Generations) -> Vec<(Generation, &Vec<Stored>)> {
+    let mut all: Vec<_> = generations.iter().map(|(id, files)| (*id, files)).collect();
+    let epoch = |files: &Vec<Stored>| files.iter().map(|stored| stored.object.epoch).max();
+    all.sort_by_key(|(id, files)| (epoch(files), *id));
+    all
 }
 
 /// The files of one generation as steps from position to position.
@@ -176,9 +188,8 @@ mod tests {
         assert!(history.way_to(pos(7, 107)).is_some(), "it can be had all the same");
     }
 
-    /// A compacted file has its writer's epoch, which may be a later one than what follows it has.
     #[test]
-    fn a_compaction_is_no_end() {
+    fn what_something_goes_on_from_is_no_end() {
         let files = [file(0, 3, 1), file(3, 5, 2), file(5, 6, 1)];
         assert_eq!(History::of(&files).head().unwrap().at, pos(6, 6));
     }
@@ -191,6 +202,22 @@ mod tests {
         assert_eq!(history.cut_off(), [&files[1], &files[2]]);
         let later = [file(0, 3, 1), file(4, 5, 1), file(0, 5, 1), file(5, 6, 1)];
         assert_eq!(txids(&History::of(&later).points()), [5, 6], "by a later snapshot");
+    }
+
+    #[test]
+    fn a_generation_that_came_late_is_no_newer_than_its_successors() {
+        let stored = |birth, epoch| {
+            let generation = Generation { epoch: Epoch(birth), n: 0 };
+            let object = Object { generation, ..file(0, 3, epoch) };
+            Stored { object, size: 1, modified: 1 }
+        };
+        let order = |files: &[Stored]| {
+            let catalog = catalog(files.to_vec());
+            by_age(&catalog["a"]).iter().map(|(id, _)| id.epoch.0).collect::<Vec<_>>()
+        };
+        assert_eq!(order(&[stored(3, 3), stored(7, 7)]), [3, 7]);
+        assert_eq!(order(&[stored(3, 8), stored(7, 7)]), [7, 3], "epoch 8 goes on in the first");
+        assert_eq!(order(&[stored(3, 8), stored(8, 8)]), [3, 8], "and then begins another");
     }
 
     #[test]

@@ -30,9 +30,9 @@
 //!
 //! # Who writes
 //!
-//! Only a node that holds the lease answers. A deposed one may still write for a moment: names bear their
-//! writer's epoch and nothing is ever replaced ([`object`]), and of two ends of a history the later epoch's
-//! counts ([`history`]).
+//! Only a node that holds the lease answers. A deposed one may still write for a moment: names bear an
+//! epoch and nothing is ever replaced ([`object`]), and of two ends of a history, as of two generations, that of
+//! the later epoch counts ([`history`]).
 //!
 //! | module | subject |
 //! | --- | --- |

@@ -6,8 +6,8 @@
 //!     <min>-<max>-<pre>-<post>-<epoch>-<millis>.ltx
 //! ```
 //!
-//! The epoch in a name is its writer's, and an epoch has one primary: so no two nodes ever write the same
-//! name, a deposed primary and its successor least of all.
+//! The epoch in a name is that of the primary that brought its last transaction, and an epoch has one: so no two
+//! nodes ever give the same name to different things, a deposed primary and its successor least of all.
 
 use std::fmt;
 
@@ -38,7 +38,7 @@ pub(crate) struct Object {
     /// Of the database before; 0 for a snapshot.
     pub(crate) pre: u64,
     pub(crate) after: Pos,
-    /// Its writer's.
+    /// In which its last transaction was brought.
     pub(crate) epoch: Epoch,
     /// When its last transaction was made, by its primary's clock, since 1970.
     pub(crate) millis: u64,

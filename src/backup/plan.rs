@@ -3,12 +3,12 @@
 //! Time is the store's: how much older one object is than the newest there is. So a clock of ours that is
 //! off removes nothing, and where nothing is written nothing expires.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::time::Duration;
 
-use super::history::History;
+use super::history::{Generations, History, by_age};
 use super::ltx::Pos;
-use super::object::{Generation, Object, Stored};
+use super::object::{Object, Stored};
 
 /// How much is merged at once, in files.
 const MOST: usize = 512;
@@ -37,12 +37,9 @@ fn age(stored: &Stored, now: u64) -> Duration {
 impl Schedule {
     /// What nothing within the retention needs any more: of each generation what comes before a snapshot
     /// that is as old as that, and the whole of one that ended before.
-    pub(crate) fn expired<'a>(
-        &self,
-        generations: &'a BTreeMap<Generation, Vec<Stored>>,
-        now: u64,
-    ) -> Vec<&'a Stored> {
-        let current = generations.keys().next_back();
+    pub(crate) fn expired<'a>(&self, generations: &'a Generations, now: u64) -> Vec<&'a Stored> {
+        let generations = by_age(generations);
+        let current = generations.last().map(|(generation, _)| *generation);
         let mut expired = Vec::new();
         for (generation, files) in generations {
             let old = |stored: &&Stored| age(stored, now) >= self.retention;
@@ -114,6 +111,7 @@ impl Schedule {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backup::object::Generation;
     use crate::cluster::Epoch;
     use crate::txid::{Checksum, Txid};
 
@@ -145,7 +143,7 @@ mod tests {
         files.iter().map(|file| file.after.txid.0).collect()
     }
 
-    fn generations(list: &[(u64, &[Stored])]) -> BTreeMap<Generation, Vec<Stored>> {
+    fn generations(list: &[(u64, &[Stored])]) -> Generations {
         let one = |(epoch, files): &(u64, &[Stored])| {
             (Generation { epoch: Epoch(*epoch), n: 0 }, files.to_vec())
         };

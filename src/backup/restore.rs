@@ -1,13 +1,13 @@
 //! From what is kept back to a database.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::history::{Catalog, History, Moment, Point, until};
+use super::history::{Catalog, Generations, History, Moment, Point, by_age, until};
 use super::merge::Merge;
 use super::object::{Generation, Object, Stored};
 use super::spool::{Spool, on_disk, room};
@@ -86,10 +86,7 @@ pub(crate) async fn restore(
     }
 }
 
-fn of<'a>(
-    catalog: &'a Catalog,
-    db: &str,
-) -> Result<&'a BTreeMap<Generation, Vec<Stored>>, RestoreError> {
+fn of<'a>(catalog: &'a Catalog, db: &str) -> Result<&'a Generations, RestoreError> {
     catalog.get(db).ok_or_else(|| RestoreError::NoDatabase {
         db: db.to_owned(),
         there: catalog.keys().cloned().collect(),
@@ -99,16 +96,16 @@ fn of<'a>(
 /// The newest generation that has it, as it was lived: a history that was given up counts only where no later
 /// one reaches back as far.
 fn choose<'a>(
-    generations: &'a BTreeMap<Generation, Vec<Stored>>,
+    generations: &'a Generations,
     wanted: &Wanted,
     without: &HashSet<String>,
 ) -> Option<Choice<'a>> {
     let asked = |generation: &Generation| wanted.generation.is_none_or(|only| only == *generation);
-    let newest = generations.iter().rev().filter(|(generation, _)| asked(generation));
-    newest.into_iter().find_map(|(generation, files)| {
+    let newest = by_age(generations).into_iter().rev();
+    newest.filter(|(generation, _)| asked(generation)).find_map(|(generation, files)| {
         let history = whole(files, without);
         let point = until(&history.points(), wanted.moment)?;
-        Some(Choice { generation: *generation, point, way: history.way_to(point.at)? })
+        Some(Choice { generation, point, way: history.way_to(point.at)? })
     })
 }
 
@@ -152,14 +149,11 @@ fn add(merge: &mut Merge, path: &Path, object: &Object) -> io::Result<()> {
     }
 }
 
-fn no_moment(generations: &BTreeMap<Generation, Vec<Stored>>, wanted: &Wanted) -> RestoreError {
+fn no_moment(generations: &Generations, wanted: &Wanted) -> RestoreError {
     RestoreError::NoMoment { db: wanted.db.clone(), nearest: reach(generations, &HashSet::new()) }
 }
 
-fn left(
-    generations: &BTreeMap<Generation, Vec<Stored>>,
-    damaged: &HashSet<String>,
-) -> RestoreError {
+fn left(generations: &Generations, damaged: &HashSet<String>) -> RestoreError {
     RestoreError::Damaged {
         files: damaged.iter().cloned().collect(),
         left: reach(generations, damaged),
@@ -167,11 +161,8 @@ fn left(
 }
 
 /// From when to when each generation can be restored, in words.
-pub(crate) fn reach(
-    generations: &BTreeMap<Generation, Vec<Stored>>,
-    without: &HashSet<String>,
-) -> Vec<String> {
-    let one = |(generation, files): (&Generation, &Vec<Stored>)| {
+pub(crate) fn reach(generations: &Generations, without: &HashSet<String>) -> Vec<String> {
+    let one = |(generation, files): (Generation, &Vec<Stored>)| {
         let points = whole(files, without).points();
         let (first, last) = (points.first()?, points.last()?);
         Some(format!(
@@ -182,7 +173,7 @@ pub(crate) fn reach(
             last.at.txid
         ))
     };
-    generations.iter().filter_map(one).collect()
+    by_age(generations).into_iter().filter_map(one).collect()
 }
 
 /// A time in milliseconds since 1970, for people.

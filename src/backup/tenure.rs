@@ -6,9 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::history::{Catalog, History};
+use super::history::{Catalog, History, by_age};
 use super::ltx::{Facts, Pos};
-use super::object::{Generation, Object, Stored};
+use super::object::{Generation, Object};
 use crate::cluster::Epoch;
 use crate::txid::Txid;
 
@@ -32,10 +32,9 @@ impl Tenure {
     pub(crate) fn new(epoch: Epoch, catalog: &Catalog) -> Self {
         let mut kept = BTreeMap::new();
         for (db, generations) in catalog {
-            if let Some((generation, files)) = generations.last_key_value() {
-                let end = History::of(files.iter().map(|stored: &Stored| &stored.object)).head();
-                let end = end.map(|point| point.at);
-                kept.insert(db.clone(), Kept { generation: *generation, end });
+            if let Some((generation, files)) = by_age(generations).pop() {
+                let end = History::of(files.iter().map(|stored| &stored.object)).head();
+                kept.insert(db.clone(), Kept { generation, end: end.map(|point| point.at) });
             }
         }
         Self { epoch, kept }
@@ -111,6 +110,7 @@ mod tests {
     use super::*;
     use crate::backup::history::catalog;
     use crate::backup::ltx::Header;
+    use crate::backup::object::Stored;
     use crate::txid::Checksum;
 
     const DB: &str = "app.db";

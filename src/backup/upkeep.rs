@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::catalog;
+use super::history::by_age;
 use super::keeper::Keeper;
 use super::merge::Merge;
 use super::object::{Object, Stored};
@@ -70,8 +71,10 @@ impl Upkeep<'_> {
             let catalog = catalog::list(&*self.keeper.store).await?;
             let now = plan::now(catalog.values().flat_map(|db| db.values().flatten()));
             let Some(generations) = catalog.get(db) else { return Ok(()) };
-            let newest = generations.values().next_back();
-            if let Some(files) = newest.and_then(|files| self.schedule.snapshot_due(files, now)) {
+            let newest = by_age(generations).pop();
+            if let Some(files) =
+                newest.and_then(|(_, files)| self.schedule.snapshot_due(files, now))
+            {
                 self.snapshot(db, &files).await?;
                 continue;
             }
@@ -118,7 +121,8 @@ impl Upkeep<'_> {
         let path = to.path().to_owned();
         let facts = on_disk(move || merge.write_ltx(File::create(path)?)).await??;
         self.is_primary()?;
-        let made = Object::new(&last.db, last.generation, self.epoch, &facts);
+        // Of the same epoch as the last: it is no news, and whoever else makes it makes the same.
+        let made = Object::new(&last.db, last.generation, last.epoch, &facts);
         keeper.store.put(&made.key(), to.path()).await?;
         Ok(())
     }

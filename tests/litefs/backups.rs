@@ -37,7 +37,8 @@ fn backup(cluster: &Cluster, args: &[&str]) -> Output {
 fn restored(cluster: &Cluster, at: &[&str]) -> Result<Vec<String>, String> {
     let to = cluster.dir.path().join("restored.db");
     let _ = fs::remove_file(&to);
-    let output = backup(cluster, &[&["restore", "--db", DB, "--output", to.to_str().unwrap()], at].concat());
+    let output =
+        backup(cluster, &[&["restore", "--db", DB, "--output", to.to_str().unwrap()], at].concat());
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).into_owned());
     }
@@ -251,7 +252,8 @@ fn a_damaged_object_is_named_and_what_does_not_need_it_comes_back() {
 fn a_running_cluster_goes_back_in_one_transaction_and_the_backup_goes_on() {
     let Some(cluster) = backed_up(3) else { return };
     let primary = cluster.primary();
-    let second = |i: usize| Connection::open(place(&cluster.dir, i).join("mount/second.db")).unwrap();
+    let second =
+        |i: usize| Connection::open(place(&cluster.dir, i).join("mount/second.db")).unwrap();
     let x = |i: usize| second(i).query_row("SELECT max(x) FROM t", [], |row| row.get::<_, i64>(0));
     second(primary).execute_batch("CREATE TABLE t (x); INSERT INTO t VALUES (1)").unwrap();
     cluster.post(primary, "entry 0", "");

@@ -70,6 +70,7 @@ fn what_a_real_litefs_wrote_makes_the_database() {
     assert_eq!(at.to_string(), "0000000000000003/cc9425e9317a6e0e");
     let db = rusqlite::Connection::open(&path).unwrap();
     let mut all = db.prepare("SELECT text FROM entries ORDER BY id").unwrap();
-    let texts: Vec<String> = all.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    let texts: Vec<String> =
+        all.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
     assert_eq!(texts, ["entry 0", "entry 1"]);
 }

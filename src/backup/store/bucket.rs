@@ -1,8 +1,8 @@
 //! A bucket as a store: S3, Google's, Azure's. Credentials come from the environment.
 //!
 //! Small objects are put on the condition that there is none of that name. Large ones go up in parts, for which
-//! the services know no such condition: we look before. Names are their writer's alone (see
-//! [`object`](crate::backup::object)), so nobody else comes between.
+//! the services know no such condition: we look before. Who comes between brings the same, by its name (see
+//! [`object`](crate::backup::object)).
 
 use std::error::Error as _;
 use std::io;
