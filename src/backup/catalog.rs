@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::history::{self, Catalog};
 use super::object::{CLUSTER, DATABASES, Object, Stored};
 use super::refusal::Refusal;
-use super::spool::Spool;
+use super::spool::{Spool, on_disk};
 use super::store::{Put, Store, StoreError};
 
 /// Of what `cluster.json` holds.
@@ -91,9 +91,11 @@ pub(crate) async fn owner(store: &dyn Store, spool: &Spool) -> Result<Option<Str
 /// When the store does not answer.
 pub(crate) async fn list(store: &dyn Store) -> Result<Catalog, StoreError> {
     let entries = store.list(DATABASES).await?;
-    let stored = entries.into_iter().filter_map(|entry| {
-        let object = Object::parse(&entry.key)?;
-        Some(Stored { object, size: entry.size, modified: entry.modified })
+    let sorted = on_disk(move || {
+        history::catalog(entries.into_iter().filter_map(|entry| {
+            let object = Object::parse(&entry.key)?;
+            Some(Stored { object, size: entry.size, modified: entry.modified })
+        }))
     });
-    Ok(history::catalog(stored))
+    sorted.await.map_err(|why| StoreError::Failed(why.to_string()))
 }

@@ -113,6 +113,12 @@ impl Keeper {
         Refusal::NeverRestored(db.to_owned())
     }
 
+    /// Whether the store is found to be this cluster's, by the primary of that epoch.
+    pub(super) async fn owns(&self, epoch: Epoch) -> bool {
+        let known = self.tenure.lock().await;
+        known.as_ref().is_some_and(|known| known.tenure.epoch == epoch)
+    }
+
     async fn known<'a>(
         &self,
         known: &'a mut Option<Known>,
@@ -125,7 +131,7 @@ impl Keeper {
             None => {
                 catalog::claim(&*self.store, &self.spool, &self.place, cluster).await?;
                 let catalog = catalog::list(&*self.store).await?;
-                let tenure = Tenure::new(epoch, &catalog);
+                let tenure = on_disk(move || Tenure::new(epoch, &catalog)).await?;
                 Known { tenure, cluster: cluster.to_owned(), tracked: BTreeSet::new() }
             }
         };

@@ -10,6 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::ltx::{Decoder, Encoder, Facts, Header, Pos, combine, page_checksum};
+use super::object::Object;
 use crate::txid::{Checksum, FLAG, Txid};
 
 const BUFFER: usize = 256 * 1024;
@@ -61,6 +62,19 @@ impl Merge {
         self.first.get_or_insert(facts);
         self.last = Some(facts);
         Ok(facts)
+    }
+
+    /// Adds one that is kept, if it is what its name says.
+    ///
+    /// # Errors
+    ///
+    /// As [`Merge::add`].
+    pub(crate) fn add_object(&mut self, path: &Path, object: &Object) -> io::Result<()> {
+        let facts = self.add(File::open(path)?)?;
+        match object.is(&facts) {
+            true => Ok(()),
+            false => Err(bad("it is not what its name says")),
+        }
     }
 
     fn follows(&self, next: &Header) -> io::Result<()> {

@@ -25,6 +25,17 @@ pub(crate) struct Schedule {
     pub(crate) precision: Duration,
 }
 
+/// Files in a row, of which one is to be made.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// That comes beside them.
+    Snapshot(Vec<Object>),
+    /// That takes their place.
+    Merge(Vec<Object>),
+    #[default]
+    Nothing,
+}
+
 /// The newest time in a store.
 pub(crate) fn now<'a>(stored: impl IntoIterator<Item = &'a Stored>) -> u64 {
     stored.into_iter().map(|stored| stored.modified).max().unwrap_or_default()
@@ -37,7 +48,7 @@ fn age(stored: &Stored, now: u64) -> Duration {
 impl Schedule {
     /// What nothing within the retention needs any more: of each generation what comes before a snapshot
     /// that is as old as that, and the whole of one that ended before.
-    pub(crate) fn expired<'a>(&self, generations: &'a Generations, now: u64) -> Vec<&'a Stored> {
+    pub(crate) fn expired(&self, generations: &Generations, now: u64) -> Vec<Object> {
         let generations = by_age(generations);
         let current = generations.last().map(|(generation, _)| *generation);
         let mut expired = Vec::new();
@@ -54,12 +65,23 @@ impl Schedule {
                 expired.extend(files.iter().filter(before));
             }
         }
-        expired
+        expired.into_iter().map(|stored| stored.object.clone()).collect()
+    }
+
+    /// What is to be made next.
+    pub(crate) fn next(&self, generations: &Generations, now: u64) -> Step {
+        let own = |files: Vec<&Object>| files.into_iter().cloned().collect();
+        let newest = by_age(generations).pop();
+        if let Some(files) = newest.and_then(|(_, files)| self.snapshot_due(files, now)) {
+            return Step::Snapshot(own(files));
+        }
+        let merged = generations.values().find_map(|files| self.mergeable(files, now));
+        merged.map_or(Step::Nothing, |files| Step::Merge(own(files)))
     }
 
     /// Transactions of one hour, older than the precision, that become one file. It never leads past a
     /// snapshot, or nothing would go on from that any more.
-    pub(crate) fn mergeable<'a>(&self, files: &'a [Stored], now: u64) -> Option<Vec<&'a Object>> {
+    fn mergeable<'a>(&self, files: &'a [Stored], now: u64) -> Option<Vec<&'a Object>> {
         let stops: HashSet<Pos> = files
             .iter()
             .filter(|stored| stored.object.is_snapshot())
@@ -91,11 +113,7 @@ impl Schedule {
     }
 
     /// Of what a new snapshot is to be made, once the last one is old: files in a row, a snapshot first.
-    pub(crate) fn snapshot_due<'a>(
-        &self,
-        files: &'a [Stored],
-        now: u64,
-    ) -> Option<Vec<&'a Object>> {
+    fn snapshot_due<'a>(&self, files: &'a [Stored], now: u64) -> Option<Vec<&'a Object>> {
         let recent = |stored: &Stored| {
             stored.object.is_snapshot() && age(stored, now) < self.snapshot_interval
         };
@@ -153,7 +171,7 @@ mod tests {
     fn expired(list: &[(u64, &[Stored])], now: u64) -> Vec<u64> {
         let generations = generations(list);
         let expired = schedule().expired(&generations, now);
-        expired.iter().map(|stored| stored.object.after.txid.0).collect()
+        expired.iter().map(|object| object.after.txid.0).collect()
     }
 
     #[test]

@@ -131,7 +131,7 @@ async fn fetch(
             got => got?,
         }
         let (path, object) = (copy.path().to_owned(), (*object).clone());
-        let added = on_disk(move || add(&mut merge, &path, &object).map(|()| merge)).await?;
+        let added = on_disk(move || merge.add_object(&path, &object).map(|()| merge)).await?;
         match added {
             Ok(added) => merge = added,
             Err(error) if error.kind() == io::ErrorKind::StorageFull => return Err(error.into()),
@@ -139,14 +139,6 @@ async fn fetch(
         }
     }
     Ok(Ok(merge))
-}
-
-fn add(merge: &mut Merge, path: &Path, object: &Object) -> io::Result<()> {
-    let facts = merge.add(File::open(path)?)?;
-    match object.is(&facts) {
-        true => Ok(()),
-        false => Err(io::Error::new(io::ErrorKind::InvalidData, "it is not what its name says")),
-    }
 }
 
 fn no_moment(generations: &Generations, wanted: &Wanted) -> RestoreError {

@@ -108,7 +108,7 @@ pub(crate) fn verify(path: &Path) -> io::Result<Facts> {
     Decoder::new(io::BufReader::with_capacity(BUFFER, file))?.verify()
 }
 
-/// Work that waits for the disk: not on the control thread.
+/// Work that waits for the disk, or takes a while: not on the control thread.
 ///
 /// # Errors
 ///

@@ -304,6 +304,24 @@ async fn strangers_and_other_clusters_are_refused() {
     assert_eq!(bench.ask("GET /elsewhere", b"").await.status, 404);
 }
 
+/// Whatever is in a place that was refused stays as it is.
+#[tokio::test]
+async fn what_another_cluster_keeps_is_not_tidied_up() {
+    let (bench, mut lab) = (Bench::new(1).await, Lab::new());
+    lab.insert(5);
+    bench.keep(&lab.snapshot()).await;
+    bench.keep(&lab.insert(1)).await;
+    bench.keep(&lab.insert(1)).await;
+    let before = bench.files().await;
+    let stranger = bench.next(9).await;
+    assert_eq!(stranger.ask_as("GET /pos", b"", TOKEN, "LFSCBBBB").await.status, 403);
+    let none = Duration::ZERO;
+    let schedule = plan::Schedule { retention: none, snapshot_interval: none, precision: none };
+    let upkeep = Upkeep { keeper: &stranger.keeper, schedule, epoch: Epoch(9) };
+    assert!(upkeep.once().await.is_err());
+    assert_eq!(stranger.files().await, before);
+}
+
 #[tokio::test]
 async fn what_is_damaged_on_its_way_is_not_kept() {
     let (bench, mut lab) = (Bench::new(1).await, Lab::new());

@@ -11,14 +11,14 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::catalog;
-use super::history::by_age;
+use super::history::Generations;
 use super::keeper::Keeper;
 use super::merge::Merge;
-use super::object::{Object, Stored};
-use super::plan::{self, Schedule};
+use super::object::Object;
+use super::plan::{self, Schedule, Step};
 use super::refusal::Refusal;
 use super::spool::{on_disk, room};
-use super::store::Spooled;
+use super::store::{Put, Spooled};
 use crate::cluster::{Epoch, Role};
 
 /// After this node has become the primary, and between two times.
@@ -56,9 +56,13 @@ impl Upkeep<'_> {
     ///
     /// What did not work; all else was done.
     pub(crate) async fn once(&self) -> Result<(), Refusal> {
+        if !self.keeper.owns(self.epoch).await {
+            // It may be another cluster's.
+            return Err(Refusal::NotPrimary);
+        }
         let mut trouble = None;
-        for db in catalog::list(&*self.keeper.store).await?.keys() {
-            if let Err(why) = self.keep_up(db).await {
+        for db in catalog::list(&*self.keeper.store).await?.into_keys() {
+            if let Err(why) = self.keep_up(&db).await {
                 trouble.get_or_insert(why);
             }
         }
@@ -66,29 +70,42 @@ impl Upkeep<'_> {
     }
 
     async fn keep_up(&self, db: &str) -> Result<(), Refusal> {
-        self.remove_expired(db).await?;
+        let expired = self.plan(db, |schedule, kept, now| schedule.expired(kept, now)).await?;
+        for object in expired.iter().take(MOST_REMOVED) {
+            self.remove(object).await?;
+        }
         for _ in 0..MOST {
-            let catalog = catalog::list(&*self.keeper.store).await?;
-            let now = plan::now(catalog.values().flat_map(|db| db.values().flatten()));
-            let Some(generations) = catalog.get(db) else { return Ok(()) };
-            let newest = by_age(generations).pop();
-            if let Some(files) =
-                newest.and_then(|(_, files)| self.schedule.snapshot_due(files, now))
-            {
-                self.snapshot(db, &files).await?;
-                continue;
-            }
-            let merged = generations.values().find_map(|files| self.schedule.mergeable(files, now));
-            let Some(files) = merged else { return Ok(()) };
-            self.make(&files).await?;
-            for file in files {
-                self.remove(file).await?;
+            match self.plan(db, |schedule, kept, now| schedule.next(kept, now)).await? {
+                Step::Snapshot(files) => self.snapshot(db, &files).await?,
+                Step::Merge(files) => {
+                    self.make(&files).await?;
+                    for file in &files {
+                        self.remove(file).await?;
+                    }
+                }
+                Step::Nothing => break,
             }
         }
         Ok(())
     }
 
-    async fn snapshot(&self, db: &str, files: &[&Object]) -> Result<(), Refusal> {
+    /// What is to be done with a database, as it is kept now. Of months that takes a while, which this thread
+    /// does not have.
+    async fn plan<T: Default + Send + 'static>(
+        &self,
+        db: &str,
+        plan: fn(&Schedule, &Generations, u64) -> T,
+    ) -> Result<T, Refusal> {
+        let catalog = catalog::list(&*self.keeper.store).await?;
+        let (schedule, db) = (self.schedule, db.to_owned());
+        let planned = on_disk(move || {
+            let now = plan::now(catalog.values().flat_map(|db| db.values().flatten()));
+            catalog.get(&db).map(|generations| plan(&schedule, generations, now))
+        });
+        Ok(planned.await?.unwrap_or_default())
+    }
+
+    async fn snapshot(&self, db: &str, files: &[Object]) -> Result<(), Refusal> {
         let made = self.make(files).await;
         if let Err(Refusal::Damaged(_)) = &made {
             // Nothing after the damage can be restored: begin anew, with what LiteFS has.
@@ -97,19 +114,8 @@ impl Upkeep<'_> {
         made
     }
 
-    async fn remove_expired(&self, db: &str) -> Result<(), Refusal> {
-        let catalog = catalog::list(&*self.keeper.store).await?;
-        let now = plan::now(catalog.values().flat_map(|db| db.values().flatten()));
-        let Some(generations) = catalog.get(db) else { return Ok(()) };
-        let expired = self.schedule.expired(generations, now);
-        for Stored { object, .. } in expired.into_iter().take(MOST_REMOVED) {
-            self.remove(object).await?;
-        }
-        Ok(())
-    }
-
     /// One of several in a row.
-    async fn make(&self, files: &[&Object]) -> Result<(), Refusal> {
+    async fn make(&self, files: &[Object]) -> Result<(), Refusal> {
         let Some(last) = files.last() else { return Ok(()) };
         let keeper = self.keeper;
         let mut merge = Merge::new(keeper.spool.dir())?;
@@ -123,8 +129,11 @@ impl Upkeep<'_> {
         self.is_primary()?;
         // Of the same epoch as the last: it is no news, and whoever else makes it makes the same.
         let made = Object::new(&last.db, last.generation, last.epoch, &facts);
-        keeper.store.put(&made.key(), to.path()).await?;
-        Ok(())
+        match keeper.store.put(&made.key(), to.path()).await? {
+            Put::Made => Ok(()),
+            // It is to stand for others: not before it was looked at.
+            Put::Exists => self.add(Merge::new(keeper.spool.dir())?, &made).await.map(drop),
+        }
     }
 
     async fn add(&self, mut merge: Merge, file: &Object) -> Result<Merge, Refusal> {
@@ -134,7 +143,8 @@ impl Upkeep<'_> {
         let key = file.key();
         self.keeper.store.get(&key, copy.path()).await?;
         let path = copy.path().to_owned();
-        let added = on_disk(move || merge.add(File::open(path)?).map(|_| merge)).await?;
+        let object = file.clone();
+        let added = on_disk(move || merge.add_object(&path, &object).map(|()| merge)).await?;
         added.map_err(|why| damaged(&key, &why))
     }
 

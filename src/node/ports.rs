@@ -59,10 +59,9 @@ impl Ports {
             proxy,
             admin,
             lease: bind(has_lease, config.litefs.lease_listen, "litefs.lease_listen")?,
-            backup: match config.backup.as_ref().filter(|_| has_lease) {
-                Some(backup) => bind(true, backup.listen, "backup.listen")?,
-                None => None,
-            },
+            backup: (config.backup.as_ref().filter(|_| has_lease))
+                .map(|backup| listen(backup.listen, "backup.listen"))
+                .transpose()?,
         })
     }
 
