@@ -20,6 +20,8 @@ pub struct Acks {
     one: PositionCell,
     /// What a majority of the candidates holds, the primary included.
     held: PositionCell,
+    /// What a majority of those holds who are to count.
+    held_by_next: PositionCell,
     /// The last epoch in which somebody has waited for a majority.
     asked: watch::Sender<Epoch>,
     /// The last epoch of which the cluster knows that clients rely on majorities.
@@ -41,21 +43,25 @@ struct State {
 pub struct Electorate {
     /// Every candidate but this node.
     pub others: Vec<NodeId>,
+    /// So many more may be candidates: they count for what a majority is, and not in it.
+    pub unheard: usize,
     /// This node is one of them.
     pub own: bool,
 }
 
 impl Electorate {
     /// These nodes, of which `own` may be one.
-    pub(crate) fn of(nodes: &[NodeId], own: &NodeId) -> Self {
-        let others = nodes.iter().filter(|node| *node != own).cloned().collect();
-        Self { others, own: nodes.contains(own) }
+    pub(crate) fn of(nodes: &[NodeId], unheard: &[NodeId], own: &NodeId) -> Self {
+        let others = nodes.iter().filter(|node| *node != own);
+        let (unheard, others): (Vec<_>, Vec<_>) =
+            others.cloned().partition(|node| unheard.contains(node));
+        Self { others, unheard: unheard.len(), own: nodes.contains(own) }
     }
 
     /// What a majority holds, if this node holds everything.
     fn majority(&self, held: &BTreeMap<NodeId, EpochTxid>) -> Option<EpochTxid> {
         let own = usize::from(self.own);
-        let needed = (self.others.len() + own) / 2 + 1 - own;
+        let needed = (self.others.len() + self.unheard + own) / 2 + 1 - own;
         let mut positions: Vec<_> =
             self.others.iter().filter_map(|node| held.get(node)).copied().collect();
         positions.sort_unstable_by(|a, b| b.cmp(a));
@@ -80,15 +86,14 @@ impl Acks {
         let mut state = self.lock();
         *state = State { epoch, ..State::default() };
         self.one.reset(EpochTxid::default());
-        self.held.reset(EpochTxid::default());
+        self.reset(&state);
     }
 
     /// From now on a majority of each of these is needed.
     pub(crate) fn require(&self, electorates: Vec<Electorate>) {
         let mut state = self.lock();
         state.electorates = electorates;
-        let held = state.majority();
-        self.held.reset(held);
+        self.reset(&state);
     }
 
     /// The cluster knows that clients of `epoch` rely on what a majority holds.
@@ -106,8 +111,7 @@ impl Acks {
     pub(crate) fn forget(&self) {
         let mut state = self.lock();
         state.held.clear();
-        let held = state.majority();
-        self.held.reset(held);
+        self.reset(&state);
     }
 
     /// A replica holds `position`, of the history of that epoch, and no more.
@@ -133,13 +137,19 @@ impl Acks {
             *asked = position.epoch.max(*asked);
             news
         });
-        self.held(position).await;
+        self.held.wait(position).await;
         self.promised.wait(beginning_of(position.epoch)).await;
     }
 
-    /// Returns once a majority of the candidates holds `position`.
-    pub(crate) async fn held(&self, position: EpochTxid) {
-        self.held.wait(position).await;
+    /// Returns once a majority of the set that was named last holds `position`, whatever the one holds that
+    /// it replaces: that may be what was lost.
+    pub(crate) async fn held_by_next(&self, position: EpochTxid) {
+        self.held_by_next.wait(position).await;
+    }
+
+    fn reset(&self, state: &State) {
+        self.held.reset(state.majority());
+        self.held_by_next.reset(state.majority_of_next());
     }
 
     fn publish(&self, state: &State) {
@@ -147,6 +157,7 @@ impl Acks {
             self.one.advance(*most);
         }
         self.held.advance(state.majority());
+        self.held_by_next.advance(state.majority_of_next());
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -158,6 +169,10 @@ impl State {
     fn majority(&self) -> EpochTxid {
         let each = self.electorates.iter().map(|e| e.majority(&self.held).unwrap_or_default());
         each.min().unwrap_or_default()
+    }
+
+    fn majority_of_next(&self) -> EpochTxid {
+        self.electorates.last().and_then(|e| e.majority(&self.held)).unwrap_or_default()
     }
 }
 
@@ -178,7 +193,7 @@ mod tests {
     }
 
     fn electorate(others: &[&str]) -> Electorate {
-        Electorate { others: others.iter().map(|name| node(name)).collect(), own: true }
+        Electorate { others: others.iter().map(|name| node(name)).collect(), unheard: 0, own: true }
     }
 
     fn epoch(others: &[&str]) -> Acks {
@@ -229,11 +244,34 @@ mod tests {
     fn a_primary_that_does_not_count_needs_a_majority_of_the_others() {
         let acks = Acks::default();
         let others = vec![node("a"), node("b"), node("c")];
-        acks.begin(Epoch(2), vec![Electorate::of(&others, &node("p"))]);
+        acks.begin(Epoch(2), vec![Electorate::of(&others, &[], &node("p"))]);
         acks.heard(&node("a"), at(2, 7));
         assert!(!acks.held.reached(at(2, 7)));
         acks.heard(&node("b"), at(2, 7));
         assert!(acks.held.reached(at(2, 7)));
+    }
+
+    #[test]
+    fn who_may_be_no_candidate_does_not_count_and_makes_a_majority_no_smaller() {
+        let (acks, own) = (Acks::default(), node("p"));
+        let nodes = [node("a"), node("b"), own.clone()];
+        acks.begin(Epoch(2), vec![Electorate::of(&nodes, &nodes[..1], &own)]);
+        assert!(!acks.held.reached(at(2, 1)));
+        acks.heard(&node("a"), at(2, 7));
+        assert!(!acks.held.reached(at(2, 1)));
+        acks.heard(&node("b"), at(2, 5));
+        assert!(acks.held.reached(at(2, 5)) && !acks.held.reached(at(2, 6)));
+        acks.require(vec![Electorate::of(&nodes, &[], &own)]);
+        assert!(acks.held.reached(at(2, 7)), "it was heard to be one");
+    }
+
+    #[test]
+    fn a_set_that_comes_is_level_although_the_one_before_has_lost_its_majority() {
+        let acks = Acks::default();
+        acks.begin(Epoch(2), vec![electorate(&["lost"]), electorate(&["new"])]);
+        acks.heard(&node("new"), at(2, 7));
+        assert!(acks.held_by_next.reached(at(2, 7)), "it may replace it");
+        assert!(!acks.held.reached(at(2, 1)), "nobody is told of anything meanwhile");
     }
 
     #[test]

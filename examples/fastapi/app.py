@@ -3,9 +3,10 @@
 import os
 import sqlite3
 import sys
+from typing import Annotated
 
 from fastapi import Depends, FastAPI
-from litepilot_middleware.asgi import ReplayReadonlyWrites
+from litepilot.starlette import Place, ReplayReadonlyWrites, health_route, place
 from pydantic import BaseModel
 
 SCHEMA = """
@@ -17,6 +18,7 @@ SCHEMA = """
 app = FastAPI()
 # A request that SQLite refuses on a replica, since it writes after all, is sent again to the primary.
 app.add_middleware(ReplayReadonlyWrites)
+app.router.routes.append(health_route(os.environ["DATABASE"]))
 
 
 class Note(BaseModel):
@@ -32,6 +34,12 @@ def database():
         yield connection
     finally:
         connection.close()
+
+
+@app.get("/about")
+def about(here: Annotated[Place, Depends(place)]):
+    """Who has answered, and who is primary."""
+    return vars(here)
 
 
 @app.get("/notes")

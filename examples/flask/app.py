@@ -1,11 +1,14 @@
-"""A list of notes in Flask and SQLite, as Flask's own tutorial would have it. It knows nothing of Litepilot."""
+"""A list of notes in Flask and SQLite, as Flask's own tutorial would have it."""
 
 import os
 import sqlite3
 
 from flask import Flask, g, jsonify, request, session
+from litepilot.flask import Litepilot, place
 
 app = Flask(__name__)
+# What writes on a replica after all is sent again to the primary; /healthz, /about.
+Litepilot(app, database=os.environ["DATABASE"])
 # The same on every node, or a session would end with each change of node.
 app.config["SECRET_KEY"] = os.environ.get("SECRET_KEY", "not a secret: this is an example")
 
@@ -40,6 +43,12 @@ def init_db():
 def notes():
     rows = database().execute("SELECT id, text, at FROM notes ORDER BY id")
     return jsonify([dict(row) for row in rows])
+
+
+@app.get("/about")
+def about():
+    """Who has answered, and who is primary."""
+    return jsonify(vars(place()))
 
 
 @app.post("/notes")

@@ -1,39 +1,5 @@
-"""For ASGI applications that let exceptions out, as Starlette and FastAPI do.
+"""`litepilot.asgi`, by its former name."""
 
-For Django use `litepilot_middleware.django`.
-"""
+from litepilot.asgi import ReplayReadonlyWrites
 
-from .readonly import HEADERS, ROLE_HEADER, STATUS, is_refused_write, on_replica
-
-_ROLE = ROLE_HEADER.lower().encode()
-_REPLAY = [(name.lower().encode(), value.encode()) for name, value in HEADERS]
-
-
-class ReplayReadonlyWrites:
-    """Wraps an ASGI application: `app = ReplayReadonlyWrites(app)`."""
-
-    def __init__(self, app):
-        self.app = app
-
-    async def __call__(self, scope, receive, send):
-        if scope["type"] != "http" or not _is_on_replica(scope):
-            return await self.app(scope, receive, send)
-        started = False
-
-        async def watched_send(message):
-            nonlocal started
-            started = started or message["type"] == "http.response.start"
-            await send(message)
-
-        try:
-            await self.app(scope, receive, watched_send)
-        except Exception as error:
-            if started or not is_refused_write(error):
-                raise
-            await send({"type": "http.response.start", "status": STATUS, "headers": _REPLAY})
-            await send({"type": "http.response.body", "body": b""})
-
-
-def _is_on_replica(scope):
-    role = dict(scope["headers"]).get(_ROLE, b"")
-    return on_replica(role.decode("latin-1"))
+__all__ = ["ReplayReadonlyWrites"]

@@ -1,32 +1,16 @@
 """The Django middleware in the Django guestbook, on a database that refuses writes."""
 
 import logging
-import os
-import pathlib
-import sys
-import tempfile
 import unittest
 from contextlib import contextmanager
 
-import django
+from django.contrib.sessions.backends.db import SessionStore
+from django.core.management import call_command
+from django.db import connections
+from django.test import AsyncClient, Client
 
 from tests import databases
-
-directory = tempfile.TemporaryDirectory()
-DATABASE = pathlib.Path(directory.name, "db.sqlite3")
-
-sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "tests/apps/django_guestbook"))
-os.environ.update(
-    GUESTBOOK_DB=str(DATABASE),
-    DJANGO_SETTINGS_MODULE="config.settings",
-    DJANGO_ALLOWED_HOSTS="testserver",  # as Django's test clients call themselves
-)
-django.setup()
-
-from django.contrib.sessions.backends.db import SessionStore  # noqa: E402
-from django.core.management import call_command  # noqa: E402
-from django.db import connections  # noqa: E402
-from django.test import AsyncClient, Client  # noqa: E402
+from tests.guestbook import DATABASE
 
 REPLICA = {"litepilot-role": "replica"}
 
@@ -47,7 +31,6 @@ def writable_until_commit():
 class Django(unittest.IsolatedAsyncioTestCase):
     @classmethod
     def setUpClass(cls):
-        cls.addClassCleanup(directory.cleanup)
         logging.disable(logging.CRITICAL)
         cls.addClassCleanup(logging.disable, logging.NOTSET)
         call_command("migrate", verbosity=0)

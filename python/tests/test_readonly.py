@@ -37,7 +37,11 @@ class RefusedWrite(ReplicaCase):
         self.assertTrue(is_refused_write(caught.exception))
 
     def test_by_its_words_where_there_is_no_code(self):
-        for words in ("attempt to write a readonly database", "database is locked", "disk I/O error"):
+        for words in (
+            "attempt to write a readonly database",
+            "database is locked",
+            "disk I/O error",
+        ):
             self.assertTrue(is_refused_write(sqlite3.OperationalError(words)), words)
 
     def test_wrapped_as_django_and_sqlalchemy_do(self):
@@ -65,9 +69,11 @@ class RefusedWrite(ReplicaCase):
         self.assertFalse(is_refused_write(error))
 
     def test_other_errors_of_sqlite(self):
-        with closing(sqlite3.connect(":memory:")) as connection:
-            with self.assertRaises(sqlite3.OperationalError) as caught:
-                connection.execute("SELECT * FROM absent")
+        with (
+            closing(sqlite3.connect(":memory:")) as connection,
+            self.assertRaises(sqlite3.OperationalError) as caught,
+        ):
+            connection.execute("SELECT * FROM absent")
         self.assertFalse(is_refused_write(caught.exception))
 
     def test_the_same_words_from_elsewhere(self):

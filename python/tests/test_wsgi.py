@@ -6,9 +6,9 @@ import sys
 from wsgiref.handlers import SimpleHandler
 from wsgiref.util import setup_testing_defaults
 
+from litepilot_middleware.wsgi import ReplayReadonlyWrites
 from tests import databases
 from tests.case import ReplicaCase
-from litepilot_middleware.wsgi import ReplayReadonlyWrites
 
 
 class QuietHandler(SimpleHandler):

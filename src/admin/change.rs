@@ -37,8 +37,13 @@ impl Changes {
         Self { control, events, place: Arc::new(Semaphore::new(1)), limit }
     }
 
-    pub(crate) fn members(&self) -> Members {
-        Members { members: self.control.members() }
+    /// `GET /members`
+    ///
+    /// # Errors
+    ///
+    /// When this node is not one of them.
+    pub(crate) fn members(&self) -> Result<Members, Failure> {
+        Ok(Members { members: self.control.members()? })
     }
 
     /// `POST /promote`
@@ -68,7 +73,7 @@ impl Changes {
         };
         let control = self.control.clone();
         self.make(what, async move { control.change_members(change).await }).await?;
-        Ok(self.members())
+        self.members()
     }
 
     /// `POST /litefs-id/reset`: the members, which stay what they are.
@@ -80,7 +85,7 @@ impl Changes {
         let control = self.control.clone();
         let what = "reset LiteFS' cluster ID".to_owned();
         self.make(what, async move { control.reset_litefs_id().await }).await?;
-        Ok(self.members())
+        self.members()
     }
 
     /// Makes a change to its end, even if its client goes away.

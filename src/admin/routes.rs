@@ -178,7 +178,7 @@ where
             reply::json(&status.node, &changes.change_members(&body).await?)
         }
         Endpoint::ResetLitefsId => reply::json(&status.node, &changes.reset_litefs_id().await?),
-        Endpoint::Members => reply::json(&status.node, &changes.members()),
+        Endpoint::Members => reply::json(&status.node, &changes.members()?),
         Endpoint::OnPrimary => on_primary.open(query, body)?,
         Endpoint::Forward => {
             let body = super::body::read(body, limits.body_timeout).await?;

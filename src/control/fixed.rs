@@ -49,8 +49,8 @@ impl Control for FixedControl {
         self.not_elected()
     }
 
-    fn members(&self) -> Vec<MemberStatus> {
-        self.members.clone()
+    fn members(&self) -> Result<Vec<MemberStatus>, ControlError> {
+        Ok(self.members.clone())
     }
 
     fn change_members(&self, _change: MemberChange) -> BoxFuture<'_, Result<(), ControlError>> {

@@ -41,7 +41,11 @@ pub trait Control: Send + Sync {
     ) -> BoxFuture<'_, Result<Promoted, ControlError>>;
 
     /// The members as this node knows them, sorted by name.
-    fn members(&self) -> Vec<MemberStatus>;
+    ///
+    /// # Errors
+    ///
+    /// When this node is none itself any more.
+    fn members(&self) -> Result<Vec<MemberStatus>, ControlError>;
 
     /// Changes the membership. Done once it is agreed upon.
     ///

@@ -20,6 +20,8 @@ pub(crate) struct Situation<'a> {
     pub(crate) electorate: &'a [NodeId],
     /// Those whose majority the last primary counted, in each of these sets; none: the same as above.
     pub(crate) counted: &'a [Vec<NodeId>],
+    /// Those of them whose acknowledgements did not count yet.
+    pub(crate) unheard: &'a [NodeId],
     /// What those who promised have to offer.
     pub(crate) answers: &'a BTreeMap<NodeId, Fitness>,
     /// There was never a primary that took writes.
@@ -106,7 +108,10 @@ pub(crate) fn choose(situation: &Situation<'_>) -> Verdict {
     // Others may know more, but what they hold nobody was told of.
     let counts = |node: &NodeId, fitness: &Fitness| match situation.counted {
         [] => fitness.candidate,
-        sets => sets.iter().any(|nodes| nodes.contains(node)),
+        sets => {
+            let counted = fitness.candidate || !situation.unheard.contains(node);
+            counted && sets.iter().any(|nodes| nodes.contains(node))
+        }
     };
     let fresher = answers
         .iter()

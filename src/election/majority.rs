@@ -56,6 +56,9 @@ struct Count<'a> {
     now: Nodes,
     /// Who shall count instead, once a majority of them holds so much.
     next: Option<(Nodes, EpochTxid)>,
+    /// Those of both who may turn out to be no candidates. A node that was heard to be one stays out of
+    /// this: what it has acknowledged somebody may rely on.
+    unheard: Nodes,
     /// Whom a change of the members names, until when that counts, and who waits for an answer.
     wished: Option<(Nodes, BootTime, Option<oneshot::Sender<Response>>)>,
 }
@@ -124,11 +127,15 @@ impl<'a> Count<'a> {
             promised,
             now: context.raft.members().borrow().data_nodes(),
             next: None,
+            unheard: table.unheard.clone(),
             wished: None,
         };
         match &table.electorates[..] {
             // Until now whoever chose took all members.
-            [] => count.agree(None).await?,
+            [] => {
+                count.unheard = count.not_heard(&count.now);
+                count.agree(None).await?;
+            }
             [now] => count.now = now.clone(),
             [now, next, ..] => {
                 count.now = now.clone();
@@ -178,10 +185,11 @@ impl<'a> Count<'a> {
     async fn go_towards(&mut self, wanted: Nodes) -> Option<()> {
         let next = self.next.as_ref().map(|(next, _)| next);
         if next == Some(&wanted) || next.is_none() && self.now == wanted {
-            return Some(());
+            return self.count_who_was_heard().await;
         }
         if next.is_some() {
             // Back to the one that everything is held by.
+            self.unheard.retain(|node| self.now.contains(node));
             self.agree(None).await?;
             self.next = None;
             self.require();
@@ -189,8 +197,29 @@ impl<'a> Count<'a> {
         if self.now != wanted { self.begin_with(wanted).await } else { Some(()) }
     }
 
+    /// Those of `nodes` that are not known to be candidates.
+    fn not_heard(&self, nodes: &[NodeId]) -> Nodes {
+        let peers = self.context.peers.borrow();
+        let candidate = |node| peers.get(node).is_some_and(|heard| heard.report.candidate);
+        let nodes = nodes.iter().filter(|node| **node != self.context.own && !candidate(node));
+        nodes.cloned().collect()
+    }
+
+    async fn count_who_was_heard(&mut self) -> Option<()> {
+        let unheard = self.not_heard(&self.unheard);
+        if unheard != self.unheard {
+            self.unheard = unheard;
+            let next = self.next.as_ref().map(|(next, _)| next.clone());
+            self.agree(next.as_ref()).await?;
+            self.require();
+        }
+        Some(())
+    }
+
     /// From now on `next` counts, too.
     async fn begin_with(&mut self, next: Nodes) -> Option<()> {
+        let new = next.iter().filter(|node| !self.now.contains(node)).cloned();
+        self.unheard.extend(self.not_heard(&new.collect::<Vec<_>>()));
         self.agree(Some(&next)).await?;
         self.next = Some((next, NEVER));
         self.require();
@@ -212,7 +241,7 @@ impl<'a> Count<'a> {
     /// Ready once a majority of those that are to count holds everything.
     async fn level(&self) {
         match &self.next {
-            Some((_, everything)) => self.context.acks.held(*everything).await,
+            Some((_, everything)) => self.context.acks.held_by_next(*everything).await,
             None => std::future::pending().await,
         }
     }
@@ -220,6 +249,7 @@ impl<'a> Count<'a> {
     async fn replace(&mut self) -> Option<()> {
         let Some((next, _)) = self.next.take() else { return Some(()) };
         self.now = next;
+        self.unheard.retain(|node| self.now.contains(node));
         self.agree(None).await?;
         self.require();
         self.answer(Response::Done);
@@ -282,7 +312,7 @@ impl<'a> Count<'a> {
 
     fn require(&self) {
         let sets = [Some(&self.now), self.next.as_ref().map(|(next, _)| next)];
-        let electorate = |nodes: &Nodes| Electorate::of(nodes, &self.context.own);
+        let electorate = |nodes: &Nodes| Electorate::of(nodes, &self.unheard, &self.context.own);
         self.context.acks.require(sets.into_iter().flatten().map(electorate).collect());
     }
 
@@ -294,6 +324,7 @@ impl<'a> Count<'a> {
             start: self.start,
             revision: self.revision,
             electorates: Some(electorates),
+            unheard: self.unheard.clone(),
             promised: self.promised,
         };
         loop {

@@ -89,6 +89,9 @@ pub struct Table {
     /// while one replaces the other. The next primary is chosen among the same. None: all members that
     /// hold data.
     pub(crate) electorates: Vec<Vec<NodeId>>,
+    /// Of these the holder does not know yet whether they are candidates: what they acknowledge does not
+    /// count.
+    pub(crate) unheard: Vec<NodeId>,
     /// How often the present holder has changed them.
     pub(crate) revision: u64,
     /// The last epoch in which a client may have been told that a majority holds its write; 0: none.
@@ -153,6 +156,9 @@ pub struct Opening {
     /// From now on; `None`: as before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) electorates: Option<Vec<Vec<NodeId>>>,
+    /// Of these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) unheard: Vec<NodeId>,
     /// Clients are told that a majority holds their writes.
     #[serde(default)]
     pub(crate) promised: bool,
@@ -247,7 +253,7 @@ impl Table {
     }
 
     fn open(&mut self, opening: Opening) -> Result<(), String> {
-        let Opening { start, revision, electorates, promised } = opening;
+        let Opening { start, revision, electorates, unheard, promised } = opening;
         let known = self.start_of(start.epoch).copied();
         if known.is_some_and(|known| known != start) {
             return void("that epoch began otherwise");
@@ -260,7 +266,8 @@ impl Table {
             };
         }
         let newest = if known.is_some() { self.revision } else { 0 };
-        let is_late = |new: &Vec<_>| revision == newest && *new != self.electorates;
+        let now = (&self.electorates, &self.unheard);
+        let is_late = |new: &Vec<_>| revision == newest && (new, &unheard) != now;
         if revision < newest || electorates.as_ref().is_some_and(is_late) {
             return void("who counts was changed since");
         }
@@ -271,7 +278,9 @@ impl Table {
             self.starts.push_back(start);
         }
         self.revision = revision;
-        self.electorates = electorates.unwrap_or_else(|| std::mem::take(&mut self.electorates));
+        if let Some(electorates) = electorates {
+            (self.electorates, self.unheard) = (electorates, unheard);
+        }
         if promised {
             self.promised = start.epoch;
         }

@@ -270,7 +270,8 @@ impl Tenure {
         let agreed = loop {
             let promised = self.context.promises;
             // Who counts is as before until `majority` has it changed: this table may be behind.
-            let opening = Opening { start, revision: 0, electorates: None, promised };
+            let opening =
+                Opening { start, revision: 0, electorates: None, unheard: Vec::new(), promised };
             match self.context.propose(Command::Opened(opening), self.context.times.ttl).await {
                 Ok(outcome) => break outcome,
                 Err(why) => tracing::warn!(%epoch, %why, "cannot open the epoch; trying again"),

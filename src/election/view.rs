@@ -129,7 +129,8 @@ mod tests {
             Holder { node: node(name), session: Session(String::new()), epoch: Epoch(epoch) };
         table.apply(Command::Acquire(holder), Term(1));
         let start = EpochStart { epoch: Epoch(epoch), held: Position::default() };
-        let opening = Opening { start, revision: 0, electorates: None, promised: false };
+        let opening =
+            Opening { start, revision: 0, electorates: None, unheard: Vec::new(), promised: false };
         table.apply(Command::Opened(opening), Term(1));
         table
     }

@@ -18,6 +18,9 @@ use crate::telemetry::events::Events;
 
 /// An application that a promotion has started may take so long until it answers.
 const FIRST_ANSWER: Duration = Duration::from_secs(60);
+/// So long if it runs on the primary only: any other node would begin anew with what takes so long, and
+/// hand over in its turn.
+const ONLY_ANSWER: Duration = Duration::from_secs(600);
 /// Runs in a row without an answer, after which it is called one that cannot start here.
 const VAIN_RUNS: u32 = 2;
 
@@ -61,8 +64,15 @@ fn excused_until(
 ) -> Option<Instant> {
     match promotion {
         None if run_on == RunOn::Primary => None,
-        Some(promotion) if answered != Some(promotion) => Some(promotion.at + FIRST_ANSWER),
+        Some(promotion) if answered != Some(promotion) => Some(promotion.at + patience(run_on)),
         _ => Some(Instant::now()),
+    }
+}
+
+fn patience(run_on: RunOn) -> Duration {
+    match run_on {
+        RunOn::EveryNode => FIRST_ANSWER,
+        RunOn::Primary => ONLY_ANSWER,
     }
 }
 
@@ -145,7 +155,7 @@ mod tests {
         promote.send_replace(Some(Promotion { at: Instant::now(), check: 7 }));
         let begun = Instant::now();
         seen.wait_for(|report| !report.up).await.expect("not for ever");
-        assert!(begun.elapsed() >= FIRST_ANSWER);
+        assert!(begun.elapsed() >= ONLY_ANSWER);
 
         promote.send_replace(Some(Promotion { at: Instant::now(), check: 7 }));
         seen.wait_for(|report| report.up).await.unwrap();

@@ -236,6 +236,7 @@ pub(crate) fn electorate(config: &Config) -> Electorate {
     let holds_data = |node: &&NodeId| !config.cluster.witnesses.contains(node);
     Electorate {
         others: others.filter(|node| **node != config.node).filter(holds_data).cloned().collect(),
+        unheard: 0,
         own: true,
     }
 }

@@ -61,12 +61,17 @@ impl Steering {
         self.raft.members().borrow().get(node).is_some_and(|listed| listed.pending)
     }
 
-    fn in_contact(&self) -> Result<(), ControlError> {
+    fn is_member(&self) -> Result<(), ControlError> {
         if *self.raft.removed().borrow() {
             let why =
                 "this node was removed from the cluster, or its disk was replaced: ask another one";
             return Err(ControlError::Refused(why.to_owned()));
         }
+        Ok(())
+    }
+
+    fn in_contact(&self) -> Result<(), ControlError> {
+        self.is_member()?;
         match self.raft.in_contact(self.ttl) {
             true => Ok(()),
             false => Err(ControlError::NoQuorum),
@@ -108,7 +113,8 @@ impl Control for Steering {
         Box::pin(self.hand_over(node, force))
     }
 
-    fn members(&self) -> Vec<MemberStatus> {
+    fn members(&self) -> Result<Vec<MemberStatus>, ControlError> {
+        self.is_member()?;
         let members = self.raft.members();
         let members = members.borrow();
         let status = |listed: &crate::election::raft::Listed| {
@@ -120,7 +126,7 @@ impl Control for Steering {
                 generation: listed.member.generation,
             })
         };
-        members.iter().filter_map(status).collect()
+        Ok(members.iter().filter_map(status).collect())
     }
 
     fn change_members(&self, change: MemberChange) -> BoxFuture<'_, Result<(), ControlError>> {

@@ -82,7 +82,11 @@ mod tests {
         let acks = Arc::<Acks>::default();
         acks.begin(
             WRITE.epoch,
-            vec![Electorate { others: others.iter().copied().map(node).collect(), own: true }],
+            vec![Electorate {
+                others: others.iter().copied().map(node).collect(),
+                unheard: 0,
+                own: true,
+            }],
         );
         let timeout = Duration::from_secs(1);
         Acknowledging { level: Ack::Primary, timeout, acks, alone: others.is_empty() }

@@ -137,7 +137,7 @@ impl Control for Pair {
         Box::pin(async { promoted })
     }
 
-    fn members(&self) -> Vec<MemberStatus> {
+    fn members(&self) -> Result<Vec<MemberStatus>, ControlError> {
         let member = |node: &str, witness| MemberStatus {
             node: node.parse().unwrap(),
             address: "127.0.0.1:4321".parse().unwrap(),
@@ -145,7 +145,7 @@ impl Control for Pair {
             voter: true,
             generation: 0,
         };
-        vec![member("node-1", false), member("node-2", true)]
+        Ok(vec![member("node-1", false), member("node-2", true)])
     }
 
     fn change_members(&self, change: MemberChange) -> BoxFuture<'_, Result<(), ControlError>> {

@@ -150,6 +150,8 @@ fn a_primary_that_is_removed_hands_over_first_and_says_what_it_is_then() {
     assert!(cluster.nodes[first].said("was removed from the cluster"));
     let (_, table) = cluster.nodes[first].command(&["status"]);
     assert!(table.contains("NO: this node was removed"), "{table}");
+    let (code, listed) = cluster.nodes[first].command(&["members"]);
+    assert!(code != Some(0) && listed.contains("ask another one"), "{listed}");
 }
 
 /// Two of three disks are gone. What the last one holds goes on, and the others come back as new nodes.

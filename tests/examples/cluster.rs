@@ -113,7 +113,11 @@ impl Node {
                 .replace("8000", &target.port().to_string())
         });
         let file = dir.join("litepilot.yml");
+        if !file.exists() {
+            generate(name, &dir);
+        }
         let shipped = fs::read_to_string(&file).unwrap();
+        let shipped = shipped.replace("\"embedded\"", "embedded");
         let shipped = shipped.replace("  engine: embedded", &engine(&dir));
         fs::write(&file, format!("{shipped}\nadmin: {{listen: \"{admin}\"}}\n{cluster}")).unwrap();
         fs::create_dir_all(dir.join("data/db")).unwrap();
@@ -183,7 +187,10 @@ impl Visitor {
         let pairs: Vec<_> =
             self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let head = format!("{head}Cookie: {}\r\n", pairs.join("; "));
-        let answer = exchange(node.address, method, path, &head, body.as_bytes());
+        let mut answer = exchange(node.address, method, path, &head, body.as_bytes());
+        if answer.header("transfer-encoding") == Some("chunked") {
+            answer.body = without_chunks(&answer.body);
+        }
         let lines = answer.head.lines().filter_map(|line| line.split_once(": "));
         for (_, set) in lines.filter(|(name, _)| name.eq_ignore_ascii_case("set-cookie")) {
             let (name, rest) = set.split_once('=').unwrap();
@@ -194,9 +201,28 @@ impl Visitor {
     }
 }
 
+/// What some servers send in pieces, each with its length before it.
+fn without_chunks(mut body: &str) -> String {
+    let mut whole = String::new();
+    while let Some((length, rest)) = body.split_once("\r\n") {
+        let (piece, rest) = rest.split_at(usize::from_str_radix(length, 16).unwrap());
+        whole.push_str(piece);
+        body = rest.strip_prefix("\r\n").unwrap();
+    }
+    whole
+}
+
 /// `examples/NAME`
 pub fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name)
+}
+
+/// A project of Django's has its configuration in its settings.
+fn generate(node: &str, dir: &Path) {
+    let mut python = Command::new(venv().join("bin/python"));
+    python.args(["manage.py", "litepilot", "config", "-o", "litepilot.yml"]);
+    let output = python.current_dir(dir).env("LITEPILOT_NODE", node).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
 }
 
 /// The lines that say which engine.
@@ -235,13 +261,15 @@ fn venv() -> PathBuf {
     PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
 }
 
-/// Copies a directory's text files, each through `change`; what has been installed there is linked.
+/// Copies a directory's text files, each through `change`; what was installed or built there is linked.
 fn copy(from: &Path, to: &Path, change: &dyn Fn(&str) -> String) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let (path, name) = entry.map(|entry| (entry.path(), entry.file_name())).unwrap();
         match name.to_str().unwrap() {
-            "node_modules" => std::os::unix::fs::symlink(&path, to.join(name)).unwrap(),
+            "node_modules" | "build" | "target" => {
+                std::os::unix::fs::symlink(&path, to.join(name)).unwrap();
+            }
             ".venv" | "data" | "__pycache__" => {}
             _ if path.is_dir() => copy(&path, &to.join(name), change),
             _ => {

@@ -15,6 +15,7 @@ mod harness;
 #[path = "../support/need.rs"]
 #[expect(dead_code, reason = "other tests use the rest")]
 mod need;
+mod notes;
 mod others;
 #[path = "../support/port.rs"]
 mod port;
@@ -24,24 +25,41 @@ const JSON: &str = "application/json";
 
 #[test]
 fn flask_under_gunicorn() {
-    let cluster = Cluster::start(&example("flask"));
+    let mut cluster = Cluster::start(&example("flask"));
     let mut visitor = Visitor::default();
     for (turn, node) in cluster.nodes.iter().enumerate() {
         let added = visitor.post(node, "/notes", FORM, &format!("text=note+{turn}"));
         assert_eq!(added.code, 201, "{added:?}");
         assert_eq!(added.json()["written"], turn + 1, "the session is the same everywhere");
     }
+    knows_its_place(&cluster);
     cluster.hand_over();
     for (turn, node) in cluster.nodes.iter().enumerate() {
         assert_eq!(visitor.get(node, "/notes").json().as_array().unwrap().len(), 3 + turn);
         assert_eq!(visitor.post(node, "/notes", FORM, "text=afterwards").code, 201);
     }
+    let primary = cluster.kill_primary();
+    assert_eq!(visitor.post(&cluster.nodes[primary], "/notes", FORM, "text=killed").code, 201);
+}
+
+/// What its framework's part of the package says on a replica.
+fn knows_its_place(cluster: &Cluster) {
+    let primary = &cluster.nodes[cluster.primary()].name;
+    let replica = &cluster.nodes[cluster.replicas()[0]];
+    let about = Visitor::default().get(replica, "/about").json();
+    assert_eq!(about["role"], "replica");
+    assert_eq!(
+        (&about["node"], &about["primary"]),
+        (&replica.name.as_str().into(), &primary.as_str().into())
+    );
+    assert_eq!(Visitor::default().get(replica, "/healthz").json()["primary"], primary.as_str());
 }
 
 #[test]
 fn fastapi_under_uvicorn() {
-    let cluster = Cluster::start(&example("fastapi"));
+    let mut cluster = Cluster::start(&example("fastapi"));
     let mut visitor = Visitor::default();
+    knows_its_place(&cluster);
     let [one, two] = cluster.replicas().map(|i| &cluster.nodes[i]);
     assert_eq!(visitor.post(one, "/notes", JSON, r#"{"text": "hello"}"#).code, 201);
     assert_eq!(visitor.get(two, "/notes").json()[0]["text"], "hello");
@@ -56,11 +74,14 @@ fn fastapi_under_uvicorn() {
     cluster.hand_over();
     let added = visitor.post(two, "/notes", JSON, r#"{"text": "afterwards"}"#);
     assert_eq!((added.code, added.json()["id"].as_u64()), (201, Some(2)), "{added:?}");
+    let primary = cluster.kill_primary();
+    let added = visitor.post(&cluster.nodes[primary], "/notes", JSON, r#"{"text": "killed"}"#);
+    assert_eq!(added.code, 201, "{added:?}");
 }
 
 #[test]
 fn django_under_gunicorn() {
-    let cluster = Cluster::start(&example("django"));
+    let mut cluster = Cluster::start(&example("django"));
     let mut visitor = Visitor::default();
     let [one, two] = cluster.replicas().map(|i| &cluster.nodes[i]);
     harness::until("the migrations have run", || Visitor::default().get(one, "/").code == 200);
@@ -93,7 +114,10 @@ fn django_under_gunicorn() {
         assert!(page.contains("by the admin") && page.contains("by the page"), "{page}");
         assert!(page.contains("You wrote 1 of them"), "the session is a row: {page}");
         assert_eq!(visitor.get(node, "/admin/notes/note/").code, 200, "logged in everywhere");
+        assert_eq!(visitor.get(node, "/healthz").json()["database"], "ok");
     }
+    let primary = cluster.kill_primary();
+    assert_eq!(visitor.post(&cluster.nodes[primary], "/", FORM, &note).code, 302);
 }
 
 #[test]
@@ -106,7 +130,7 @@ fn an_application_for_litefs_js_runs_unchanged() {
     let installed = installed.unwrap();
     assert!(installed.status.success(), "{installed:?}");
 
-    let cluster = Cluster::start(&example("litefs-js"));
+    let mut cluster = Cluster::start(&example("litefs-js"));
     let mut visitor = Visitor::default();
     let primary = &cluster.nodes[cluster.primary()];
     let [one, two] = cluster.replicas().map(|i| &cluster.nodes[i]);
@@ -135,4 +159,7 @@ fn an_application_for_litefs_js_runs_unchanged() {
     cluster.hand_over();
     assert_eq!(visitor.post(primary, "/notes", JSON, r#"{"text": "afterwards"}"#).code, 201);
     assert_eq!(visitor.get(two, "/notes").json().as_array().unwrap().len(), 3);
+    let primary = cluster.kill_primary();
+    let added = visitor.post(&cluster.nodes[primary], "/notes", JSON, r#"{"text": "killed"}"#);
+    assert_eq!(added.code, 201, "{added:?}");
 }

@@ -89,6 +89,12 @@ async fn in_vain_a_majority_is_waited_for_with_an_error_and_one_replica_with_a_m
         let answer = write(&pair, node, "/", false).await;
         assert_eq!(said(&answer), (504, Some("timeout")));
         assert_eq!((answer.problem().as_str(), answer.retry_is_safe()), ("ack-timeout", false));
+        let token = answer.field("litepilot-txid");
+        assert_eq!(
+            token,
+            Some("0000000000000005"),
+            "by which its client can look whether it was done"
+        );
         assert_eq!(pair.nodes[0].metric("litepilot_ack_timeouts_total"), 1);
 
         let pair = primary(stage().ack([Ack::One; 2]), &app, &Claim::unlimited()).await;
@@ -202,6 +208,7 @@ async fn a_claim_that_ends_while_replicas_are_waited_for_ends_the_wait() {
         renewing.abort();
         let answer = client.response().await;
         assert_eq!((answer.status(), answer.problem().as_str()), (502, "write-outcome-unknown"));
+        assert_eq!(answer.field("litepilot-txid"), Some("0000000000000005"));
         // Ended by the node itself, just before the replicas answer.
         let claim = Claim::unlimited();
         pair.elects(0, 1, &claim);

@@ -21,11 +21,11 @@ use crate::support::python::{
 const DEADLINE: Duration = Duration::from_secs(60);
 
 #[test]
-fn the_middleware_passes_its_own_tests() {
+fn the_python_package_passes_its_own_tests() {
     python::succeed(
         python::program("python")
-            .args(["-W", "error::RuntimeWarning", "-m", "unittest", "discover"])
-            .args(["--start-directory", "tests", "--top-level-directory", "."])
+            .args(["-m", "pytest", "--quiet", "tests"])
+            .env("LITEPILOT_BIN", env!("CARGO_BIN_EXE_litepilot"))
             .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("python")),
     );
 }

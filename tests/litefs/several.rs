@@ -24,7 +24,7 @@ async fn serve(names: &[&str], databases: &[&str], mode: &str) -> Nodes {
     let others: Vec<_> = (1..names.len()).collect();
     let (epoch, _) = nodes.elect(0, &others).await;
     let electorate = names[1..].iter().map(|name| name.parse().unwrap()).collect();
-    nodes.agreed.acks.begin(epoch, vec![Electorate { others: electorate, own: true }]);
+    nodes.agreed.acks.begin(epoch, vec![Electorate { others: electorate, unheard: 0, own: true }]);
     for name in databases {
         let app = open(&nodes, 0, name);
         app.pragma_update(None, "journal_mode", mode).unwrap();

@@ -129,8 +129,8 @@ impl Control for Steered {
         })
     }
 
-    fn members(&self) -> Vec<MemberStatus> {
-        Vec::new()
+    fn members(&self) -> Result<Vec<MemberStatus>, ControlError> {
+        Ok(Vec::new())
     }
 
     fn change_members(&self, _: MemberChange) -> BoxFuture<'_, Result<(), ControlError>> {

@@ -128,9 +128,20 @@ fn what_always_holds_holds_under_faults() {
 
 /// Runs a script under some seeds; that of `LITEPILOT_SIM_SEED` prints what happens.
 fn script(nodes: usize, seeds: u64, as_what: impl Fn(&mut World)) {
-    for seed in 0..seeds {
+    scripts((0..seeds).map(|seed| Plan::scripted(seed, nodes)), as_what);
+}
+
+/// The last of three nodes is no candidate.
+fn script_with_reader(seeds: u64, as_what: impl Fn(&mut World)) {
+    let plan = |seed| Plan { reader: true, ..Plan::scripted(seed, 3) };
+    scripts((0..seeds).map(plan), as_what);
+}
+
+fn scripts(plans: impl Iterator<Item = Plan>, as_what: impl Fn(&mut World)) {
+    for plan in plans {
+        let seed = plan.seed;
         let print = number("LITEPILOT_SIM_SEED") == Some(seed);
-        let outcome = run_as(Plan::scripted(seed, nodes), print, &as_what);
+        let outcome = run_as(plan, print, &as_what);
         assert!(outcome.violation.is_none(), "{}", report(seed, &outcome).unwrap_or_default());
     }
 }
@@ -142,12 +153,17 @@ fn an_application_that_is_down_delays_no_choice_and_no_handoff() {
 
 #[test]
 fn what_only_a_node_that_is_no_candidate_holds_is_not_held_by_a_majority() {
-    for seed in 0..4 {
-        let plan = Plan { reader: true, ..Plan::scripted(seed, 3) };
-        let outcome =
-            run_as(plan, number("LITEPILOT_SIM_SEED") == Some(seed), World::run_no_candidate);
-        assert!(outcome.violation.is_none(), "{}", report(seed, &outcome).unwrap_or_default());
-    }
+    script_with_reader(4, World::run_no_candidate);
+}
+
+#[test]
+fn a_node_that_is_no_candidate_keeps_nobody_from_a_new_cluster() {
+    script_with_reader(40, World::run_early_death);
+}
+
+#[test]
+fn who_was_not_heard_to_be_a_candidate_is_in_no_majority() {
+    script_with_reader(4, World::run_unheard);
 }
 
 #[test]
@@ -156,8 +172,19 @@ fn a_failover_waits_for_no_reader() {
 }
 
 #[test]
+fn what_one_client_was_promised_is_waited_for_by_whoever_chooses() {
+    script(3, 8, World::run_promised);
+}
+
+#[test]
 fn what_a_lost_disk_held_does_not_count_for_the_one_in_its_place() {
     script(3, 4, World::run_lost_disk);
+    script(3, 4, World::run_quiet_lost_disk);
+}
+
+#[test]
+fn who_holds_what_was_promised_is_removed_once_others_hold_it() {
+    script(3, 6, World::run_remove_holder);
 }
 
 #[test]

@@ -15,6 +15,7 @@ USE_X_FORWARDED_HOST = True
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
 INSTALLED_APPS = [
+    "litepilot.django",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -26,7 +27,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     # First: what writes on a replica after all is sent again to the primary.
-    "litepilot_middleware.django.ReplayReadonlyWrites",
+    "litepilot.django.middleware.ReplayReadonlyWrites",
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -35,18 +36,29 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
 ]
 
-DATABASES = {
-    "default": {
-        "ENGINE": "django.db.backends.sqlite3",
-        "NAME": os.environ.get("DATABASE", BASE_DIR / "data/db/notes.sqlite3"),
-        # Django's own options. IMMEDIATE: a transaction that begins as a reader cannot wait to
-        # become a writer, and would fail at once under load.
-        "OPTIONS": {
-            "transaction_mode": "IMMEDIATE",
-            "timeout": 5,
-            "init_command": "PRAGMA journal_mode = WAL",
+# The database that LITEFS names. Transactions begin IMMEDIATE on the primary, the journal is a WAL.
+DATABASES = {"default": {"ENGINE": "litepilot.django.backend", "NAME": "default"}}
+
+# What `manage.py litepilot config` makes a litepilot.yml of. One node. For several, name them as
+# RAFT_PEERS: see Litepilot's docs/applications/django.md.
+LITEFS = {
+    "MOUNT_PATH": BASE_DIR / "data/db",
+    "DATABASE_NAME": "notes.sqlite3",
+    "PROXY": {"ADDR": "0.0.0.0:8080", "TARGET": "127.0.0.1:8000"},
+    # The other keys of litepilot.yml.
+    "CONFIG": {
+        "node": os.environ.get("LITEPILOT_NODE", "node-1"),
+        "data_dir": BASE_DIR / "data/litepilot",
+        "proxy": {"rules": ["static", "django"]},
+        "litefs": {"engine": "embedded"},  # for production leave it out: LiteFS
+        "app": {
+            "command": ["gunicorn", "--bind", "127.0.0.1:8000", "--workers", "2", "config.wsgi"],
+            "health": "/healthz",
+            # Where it can be written, before the first write.
+            "on_promote": ["python", "manage.py", "migrate", "--noinput"],
+            "hook_timeout": "10m",
         },
-    }
+    },
 }
 
 ROOT_URLCONF = "config.urls"

@@ -69,14 +69,14 @@ impl Control for FakeControl {
         })
     }
 
-    fn members(&self) -> Vec<MemberStatus> {
-        vec![MemberStatus {
+    fn members(&self) -> Result<Vec<MemberStatus>, ControlError> {
+        Ok(vec![MemberStatus {
             node: "node-1".parse().unwrap(),
             address: "127.0.0.1:4321".parse().unwrap(),
             witness: false,
             voter: true,
             generation: 0,
-        }]
+        }])
     }
 
     fn change_members(&self, change: MemberChange) -> BoxFuture<'_, Result<(), ControlError>> {

@@ -47,6 +47,7 @@ fn situation<'a>(
         patience: Duration::from_secs(2),
         promised: Epoch(0),
         counted: &[],
+        unheard: &[],
         forced: None,
         rather_not: None,
     }
@@ -144,6 +145,9 @@ fn what_the_last_primary_counted_is_what_is_chosen_among() {
     assert!(matches!(of_two(&held), Verdict::Wait(Why::HeldUp { by, .. }) if by == node("a")));
     let stranger = answers([("a", fitness(2, 8)), ("c", former)]);
     assert_eq!(of_two(&stranger), elect("a"), "what only c has nobody was told of");
+    let unheard = [node("a")];
+    let early = Situation { counted: &counted, unheard: &unheard, ..situation(&abcd, &held) };
+    assert_eq!(choose(&early), elect("b"), "it was never heard to be a candidate");
     let both = [counted[0].clone(), vec![node("c"), node("d")]];
     let joint = Situation { counted: &both, ..situation(&abcd, &stranger) };
     assert!(matches!(choose(&joint), Verdict::Wait(Why::HeldUp { by, .. }) if by == node("c")));

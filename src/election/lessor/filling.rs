@@ -19,8 +19,9 @@ use crate::publish;
 /// An answer to `Prepare` says for so long whether a node is fit; what it holds it says for good.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// How long a node that an operator wants may take to promise, and to be granted the lease.
-const FORCED: Duration = Duration::from_secs(5);
+/// How long a node that an operator wants may take to promise, and to be granted the lease. Its LiteFS may
+/// just be starting anew, as after a reset of LiteFS' cluster ID.
+const FORCED: Duration = Duration::from_secs(10);
 
 /// The answers to `Prepare`, with the time of each.
 type Answers = BTreeMap<NodeId, (Fitness, BootTime)>;
@@ -97,6 +98,7 @@ impl Lessor {
             let situation = Situation {
                 electorate: &electorate,
                 counted: &table.electorates,
+                unheard: &table.unheard,
                 answers: &current,
                 first: table.starts.is_empty(),
                 had_data: table.starts.iter().any(|s| s.held.at.txid.0 > 0),

@@ -81,6 +81,7 @@ impl Recovery {
         }
         // Those who are lost can be asked for nothing.
         table.electorates.clear();
+        table.unheard.clear();
         let cluster = Some(DiskId::new().to_string());
         table.cluster.clone_from(&cluster);
         let mut identity = store.identity().ok_or_else(|| refused("it has no identity".into()))?;

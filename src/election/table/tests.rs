@@ -11,7 +11,13 @@ fn holder(node: &str, epoch: u64) -> Holder {
 }
 
 fn opened(start: EpochStart) -> Command {
-    Command::Opened(Opening { start, revision: 0, electorates: None, promised: false })
+    Command::Opened(Opening {
+        start,
+        revision: 0,
+        electorates: None,
+        unheard: vec![],
+        promised: false,
+    })
 }
 
 fn is_done(table: &mut Table, command: Command) -> bool {
@@ -124,6 +130,7 @@ fn older_nodes_read_where_an_epoch_began_and_are_read() {
         start,
         revision: 1,
         electorates: Some(vec![vec!["a".parse().unwrap()]]),
+        unheard: vec!["a".parse().unwrap()],
         promised: true,
     }));
     let old = serde_json::from_value::<EpochStart>(wire.unwrap()["opened"].clone());
@@ -138,7 +145,13 @@ fn who_counts_is_the_holders_to_say_and_what_comes_late_changes_nothing() {
     let say = |epoch, revision, names: &[&str], promised| {
         let start = EpochStart { epoch: Epoch(epoch), held: Position::default() };
         let names = names.iter().map(|name| name.parse().unwrap()).collect();
-        Command::Opened(Opening { start, revision, electorates: Some(vec![names]), promised })
+        Command::Opened(Opening {
+            start,
+            revision,
+            electorates: Some(vec![names]),
+            unheard: vec![],
+            promised,
+        })
     };
     let now = |table: &Table| {
         let names = table.electorates[0].iter().map(NodeId::as_str);
@@ -179,11 +192,13 @@ fn any_command() -> impl Strategy<Value = Command> {
         any_holder().prop_map(Command::HandOver),
         epoch().prop_map(|epoch| Command::Release { epoch }),
         (epoch(), 0u64..3).prop_map(|(epoch, t)| Command::Expire { epoch, term: Term(t) }),
-        (epoch(), 0u64..3, proptest::option::of("[ab]"), any::<bool>()).prop_map(
-            |(epoch, revision, who, promised)| {
+        (epoch(), 0u64..3, proptest::option::of("[ab]"), any::<(bool, bool)>()).prop_map(
+            |(epoch, revision, who, (early, promised))| {
                 let start = EpochStart { epoch, held: Position::default() };
-                let electorates = who.map(|who| vec![vec![who.parse().unwrap()]]);
-                Command::Opened(Opening { start, revision, electorates, promised })
+                let who = who.map(|who| vec![who.parse().unwrap()]);
+                let unheard = who.clone().filter(|_| early).unwrap_or_default();
+                let electorates = who.map(|who| vec![who]);
+                Command::Opened(Opening { start, revision, electorates, unheard, promised })
             }
         ),
     ]

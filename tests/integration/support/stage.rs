@@ -309,7 +309,7 @@ impl Pair {
     pub fn learns_at_home(&self, node: usize, epoch: u64, claim: &Claim) {
         let plane = &self.nodes[node];
         let others = vec![NAMES[1 - node].parse().unwrap()];
-        plane.acks.begin(Epoch(epoch), vec![Electorate { others, own: true }]);
+        plane.acks.begin(Epoch(epoch), vec![Electorate { others, unheard: 0, own: true }]);
         plane.view.send_modify(|view| {
             view.role = Role::Primary;
             view.primary = Some(primary_of(node, epoch));

@@ -60,6 +60,46 @@ impl World {
         self.calm_down();
     }
 
+    /// The primary does not hear from the third node that it may never become primary, and that one alone
+    /// holds its writes: nobody is told that a majority does.
+    pub fn run_unheard(&mut self) {
+        let last = self.slots.len() - 1;
+        (0..last).for_each(|i| self.net.hold(Hold::between(last, i, "gossip")));
+        let Some((primary, other)) = self.begin_with(|world, i| world.slots[i].place.candidate)
+        else {
+            return self.stuck("no first primary");
+        };
+        self.net.hold(Hold::between(other, primary, "pull"));
+        self.run_until(3 * self.plan.ttl, |_| false);
+        self.crash(primary);
+        if !self.run_until(4 * self.plan.ttl, |world| world.primary() == Some(other)) {
+            return self.stuck("the other candidate is not chosen");
+        }
+        self.net.release_all(self.now);
+        self.start(primary);
+        self.calm_down();
+    }
+
+    /// The first primary dies before it has heard that the third node may never become primary. That one
+    /// knows of its epoch, and keeps nobody from the next.
+    pub fn run_early_death(&mut self) {
+        for i in 0..self.slots.len() {
+            self.start(i);
+        }
+        if !self.run_until(20 * self.plan.ttl, |world| world.primary().is_some()) {
+            return self.stuck("no first primary");
+        }
+        let Some(first) = self.primary() else { return };
+        self.run_until(self.plan.seed % 4, |_| false);
+        self.crash(first);
+        let next = |world: &Self| world.primary().is_some_and(|i| i != first);
+        if !self.run_until(8 * self.plan.ttl, next) {
+            return self.stuck("the other candidate is not chosen");
+        }
+        self.start(first);
+        self.calm_down();
+    }
+
     /// A reader keeps one replica from letting go of the primary, which is lost: what that replica holds
     /// is known all the same, and the other takes over.
     pub fn run_long_reader(&mut self) {
@@ -76,6 +116,23 @@ impl World {
             return self.stuck("it lets go of its primary although somebody reads");
         }
         self.slots[other].place.copy.state().reader = false;
+        self.start(primary);
+        self.calm_down();
+    }
+
+    /// Who holds with the primary what a client was promised cannot take over, and whoever chooses has no
+    /// `cluster.ack` of its own: the third node, which has not got it, is not chosen however long that lasts.
+    pub fn run_promised(&mut self) {
+        let Some((primary, holder, _)) = self.held_by_two() else { return };
+        self.slots[holder].place.copy.state().reader = true;
+        self.crash(primary);
+        self.run_until(6 * self.plan.ttl, |_| false);
+        self.slots[holder].place.copy.state().reader = false;
+        let next = |world: &Self| world.primary() == Some(holder);
+        if !self.run_until(4 * self.plan.ttl, next) {
+            return self.stuck("the one that holds it is not chosen");
+        }
+        self.net.release_all(self.now);
         self.start(primary);
         self.calm_down();
     }
@@ -109,6 +166,72 @@ impl World {
         self.wish(third, |election, _| async move {
             election.change_members(MemberChange::Replace { node }).await
         });
+        self.calm_down();
+    }
+
+    /// Nothing is written any more. The node that holds with the primary what the third has not got loses
+    /// its disk: the one in its place counts for what it holds by then, which is nothing.
+    pub fn run_quiet_lost_disk(&mut self) {
+        let Some((primary, lost, third)) = self.held_by_two() else { return };
+        for slot in &self.slots {
+            slot.place.app.lock().unwrap().down = true;
+        }
+        self.run_until(self.plan.ttl, |_| false);
+        self.crash(lost);
+        self.slots[lost].place.shelf.wipe();
+        self.slots[lost].place.copy.wipe();
+        self.net.hold(Hold::between(lost, primary, "pull"));
+        self.start(lost);
+        let node = self.names[lost].clone();
+        self.wish(primary, |election, _| async move {
+            election.change_members(MemberChange::Replace { node }).await
+        });
+        self.run_until(4 * self.plan.ttl, |_| false);
+        self.end_without(primary, third);
+    }
+
+    /// The node that holds with the primary what the third has not got is removed: not before that one
+    /// has it.
+    pub fn run_remove_holder(&mut self) {
+        let Some((primary, holder, third)) = self.held_by_two() else { return };
+        let node = self.names[holder].clone();
+        self.wish(primary, |election, _| async move {
+            election.change_members(MemberChange::Remove { node }).await
+        });
+        self.run_until(2 * self.plan.ttl, |_| false);
+        self.end_without(primary, third);
+    }
+
+    /// A primary, a node that holds with it what a client was told that a majority holds, and the third,
+    /// which gets nothing.
+    fn held_by_two(&mut self) -> Option<(usize, usize, usize)> {
+        let Some((primary, holder)) = self.begin_with(|_, _| true) else {
+            self.stuck("no first primary");
+            return None;
+        };
+        let third = (0..3).find(|i| ![primary, holder].contains(i))?;
+        self.net.hold(Hold::between(third, primary, "pull"));
+        let known = self.truth.see().majority.len();
+        let told = |world: &Self| world.truth.see().majority.len() > known + 3;
+        if !self.run_until(4 * self.plan.ttl, told) {
+            self.stuck("no client is told of a majority");
+            return None;
+        }
+        Some((primary, holder, third))
+    }
+
+    /// The primary is lost for a while.
+    fn end_without(&mut self, primary: usize, third: usize) {
+        self.crash(primary);
+        self.run_until(6 * self.plan.ttl, |_| false);
+        if self.primary() == Some(third) {
+            return self.stuck("one that lacks what was promised is chosen");
+        }
+        for slot in &self.slots {
+            slot.place.app.lock().unwrap().down = false;
+        }
+        self.net.release_all(self.now);
+        self.start(primary);
         self.calm_down();
     }
 
