@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
-use object_store::aws::AmazonS3Builder;
-use object_store::azure::MicrosoftAzureBuilder;
-use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::path::Path as Key;
 use object_store::{
-    ClientOptions, Error, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
+    ClientConfigKey, Error, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
     PutPayload, RetryConfig,
 };
 use tokio::fs::File;
@@ -31,9 +31,10 @@ use crate::engine::BoxFuture;
 const PIECE: u64 = 8 << 20;
 /// Services take 10,000 parts.
 const PARTS: u64 = 9_000;
-/// For one request. LiteFS tries again itself, so not for long.
-const TIMEOUT: Duration = Duration::from_secs(60);
-const CONNECT: Duration = Duration::from_secs(5);
+/// For one request, as a whole copy may take to come, and without a word from the store.
+const WHOLE: &str = "1h";
+const SILENCE: &str = "60s";
+/// LiteFS tries again itself, so not for long.
 const RETRIES: usize = 2;
 const RETRY: Duration = Duration::from_secs(20);
 /// Characters of what a service says.
@@ -53,24 +54,29 @@ impl Bucket {
         drop(crate::tls::provider().as_ref().clone().install_default());
         let url = place.url();
         let retry =
-            RetryConfig { max_retries: RETRIES, retry_timeout: RETRY, ..Default::default() };
-        let client =
-            |options: ClientOptions| options.with_timeout(TIMEOUT).with_connect_timeout(CONNECT);
+            RetryConfig { max_retries: RETRIES, retry_timeout: RETRY, ..RetryConfig::default() };
+        let (whole, silence) = (ClientConfigKey::Timeout, ClientConfigKey::ReadTimeout);
+        // Set one by one: what the environment says of the rest stays.
         let store: Result<Arc<dyn ObjectStore>, Error> = match url.split_once("://") {
             Some(("gs", _)) => GoogleCloudStorageBuilder::from_env()
                 .with_url(url)
                 .with_retry(retry)
-                .with_client_options(client(ClientOptions::new()))
+                .with_config(GoogleConfigKey::Client(whole), WHOLE)
+                .with_config(GoogleConfigKey::Client(silence), SILENCE)
                 .build()
                 .map(|store| Arc::new(store) as _),
             Some(("az", _)) => MicrosoftAzureBuilder::from_env()
                 .with_url(url)
                 .with_retry(retry)
+                .with_config(AzureConfigKey::Client(whole), WHOLE)
+                .with_config(AzureConfigKey::Client(silence), SILENCE)
                 .build()
                 .map(|store| Arc::new(store) as _),
             _ => AmazonS3Builder::from_env()
                 .with_url(url)
                 .with_retry(retry)
+                .with_config(AmazonS3ConfigKey::Client(whole), WHOLE)
+                .with_config(AmazonS3ConfigKey::Client(silence), SILENCE)
                 .build()
                 .map(|store| Arc::new(store) as _),
         };

@@ -88,3 +88,26 @@ fn clock(files: &[Stored]) -> Option<String> {
         at(ahead.object.millis)
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backup::ltx::{Facts, Header};
+    use crate::backup::object::Generation;
+    use crate::cluster::Epoch;
+    use crate::txid::{Checksum, Txid};
+
+    #[test]
+    fn a_clock_that_was_ahead_is_told() {
+        let file = |millis| {
+            let header = Header::new(4096, 1, (Txid(1), Txid(1)), millis);
+            let facts = Facts { header, post: Checksum(1) };
+            let generation = Generation { epoch: Epoch(1), n: 0 };
+            let object = Object::new("app.db", generation, Epoch(1), &facts);
+            Stored { object, size: 1, modified: CLOCK }
+        };
+        assert_eq!(clock(&[file(0), file(CLOCK), file(2 * CLOCK)]), None);
+        let told = clock(&[file(0), file(60 * 60 * 1000)]).unwrap();
+        assert!(told.contains("1970-01-01T01:00:00Z"), "{told}");
+    }
+}
