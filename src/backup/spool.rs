@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::ltx::{Decoder, Facts};
 use super::refusal::Refusal;
-use super::store::Spooled;
+use crate::secret::random_hex;
 
 /// Bytes that are left free: a disk that is full would cost this node its lease.
 const LEAST: u64 = 128 << 20;
@@ -85,6 +85,30 @@ impl Spool {
         }
         file.flush().await?;
         Ok(())
+    }
+}
+
+/// A file in a directory of ours that is removed in the end.
+pub(crate) struct Spooled(PathBuf);
+
+impl Spooled {
+    /// A name that nobody else has; the file is not made.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no random bytes.
+    fn name(dir: &Path) -> io::Result<Self> {
+        Ok(Self(dir.join(format!("spool-{}", random_hex::<8>()?))))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Spooled {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
     }
 }
 

@@ -17,8 +17,8 @@ use super::merge::Merge;
 use super::object::Object;
 use super::plan::{self, Schedule, Step};
 use super::refusal::Refusal;
-use super::spool::{on_disk, room};
-use super::store::{Put, Spooled};
+use super::spool::{Spooled, on_disk, room};
+use super::store::Put;
 use crate::cluster::{Epoch, Role};
 
 /// After this node has become the primary, and between two times.

@@ -2,7 +2,7 @@
 //! ever replaced, whoever else may be writing.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::engine::BoxFuture;
@@ -90,29 +90,5 @@ impl fmt::Display for StoreError {
             Self::NotThere(what) => write!(f, "{what} is not there"),
             Self::Refused(why) | Self::ClockOff(why) | Self::Failed(why) => f.write_str(why),
         }
-    }
-}
-
-/// A file in a directory of ours that is removed in the end.
-pub(crate) struct Spooled(PathBuf);
-
-impl Spooled {
-    /// A name that nobody else has; the file is not made.
-    ///
-    /// # Errors
-    ///
-    /// When the system has no random bytes.
-    pub(crate) fn name(dir: &Path) -> std::io::Result<Self> {
-        Ok(Self(dir.join(format!("spool-{}", crate::secret::random_hex::<8>()?))))
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Spooled {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
     }
 }
