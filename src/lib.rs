@@ -20,6 +20,7 @@
 //! | [`peer`], [`net`] | the one port between nodes, gossip; dialing by name |
 //! | [`tls`] | who does TLS' cryptography; certificates and keys as files, and how they are made |
 //! | [`engine`] | what keeps the database: the interface |
+//! | [`backup`] | continuous backup of what LiteFS replicates, and restoring it (`docs/backups.md`) |
 //! | [`litefs`], [`lease`] | the engine over LiteFS, and the Consul lease by which LiteFS learns its role (`docs/litefs.md`) |
 //! | [`embedded`] | the engine over plain directories, for demos and tests |
 //! | [`copy`] | what the engines share: the state file, whether a copy diverges, copies set aside |
@@ -62,6 +63,7 @@
 pub(crate) mod accept;
 pub mod acks;
 pub mod admin;
+pub(crate) mod backup;
 pub mod claim;
 pub mod cli;
 pub mod cluster;

@@ -60,8 +60,27 @@ pub struct Status {
     /// What is wrong with this node now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Warning>,
+    /// The continuous backup, if one is configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<BackupStatus>,
     /// The version of Litepilot on this node.
     pub version: String,
+}
+
+/// The continuous backup, as this node knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupStatus {
+    /// Where it is kept.
+    pub(crate) place: String,
+    /// How old the oldest transaction is that is not kept yet; `None` on a node that is not the primary.
+    pub(crate) lag_ms: Option<u64>,
+    /// How many are not kept yet; `None` while that is not known.
+    pub(crate) lag_transactions: Option<u64>,
+    /// When something was kept last (RFC 3339, UTC), by this node since it became the primary.
+    pub(crate) last: Option<String>,
+    /// Why nothing is kept just now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<String>,
 }
 
 /// Something that is wrong now and needs an operator.
@@ -266,6 +285,7 @@ pub(crate) fn example() -> Status {
         suspected_writes: Vec::new(),
         learned_writes: Vec::new(),
         warnings: Vec::new(),
+        backup: None,
         version: VERSION.to_owned(),
     }
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 
+use crate::backup::store::{self, Place, Scheme};
 use crate::config::Config;
 use crate::litefs::mount;
 use crate::process::user;
@@ -23,6 +24,7 @@ pub(super) fn problems(config: &Config) -> Vec<Wrong> {
         return wrong;
     }
     wrong.extend(mount_directory(&config.litefs.mount));
+    wrong.extend(config.backup.as_ref().and_then(|backup| backup_place(&backup.place)));
     let app = &config.app;
     let services = &config.services;
     let users = services.iter().map(|service| ("services", service.user.as_deref()));
@@ -40,6 +42,15 @@ pub(super) fn problems(config: &Config) -> Vec<Wrong> {
         wrong.extend(command.first().and_then(|program| program_of(key, program)));
     }
     wrong
+}
+
+/// A bucket is not asked: what it says depends on the environment of the service, not of this shell.
+fn backup_place(place: &Place) -> Option<Wrong> {
+    match &place.scheme {
+        Scheme::File(dir) => writable("backup.url", dir),
+        Scheme::Bucket if store::has_cloud() => None,
+        Scheme::Bucket => Some(("backup.url", store::NO_CLOUD.to_owned())),
+    }
 }
 
 /// One that is mounted is there, whatever becomes of whoever looks into it.

@@ -11,6 +11,7 @@ use crate::config::{self, Config};
 use crate::yaml::Problem;
 
 mod ask;
+mod backup;
 mod certs;
 mod check;
 mod classify;
@@ -93,6 +94,8 @@ enum Command {
     Recover(recover::RecoverArgs),
     /// Run a command on the primary only, and one at a time: migrations, scheduled jobs
     OnPrimary(on_primary::OnPrimaryArgs),
+    /// List, verify and restore continuous backups
+    Backup(backup::BackupArgs),
     /// Make the cluster's certificates
     Certs(certs::CertsArgs),
     /// Print a script with which a shell completes litepilot's arguments
@@ -175,6 +178,7 @@ pub fn main() -> ExitCode {
         Command::Members(args) => members::main(args),
         Command::Recover(args) => recover::main(&args),
         Command::OnPrimary(args) => on_primary::main(args),
+        Command::Backup(args) => backup::main(args),
         Command::Certs(args) => certs::main(&args),
         Command::Completions(args) => completions::main(&args),
     }

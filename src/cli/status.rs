@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use super::ask;
 use crate::admin::client::Node;
-use crate::status::{AppState, Member, ServiceStatus, Status};
+use crate::status::{AppState, BackupStatus, Member, ServiceStatus, Status};
 
 /// Before a node that cannot be reached is asked again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -161,8 +161,24 @@ fn facts(status: &Status) -> Vec<(&'static str, String)> {
         ("service", format!("{name}: {}", process(state, *pid, *restarts)))
     }));
     facts.push(("engine", format!("{engine} (on {})", status.node)));
+    facts.extend(
+        status.backup.iter().map(|b| ("backup", format!("{} (on {})", backup(b), status.node))),
+    );
     facts.push(("version", status.version.clone()));
     facts
+}
+
+fn backup(backup: &BackupStatus) -> String {
+    let BackupStatus { place, lag_ms, lag_transactions, last, error } = backup;
+    let lag = match (lag_ms, lag_transactions) {
+        (None, _) => "the primary's".to_owned(),
+        (Some(_), Some(0)) => "up to date".to_owned(),
+        (Some(ms), Some(lacks)) => format!("lacks {lacks} transactions of the last {}", span(*ms)),
+        (Some(ms), None) => format!("not reached for {}", span(*ms)),
+    };
+    let last = last.as_ref().map(|last| format!(", last written {last}")).unwrap_or_default();
+    let error = error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+    format!("{place}, {lag}{last}{error}")
 }
 
 fn process(state: &str, pid: Option<u32>, restarts: u64) -> String {

@@ -10,7 +10,14 @@ pub(crate) fn find(config: &Config) -> Vec<(&'static str, String)> {
     conflicts.extend(loops(config));
     conflicts.extend(shared_directories(config));
     conflicts.extend(untracked_main(config));
+    conflicts.extend(two_backups(config));
     conflicts
+}
+
+/// LiteFS knows one backup.
+fn two_backups(config: &Config) -> Option<(&'static str, String)> {
+    let both = config.backup.is_some() && config.litefs.extra.backup != Default::default();
+    both.then(|| ("litefs.extra", "backup is written by Litepilot here: remove it".to_owned()))
 }
 
 /// Without the main database nothing would count where there is no other.
@@ -31,6 +38,7 @@ fn shared_ports(config: &Config) -> Vec<(&'static str, String)> {
     if config.litefs.engine != EngineKind::Embedded {
         listeners.push(("litefs.http", config.litefs.http));
         listeners.push(("litefs.lease_listen", config.litefs.lease_listen));
+        listeners.extend(config.backup.as_ref().map(|backup| ("backup.listen", backup.listen)));
     }
     let mut conflicts = Vec::new();
     for (i, (key, address)) in listeners.iter().enumerate() {

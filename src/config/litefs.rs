@@ -80,8 +80,8 @@ fn read_binary(section: &Section<'_>) -> PathBuf {
     }
 }
 
-/// LiteFS' lease carries no authentication, so nobody else may reach it.
-fn loopback(node: &Node) -> Result<SocketAddr, String> {
+/// What is between LiteFS and us alone.
+pub(super) fn loopback(node: &Node) -> Result<SocketAddr, String> {
     let address = address::listen(node)?;
     if address.ip().is_loopback() {
         Ok(address)

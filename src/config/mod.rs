@@ -18,6 +18,7 @@ use reader::{Reader, Section};
 mod address;
 mod admin;
 mod app;
+mod backup;
 mod cluster;
 mod conflicts;
 mod cookie;
@@ -36,6 +37,7 @@ pub use crate::guarantee::{Ack, Consistency};
 pub use address::{HostPort, Target};
 pub(crate) use admin::Admin;
 pub use app::{App, OnPromote, RunOn, Service};
+pub use backup::Backup;
 pub use cluster::{Cluster, Election};
 pub use cookie::{Cookie, SameSite, Secure};
 pub(crate) use error_pages::Answers;
@@ -72,6 +74,8 @@ pub struct Config {
     pub cluster: Cluster,
     /// The engine that keeps the database.
     pub litefs: Litefs,
+    /// Where the databases' history is kept, if anywhere.
+    pub backup: Option<Backup>,
     /// The application.
     pub app: App,
     /// What runs beside it.
@@ -220,6 +224,7 @@ fn read(root: &Section<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<Conf
         root.section("cluster", |section| cluster::read(section, node.as_ref(), litefs.engine));
     let witness = cluster.as_ref().zip(node.as_ref()).is_some_and(|(c, n)| c.witnesses.contains(n));
     let proxy = root.section("proxy", |section| proxy::read(section, witness));
+    let backup = root.optional("backup", |section| backup::read(section, litefs.engine));
     let app = root.section("app", app::read);
     let services = app::read_services(root);
     let admin = root.section("admin", admin::read);
@@ -232,6 +237,7 @@ fn read(root: &Section<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<Conf
         proxy: proxy?,
         cluster: cluster?,
         litefs,
+        backup,
         app,
         services,
         admin,

@@ -150,10 +150,8 @@ impl Place {
         };
         let mut found = Databases::default();
         for name in names.difference(&self.untracked) {
-            match read(&self.mount.join(format!("{name}-pos"))) {
-                // Not made yet, or never here: others' LiteFS had it.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                position => found.set(name, position?),
+            if let Some(position) = read_one(&self.mount, name)? {
+                found.set(name, position);
             }
         }
         // Without LiteFS' file system there are no files, which does not mean that there is no database.
@@ -161,6 +159,19 @@ impl Place {
             return Err(io::Error::new(io::ErrorKind::NotConnected, "LiteFS is not mounted"));
         }
         Ok(found)
+    }
+}
+
+/// The position of one database in a mount; `None`: there is no such database.
+///
+/// # Errors
+///
+/// When it cannot be read.
+pub(crate) fn read_one(mount: &Path, name: &str) -> io::Result<Option<LitefsPosition>> {
+    match read(&mount.join(format!("{name}-pos"))) {
+        // Not made yet, or never here: others' LiteFS had it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        position => position.map(Some),
     }
 }
 

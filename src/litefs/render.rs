@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::litefs_yml::{Consul, Data, Fuse, Http, Lease, LitefsYml, Log};
+use crate::config::litefs_yml::{Backup, Consul, Data, Fuse, Http, Lease, LitefsYml, Log};
 use crate::config::{Config, EngineKind};
 use crate::files;
 use crate::lease;
@@ -21,7 +21,7 @@ const LOCK_DELAY: Duration = Duration::from_millis(1);
 /// refused is how it learns that it is primary no more.
 const TTL_FRACTION: u32 = 5;
 
-/// What LiteFS runs with; `secret` is the password of the lease's URL.
+/// What LiteFS runs with; `secret` is the password of the lease's URL, and the backup's token.
 pub(crate) fn settings(config: &Config, secret: &Secret) -> LitefsYml {
     let litefs = &config.litefs;
     LitefsYml {
@@ -37,7 +37,7 @@ pub(crate) fn settings(config: &Config, secret: &Secret) -> LitefsYml {
         },
         http: Http { addr: Some(litefs.http.to_string()), snapshot_timeout: None },
         lease: lease_settings(config, secret),
-        ..extra(config)
+        ..backed_up(config, secret)
     }
 }
 
@@ -59,6 +59,19 @@ fn lease_settings(config: &Config, secret: &Secret) -> Lease {
         },
         ..Lease::default()
     }
+}
+
+/// With the backup that we serve, if that is configured.
+fn backed_up(config: &Config, secret: &Secret) -> LitefsYml {
+    let extra = extra(config);
+    let Some(backup) = &config.backup else { return extra };
+    let backup = Backup {
+        kind: Some("litefs-cloud".to_owned()),
+        url: Some(format!("http://{}", backup.listen)),
+        auth_token: Some(secret.reveal().to_owned()),
+        ..Backup::default()
+    };
+    LitefsYml { backup, ..extra }
 }
 
 /// `litefs.extra`, and what it leaves open.
@@ -170,6 +183,19 @@ mod tests {
         assert_eq!(settings.log.debug, Some(true.into()));
         assert_eq!(settings.tracing.path.as_deref(), Some("/t"));
         assert_eq!(settings.strict_verify, Some(true.into()));
+    }
+
+    #[test]
+    fn a_backup_is_brought_to_us() {
+        let text = render(&config("backup: {url: 'file:///b', listen: '127.0.0.1:7'}"), &secret());
+        for line in [
+            "  type: \"litefs-cloud\"",
+            "  url: \"http://127.0.0.1:7\"",
+            "  auth-token: \"0123456789abcdef\"",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+        assert!(!render(&config(""), &secret()).contains("backup"));
     }
 
     #[test]

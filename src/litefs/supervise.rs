@@ -320,7 +320,8 @@ fn launch(spec: &Spec, heard: &Heard) -> Launch {
         key: "litefs.binary",
         command: vec![binary, "mount".to_owned(), "-config".to_owned(), file],
         user: None,
-        env: Vec::new(),
+        // Of a service that is gone: it would have LiteFS back up elsewhere than is configured.
+        env: vec![("LITEFS_CLOUD_TOKEN".to_owned(), String::new())],
         log: output::log(heard.clone()),
         guard: spec.guard.clone(),
     }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use tokio::runtime::Builder;
 use tokio::sync::watch;
@@ -9,6 +10,9 @@ use tokio::sync::watch;
 use super::ports::Ports;
 use super::start::Start;
 use crate::process::child::ChildState;
+
+/// What still waits for a disk then is left behind: a directory of another machine's may hang for ever.
+const HANGING: Duration = Duration::from_secs(5);
 
 pub(super) struct ControlThread {
     pub(super) thread: JoinHandle<()>,
@@ -39,6 +43,7 @@ impl ControlThread {
                     Err(why) => drop(report.send(Err(why))),
                 }
             });
+            runtime.shutdown_timeout(HANGING);
         };
         let thread = thread::Builder::new().name("control".into()).spawn(control)?;
         let app = started.recv().map_err(io::Error::other)??;

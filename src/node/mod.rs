@@ -27,6 +27,7 @@ use crate::yaml::Problem;
 
 mod agreement;
 mod app_judge;
+mod backup;
 mod certificates;
 mod commands;
 mod context;

@@ -16,6 +16,8 @@ pub(super) struct Ports {
     pub(super) admin: TcpListener,
     /// Where LiteFS gets its lease, if there is one.
     pub(super) lease: Option<TcpListener>,
+    /// Where LiteFS brings its backup, if there is one.
+    pub(super) backup: Option<TcpListener>,
 }
 
 /// Where they are, with the numbers that the system has chosen.
@@ -57,6 +59,9 @@ impl Ports {
             proxy,
             admin,
             lease: bind(has_lease, config.litefs.lease_listen, "litefs.lease_listen")?,
+            backup: (config.backup.as_ref().filter(|_| has_lease))
+                .map(|backup| listen(backup.listen, "backup.listen"))
+                .transpose()?,
         })
     }
 

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::Tuning;
 use super::app_judge;
+use super::backup;
 use super::certificates::{Certificates, watch_expiry};
 use super::context::NodeContext;
 use super::disk::DiskState;
@@ -33,6 +34,7 @@ use super::stop::{DataSide, Running};
 use super::will;
 use crate::acks::Acks;
 use crate::admin::{self, Admin, Hosts, token};
+use crate::backup::progress::Progress;
 use crate::config::{Config, RunOn};
 use crate::engine::Engine;
 use crate::last_will::testator::Testator;
@@ -126,7 +128,8 @@ impl Start {
             first_start::start(&context, heard.clone(), &mut tasks),
             app_judge::start(&context, &mut tasks),
         ];
-        let status = self.status(&context, peering, notes, suspects);
+        let backup = backup::start(&self.config, &context, ports.backup, &mut tasks)?;
+        let status = self.status(&context, peering, notes, suspects, backup);
         if data.is_some() {
             tasks.spawn(check);
             self.keep_data(&context, heard, &mut tasks);
@@ -238,6 +241,7 @@ impl Start {
         peering: Option<&Peering>,
         notes: Notes,
         suspects: Arc<MisclassifiedReads>,
+        backup: Option<Arc<Progress>>,
     ) -> StatusInputs {
         StatusInputs {
             node: self.config.node.clone(),
@@ -251,6 +255,7 @@ impl Start {
             suspects,
             learned: context.learned.clone(),
             warnings: context.warnings.clone(),
+            backup,
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::programs::{self, Programs};
+use crate::backup::progress::Progress;
 use crate::cluster::{ClusterView, NodeId, Role};
 use crate::config::{Config, RunOn};
 use crate::engine::Engine;
@@ -50,6 +51,7 @@ pub(crate) struct StatusInputs {
     pub(crate) learned: Arc<LearnedRoutes>,
     /// What is wrong now.
     pub(crate) warnings: Arc<Warnings>,
+    pub(crate) backup: Option<Arc<Progress>>,
 }
 
 /// The members that a configuration names; a node without peers is alone.
@@ -90,6 +92,7 @@ impl StatusInputs {
             suspected_writes: self.suspects.list(),
             learned_writes: self.learned.list(),
             warnings: self.warnings.list().into_iter().map(Warning::from).collect(),
+            backup: self.backup.as_ref().map(|backup| backup.status(own.txid)),
             version: VERSION.to_owned(),
         }
     }

@@ -100,6 +100,24 @@ const MORE: Table = &[
     ("litefs: {http: ':0'}", &[("2:16", "port 0 is out of range")]),
     ("litefs: {lease_listen: '0.0.0.0:1'}", &[("2:24", "not on loopback: write 127.0.0.1:1")]),
     ("litefs: {lease_listen: '127.0.0.1:20202'}", &[("2:24", "taken by litefs.http")]),
+    // Backups
+    ("backup: {}", &[("2:1", "backup.url: missing, but required: write where backups are kept")]),
+    ("backup: {url: /srv/b}", &[("2:15", "no URL: write s3://bucket/prefix")]),
+    ("backup: {url: 's3://key:secret@b/x'}", &[("2:15", "credentials come from the environment")]),
+    ("backup: {url: 'file:///b', retention: 7d}", &[("2:39", "no duration")]),
+    ("backup: {url: 'file:///b', listen: '0.0.0.0:1'}", &[("2:36", "not on loopback")]),
+    (
+        "backup: {url: 'file:///b', listen: '127.0.0.1:20203'}",
+        &[("2:36", "taken by litefs.lease_listen")],
+    ),
+    (
+        "litefs: {engine: embedded, extra: {}}\nbackup: {url: 'file:///b'}",
+        &[("3:15", "only LiteFS backs up: remove the section")],
+    ),
+    (
+        "litefs: {extra: {backup: {type: file}}}\nbackup: {url: 'file:///b'}",
+        &[("2:17", "backup is written by Litepilot here")],
+    ),
     // Directories
     ("litefs: {data: /litefs/data}", &[("2:16", "litefs.data: /litefs/data lies in litefs.mount")]),
     ("data_dir: /litefs", &[("2:11", "lies in litefs.mount")]),

@@ -55,6 +55,20 @@ fn a_good_file_is_fine() {
 }
 
 #[test]
+fn a_bucket_takes_a_build_that_knows_buckets_and_it_says_which() {
+    let home = tempfile::tempdir().unwrap();
+    fs::create_dir(home.path().join("mount")).unwrap();
+    let text = minimal("data_dir: data\nlitefs: {mount: mount}\nbackup: {url: 's3://bucket/shop'}");
+    let (lines, code) = check_here(home.path(), text);
+    let refused =
+        lines.iter().any(|line| line.contains("backup.url: this build knows directories only"));
+    match cfg!(feature = "cloud") {
+        true => assert_eq!(code, Some(0), "{lines:?}"),
+        false => assert!(refused && code == Some(78), "{lines:?}"),
+    }
+}
+
+#[test]
 fn a_replica_that_is_asked_for_and_does_not_exist_is_noted() {
     let home = tempfile::tempdir().unwrap();
     let rules = "rules:\n  - {match: {path: /pay}, as: write, ack: one}\n";

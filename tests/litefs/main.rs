@@ -4,6 +4,8 @@
 //! against recordings of a real one. With `LITEFS_BIN` naming a real LiteFS it is that one, on FUSE: that takes
 //! root, `/dev/fuse` and `fusermount3`.
 
+mod backup_contract;
+mod backups;
 mod cluster;
 mod contract;
 mod empty;

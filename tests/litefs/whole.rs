@@ -35,11 +35,21 @@ pub struct Plan {
     /// Lines of `app:`, for a node with this directory, which listens at `s` there and has its database
     /// in `mount`.
     pub app: fn(&Path) -> String,
+    /// It is backed up into `store`, beside the nodes' directories.
+    pub backup: bool,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { nodes: 3, cluster: "", proxy: "", prepare: |_| {}, engine: "litefs", app: guestbook }
+        Self {
+            nodes: 3,
+            cluster: "",
+            proxy: "",
+            prepare: |_| {},
+            engine: "litefs",
+            app: guestbook,
+            backup: false,
+        }
     }
 }
 
@@ -65,13 +75,15 @@ struct Ports {
     peer: SocketAddr,
     http: SocketAddr,
     lease: SocketAddr,
-    _reserved: [Reserved; 3],
+    backup: SocketAddr,
+    _reserved: [Reserved; 4],
 }
 
 impl Ports {
     fn reserve() -> Self {
-        let [(a, peer), (b, http), (c, lease)] = [0; 3].map(|any| reserve::port(any).unwrap());
-        Self { peer, http, lease, _reserved: [a, b, c] }
+        let [(a, peer), (b, http), (c, lease), (d, backup)] =
+            [0; 4].map(|any| reserve::port(any).unwrap());
+        Self { peer, http, lease, backup, _reserved: [a, b, c, d] }
     }
 }
 
@@ -93,6 +105,14 @@ fn config(dir: &TempDir, i: usize, peers: &str, plan: &Plan, ports: &Ports) -> C
     let place = place(dir, i);
     std::fs::create_dir_all(place.join("mount")).unwrap();
     (plan.prepare)(&place);
+    let backup = match plan.backup {
+        true => format!(
+            "backup: {{url: 'file://{}/store', listen: '{}'}}\n",
+            dir.path().display(),
+            ports.backup
+        ),
+        false => String::new(),
+    };
     let text = format!(
         "node: n{i}
 data_dir: {place}/state
@@ -111,7 +131,7 @@ litefs:
 app:
 {app}  grace: 3s
 admin: {{listen: 127.0.0.1:0, token: {TOKEN}}}
-",
+{backup}",
         place = place.display(),
         litefs = program().0.display(),
         cluster = plan.cluster,

@@ -143,6 +143,23 @@ fn since_1970(at: SystemTime) -> u64 {
     at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
+/// How far the backup is behind; nothing where there is none, or this is not the primary.
+fn backup(status: &Status) -> Vec<MetricFamily> {
+    let Some(backup) = &status.backup else { return Vec::new() };
+    let one = |name, help, value: f64| gauge_family(name, help, vec![gauge(&[], value)]);
+    let seconds = backup.lag_ms.map(|ms| ms as f64 / 1000.0);
+    let transactions = backup.lag_transactions.map(|n| n as f64);
+    let age = "How old the oldest transaction is that the backup lacks; on the primary only.";
+    let number = "How many transactions the backup lacks; on the primary only.";
+    [
+        seconds.map(|value| one("litepilot_backup_lag_seconds", age, value)),
+        transactions.map(|value| one("litepilot_backup_lag_transactions", number, value)),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
 /// The gauges that follow from a status.
 pub(super) fn gauges(status: &Status) -> Vec<MetricFamily> {
     let one = |name, help, value| gauge_family(name, help, vec![gauge(&[], value)]);
@@ -185,5 +202,6 @@ pub(super) fn gauges(status: &Status) -> Vec<MetricFamily> {
     let lag = "How far this copy is behind the primary's; absent while that cannot be known.";
     let seconds = status.lag().map(|lag| lag.as_secs_f64());
     families.extend(seconds.map(|seconds| one("litefs_replica_lag_seconds", lag, seconds)));
+    families.extend(backup(status));
     families
 }

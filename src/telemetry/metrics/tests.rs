@@ -1,6 +1,6 @@
 use super::*;
 use crate::rules::Class;
-use crate::status::example;
+use crate::status::{BackupStatus, example};
 use http::StatusCode;
 use std::collections::BTreeMap;
 use std::fs;
@@ -47,7 +47,7 @@ fn named_in_what_is_shipped() -> Vec<String> {
 }
 
 /// What is promised in the documentation: the family, its kind, a sample of it, and what that is below.
-const PROMISED: [(&str, &str, &str, f64); 21] = [
+const PROMISED: [(&str, &str, &str, f64); 23] = [
     ("litefs_is_primary", "gauge", "litefs_is_primary", 1.0),
     ("litefs_replica_lag_seconds", "gauge", "litefs_replica_lag_seconds", 0.0),
     ("litefs_process_running", "gauge", "litefs_process_running", 1.0),
@@ -72,6 +72,8 @@ const PROMISED: [(&str, &str, &str, f64); 21] = [
     ),
     ("litepilot_replays_total", "counter", r#"litepilot_replays_total{reason="litepilot"}"#, 2.0),
     ("litepilot_txid", "gauge", "litepilot_txid", 42.0),
+    ("litepilot_backup_lag_seconds", "gauge", "litepilot_backup_lag_seconds", 1.5),
+    ("litepilot_backup_lag_transactions", "gauge", "litepilot_backup_lag_transactions", 3.0),
     ("litepilot_quorum", "gauge", "litepilot_quorum", 1.0),
     ("litepilot_quorum_losses_total", "counter", "litepilot_quorum_losses_total", 0.0),
     ("litepilot_epoch", "gauge", "litepilot_epoch", 3.0),
@@ -113,7 +115,15 @@ fn workers_are_summed_and_every_promised_name_is_there() {
         .certificate_expiry(CertificateUse::Clients, SystemTime::now() + Duration::from_secs(7200));
 
     let warnings = vec![("disk-full", "3 MiB are left".to_owned()).into()];
-    let (samples, types) = parse(&metrics.render(&Status { warnings, ..example() }));
+    let backup = BackupStatus {
+        place: "file:///b".to_owned(),
+        lag_ms: Some(1500),
+        lag_transactions: Some(3),
+        last: None,
+        error: None,
+    };
+    let status = Status { warnings, backup: Some(backup), ..example() };
+    let (samples, types) = parse(&metrics.render(&status));
     for (family, kind, sample, value) in PROMISED {
         assert_eq!(types.get(family).map(String::as_str), Some(kind), "{family}");
         assert_eq!(samples.get(sample), Some(&value), "{sample}");

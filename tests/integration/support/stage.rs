@@ -432,6 +432,7 @@ impl Plane {
             suspected_writes: Vec::new(),
             learned_writes: Vec::new(),
             warnings: Vec::new(),
+            backup: None,
             version: String::new(),
         }
     }

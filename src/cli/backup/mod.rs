@@ -1,0 +1,138 @@
+//! `litepilot backup`
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+
+use super::ConfigArgs;
+use crate::backup::catalog;
+use crate::backup::history::Catalog;
+use crate::backup::spool::Spool;
+use crate::backup::store::{self, Place, Store};
+use crate::config::Config;
+use crate::secret::random_hex;
+
+mod into_cluster;
+mod list;
+mod restore;
+mod verify;
+
+/// The arguments of `litepilot backup`.
+#[derive(Args)]
+pub(crate) struct BackupArgs {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// List what can be restored
+    List(list::ListArgs),
+    /// Read everything that is kept, and say what is damaged and what can still be restored
+    Verify(verify::VerifyArgs),
+    /// Restore a database into a file, or into the cluster
+    Restore(restore::RestoreArgs),
+}
+
+/// Where the backup is.
+#[derive(Args)]
+pub(crate) struct PlaceArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Read the backup there, such as another cluster's, instead of backup.url
+    #[arg(long, value_name = "URL")]
+    from: Option<Place>,
+    /// Only this database
+    #[arg(long, value_name = "NAME")]
+    db: Option<String>,
+}
+
+/// A backup that was found.
+struct Opened {
+    place: String,
+    store: Arc<dyn Store>,
+    catalog: Catalog,
+    scratch: Scratch,
+}
+
+/// A directory for what is on its way, which is removed in the end.
+struct Scratch(Spool);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(self.0.dir());
+    }
+}
+
+/// Runs it.
+pub(crate) fn main(args: BackupArgs) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let done = match runtime {
+        Err(why) => Err(format!("cannot start: {why}")),
+        Ok(runtime) => runtime.block_on(async {
+            match args.command {
+                Command::List(args) => list::list(args).await,
+                Command::Verify(args) => verify::verify(args).await,
+                Command::Restore(args) => restore::restore(args).await,
+            }
+        }),
+    };
+    done.unwrap_or_else(|why| {
+        if !why.is_empty() {
+            eprintln!("{why}");
+        }
+        ExitCode::FAILURE
+    })
+}
+
+impl PlaceArgs {
+    /// The configuration, if it is needed: `--from` does without.
+    fn config(&self) -> Result<Config, String> {
+        // What is wrong with it was printed.
+        self.config.load().map_err(|_| String::new())
+    }
+
+    fn place(&self) -> Result<Place, String> {
+        if let Some(place) = &self.from {
+            return Ok(place.clone());
+        }
+        let backup = self.config()?.backup;
+        let none = "there is no backup: in the configuration: write one, or say --from URL";
+        backup.map(|backup| backup.place).ok_or_else(|| none.to_owned())
+    }
+
+    /// Opens it, with room for what is on its way in `scratch`.
+    async fn open(&self, scratch: &Path) -> Result<Opened, String> {
+        let place = self.place()?;
+        let at = |why: &dyn std::fmt::Display| format!("{place}: {why}");
+        let store = store::open(&place).map_err(|why| at(&why))?;
+        let scratch = make_scratch(scratch)?;
+        let owner = catalog::owner(&*store, &scratch.0).await.map_err(|why| at(&why))?;
+        if owner.is_none() {
+            return Err(at(
+                &"there is no backup of Litepilot's: is it the right bucket and prefix?",
+            ));
+        }
+        let mut catalog = catalog::list(&*store).await.map_err(|why| at(&why))?;
+        if let Some(db) = &self.db {
+            let known: Vec<_> = catalog.keys().cloned().collect();
+            catalog.retain(|name, _| name == db);
+            if catalog.is_empty() {
+                return Err(at(&format!("there is no {db}, but {}", known.join(", "))));
+            }
+        }
+        Ok(Opened { place: place.to_string(), store, catalog, scratch })
+    }
+}
+
+fn make_scratch(dir: &Path) -> Result<Scratch, String> {
+    let made = || {
+        let path: PathBuf = dir.join(format!("litepilot-backup-{}", random_hex::<8>()?));
+        Spool::new(path)
+    };
+    made()
+        .map(Scratch)
+        .map_err(|why| format!("{}: {why}: name a directory with room by --scratch", dir.display()))
+}
