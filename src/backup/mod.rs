@@ -39,7 +39,7 @@
 //! | [`ltx`], [`merge`] | LiteFS' files; several as one |
 //! | [`object`], [`history`], [`tenure`], [`plan`], [`lag`] | names; what they lead to; what LiteFS is answered; what is merged and removed; how far behind. Pure |
 //! | [`store`], [`catalog`] | a directory or a bucket; what is in it, and whose it is |
-//! | [`server`], [`keeper`], [`spool`], [`refusal`] | what LiteFS asks, and how it is kept |
+//! | [`server`], [`keeper`], [`mod@spool`], [`refusal`] | what LiteFS asks, and how it is kept |
 //! | [`upkeep`] | compaction, snapshots, retention |
 //! | [`restore`] | back to a database |
 //! | [`progress`] | for status, metrics and warnings |

@@ -8,6 +8,7 @@ use super::guard::Guard;
 use super::health::AppHealth;
 use super::hints;
 use super::spawn::Launch;
+use super::traceback;
 use crate::config;
 
 /// Quick at first, since held requests wait for a few seconds only; then slow enough that a broken
@@ -41,6 +42,9 @@ pub fn spec(
 
 /// An application's line in our log: its target is `app`, whatever child, hook or service of it wrote it.
 pub(crate) fn log(name: &str, stream: &str, line: &str) {
-    tracing::info!(target: "app", name, stream, "{line}");
+    match traceback::is_one(line) {
+        true => tracing::error!(target: "app", name, stream, "{line}"),
+        false => tracing::info!(target: "app", name, stream, "{line}"),
+    }
     hints::look(name, line);
 }

@@ -13,7 +13,7 @@
 //! | [`init`] | our duties when we are PID 1 |
 //! | [`service_manager`] | what systemd hands over and is told |
 //! | [`file_limit`] | how many files we may have open, and what we start |
-//! | [`spawn`], [`running`], [`user`], [`group`], [`output`], [`backoff`] | the parts of the above |
+//! | [`spawn`], [`running`], [`user`], [`group`], [`output`], `traceback`, [`backoff`] | the parts of the above |
 //!
 //! Nothing here knows requests, nodes or elections.
 
@@ -35,4 +35,5 @@ pub(crate) mod service;
 pub mod service_manager;
 pub mod spawn;
 mod supervisor;
+mod traceback;
 pub(crate) mod user;

@@ -1,4 +1,4 @@
-//! A child's output in our log, line by line, in constant memory.
+//! A child's output in our log, line by line, in constant memory; a traceback as one.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,6 +8,8 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::traceback::Joined;
+
 /// Bytes; a longer line is logged in pieces.
 pub const MAX_LINE: usize = 16 * 1024;
 
@@ -15,7 +17,7 @@ pub const MAX_LINE: usize = 16 * 1024;
 /// group may hold the pipe open forever.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// Writes one line of a child's output to the log.
+/// Writes one line of a child's output to the log, or the lines of one traceback.
 #[derive(Clone)]
 pub struct LogLine(Arc<Write>);
 
@@ -50,8 +52,12 @@ impl Output {
     where
         R: AsyncRead + Unpin + Send + 'static,
     {
-        let each = move |line: &str| log.0(&name, stream, line);
-        self.0.push(tokio::spawn(lines(from, each)));
+        self.0.push(tokio::spawn(async move {
+            let mut each = |text: &str| log.0(&name, stream, text);
+            let mut joined = Joined::default();
+            lines(from, |line| joined.take(line, &mut each)).await;
+            joined.end(&mut each);
+        }));
     }
 
     /// Waits a moment for what a child that has ended still had to say.
