@@ -17,7 +17,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::harness::{exchange, until};
-use super::support::{DB, LONG, application, config, program};
+use super::support::{DB, LONG, application, config, free_port, program};
 
 /// Consul, as the one that was recorded with: one lease, whose end the test decides.
 #[derive(Default)]
@@ -183,7 +183,7 @@ impl Bare {
     fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let consul = Arc::<Mutex<Consul>>::default();
-        let http = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let http = free_port();
         let config = config("node1", dir.path(), http, serve(&consul));
         std::fs::create_dir(&config.litefs.mount).unwrap();
         std::fs::create_dir(&config.data_dir).unwrap();

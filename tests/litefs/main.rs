@@ -18,6 +18,8 @@ mod handoffs;
 mod harness;
 mod leftovers;
 mod migrations;
+#[path = "../support/port.rs"]
+mod port;
 mod preload;
 mod process;
 #[path = "../integration/support/python.rs"]

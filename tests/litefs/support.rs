@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,6 +27,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+use super::port::reserve_port;
 use super::preload;
 
 /// For whatever has to happen sooner or later.
@@ -190,9 +191,9 @@ pub struct Nodes {
     links: Mutex<BTreeMap<usize, JoinHandle<()>>>,
 }
 
-/// A port that was free a moment ago.
-async fn free_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+/// Nobody else's, also before LiteFS has begun to listen.
+pub fn free_port() -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, reserve_port()).into()
 }
 
 pub fn config(name: &str, dir: &Path, http: SocketAddr, lease: SocketAddr) -> Config {
@@ -244,7 +245,7 @@ impl Node {
         change: impl FnOnce(&mut Spec),
     ) -> Self {
         let lease = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let http = free_port().await;
+        let http = free_port();
         let config = config(name, dir.path(), http, lease.local_addr().unwrap());
         let secret: Secret = "0123456789abcdef-secret".parse().unwrap();
         let name: NodeId = name.parse().unwrap();
