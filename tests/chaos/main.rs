@@ -42,7 +42,7 @@ mod registers;
 mod told;
 
 /// Of `cargo test`; `LITEPILOT_CHAOS_FAULTS` has so many happen.
-const FAULTS: usize = 30;
+const FAULTS: usize = 16;
 /// Repeats a run's faults, though not the moments at which they meet the nodes.
 const SEED: &str = "LITEPILOT_CHAOS_SEED";
 
