@@ -193,6 +193,7 @@ class Balancer:
 
     def __init__(self, bench, voters, name, start):
         self.name, (self.port,) = name, free_ports(1)
+        self.loses_bodies = name == "caddy" and caddy_loses_bodies()
         argv, environment = start(bench, voters, self.port)
         self.process = bench.start(f"{name}-{self.port}", argv, Cores.shared(1).load, environment)
         self.process.wait_until_it_answers(f"http://127.0.0.1:{self.port}/litefs/health")
@@ -202,7 +203,7 @@ class Balancer:
         failed = [each for each in clients.failed if not each.was_under_way(kills)]
         self.unknown = len(clients.failed) - len(failed)
         self.cells.append(f"{len(failed)} of {clients.sent}")
-        if self.name == "caddy" and caddy_loses_bodies():
+        if self.loses_bodies:
             lost = sum(each.lost_its_body(kills) for each in failed)
             failed = [each for each in failed if not each.lost_its_body(kills)]
             if lost:

@@ -31,7 +31,7 @@
 //! | [`telemetry`] | logs, metrics, events |
 //! | [`demo`] | a whole cluster on this machine, and the guestbook that it serves |
 //! | [`files`], [`secret`], [`html`], [`lines`] | files replaced whole; secrets in files; text in HTML; bounded lines |
-//! | [`publish`], [`accept`] | telling others of a value that has changed; accepting connections within a bound |
+//! | [`publish`], [`accept`], [`local_http`] | telling others of a value that has changed; accepting connections within a bound; ports for LiteFS |
 //! | [`shutdown`] | phases of stopping, in order, with a deadline |
 //!
 //! # What always holds
@@ -82,6 +82,7 @@ pub(crate) mod last_will;
 pub mod lease;
 pub(crate) mod lines;
 pub mod litefs;
+pub(crate) mod local_http;
 pub(crate) mod net;
 pub mod node;
 pub mod peer;

@@ -37,7 +37,7 @@
 //! | module | subject |
 //! | --- | --- |
 //! | [`ltx`], [`merge`] | LiteFS' files; several as one |
-//! | [`object`], [`history`], [`tenure`], [`plan`], [`lag`] | names; what they lead to; what LiteFS is answered; what is merged and removed; how far behind. Pure |
+//! | [`object`], `escape`, [`history`], [`tenure`], [`plan`], [`lag`] | names; what they lead to; what LiteFS is answered; what is merged and removed; how far behind. Pure |
 //! | [`store`], [`catalog`] | a directory or a bucket; what is in it, and whose it is |
 //! | [`server`], [`keeper`], [`mod@spool`], [`refusal`] | what LiteFS asks, and how it is kept |
 //! | [`upkeep`] | compaction, snapshots, retention |
@@ -45,6 +45,7 @@
 //! | [`progress`] | for status, metrics and warnings |
 
 pub(crate) mod catalog;
+mod escape;
 pub(crate) mod history;
 mod keeper;
 mod lag;

@@ -11,6 +11,7 @@
 
 use std::fmt;
 
+use super::escape::unescape;
 use super::ltx::{Facts, Pos};
 use crate::cluster::Epoch;
 use crate::txid::{Checksum, Txid, parse_hex16};
@@ -101,7 +102,7 @@ impl Object {
         let mut hex = || parse_hex16(words.next()?.as_bytes()).ok();
         let (min, max, pre, post, epoch) = (hex()?, hex()?, hex()?, hex()?, hex()?);
         let object = Self {
-            db: decode(db)?,
+            db: unescape(db, b'=')?,
             generation: Generation::parse(generation)?,
             min: Txid(min),
             pre,
@@ -143,22 +144,6 @@ fn encode(name: &str) -> String {
         }
     }
     text
-}
-
-fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((byte, more)) = rest.split_first() {
-        rest = more;
-        if *byte == b'=' {
-            let (digits, more) = rest.split_at_checked(2)?;
-            bytes.push(u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?);
-            rest = more;
-        } else {
-            bytes.push(*byte);
-        }
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]

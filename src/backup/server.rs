@@ -1,31 +1,23 @@
 //! The backup's port: what LiteFS asks of LiteFS Cloud. Loopback only, a token required, everything bounded.
 
-use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::net::TcpListener;
 
+use super::escape::unescape;
 use super::keeper::Keeper;
 use super::refusal::Refusal;
-use crate::accept;
+use crate::local_http::{LocalPort, knows_the_secret};
 use crate::secret::Secret;
 
 /// Connections at once. A LiteFS needs one.
 const CONNECTIONS: usize = 8;
-/// An idle connection is kept this long; LiteFS keeps its own for 90 s.
-const IDLE: Duration = Duration::from_secs(100);
 /// Bytes of a request's head, and of what is read of a body at once.
 const BUFFER: usize = 64 * 1024;
 /// Bytes of a database's name, or of the cluster's; a file name has at most 255.
@@ -43,32 +35,18 @@ impl BackupServer {
     /// Serves whoever connects. Never ends.
     pub(crate) async fn serve(self, listener: TcpListener) {
         let server = Arc::new(self);
-        let mut connections = JoinSet::new();
-        let serve = |stream, from| server.clone().connection(stream, from);
-        accept::serve_each(&listener, "the backup's port", CONNECTIONS, &mut connections, serve)
-            .await;
-    }
-
-    async fn connection(self: Arc<Self>, stream: TcpStream, from: SocketAddr) {
-        if stream.set_nodelay(true).is_err() || !from.ip().to_canonical().is_loopback() {
-            return;
-        }
-        let service = service_fn(|request| {
-            let server = self.clone();
-            async move { Ok::<_, Infallible>(reply(server.answer(request).await)) }
-        });
-        // What breaks a connection is LiteFS' end, or is seen there.
-        let _ = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(IDLE)
-            .max_buf_size(BUFFER)
-            .serve_connection(TokioIo::new(stream), service)
-            .await;
+        let port =
+            LocalPort { name: "the backup's port", connections: CONNECTIONS, buffer: BUFFER };
+        let answer = move |request| {
+            let server = server.clone();
+            async move { reply(server.answer(request).await) }
+        };
+        port.serve(listener, answer).await;
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Answer {
         let (head, body) = request.into_parts();
-        if !self.knows_the_secret(&head.headers) {
+        if !knows_the_secret(&head.headers, AUTHORIZATION.as_str(), &self.secret) {
             let text = "Permission denied";
             return Answer(StatusCode::FORBIDDEN, None, json!({"code": "EAUTH", "error": text}));
         }
@@ -114,12 +92,6 @@ impl BackupServer {
         let kept = self.keeper.take(cluster, db, &file, &facts).await?;
         Ok(Answer(StatusCode::OK, Some(("litefs-hwm", kept.to_string())), json!({})))
     }
-
-    fn knows_the_secret(&self, headers: &HeaderMap) -> bool {
-        let mut given = headers.get_all(AUTHORIZATION).iter();
-        let (given, other) = (given.next(), given.next());
-        other.is_none() && given.is_some_and(|token| self.secret.is(token.as_bytes()))
-    }
 }
 
 /// LiteFS' ID of the cluster, which it sends with each request.
@@ -132,21 +104,7 @@ fn cluster(headers: &HeaderMap) -> Option<String> {
 /// The database that a query names, as Go's `url.Values` encodes it.
 fn db(query: &str) -> Option<String> {
     let value = query.split('&').find_map(|pair| pair.strip_prefix("db="))?;
-    let mut bytes = Vec::with_capacity(value.len());
-    let mut rest = value.as_bytes();
-    while let Some((byte, more)) = rest.split_first() {
-        rest = more;
-        match byte {
-            b'+' => bytes.push(b' '),
-            b'%' => {
-                let (digits, more) = rest.split_at_checked(2)?;
-                bytes.push(u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?);
-                rest = more;
-            }
-            byte => bytes.push(*byte),
-        }
-    }
-    let name = String::from_utf8(bytes).ok()?;
+    let name = unescape(&value.replace('+', " "), b'%')?;
     let fits = (1..=LONGEST).contains(&name.len()) && !name.contains(['/', '\0']);
     fits.then_some(name)
 }

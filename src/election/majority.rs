@@ -134,7 +134,7 @@ impl<'a> Count<'a> {
             // Until now whoever chose took all members.
             [] => {
                 count.unheard = count.not_heard(&count.now);
-                count.agree(None).await?;
+                count.agree().await?;
             }
             [now] => count.now = now.clone(),
             [now, next, ..] => {
@@ -190,8 +190,8 @@ impl<'a> Count<'a> {
         if next.is_some() {
             // Back to the one that everything is held by.
             self.unheard.retain(|node| self.now.contains(node));
-            self.agree(None).await?;
             self.next = None;
+            self.agree().await?;
             self.require();
         }
         if self.now != wanted { self.begin_with(wanted).await } else { Some(()) }
@@ -209,8 +209,7 @@ impl<'a> Count<'a> {
         let unheard = self.not_heard(&self.unheard);
         if unheard != self.unheard {
             self.unheard = unheard;
-            let next = self.next.as_ref().map(|(next, _)| next.clone());
-            self.agree(next.as_ref()).await?;
+            self.agree().await?;
             self.require();
         }
         Some(())
@@ -220,8 +219,8 @@ impl<'a> Count<'a> {
     async fn begin_with(&mut self, next: Nodes) -> Option<()> {
         let new = next.iter().filter(|node| !self.now.contains(node)).cloned();
         self.unheard.extend(self.not_heard(&new.collect::<Vec<_>>()));
-        self.agree(Some(&next)).await?;
         self.next = Some((next, NEVER));
+        self.agree().await?;
         self.require();
         // After that: what a client was told of before is a part of it.
         let everything = self.everything().await;
@@ -250,7 +249,7 @@ impl<'a> Count<'a> {
         let Some((next, _)) = self.next.take() else { return Some(()) };
         self.now = next;
         self.unheard.retain(|node| self.now.contains(node));
-        self.agree(None).await?;
+        self.agree().await?;
         self.require();
         self.answer(Response::Done);
         Some(())
@@ -301,8 +300,7 @@ impl<'a> Count<'a> {
         let wanted = *asked.borrow_and_update() >= self.start.epoch;
         if wanted && !self.promised {
             self.promised = true;
-            let next = self.next.as_ref().map(|(next, _)| next.clone());
-            self.agree(next.as_ref()).await?;
+            self.agree().await?;
         }
         if self.promised {
             self.context.acks.promise(self.start.epoch);
@@ -310,16 +308,20 @@ impl<'a> Count<'a> {
         Some(())
     }
 
-    fn require(&self) {
-        let sets = [Some(&self.now), self.next.as_ref().map(|(next, _)| next)];
-        let electorate = |nodes: &Nodes| Electorate::of(nodes, &self.unheard, &self.context.own);
-        self.context.acks.require(sets.into_iter().flatten().map(electorate).collect());
+    /// Of each of these a majority is needed.
+    fn sets(&self) -> impl Iterator<Item = &Nodes> {
+        [&self.now].into_iter().chain(self.next.as_ref().map(|(next, _)| next))
     }
 
-    /// Has it agreed upon that those who count now do, and `next` besides. `None` if the epoch is over.
-    async fn agree(&mut self, next: Option<&Nodes>) -> Option<()> {
+    fn require(&self) {
+        let electorate = |nodes: &Nodes| Electorate::of(nodes, &self.unheard, &self.context.own);
+        self.context.acks.require(self.sets().map(electorate).collect());
+    }
+
+    /// Has it agreed upon that those who count now do, and the next ones besides. `None` if the epoch is over.
+    async fn agree(&mut self) -> Option<()> {
         self.revision += 1;
-        let electorates = [Some(&self.now), next].into_iter().flatten().cloned().collect();
+        let electorates = self.sets().cloned().collect();
         let opening = Opening {
             start: self.start,
             revision: self.revision,

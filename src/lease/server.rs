@@ -3,33 +3,25 @@
 //! Whoever could reach it could release our lease. LiteFS sends the password of the URL that it was
 //! given as the header `X-Consul-Token`.
 
-use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 use super::LeaseSource;
 use super::answer::{self, Answer};
 use super::request::{Ask, Terms};
-use crate::accept;
+use crate::local_http::{LocalPort, knows_the_secret};
 use crate::secret::Secret;
 
 /// Connections at once. A LiteFS needs one or two.
 const CONNECTIONS: usize = 16;
-/// An idle connection is kept this long; LiteFS keeps its own for 90 s.
-const IDLE: Duration = Duration::from_secs(100);
 /// Bytes of a request's head; hyper's least buffer.
 const MAX_HEAD: usize = 8 * 1024;
 /// Bytes of a request's body. The largest is the primary's address.
@@ -57,33 +49,18 @@ impl LeaseServer {
     /// Serves whoever connects. Never ends.
     pub async fn serve(self, listener: TcpListener) {
         let server = Arc::new(self);
-        let mut connections = JoinSet::new();
-        let serve = |stream, from| server.clone().connection(stream, from);
-        accept::serve_each(&listener, "the lease's port", CONNECTIONS, &mut connections, serve)
-            .await;
-    }
-
-    async fn connection(self: Arc<Self>, stream: TcpStream, from: SocketAddr) {
-        // Without it each answer would take 40 ms.
-        if stream.set_nodelay(true).is_err() || !from.ip().to_canonical().is_loopback() {
-            return;
-        }
-        let service = service_fn(|request| {
-            let server = self.clone();
-            async move { Ok::<_, Infallible>(reply(server.answer(request).await)) }
-        });
-        // What breaks a connection is LiteFS' end, or is seen there.
-        let _ = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(IDLE)
-            .max_buf_size(MAX_HEAD)
-            .serve_connection(TokioIo::new(stream), service)
-            .await;
+        let port =
+            LocalPort { name: "the lease's port", connections: CONNECTIONS, buffer: MAX_HEAD };
+        let answer = move |request| {
+            let server = server.clone();
+            async move { reply(server.answer(request).await) }
+        };
+        port.serve(listener, answer).await;
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Answer {
         let (head, body) = request.into_parts();
-        if !self.knows_the_secret(&head.headers) {
+        if !knows_the_secret(&head.headers, "x-consul-token", &self.secret) {
             self.log_stranger(&head.method, &head.uri, "without the password");
             return (StatusCode::FORBIDDEN, "Permission denied".to_owned());
         }
@@ -125,12 +102,6 @@ impl LeaseServer {
                 answer::truth(true)
             }
         }
-    }
-
-    fn knows_the_secret(&self, headers: &HeaderMap) -> bool {
-        let mut given = headers.get_all("x-consul-token").iter();
-        let (given, other) = (given.next(), given.next());
-        other.is_none() && given.is_some_and(|token| self.secret.is(token.as_bytes()))
     }
 
     fn terms(&self) -> parking_lot::MutexGuard<'_, Terms> {

@@ -60,24 +60,11 @@ impl World {
         self.calm_down();
     }
 
-    /// The primary does not hear from the third node that it may never become primary, and that one alone
-    /// holds its writes: nobody is told that a majority does.
+    /// The same, and the primary has not heard that the third node may never become primary.
     pub fn run_unheard(&mut self) {
         let last = self.slots.len() - 1;
         (0..last).for_each(|i| self.net.hold(Hold::between(last, i, "gossip")));
-        let Some((primary, other)) = self.begin_with(|world, i| world.slots[i].place.candidate)
-        else {
-            return self.stuck("no first primary");
-        };
-        self.net.hold(Hold::between(other, primary, "pull"));
-        self.run_until(3 * self.plan.ttl, |_| false);
-        self.crash(primary);
-        if !self.run_until(4 * self.plan.ttl, |world| world.primary() == Some(other)) {
-            return self.stuck("the other candidate is not chosen");
-        }
-        self.net.release_all(self.now);
-        self.start(primary);
-        self.calm_down();
+        self.run_no_candidate();
     }
 
     /// The first primary dies before it has heard that the third node may never become primary. That one
@@ -146,37 +133,20 @@ impl World {
         let Some(third) = (0..3).find(|i| ![primary, lost].contains(i)) else { return };
         self.net.hold(Hold::between(third, primary, "pull"));
         self.run_until(self.plan.ttl, |_| false);
-        self.crash(lost);
-        self.slots[lost].place.shelf.wipe();
-        self.slots[lost].place.copy.wipe();
-        self.net.hold(Hold::between(lost, primary, "pull"));
-        self.start(lost);
-        let node = self.names[lost].clone();
-        for _ in 0..3 {
-            let node = node.clone();
-            self.wish(primary, |election, _| async move {
-                election.change_members(MemberChange::Replace { node }).await
-            });
-            self.run_until(4 * self.plan.ttl, |_| false);
-        }
+        self.lose_disk(lost, primary);
         self.crash(primary);
         self.run_until(6 * self.plan.ttl, |_| false);
         self.net.release_all(self.now);
         self.start(primary);
+        let node = self.names[lost].clone();
         self.wish(third, |election, _| async move {
             election.change_members(MemberChange::Replace { node }).await
         });
         self.calm_down();
     }
 
-    /// Nothing is written any more. The node that holds with the primary what the third has not got loses
-    /// its disk: the one in its place counts for what it holds by then, which is nothing.
-    pub fn run_quiet_lost_disk(&mut self) {
-        let Some((primary, lost, third)) = self.held_by_two() else { return };
-        for slot in &self.slots {
-            slot.place.app.lock().unwrap().down = true;
-        }
-        self.run_until(self.plan.ttl, |_| false);
+    /// A node comes back with an empty disk, gets nothing from the primary, and operators replace it.
+    fn lose_disk(&mut self, lost: usize, primary: usize) {
         self.crash(lost);
         self.slots[lost].place.shelf.wipe();
         self.slots[lost].place.copy.wipe();
@@ -189,6 +159,17 @@ impl World {
             });
             self.run_until(4 * self.plan.ttl, |_| false);
         }
+    }
+
+    /// Nothing is written any more. The node that holds with the primary what the third has not got loses
+    /// its disk: the one in its place counts for what it holds by then, which is nothing.
+    pub fn run_quiet_lost_disk(&mut self) {
+        let Some((primary, lost, third)) = self.held_by_two() else { return };
+        for slot in &self.slots {
+            slot.place.app.lock().unwrap().down = true;
+        }
+        self.run_until(self.plan.ttl, |_| false);
+        self.lose_disk(lost, primary);
         self.end_without(primary, third);
     }
 
