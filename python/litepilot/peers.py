@@ -37,8 +37,10 @@ class Peers:
 
         Raises PeersError.
         """
-        if not peers:
+        if not peers and own is None:
             return cls(node=node)
+        if not peers:
+            peers = [own] if node is None else {node: own}
         if isinstance(peers, Mapping):
             addresses = {_text(name): _address(address) for name, address in peers.items()}
             node = _named(addresses, own, node)

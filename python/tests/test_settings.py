@@ -126,6 +126,14 @@ def checked(settings):
     return check.stdout + check.stderr if check.returncode else ""
 
 
+@pytest.mark.parametrize("peers", [{}, {"RAFT_PEERS": []}, {"NODE_ID": "a"}])
+def test_a_node_without_others_is_its_own_primary(peers):
+    own = {"RAFT_SELF_ADDR": "a:4321", "LEADER_ELECTION": "static", "PRIMARY_HOSTNAME": "a"}
+    settings = read({**own, **peers, "CONFIG": {"cluster": {"insecure": True}}})
+    assert (settings.node, settings.peers) == ("a", {"a": "a:4321"})
+    assert checked(settings) == ""
+
+
 def test_the_keys_of_former_designs():
     settings = read(FORMER)
     assert settings.node == "node-1"

@@ -148,9 +148,10 @@ impl TestNode {
         soon("connections to be refused", refused).await;
     }
 
-    /// The text of the newest event.
-    pub fn last_event(&self) -> String {
-        self.node.events().latest().last().map(|event| event.text.clone()).unwrap_or_default()
+    /// How many events say so. The newest one need not be the one that a test caused: the node has
+    /// events of its own, as when its application first answers.
+    pub fn events_with(&self, text: &str) -> usize {
+        self.node.events().latest().iter().filter(|event| event.text.contains(text)).count()
     }
 
     /// Returns once it has stopped.
