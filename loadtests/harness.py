@@ -117,12 +117,20 @@ class Process:
 
     def wait_until_it_answers(self, url):
         """Returns once `url` gives a 200."""
+        return self._wait_for(lambda: get(url), f"does not answer at {url}")
+
+    def wait_until_it_accepts(self, port):
+        """Returns once somebody can connect."""
+        address = ("127.0.0.1", port)
+        self._wait_for(lambda: socket.create_connection(address).close(), f"is not at {port}")
+
+    def _wait_for(self, ready, failure):
         deadline = time.monotonic() + START_TIMEOUT
         while self.child.poll() is None:
             with contextlib.suppress(OSError):
-                return get(url)
+                return ready()
             if time.monotonic() > deadline:
-                raise self.failure(f"does not answer at {url}")
+                raise self.failure(failure)
             time.sleep(0.05)
         raise self.failure(f"ended with status {self.child.returncode}")
 
@@ -210,6 +218,7 @@ class Contestant:
     method: str = "GET"
     body: str = ""
     cookies: tuple = ("",)  # the requests rotate through them; "" means none
+    headers: tuple = ()  # further ones, "Name: value"
 
     def cpu_seconds(self):
         return sum(process.cpu_seconds() for process in self.processes)
@@ -231,38 +240,34 @@ class Sample:
 
 @dataclass
 class Generator:
-    """wrk, a closed loop: each connection sends its next request once it has the last answer."""
+    """A closed loop: each connection sends its next request once it has the last answer."""
 
     cores: frozenset
     threads: int
     connections: int
-    wrk: str = field(default_factory=lambda: program("wrk", "apt install wrk"))
 
     def round(self, contestant, seconds):
         """Measures one contestant for `seconds`. A failed request fails the test."""
         cpu_before = contestant.cpu_seconds()
-        argv = [self.wrk, f"-t{self.threads}", f"-c{self.connections}", f"-d{seconds}s"]
-        argv += ["--timeout=10s", "-s", HERE / "load.lua", contestant.url]
-        argv += ["--", contestant.method, contestant.body, *contestant.cookies]
         with subprocess.Popen(
-            argv,
+            [str(argument) for argument in self.command(contestant, seconds)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             preexec_fn=lambda: os.sched_setaffinity(0, self.cores),
-        ) as wrk:
+        ) as generator:
             try:
                 time.sleep(seconds / 2)
                 memory = contestant.memory_kib()
-                output, _ = wrk.communicate(timeout=seconds + 30)
+                output, _ = generator.communicate(timeout=seconds + 30)
             except BaseException:
-                wrk.kill()
+                generator.kill()
                 raise
         cpu = contestant.cpu_seconds() - cpu_before
         try:
-            report = json.loads(output.splitlines()[-1])
-        except (IndexError, ValueError):
-            raise LoadTestError(f"wrk failed: {output}") from None
+            report = self.report(output)
+        except (IndexError, KeyError, ValueError):
+            raise LoadTestError(f"the generator failed: {output}") from None
         if report["failed"] or not report["requests"]:
             raise LoadTestError(f"{contestant.name}: {report['failed']} requests failed: {output}")
         return Sample(
@@ -272,6 +277,21 @@ class Generator:
             p99=report["p99"],
             memory=memory,
         )
+
+
+class Wrk(Generator):
+    """wrk: HTTP/1.1."""
+
+    def command(self, contestant, seconds):
+        wrk = program("wrk", "apt install wrk")
+        argv = [wrk, f"-t{self.threads}", f"-c{self.connections}", f"-d{seconds}s"]
+        argv += ["--timeout=10s", "-s", HERE / "load.lua"]
+        argv += [option for header in contestant.headers for option in ("-H", header)]
+        argv += [contestant.url, "--", contestant.method, contestant.body]
+        return [*argv, *contestant.cookies]
+
+    def report(self, output):
+        return json.loads(output.splitlines()[-1])
 
 
 def interleave(generator, contestants, rounds, seconds):

@@ -13,6 +13,9 @@ function init(arguments)
       ["Accept-Language"] = "en-US,en;q=0.5",
       ["Accept-Encoding"] = "gzip, deflate",
     }
+    for name, value in pairs(wrk.headers) do
+      headers[name] = value
+    end
     if arguments[i] ~= "" then
       headers["Cookie"] = arguments[i]
     end

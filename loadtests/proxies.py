@@ -2,14 +2,15 @@
 """Compares Litepilot with nginx and HAProxy in front of the same backend. See README.md here."""
 
 import re
+from pathlib import Path
 
 import command
 import servers
 from harness import (
     Bench,
     Contestant,
-    Generator,
     LoadTestError,
+    Wrk,
     free_ports,
     get,
     interleave,
@@ -18,7 +19,7 @@ from harness import (
 )
 
 BASELINE = "nginx"
-PROXIES = ["nginx", "control", "haproxy", "litepilot"]
+PROXIES = ["nginx", "control", "haproxy", "litepilot", "former"]
 DEFAULT_PROXIES = ["nginx", "haproxy", "litepilot"]
 PATH = "/guestbook/entries?page=2"
 SESSION = "csrftoken=Xq1mTz0bW8fJr4KcYv7uLs2n; sessionid=8f1u0k3v5x7y9z2a4c6e8g0i2k4m6o8q"
@@ -103,7 +104,12 @@ def parse_arguments():
         metavar="PROXY",
         help=f"of {', '.join(PROXIES)}; control is a second nginx, to see the noise",
     )
+    parser.add_argument("--former", type=Path, help="another build of Litepilot, to be compared too")
     arguments = parser.parse_args()
+    if arguments.former and "former" not in arguments.only:
+        arguments.only = [*arguments.only, "former"]
+    if "former" in arguments.only and not arguments.former:
+        parser.error("--only former: name it with --former")
     if arguments.check and not {BASELINE, "litepilot"} <= set(arguments.only):
         parser.error(f"--check compares litepilot with {BASELINE}: leave both in --only")
     return arguments
@@ -115,6 +121,7 @@ def versions(arguments):
         "nginx": lambda: [servers.nginx(), "-v"],
         "haproxy": lambda: [servers.haproxy(), "-v"],
         "litepilot": lambda: [servers.litepilot(arguments.litepilot), "--version"],
+        "former": lambda: [servers.litepilot(arguments.former), "--version"],
     }
     return "; ".join(
         servers.version(commands[name]()) for name in arguments.only if name in commands
@@ -127,10 +134,10 @@ def run(arguments):
     print(command.heading(arguments, cores, versions(arguments)))
     failures = []
     with Bench() as bench:
-        setup = servers.Servers(bench, cores, arguments.litepilot.resolve())
+        setup = servers.Servers(bench, cores, arguments.litepilot.resolve(), arguments.former)
         sides = contestants(setup, arguments.only)
         for connections in arguments.connections:
-            generator = Generator(cores.load, min(2, len(cores.load)), connections)
+            generator = Wrk(cores.load, min(2, len(cores.load)), connections)
             samples = interleave(generator, sides, arguments.rounds, arguments.seconds)
             print(f"\n{connections} keep-alive connections; × {BASELINE}:\n")
             print(table(samples, BASELINE))

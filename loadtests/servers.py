@@ -13,6 +13,9 @@ from harness import HERE, LoadTestError, free_ports, get, program
 # The backend's answer, about 1 KiB.
 BODY = '{"entries": [' + ", ".join(['{"author": "somebody", "text": "hello there"}'] * 22) + "]}"
 
+# Its longer answers, by path, in bytes.
+LONG = {"64k": 64 * 1024, "1m": 1024 * 1024}
+
 
 class Servers:
     """Backends, and the proxies in front of one, each started by its method.
@@ -21,15 +24,19 @@ class Servers:
     yet.
     """
 
-    def __init__(self, bench, cores, litepilot_binary):
+    def __init__(self, bench, cores, litepilot_binary, former_binary=None):
         self.bench = bench
         self.cores = cores
         self.litepilot_binary = litepilot_binary
+        self.former_binary = former_binary
 
     def backend(self, name):
         """Starts an application; returns its port once it answers."""
         [port] = free_ports(1)
-        process = self.start_nginx(name, "backend.conf", self.cores.load, LISTEN=port, BODY=BODY)
+        for file, size in LONG.items():
+            (self.bench.directory / file).write_bytes(b"x" * size)
+        values = {"LISTEN": port, "BODY": BODY, "DIRECTORY": self.bench.directory}
+        process = self.start_nginx(name, "backend.conf", self.cores.load, **values)
         process.wait_until_it_answers(f"http://127.0.0.1:{port}/")
         return port
 
@@ -38,37 +45,61 @@ class Servers:
         """The one backend of all proxies that are compared."""
         return self.backend("backend")
 
-    def nginx(self, port, name="nginx"):
-        cores, backend = self.cores.proxies, self.backend_port
-        return self.start_nginx(name, "nginx.conf", cores, LISTEN=port, BACKEND=backend)
+    @cached_property
+    def certificate(self):
+        """Of the proxies, with its key in the same file."""
+        key, file = self.bench.directory / "site.key", self.bench.directory / "site.pem"
+        argv = [program("openssl", "apt install openssl"), "req", "-x509", "-nodes", "-days", "2"]
+        argv += ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-subj", "/CN=localhost"]
+        subprocess.run([*argv, "-keyout", key, "-out", file], check=True, capture_output=True)
+        file.write_text(file.read_text() + key.read_text())
+        return file
+
+    def nginx(self, port, tls_port=None, name="nginx"):
+        """For HTTP at one port, for HTTPS at the other."""
+        values = {"LISTEN": port, "TLS": tls_port or free_ports(1)[0], "BACKEND": self.backend_port}
+        values |= {"CERTIFICATE": self.certificate}
+        return self.start_nginx(name, "nginx.conf", self.cores.proxies, **values)
 
     def control(self, port):
         """A second nginx: how far its ratio to the first is from 1 is how far noise goes."""
         return self.nginx(port, name="control")
 
-    def haproxy(self, port):
-        cores, backend = self.cores.proxies, self.backend_port
-        configuration = self.render(
-            "haproxy", "haproxy.cfg", LISTEN=port, BACKEND=backend, WORKERS=len(cores)
-        )
+    def haproxy(self, port, tls_port=None):
+        cores = self.cores.proxies
+        values = {"LISTEN": port, "TLS": tls_port or free_ports(1)[0], "BACKEND": self.backend_port}
+        values |= {"CERTIFICATE": self.certificate, "WORKERS": len(cores)}
+        configuration = self.render("haproxy", "haproxy.cfg", **values)
         return self.bench.start("haproxy", [haproxy(), "-db", "-f", configuration], cores)
 
     def litepilot(self, port):
-        mount = self.bench.directory / "mount"
-        mount.mkdir()
-        create_database(mount)
+        return self.litepilot_at(port, "litepilot", "litepilot.yml", self.litepilot_binary)
+
+    def litepilot_tls(self, port):
+        """HTTPS is for a process of its own, as each has one port."""
+        return self.litepilot_at(port, "litepilot-tls", "litepilot-tls.yml", self.litepilot_binary)
+
+    def former(self, port):
+        """Another build of Litepilot."""
+        return self.litepilot_at(port, "former", "litepilot.yml", self.former_binary)
+
+    def litepilot_at(self, port, name, configuration, binary):
+        directory = self.bench.directory / name
+        (directory / "mount").mkdir(parents=True)
+        create_database(directory / "mount")
         [admin] = free_ports(1)
         environment = {
-            "DIRECTORY": str(self.bench.directory),
+            "DIRECTORY": str(directory),
             "LISTEN": str(port),
             "BACKEND": str(self.backend_port),
             "ADMIN": str(admin),
+            "CERTIFICATE": str(self.certificate),
         }
-        return self.start_litepilot("litepilot", "litepilot.yml", environment)
+        return self.start_litepilot(name, configuration, environment, binary)
 
-    def start_litepilot(self, name, configuration, environment):
+    def start_litepilot(self, name, configuration, environment, binary=None):
         # It starts one worker for each core that it may use, so it needs no number of workers.
-        argv = [self.litepilot_binary, "run", "-c", HERE / "peers" / configuration]
+        argv = [binary or self.litepilot_binary, "run", "-c", HERE / "peers" / configuration]
         return self.bench.start(name, argv, self.cores.proxies, environment)
 
     def start_nginx(self, name, template, cores, **values):
@@ -97,7 +128,7 @@ def token_cookies(address):
     """The cookies of a client that has just written, so that its token can be satisfied."""
     cookies = get(f"{address}/", method="POST").headers.get_all("Set-Cookie") or []
     tokens = [cookie.split(";")[0] for cookie in cookies if cookie.startswith("__txid")]
-    if len(tokens) != 2:
+    if not tokens:
         raise LoadTestError(f"Litepilot set no token after a write: {cookies}")
     return tokens
 

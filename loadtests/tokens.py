@@ -58,7 +58,7 @@ def run(arguments):
         pair = Pair(servers.Servers(bench, cores, binary))
         sides = contestants(pair)
         elsewhere = reads_sent_to_primary(pair.replica)
-        generator = Generator(cores.load, threads=1, connections=CONNECTIONS)
+        generator = Wrk(cores.load, threads=1, connections=CONNECTIONS)
         samples = interleave(generator, sides, arguments.rounds, arguments.seconds)
         if reads_sent_to_primary(pair.replica) != elsewhere:
             raise LoadTestError("the replica sent reads to the primary: their cost is another one")
