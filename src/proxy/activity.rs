@@ -15,6 +15,8 @@ const CHUNKED: u64 = u64::MAX - 1;
 /// A client that has ended its side may have gone. One that is there takes a stream for as long as the
 /// stream is not quiet for longer than this.
 const QUIET_WITHOUT_CLIENT: Duration = Duration::from_secs(5);
+/// A client that comes back sooner finds its connection's buffers as it left them.
+const REST_AFTER: Duration = Duration::from_secs(2);
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,6 +191,18 @@ impl Activity {
         }
     }
 
+    /// When a connection may give its buffers back if nothing changes: everything asked was answered,
+    /// and nothing has come since.
+    pub(crate) fn rest(&self) -> Option<Instant> {
+        let rests = self.phase() == Phase::Idle
+            && self.is_between_messages()
+            && !self.is_tunnel()
+            && !self.has_unread()
+            && !self.has_ended()
+            && self.stalled.load(Relaxed) == UNKNOWN;
+        rests.then(|| self.since() + REST_AFTER)
+    }
+
     fn since(&self) -> Instant {
         if self.since.load(Relaxed) == UNKNOWN {
             self.since.store(self.millis(Instant::now()), Relaxed);
@@ -299,6 +313,21 @@ mod tests {
         assert_eq!(activity.deadline(None), deadline, "nothing was written");
         activity.wrote(true);
         assert_eq!(activity.deadline(None), Some(Instant::now() + QUIET_WITHOUT_CLIENT));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_client_that_was_answered_and_asks_nothing_lets_its_connection_rest() {
+        let activity = Activity::new(LIMITS);
+        assert_eq!(activity.rest(), None, "its first request is due");
+        activity.busy(Some(0));
+        assert_eq!(activity.rest(), None);
+        activity.wrote(true);
+        activity.idle(Instant::now());
+        assert_eq!(activity.rest(), None, "the answer has not left");
+        activity.flushed(true);
+        assert_eq!(activity.rest(), Some(Instant::now() + REST_AFTER));
+        activity.received();
+        assert_eq!(activity.rest(), None, "a request begins");
     }
 
     #[tokio::test(start_paused = true)]

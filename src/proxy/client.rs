@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, Request};
 use hyper::body::{Body, Incoming};
-use hyper::server::conn::http1::{self, UpgradeableConnection};
+use hyper::server::conn::http1::{self, Parts, UpgradeableConnection};
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -29,6 +29,7 @@ use super::linger;
 use super::problem::{Problem, ProblemKind};
 use super::proxy_protocol;
 use super::receive;
+use super::rest;
 use super::secure;
 use super::upstream::RawHeaders;
 use super::worker::Worker;
@@ -206,28 +207,43 @@ async fn drive<T, F>(
     let activity = Arc::new(Activity::new(limits));
     let client = Rc::new(Client { activity: Some(activity.clone()), ..client });
     let half_close = client.headers.is_some();
-    let io = ClientIo::new(stream, activity.clone(), worker.shared.node.clone(), half_close);
+    let mut io = ClientIo::new(stream, activity.clone(), worker.shared.node.clone(), half_close);
     let service = service_fn(|request| answer(worker.clone(), client.clone(), request));
-    let mut connection = http1::Builder::new()
-        .max_header_size(MAX_HEAD)
-        .max_buf_size(MAX_HEAD)
-        // One buffer, one plain write: for the small responses of most applications that is cheaper
-        // than gathering, and large ones lose little by being copied once.
-        .writev(false)
-        .serve_connection(TokioIo::new(io), service)
-        .with_upgrades();
-    let end = watch(&worker, &activity, &mut connection).await;
-    if end == End::Cut || end == End::Done && !activity.has_unread() {
-        return;
-    }
-    // Boxed, as this is rare, and each connection keeps room for what it awaits.
-    if let Some(parts) = connection.into_parts() {
-        let stream = parts.io.into_inner().into_inner();
+    loop {
+        let mut connection = http1::Builder::new()
+            .max_header_size(MAX_HEAD)
+            .max_buf_size(MAX_HEAD)
+            // One buffer, one plain write: for the small responses of most applications that is
+            // cheaper than gathering, and large ones lose little by being copied once.
+            .writev(false)
+            .serve_connection(TokioIo::new(io), &service)
+            .with_upgrades();
+        let end = watch(&worker, &activity, &mut connection).await;
+        if end == End::Cut || end == End::Done && !activity.has_unread() {
+            return;
+        }
+        let Some(parts) = connection.into_parts() else { return };
+        io = without_buffers(parts);
         match end {
-            End::SlowHead => Box::pin(say_timeout(stream, &worker)).await,
-            End::Cut | End::Done => Box::pin(linger::close(stream, &worker)).await,
+            End::Rest => {
+                if !rest::until_a_request(&worker, &activity, &mut io).await {
+                    return;
+                }
+            }
+            // Boxed, as these are rare, and each connection keeps room for what it awaits.
+            End::SlowHead => return Box::pin(say_timeout(io.into_inner(), &worker)).await,
+            End::Cut | End::Done => {
+                return Box::pin(linger::close(io.into_inner(), &worker)).await;
+            }
         }
     }
+}
+
+/// What is left once hyper's buffers are dropped.
+fn without_buffers<T, S>(parts: Parts<TokioIo<ClientIo<T>>, S>) -> ClientIo<T> {
+    let mut io = parts.io.into_inner();
+    io.put_back(&parts.read_buf);
+    io
 }
 
 /// How a connection ended.
@@ -239,6 +255,8 @@ enum End {
     Cut,
     /// A request's head began and did not end in time.
     SlowHead,
+    /// It has not: the client asks nothing for a while.
+    Rest,
 }
 
 /// Drives the connection and ends it once its deadline passes.
@@ -278,6 +296,10 @@ where
         presence.get_or_insert_with(|| worker.enter(cx.waker().clone()));
         let deadline = activity.deadline(worker.impatient_since());
         let Some(deadline) = deadline else { return Poll::Pending };
+        if let Some(rest) = activity.rest().filter(|rest| *rest < deadline) {
+            ready!(timer.poll_passed(rest, cx));
+            return Poll::Ready(End::Rest);
+        }
         ready!(timer.poll_passed(deadline, cx));
         let slow = activity.phase() == Phase::Head && activity.is_between_messages();
         Poll::Ready(if slow { End::SlowHead } else { End::Cut })

@@ -43,6 +43,13 @@ impl<T> ClientIo<T> {
         self.inner.socket
     }
 
+    /// Has `bytes` read again, before anything else.
+    pub(crate) fn put_back(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.came = [bytes, &self.came].concat().into();
+        }
+    }
+
     /// Takes note if `buf` is hyper's own refusal; then all of it counts as written.
     fn replaces(&mut self, buf: &[u8]) -> bool {
         if self.refusal.is_some() {

@@ -46,6 +46,7 @@ pub(crate) mod request;
 pub(crate) mod request_body;
 pub(crate) mod request_line;
 pub(crate) mod response_body;
+mod rest;
 pub mod route;
 pub(crate) mod secure;
 pub(crate) mod streams;
