@@ -5,11 +5,15 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use rustix::net::{SocketAddrAny, SocketFlags, acceptfrom_with};
 use socket2::{SockFilter, SockRef};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
@@ -143,7 +147,11 @@ pub(crate) async fn run(
     workers: Vec<mpsc::Sender<Accepted>>,
     mut draining: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let listener = tokio::net::TcpListener::from_std(door.listener)?;
+    // Accepted sockets inherit it.
+    SockRef::from(&door.listener).set_tcp_nodelay(true)?;
+    // tokio's own listener would watch each accepted socket, too, until it is taken off its queue.
+    #[expect(deprecated, reason = "what replaces it is unsafe; nobody else closes this descriptor")]
+    let listener = AsyncFd::with_interest(door.listener, Interest::READABLE)?;
     let mut turns = workers.iter().cycle();
     loop {
         let next = async {
@@ -171,11 +179,11 @@ pub(crate) async fn run(
 /// Nobody may begin to connect meanwhile, or there would always be somebody halfway. The system drops
 /// their first packet; they send it again a second later, and are refused.
 async fn take_the_rest(
-    listener: tokio::net::TcpListener,
+    listener: AsyncFd<TcpListener>,
     slots: &Arc<Slots>,
     mut turns: impl Iterator<Item = &mpsc::Sender<Accepted>>,
 ) {
-    if let Err(why) = SockRef::from(&listener).attach_filter(&NO_SYN) {
+    if let Err(why) = SockRef::from(listener.get_ref()).attach_filter(&NO_SYN) {
         tracing::debug!(%why, "those who connect while the port is being closed may be cut off");
     }
     let end = Instant::now() + ROUND_TRIP;
@@ -203,15 +211,13 @@ async fn deal<'a>(
     }
 }
 
-async fn accept(listener: &tokio::net::TcpListener) -> (TcpStream, SocketAddr) {
+/// The next connection, for its worker's event queue to watch.
+async fn accept(listener: &AsyncFd<TcpListener>) -> (TcpStream, SocketAddr) {
     const PAUSE: Duration = Duration::from_millis(100);
+    const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
     loop {
-        let accepted = listener.accept().await.and_then(|(stream, peer)| {
-            stream.set_nodelay(true)?;
-            // Off this thread's event queue: its worker's will watch it.
-            Ok((stream.into_std()?, peer))
-        });
-        match accepted {
+        let accept = |listener: &TcpListener| Ok(acceptfrom_with(listener, FLAGS)?);
+        match listener.async_io(Interest::READABLE, accept).await.and_then(named) {
             Ok(accepted) => return accepted,
             // The client was gone before we looked.
             Err(why) if why.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -221,6 +227,12 @@ async fn accept(listener: &tokio::net::TcpListener) -> (TcpStream, SocketAddr) {
             }
         }
     }
+}
+
+/// Who has connected.
+fn named((socket, peer): (OwnedFd, Option<SocketAddrAny>)) -> io::Result<(TcpStream, SocketAddr)> {
+    let peer = peer.ok_or(io::ErrorKind::ConnectionAborted)?;
+    Ok((socket.into(), peer.try_into()?))
 }
 
 #[cfg(test)]
