@@ -17,6 +17,9 @@ use tokio::time::Instant;
 use super::client_body::ClientBody;
 use super::piece_timer::PieceTimer;
 
+/// Room that is made at once for a body that announces its length.
+const RESERVED: usize = 64 * 1024;
+
 /// How far the sending of a body has come, for whoever waits for the response.
 #[derive(Debug)]
 pub(crate) struct UploadProgress {
@@ -100,15 +103,22 @@ impl Outgoing {
         if body.is_end_stream() {
             return Ok(Self::Empty);
         }
+        let announced = body.size_hint();
         let mut read = BytesMut::new();
         let mut trailers = None;
-        if body.size_hint().lower() <= keep as u64 {
+        if announced.lower() <= keep as u64 {
             loop {
                 let frame = tokio::time::timeout(limit, body.frame()).await;
                 match frame.map_err(|_| ReadError::Timeout)? {
                     None => return Ok(Self::Whole(Some(read.freeze()), trailers)),
                     Some(frame) => match frame.map_err(|_| ReadError::Broken)?.into_data() {
-                        Ok(data) => read.extend_from_slice(&data),
+                        Ok(data) => {
+                            if read.is_empty() {
+                                // Not before something comes: a client may announce much and send none.
+                                read.reserve((announced.lower() as usize).min(RESERVED));
+                            }
+                            read.extend_from_slice(&data);
+                        }
                         Err(frame) => trailers = frame.into_trailers().ok(),
                     },
                 }

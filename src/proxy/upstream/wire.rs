@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Read from a socket at once.
-const READ: usize = 64 * 1024;
+const READ: usize = 256 * 1024;
 /// A write buffer that has grown beyond this is not kept.
 const KEPT_WRITE: usize = 64 * 1024;
 
