@@ -5,6 +5,7 @@
 
 mod application;
 mod certificates;
+mod costs;
 mod edge;
 #[path = "../edge/files.rs"]
 #[allow(dead_code)]
@@ -12,7 +13,6 @@ mod files;
 mod log;
 mod memory;
 #[path = "../support/need.rs"]
-#[expect(dead_code, reason = "other tests use the rest")]
 mod need;
 mod on_primary;
 mod pair;
