@@ -22,8 +22,9 @@ class Node:
 class Pair:
     """Both nodes; returned once the replica has what was written at the primary."""
 
-    def __init__(self, setup):
-        self.setup = setup
+    def __init__(self, setup, tls=False):
+        """`tls`: between the nodes."""
+        self.setup, self.tls = setup, tls
         self.peer_ports = free_ports(2)
         self.primary = self._start("node-1", self.peer_ports[0])
         create_database(self._directory("node-1") / "mount")
@@ -48,7 +49,10 @@ class Pair:
             "PEER_1": str(self.peer_ports[0]),
             "PEER_2": str(self.peer_ports[1]),
         }
-        process = self.setup.start_litepilot(name, "node.yml", environment)
+        if self.tls:
+            environment["CERTS"] = str(self.setup.node_certificates)
+        configuration = "node-tls.yml" if self.tls else "node.yml"
+        process = self.setup.start_litepilot(name, configuration, environment)
         address = f"http://127.0.0.1:{listen}"
         process.wait_until_it_answers(f"{address}/")
         return Node(name, address, f"http://127.0.0.1:{admin}", process)

@@ -55,11 +55,27 @@ class Servers:
         file.write_text(file.read_text() + key.read_text())
         return file
 
-    def nginx(self, port, tls_port=None, name="nginx"):
+    def nginx(self, port, tls_port=None, name="nginx", backend=None):
         """For HTTP at one port, for HTTPS at the other."""
-        values = {"LISTEN": port, "TLS": tls_port or free_ports(1)[0], "BACKEND": self.backend_port}
+        values = {"LISTEN": port, "TLS": tls_port or free_ports(1)[0]}
+        values |= {"BACKEND": backend or f"127.0.0.1:{self.backend_port}"}
         values |= {"CERTIFICATE": self.certificate}
         return self.start_nginx(name, "nginx.conf", self.cores.proxies, **values)
+
+    @cached_property
+    def node_certificates(self):
+        """The directory with those of node-1 and node-2, and their authority's."""
+        directory = self.bench.directory / "certificates"
+        for words in (["init"], ["issue", "node-1"], ["issue", "node-2"]):
+            argv = [self.litepilot_binary, "certs", words[0], directory, *words[1:]]
+            subprocess.run(argv, check=True, capture_output=True)
+        return directory
+
+    def nginx_over_tls(self, port):
+        """One nginx that passes requests on to another, each of which knows the other."""
+        values = {"LISTEN": port, "TLS": free_ports(1)[0], "BACKEND": self.backend_port}
+        values |= {"CERTS": self.node_certificates}
+        return self.start_nginx("mtls", "mtls.conf", self.cores.proxies, **values)
 
     def control(self, port):
         """A second nginx: how far its ratio to the first is from 1 is how far noise goes."""
