@@ -77,7 +77,7 @@ class Voters:
             (directory / "mount").mkdir(parents=True)
             if engine == "litefs":
                 # One that was killed leaves its file system behind.
-                bench.callback(_unmount, directory / "mount")
+                bench.callback(unmount, directory / "mount")
             listen, admin, http, lease = free_ports(4)
             environment = ports | {
                 "NODE": name,
@@ -140,7 +140,7 @@ class Voters:
         return found
 
 
-def _unmount(directory):
+def unmount(directory):
     argv = ["umount", "--lazy", directory]
     subprocess.run(argv, stderr=subprocess.DEVNULL)
 

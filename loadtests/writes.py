@@ -23,7 +23,7 @@ from harness import (
     program,
     table,
 )
-from voters import Voters
+from voters import Voters, unmount
 
 ALONE = "nginx, one node"
 ENTRIES, ENTRY = "/api/entries", '{"text": "hello"}'
@@ -35,13 +35,35 @@ def alone(bench, setup, binary):
     """The application of the other sides with its database in an ordinary directory, behind nginx."""
     directory = bench.directory / "alone"
     directory.mkdir()
-    socket = directory / "socket"
-    argv = [binary, "demo-app", "--socket", socket, "--db", directory / "db.sqlite3"]
-    app = bench.start("alone", argv, setup.cores.load)
+    return behind_nginx(ALONE, bench, setup, binary, directory)
+
+
+def on_litefs(bench, setup, binary, litefs):
+    """Likewise on a LiteFS that nobody follows."""
+    directory = bench.directory / "litefs"
+    mount, configuration = directory / "mount", directory / "litefs.yml"
+    mount.mkdir(parents=True)
     [port] = free_ports(1)
-    proxy = setup.nginx(port, backend=f"unix:{socket}")
+    lease = f"{{type: static, candidate: true, advertise-url: 'http://127.0.0.1:{port}'}}"
+    configuration.write_text(
+        f"fuse: {{dir: {mount}}}\ndata: {{dir: {directory / 'data'}}}\n"
+        f"http: {{addr: '127.0.0.1:{port}'}}\nlease: {lease}\n"
+    )
+    argv = [program(litefs, "--litefs PATH"), "mount", "-config", configuration]
+    process = bench.start("litefs", argv, setup.cores.load)
+    bench.callback(unmount, mount)
+    process.wait_until_it_accepts(port)
+    return behind_nginx("nginx, one node on LiteFS", bench, setup, binary, mount, process)
+
+
+def behind_nginx(name, bench, setup, binary, directory, *others):
+    socket = bench.directory / f"{len(name)}.socket"
+    argv = [binary, "demo-app", "--socket", socket, "--db", directory / "db.sqlite3"]
+    app = bench.start(name, argv, setup.cores.load)
+    [port] = free_ports(1)
+    proxy = setup.nginx(port, name=f"nginx-{port}", backend=f"unix:{socket}")
     proxy.wait_until_it_answers(f"http://127.0.0.1:{port}/")
-    return writes(ALONE, port, (app, proxy))
+    return writes(name, port, (app, proxy, *others))
 
 
 def cluster(bench, binary, arguments, ack):
@@ -85,7 +107,7 @@ def execute(port, statement):
     try:
         with urllib.request.urlopen(request, timeout=5) as response:
             return "error" not in json.load(response)["results"][0]
-    except OSError:
+    except (OSError, LookupError):
         return False
 
 
@@ -111,6 +133,8 @@ def run(arguments):
     with Bench() as bench:
         setup = servers.Servers(bench, cores, binary)
         sides = [alone(bench, setup, binary)]
+        if arguments.engine == "litefs":
+            sides.append(on_litefs(bench, setup, binary, arguments.litefs))
         sides += [cluster(bench, binary, arguments, ack) for ack in ("primary", "majority")]
         if arguments.rqlite:
             sides.append(rqlite(bench, program(arguments.rqlite, "--rqlite PATH"), cores.load))

@@ -16,7 +16,7 @@ const CHUNKED: u64 = u64::MAX - 1;
 /// stream is not quiet for longer than this.
 const QUIET_WITHOUT_CLIENT: Duration = Duration::from_secs(5);
 /// A client that comes back sooner finds its connection's buffers as it left them.
-const REST_AFTER: Duration = Duration::from_secs(2);
+const REST_AFTER: Duration = Duration::from_secs(1);
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

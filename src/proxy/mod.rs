@@ -104,24 +104,28 @@ impl DataPlane {
         let forwarded = shared.forwarded.clone();
         let (stop, stopped) = tokio::sync::watch::channel(false);
         let (senders, receivers) = acceptor::channels(workers);
-        let mut threads = Vec::new();
-        for (i, connections) in receivers.into_iter().enumerate() {
-            let (shared, slots) = (shared.clone(), slots.clone());
-            let metrics = shared.metrics.worker(i);
-            let stopped = stopped.clone();
-            threads.push(spawn(format!("proxy-{i}"), stopped, move || {
-                work(shared, metrics, slots, connections)
-            })?);
-        }
         let peers = PeerDoor { workers: senders.clone().into(), turn: Arc::default() };
-        let (draining, dealt) = (shared.draining.clone(), slots.clone());
         let (open, accepting) = tokio::sync::watch::channel(());
-        threads.push(spawn("accept".to_owned(), stopped, move || async move {
+        let (draining, dealt) = (shared.draining.clone(), slots.clone());
+        let accept = async move {
             let _open = open;
             if let Err(why) = acceptor::run(door, dealt, senders, draining).await {
                 tracing::error!(%why, "cannot accept connections");
             }
-        })?);
+        };
+        // The first worker accepts for all: a thread of its own would have to wake one each time.
+        let mut accept = Some(accept);
+        let mut threads = Vec::new();
+        for (i, connections) in receivers.into_iter().enumerate() {
+            let (shared, slots, accept) = (shared.clone(), slots.clone(), accept.take());
+            let metrics = shared.metrics.worker(i);
+            threads.push(spawn(format!("proxy-{i}"), stopped.clone(), move || {
+                if let Some(accept) = accept {
+                    tokio::task::spawn_local(accept);
+                }
+                work(shared, metrics, slots, connections)
+            })?);
+        }
         Ok(Self { address, slots, forwarded, threads, stop, accepting, peers })
     }
 
