@@ -32,8 +32,8 @@ SETTLING = 20  # seconds after the last request
 AWAY = 5  # seconds that a killed node stays away
 # What a request may take: held, then answered by the application, in seconds.
 LIMIT = 5 + 10 + 1
-# By how much a node may have grown.
-MORE = {"descriptors": 16, "threads": 4, "connections": 16, "memory MiB": 32, "data_dir MiB": 16}
+# By how much a node may have grown; a primary has more connections than a replica.
+MORE = {"descriptors": 32, "threads": 8, "connections": 32, "memory MiB": 32, "data_dir MiB": 16}
 
 
 @dataclass

@@ -575,6 +575,11 @@ impl Engine for Litefs {
         }
     }
 
+    fn lacks_litefs_id(&self) -> bool {
+        let live = self.watch.seen().borrow().live;
+        live && self.agreed.litefs_id().is_some() && lock(&self.info).cluster_id.is_empty()
+    }
+
     fn state(&self) -> EngineState {
         let seen = self.watch.seen().borrow().clone();
         let state = match self.trouble() {
