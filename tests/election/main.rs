@@ -291,7 +291,8 @@ fn a_change_of_raft_leader_is_not_noticed() {
 
 #[test]
 fn without_a_quorum_there_are_reads_and_clear_refusals_until_there_is_one() {
-    let plan = Plan { witness: true, app: "  on_quorum_lost: [/bin/true]\n", ..Plan::default() };
+    let app = "  on_quorum_lost: [/bin/true]\n";
+    let plan = Plan { witness: true, ttl: "8s", app, ..Plan::default() };
     let mut cluster = plan.start();
     let first = cluster.primary();
     let other = cluster.others(first)[0];
