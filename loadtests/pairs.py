@@ -69,6 +69,8 @@ class Work:
 class Client(threading.Thread):
     """One client that writes, reads what it has written through any node, and begins anew."""
 
+    path = "/api/entries"
+
     def __init__(self, number, nodes, work):
         super().__init__(daemon=True)
         self.number, self.nodes, self.work = number, nodes, work
@@ -132,13 +134,15 @@ class Client(threading.Thread):
 
     def _ask(self, method, body, headers):
         """The answer of a node chosen by chance; `None` if there is none."""
-        node = random.choice(self.nodes)
+        return self._ask_node(random.choice(self.nodes), method, body, headers)
+
+    def _ask_node(self, node, method, body, headers):
         connection = self.connections.get(node.name)
         if connection is None:
             connection = http.client.HTTPConnection("127.0.0.1", node.port, timeout=PATIENCE)
             self.connections[node.name] = connection
         try:
-            connection.request(method, "/api/entries", body, headers)
+            connection.request(method, self.path, body, headers)
             response = connection.getresponse()
             return response, response.read()
         except (OSError, http.client.HTTPException):

@@ -21,13 +21,17 @@ LEVEL = 1000  # milliseconds that a node may lag and count as level
 class Node:
     """One of them; it can be killed and started again."""
 
-    def __init__(self, bench, cores, binary, name, environment):
+    def __init__(self, bench, cores, binary, name, environment, configuration):
         self.name = name
+        self.binary = binary  # from the next start on
         self.directory = Path(environment["DIRECTORY"])
         self.port = int(environment["LISTEN"])
         self.admin = f"http://127.0.0.1:{environment['ADMIN']}"
         self._begin = lambda life: bench.start(
-            f"{name}-{life}", [binary, "run", "-c", HERE / "peers/voter.yml"], cores, environment
+            f"{name}-{life}",
+            [self.binary, "run", "-c", configuration],
+            cores,
+            environment | {"LITEPILOT": str(self.binary)},
         )
         self.lives = 0
         self.start()
@@ -45,6 +49,11 @@ class Node:
         self.signal(signal.SIGKILL)
         self.process.child.wait()
         return before, time.monotonic()
+
+    def stop(self):
+        """SIGTERM, and until it has ended; returns its exit status."""
+        self.signal(signal.SIGTERM)
+        return self.process.child.wait(PATIENCE)
 
     def status(self):
         """What it says of itself; `None` if it does not answer."""
@@ -67,6 +76,7 @@ class Voters:
         litefs="litefs",
         ack="primary",
         delay="0s",
+        configuration=HERE / "peers/voter.yml",
     ):
         self.binary, self.ttl = binary, ttl
         peers = free_ports(len(NAMES))
@@ -78,11 +88,10 @@ class Voters:
             if engine == "litefs":
                 # One that was killed leaves its file system behind.
                 bench.callback(unmount, directory / "mount")
-            listen, admin, http, lease = free_ports(4)
+            listen, admin, http, lease, backup = free_ports(5)
             environment = ports | {
                 "NODE": name,
                 "DIRECTORY": str(directory),
-                "LITEPILOT": str(binary),
                 "LISTEN": str(listen),
                 "ADMIN": str(admin),
                 "PEER": str(peer),
@@ -93,8 +102,9 @@ class Voters:
                 "DELAY": delay,
                 "HTTP": str(http),
                 "LEASE": str(lease),
+                "BACKUP": str(backup),
             }
-            self.nodes.append(Node(bench, cores, binary, name, environment))
+            self.nodes.append(Node(bench, cores, binary, name, environment, configuration))
         self.primary()
         with Writer(self.nodes[0]) as writer:
             writer.first_after(0)
@@ -118,6 +128,16 @@ class Voters:
         named = {((node.status() or {}).get("raft") or {}).get("leader") for node in self.nodes}
         return self.named(named.pop()) if len(named) == 1 and None not in named else None
 
+    def level(self):
+        """Waits until all follow one primary, and are level; returns it."""
+
+        def level():
+            primary = self.primary()
+            follow = all(_is_level(node.status(), primary) for node in self.others(primary))
+            return primary if follow else None
+
+        return self._wait("the nodes are not level", level)
+
     def settle(self):
         """Waits until all follow one primary, are level, and it does not lead Raft. Returns
         it, the Raft leader, and the third."""
@@ -135,7 +155,9 @@ class Voters:
         deadline = time.monotonic() + PATIENCE
         while not (found := ready()):
             if time.monotonic() > deadline:
-                raise self.nodes[0].process.failure(f"is one of the nodes: {otherwise}")
+                whys = {(node.status() or {}).get("no_primary") for node in self.nodes} - {None}
+                why = ": ".join([otherwise, *whys])
+                raise self.nodes[0].process.failure(f"is one of the nodes: {why}")
             time.sleep(0.01)
         return found
 

@@ -38,3 +38,40 @@ fn replace_with_mode(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> 
         None => Ok(()),
     }
 }
+
+/// Work that waits for the disk, or takes a while: not on the control thread.
+///
+/// # Errors
+///
+/// When it was ended.
+pub(crate) async fn on_disk<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)
+}
+
+/// An error, with the file that it is about, and what can be done about a disk.
+pub(crate) fn at(path: &Path, error: io::Error) -> io::Error {
+    let fails = error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error());
+    let remedy = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ": make room",
+        io::ErrorKind::ReadOnlyFilesystem => ": mount that disk so that it can be written",
+        _ if fails => ": that disk fails: look into the kernel's log, and replace it",
+        _ => "",
+    };
+    io::Error::new(error.kind(), format!("{}: {error}{remedy}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_a_disk_says_what_to_do() {
+        let said =
+            |number| at(Path::new("/data/x"), io::Error::from_raw_os_error(number)).to_string();
+        assert!(said(28).starts_with("/data/x: ") && said(28).ends_with(": make room"));
+        assert!(said(5).contains("replace it"));
+        assert!(said(2).ends_with("(os error 2)"));
+    }
+}

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::str::FromStr;
 
-use crate::files;
+use crate::files::{self, at};
 
 /// Bytes; a longer file holds no secret.
 const LONGEST: u64 = 4096;
@@ -40,7 +40,7 @@ impl Secret {
     pub(crate) fn load_or_create(path: &Path) -> io::Result<Self> {
         match Self::load(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Self::create(path).map_err(|error| at(path, &error))
+                Self::create(path).map_err(|error| at(path, error))
             }
             loaded => loaded,
         }
@@ -48,8 +48,8 @@ impl Secret {
 
     /// The secret kept in a file.
     pub(crate) fn load(path: &Path) -> io::Result<Self> {
-        let file = File::open(path).map_err(|error| at(path, &error))?;
-        let mode = file.metadata().map_err(|error| at(path, &error))?.mode() & 0o777;
+        let file = File::open(path).map_err(|error| at(path, error))?;
+        let mode = file.metadata().map_err(|error| at(path, error))?.mode() & 0o777;
         if mode & 0o077 != 0 {
             return Err(invalid(format!(
                 "{path}: others may read this token (mode {mode:03o}): run `chmod 600 {path}`, and if \
@@ -58,7 +58,7 @@ impl Secret {
             )));
         }
         let mut text = String::new();
-        file.take(LONGEST + 1).read_to_string(&mut text).map_err(|error| at(path, &error))?;
+        file.take(LONGEST + 1).read_to_string(&mut text).map_err(|error| at(path, error))?;
         text.trim()
             .parse()
             .map_err(|why: &str| invalid(format!("{}: {why}, or delete the file", path.display())))
@@ -105,10 +105,6 @@ pub(crate) fn random_hex<const N: usize>() -> io::Result<String> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-fn at(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 fn invalid(text: String) -> io::Error {

@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::history::{self, Catalog};
 use super::object::{CLUSTER, DATABASES, Object, Stored};
 use super::refusal::Refusal;
-use super::spool::{Spool, on_disk};
+use super::spool::Spool;
 use super::store::{Put, Store, StoreError};
+use crate::files::on_disk;
 
 /// Of what `cluster.json` holds.
 const FORMAT: u32 = 1;

@@ -13,10 +13,11 @@ use super::catalog;
 use super::ltx::{Facts, Pos};
 use super::progress::Progress;
 use super::refusal::Refusal;
-use super::spool::{Spool, Spooled, on_disk};
+use super::spool::{Spool, Spooled};
 use super::store::{Put, Store};
 use super::tenure::Tenure;
 use crate::cluster::{ClusterView, Epoch, Role};
+use crate::files::on_disk;
 use crate::litefs::position;
 use crate::txid::Txid;
 

@@ -10,8 +10,9 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::history::{Catalog, Generations, History, Moment, Point, by_age, until};
 use super::merge::Merge;
 use super::object::{Generation, Object, Stored};
-use super::spool::{Spool, on_disk, room};
+use super::spool::{Spool, room};
 use super::store::{Store, StoreError};
+use crate::files::on_disk;
 use crate::telemetry::clock::rfc3339;
 
 /// What is wanted.

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::ltx::{Decoder, Facts};
 use super::refusal::Refusal;
+use crate::files::on_disk;
 use crate::secret::random_hex;
 
 /// Bytes that are left free: a disk that is full would cost this node its lease.
@@ -130,15 +131,4 @@ pub(crate) fn room(dir: &Path) -> io::Result<()> {
 pub(crate) fn verify(path: &Path) -> io::Result<Facts> {
     let file = std::fs::File::open(path)?;
     Decoder::new(io::BufReader::with_capacity(BUFFER, file))?.verify()
-}
-
-/// Work that waits for the disk, or takes a while: not on the control thread.
-///
-/// # Errors
-///
-/// When it was ended.
-pub(crate) async fn on_disk<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)
 }

@@ -17,9 +17,10 @@ use super::merge::Merge;
 use super::object::Object;
 use super::plan::{self, Schedule, Step};
 use super::refusal::Refusal;
-use super::spool::{Spooled, on_disk, room};
+use super::spool::{Spooled, room};
 use super::store::Put;
 use crate::cluster::{Epoch, Role};
+use crate::files::on_disk;
 
 /// After this node has become the primary, and between two times.
 const FIRST: Duration = Duration::from_secs(60);

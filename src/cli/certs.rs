@@ -19,8 +19,8 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const CA_DAYS: u32 = 3650;
 /// A node's certificate is replaced by a copy and a SIGHUP.
 const NODE_DAYS: u32 = 730;
-/// Valid from a little earlier on: clocks differ.
-const EARLIER: Duration = Duration::from_secs(60 * 60);
+/// Valid from earlier on: clocks differ, by hours where a time zone was mistaken.
+const EARLIER: Duration = Duration::from_secs(24 * 60 * 60);
 const PRIVATE: u32 = 0o600;
 const PUBLIC: u32 = 0o644;
 

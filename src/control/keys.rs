@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use parking_lot::Mutex;
 
 use super::key::OnceKey;
-use crate::files;
+use crate::files::{self, at};
 
 const NAME: &str = "once";
 /// So many are kept; the oldest are forgotten first.
@@ -53,27 +53,23 @@ impl Keys {
         keys.push(key);
         let first = keys.len().saturating_sub(KEPT);
         let text: String = keys[first..].iter().map(|key| format!("{key}\n")).collect();
-        files::replace(&self.path, text.as_bytes()).map_err(|error| self.at(&error))
+        files::replace(&self.path, text.as_bytes()).map_err(|error| at(&self.path, error))
     }
 
     fn read(&self) -> io::Result<Vec<OnceKey>> {
         let file = match File::open(&self.path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(self.at(&error)),
+            Err(error) => return Err(at(&self.path, error)),
         };
         let mut text = Vec::new();
-        file.take(MAX_FILE).read_to_end(&mut text).map_err(|error| self.at(&error))?;
+        file.take(MAX_FILE).read_to_end(&mut text).map_err(|error| at(&self.path, error))?;
         let text = String::from_utf8_lossy(&text);
         let keys: Result<_, _> = text.lines().map(str::parse).collect();
         keys.map_err(|_| {
             let what = "it should hold a key on each line: restore it, or delete it, and what was done once may be done again";
-            self.at(&io::Error::new(io::ErrorKind::InvalidData, what))
+            at(&self.path, io::Error::new(io::ErrorKind::InvalidData, what))
         })
-    }
-
-    fn at(&self, error: &io::Error) -> io::Error {
-        io::Error::new(error.kind(), format!("{}: {error}", self.path.display()))
     }
 }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::files::at;
 use crate::txid::{Checksum, Position};
 
 /// The directory's name in `data_dir`.
@@ -45,12 +46,14 @@ pub(crate) fn place(data_dir: &Path, database: &str, have: Position) -> io::Resu
         let name = kept.file_name().map(|name| name.to_string_lossy().into_owned());
         have.checksum != Checksum::UNKNOWN && name.is_some_and(|name| name.ends_with(&content))
     };
-    if let Some(kept) = kept(&dir, database).map_err(|e| at(&dir, e))?.into_iter().find(same) {
-        return Ok(Place::Kept(kept));
+    let all = kept(&dir, database).map_err(|e| at(&dir, e))?;
+    if let Some(kept) = all.iter().find(|kept| same(kept)) {
+        return Ok(Place::Kept(kept.clone()));
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    // Names sort by time.
-    let name = format!("{:013}-epoch-{}{content}", now.as_millis(), have.at.epoch);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    // Names sort by age, also where the clock was set back: the new one must not be pruned as the oldest.
+    let time = all.last().and_then(|newest| time_of(newest)).map_or(now, |then| now.max(then + 1));
+    let name = format!("{time:013}-epoch-{}{content}", have.at.epoch);
     let (partial, whole) = (dir.join(PARTIAL), dir.join(name));
     match fs::remove_file(&partial) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&partial, error)),
@@ -94,15 +97,16 @@ fn kept(dir: &Path, database: &str) -> io::Result<Vec<PathBuf>> {
     Ok(names)
 }
 
+/// The milliseconds that its name begins with.
+fn time_of(kept: &Path) -> Option<u128> {
+    kept.file_name()?.to_str()?.split('-').next()?.parse().ok()
+}
+
 /// `TIME-epoch-EPOCH-DATABASE-CHECKSUM.sqlite3`
 fn is_of(name: &str, database: &str) -> bool {
     let parts = name.strip_suffix(".sqlite3").and_then(|name| name.rsplit_once('-'));
     let mut before = parts.map(|(before, _)| before.splitn(4, '-')).into_iter().flatten();
     before.nth(3) == Some(database)
-}
-
-fn at(path: &Path, error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 #[cfg(test)]
@@ -139,5 +143,23 @@ mod tests {
         // Left behind by a crash.
         fs::write(dir.path().join(DIR).join(PARTIAL), "half").unwrap();
         assert!(!new(5).partial.exists());
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_removes_the_oldest_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join(DIR)).unwrap();
+        // Kept while the clock was a year ahead.
+        let ahead = SystemTime::now() + std::time::Duration::from_secs(365 * 24 * 3600);
+        let ahead = ahead.duration_since(UNIX_EPOCH).unwrap().as_millis();
+        for n in 0..KEPT {
+            let name = format!("{:013}-epoch-1-app.db-{n:016x}.sqlite3", ahead + n as u128);
+            fs::write(dir.path().join(DIR).join(name), "old").unwrap();
+        }
+        let Place::New(place) = place(dir.path(), "app.db", position(99)).unwrap() else {
+            panic!("kept already");
+        };
+        fs::write(&place.partial, "new").unwrap();
+        assert!(place.keep().unwrap().exists());
     }
 }

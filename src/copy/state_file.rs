@@ -6,10 +6,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crc::{CRC_64_GO_ISO, Crc, Table};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
-use crate::files;
+use crate::files::{self, at};
 use crate::txid::hex16;
 
 /// What we write is shorter, in bytes.
@@ -25,11 +25,17 @@ pub(crate) trait Saved: Clone + PartialEq + Serialize + DeserializeOwned {
 
     /// The state of a node that has none yet.
     fn new(database: &Path) -> Self;
-    fn format(&self) -> &str;
     fn database(&self) -> &Path;
 }
 
+/// What all formats have in common.
+#[derive(Deserialize)]
+struct Head {
+    format: String,
+}
+
 /// A state file, and what it holds.
+#[derive(Clone)]
 pub(crate) struct StateFile<T> {
     path: PathBuf,
     saved: T,
@@ -54,7 +60,11 @@ impl fmt::Display for Unusable {
             Self::Damaged => f.write_str("it is damaged: its checksum does not match"),
             Self::Json(why) => why.fmt(f),
             Self::Format { found, known } => {
-                write!(f, "its format is {found:?}, this litepilot knows {known:?}")
+                write!(
+                    f,
+                    "another version of Litepilot wrote it, in the format {found:?}, and this one knows \
+                     {known:?}: start that version again, or a newer one"
+                )
             }
             Self::Database { found, configured } => write!(
                 f,
@@ -110,10 +120,13 @@ impl<T: Saved> StateFile<T> {
 }
 
 fn parse<T: Saved>(text: &[u8], database: &Path) -> Result<T, Unusable> {
-    let saved: T = serde_json::from_slice(unsealed(text)?).map_err(Unusable::Json)?;
-    if saved.format() != T::FORMAT {
-        return Err(Unusable::Format { found: saved.format().to_owned(), known: T::FORMAT });
+    let json = unsealed(text)?;
+    // First, since another format may have other fields.
+    let Head { format } = serde_json::from_slice(json).map_err(Unusable::Json)?;
+    if format != T::FORMAT {
+        return Err(Unusable::Format { found: format, known: T::FORMAT });
     }
+    let saved: T = serde_json::from_slice(json).map_err(Unusable::Json)?;
     if saved.database() != database {
         let (found, configured) = (saved.database().to_owned(), database.to_owned());
         return Err(Unusable::Database { found, configured });
@@ -144,8 +157,4 @@ pub(crate) fn unsealed(text: &[u8]) -> Result<&[u8], Unusable> {
 
 fn unusable<T: Saved>(path: &Path, why: &Unusable) -> io::Error {
     at(path, io::Error::new(io::ErrorKind::InvalidData, format!("{why}. {}", T::REMEDY)))
-}
-
-fn at(path: &Path, error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }

@@ -5,6 +5,7 @@
 //! once, until a majority of the new one holds everything. What clients are promised by it is agreed
 //! upon as well: before the first one of an epoch is told that a majority holds its write.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,6 +60,8 @@ struct Count<'a> {
     /// Those of both who may turn out to be no candidates. A node that was heard to be one stays out of
     /// this: what it has acknowledged somebody may rely on.
     unheard: Nodes,
+    /// In which life each node was heard last.
+    lives: BTreeMap<NodeId, u64>,
     /// Whom a change of the members names, until when that counts, and who waits for an answer.
     wished: Option<(Nodes, BootTime, Option<oneshot::Sender<Response>>)>,
 }
@@ -128,6 +131,7 @@ impl<'a> Count<'a> {
             now: context.raft.members().borrow().data_nodes(),
             next: None,
             unheard: table.unheard.clone(),
+            lives: BTreeMap::new(),
             wished: None,
         };
         match &table.electorates[..] {
@@ -153,6 +157,7 @@ impl<'a> Count<'a> {
         loop {
             let wanted = self.wanted(&members.borrow_and_update().data_nodes());
             peers.mark_unchanged();
+            self.say_it_to_the_restarted().await?;
             self.go_towards(wanted).await?;
             self.keep_promise(&mut asked).await?;
             tokio::select! {
@@ -195,6 +200,17 @@ impl<'a> Count<'a> {
             self.require();
         }
         if self.now != wanted { self.begin_with(wanted).await } else { Some(()) }
+    }
+
+    /// A former build keeps in its log no more than where the epoch began; that log is its successor's. So
+    /// whoever was restarted gets all of it once more.
+    async fn say_it_to_the_restarted(&mut self) -> Option<()> {
+        let mut restarted = false;
+        for (node, heard) in self.context.peers.borrow().iter() {
+            let before = self.lives.insert(node.clone(), heard.life());
+            restarted |= before.is_some_and(|life| life != heard.life());
+        }
+        if restarted { self.agree().await } else { Some(()) }
     }
 
     /// Those of `nodes` that are not known to be candidates.

@@ -104,6 +104,9 @@ pub struct Fitness {
     /// start answers nowhere before there is a primary. An older node says it by `unfit`.
     #[serde(default = "yes")]
     pub(crate) app_up: bool,
+    /// See [`crate::engine::Engine::lacks_litefs_id`]. Older nodes do not say.
+    #[serde(default)]
+    pub(crate) lacks_litefs_id: bool,
     /// It knows of several databases, and until then there was one. See [`crate::engine::Held`].
     #[serde(default)]
     pub(crate) sole_until: Option<EpochTxid>,
@@ -119,6 +122,7 @@ struct FitnessOnWire {
     candidate: bool,
     unfit: Option<String>,
     app_up: bool,
+    lacks_litefs_id: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     sole_until: Option<EpochTxid>,
     session: Session,
@@ -128,9 +132,20 @@ struct FitnessOnWire {
 
 impl From<Fitness> for FitnessOnWire {
     fn from(fitness: Fitness) -> Self {
-        let Fitness { held, empty, candidate, unfit, app_up, sole_until, session } = fitness;
-        let (hostname, advertise) = ("", "");
-        Self { held, empty, candidate, unfit, app_up, sole_until, session, hostname, advertise }
+        let Fitness { held, empty, candidate, unfit, .. } = fitness;
+        let Fitness { app_up, lacks_litefs_id, sole_until, session, .. } = fitness;
+        Self {
+            held,
+            empty,
+            candidate,
+            unfit,
+            app_up,
+            lacks_litefs_id,
+            sole_until,
+            session,
+            hostname: "",
+            advertise: "",
+        }
     }
 }
 

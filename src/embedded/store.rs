@@ -19,7 +19,7 @@ use super::lineage::{Lineage, continued};
 use super::posfile;
 use crate::cluster::{Epoch, EpochStart};
 use crate::copy::state_file::{Saved, StateFile};
-use crate::files;
+use crate::files::{self, at};
 use crate::txid::{Checksum, EpochTxid, Position, Txid};
 
 const STATE_FILE: &str = "embedded.state";
@@ -103,10 +103,6 @@ impl Saved for State {
             own: None,
             starts: Vec::new(),
         }
-    }
-
-    fn format(&self) -> &str {
-        &self.format
     }
 
     fn database(&self) -> &Path {
@@ -337,10 +333,6 @@ fn locked(path: &Path) -> io::Result<File> {
         std::thread::sleep(Duration::from_millis(10));
     }
     Ok(file)
-}
-
-fn at(path: &Path, error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 #[cfg(test)]

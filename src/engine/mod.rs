@@ -149,6 +149,11 @@ pub trait Engine: Send + Sync {
         state.starts_with("failed").then_some(state)
     }
 
+    /// LiteFS runs here without the cluster ID that was agreed upon: it has met no primary that has it.
+    fn lacks_litefs_id(&self) -> bool {
+        false
+    }
+
     /// Its state, for `/status`.
     fn state(&self) -> EngineState;
 

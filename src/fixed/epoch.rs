@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use crate::cluster::Epoch;
-use crate::files;
+use crate::files::{self, at};
 
 const NAME: &str = "epoch";
 /// Bytes; a `u64` has at most 20 digits.
@@ -19,10 +19,10 @@ const MAX_FILE: u64 = 64;
 /// 1 then would make tokens of lost epochs look satisfied.
 pub(crate) fn begin(data_dir: &Path, beyond: Epoch) -> io::Result<Epoch> {
     let path = data_dir.join(NAME);
-    let last = read(&path).map_err(|e| at(&path, &e))?.max(beyond);
+    let last = read(&path).map_err(|e| at(&path, e))?.max(beyond);
     let next = last.0.checked_add(1).map(Epoch);
-    let next = next.ok_or_else(|| at(&path, &io::Error::other("there is no later epoch")))?;
-    files::replace(&path, format!("{next}\n").as_bytes()).map_err(|e| at(&path, &e))?;
+    let next = next.ok_or_else(|| at(&path, io::Error::other("there is no later epoch")))?;
+    files::replace(&path, format!("{next}\n").as_bytes()).map_err(|e| at(&path, e))?;
     Ok(next)
 }
 
@@ -40,10 +40,6 @@ fn read(path: &Path) -> io::Result<Epoch> {
                     number that no node has seen yet";
         io::Error::new(io::ErrorKind::InvalidData, what)
     })
-}
-
-fn at(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 #[cfg(test)]

@@ -41,20 +41,30 @@ impl Litefs {
                 read
             }
         };
-        self.note_names(&content, None);
+        self.note_names(&content, None).await;
         Ok(content)
     }
 
     /// On disk, as there are new ones.
-    pub(super) fn note_names(&self, databases: &Databases, sole: Option<Sole>) {
-        let noted = self.store().name(databases, sole);
-        warn_of(noted);
+    pub(super) async fn note_names(&self, databases: &Databases, sole: Option<Sole>) {
+        if self.store().knows(databases, sole.as_ref()) {
+            return;
+        }
+        let databases = databases.clone();
+        warn_of(self.remember(move |store| store.name(&databases, sole)).await);
     }
 
     /// The primary of `epoch` has named these.
-    pub(super) fn note_named(&self, epoch: Epoch, databases: &Databases, sole: Option<Sole>) {
-        let noted = self.store().named(epoch, databases, sole);
-        warn_of(noted);
+    pub(super) async fn note_named(&self, epoch: Epoch, databases: &Databases, sole: Option<Sole>) {
+        let known = {
+            let store = self.store();
+            let first = sole.clone().or_else(|| store.first_of(epoch, databases));
+            store.knows(databases, first.as_ref())
+        };
+        if !known {
+            let databases = databases.clone();
+            warn_of(self.remember(move |store| store.named(epoch, &databases, sole)).await);
+        }
     }
 
     /// The copy holds this of some databases, as read or heard of: all that it holds then.
@@ -78,7 +88,7 @@ impl Litefs {
             Duty::Primary(_) => Position { at: self.label(&content), checksum: content.checksum() },
             Duty::Replica => {
                 let seen = self.watch.seen().borrow().clone();
-                self.adopt(&seen, &content);
+                self.adopt(&seen, &content).await;
                 self.store().held(&content)
             }
         };
@@ -99,22 +109,22 @@ impl Litefs {
     }
 
     /// This copy is that far, with this content.
-    pub(super) fn publish(&self, label: EpochTxid, content: &Databases) {
+    pub(super) async fn publish(&self, label: EpochTxid, content: &Databases) {
         self.position.advance(label);
-        self.tell_others(label, content, false);
+        self.tell_others(label, content, false).await;
     }
 
     /// This copy is that far, and was perhaps further in another history.
-    pub(super) fn publish_anew(&self, label: EpochTxid, content: &Databases) {
+    pub(super) async fn publish_anew(&self, label: EpochTxid, content: &Databases) {
         self.position.reset(label);
-        self.tell_others(label, content, true);
+        self.tell_others(label, content, true).await;
     }
 
-    fn tell_others(&self, at: EpochTxid, content: &Databases, anew: bool) {
+    async fn tell_others(&self, at: EpochTxid, content: &Databases, anew: bool) {
         if matches!(self.duty(), Duty::Primary(_)) {
             let sole = Sole::between(&self.told.borrow(), at, content);
             if sole.is_some() {
-                self.note_names(content, sole);
+                self.note_names(content, sole).await;
             }
         }
         self.told.send_if_modified(|told| {

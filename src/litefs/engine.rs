@@ -28,7 +28,7 @@ use super::events;
 use super::fence::Fence;
 use super::follow::Following;
 use super::lease_state::LeaseState;
-use super::on_disk;
+use super::on_disk::OnDisk;
 use super::position::{Positions, is_database};
 use super::store::Store;
 use super::supervise::{self, Spec, Supervisor};
@@ -109,7 +109,7 @@ pub struct Litefs {
     pub(super) position: Arc<PositionCell>,
     /// What the copy was last known to hold.
     pub(super) holds: Mutex<Databases>,
-    store: Arc<Mutex<Store>>,
+    store: Arc<OnDisk<Store>>,
     duty: watch::Sender<Duty>,
     /// Changes of role, one at a time.
     pub(super) turn: AsyncMutex<()>,
@@ -168,7 +168,7 @@ impl Litefs {
         let positions = Positions::start(&options.mount, untracked.clone(), options.fuse)?;
         positions.look_for(store.names());
         let litefs = Arc::new(Self {
-            store: Arc::new(Mutex::new(store)),
+            store: OnDisk::new(store),
             holds: Mutex::default(),
             api: Api(options.http),
             watch: Arc::new(Watch::new(untracked.clone())),
@@ -303,8 +303,9 @@ impl Litefs {
         self.duty.send_replace(duty);
     }
 
+    /// What is remembered. Whatever it changes of itself here is in memory only.
     pub(super) fn store(&self) -> MutexGuard<'_, Store> {
-        lock(&self.store)
+        self.store.now()
     }
 
     /// Changes what is remembered, without holding the control thread up while the disk is waited for.
@@ -312,7 +313,7 @@ impl Litefs {
         &self,
         change: impl FnOnce(&mut Store) -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
-        on_disk::change(&self.store, change).await
+        self.store.change(change).await
     }
 
     /// Kills LiteFS, if we started it; then it is started again.
@@ -381,8 +382,8 @@ impl Litefs {
         if now.beginning != before.beginning {
             // What happened before the stream began is only to be seen in the position itself.
             if let Ok(content) = self.read_content().await {
-                self.adopt(now, &content);
-                self.publish_anew(self.label(&content), &content);
+                self.adopt(now, &content).await;
+                self.publish_anew(self.label(&content), &content).await;
             }
             return;
         }
@@ -390,13 +391,13 @@ impl Litefs {
             return;
         }
         let content = self.note_content(&now.applied);
-        self.note_names(&content, None);
-        self.adopt(now, &content);
+        self.note_names(&content, None).await;
+        self.adopt(now, &content).await;
         let label = self.label(&content);
         if now.replaced == before.replaced {
-            self.publish(label, &content);
+            self.publish(label, &content).await;
         } else {
-            self.publish_anew(label, &content);
+            self.publish_anew(label, &content).await;
         }
     }
 
@@ -447,7 +448,7 @@ impl Engine for Litefs {
                     return Err(io::Error::new(io::ErrorKind::NotConnected, why));
                 }
             }
-            self.publish(label, &content);
+            self.publish(label, &content).await;
             Ok(label)
         })
     }
@@ -572,6 +573,11 @@ impl Engine for Litefs {
             _ if self.lease_state.has_asked_within(ASKING) => None,
             _ => Some("LiteFS does not ask for its lease".to_owned()),
         }
+    }
+
+    fn lacks_litefs_id(&self) -> bool {
+        let live = self.watch.seen().borrow().live;
+        live && self.agreed.litefs_id().is_some() && lock(&self.info).cluster_id.is_empty()
     }
 
     fn state(&self) -> EngineState {

@@ -19,6 +19,7 @@ use crate::cluster::{Epoch, EpochStart, NodeId};
 use crate::copy::diverged::{self, Place};
 use crate::engine::Held;
 use crate::engine::replication::{Dial, FollowError, Followed};
+use crate::files::on_disk;
 use crate::lease::PrimaryInfo;
 use crate::peer;
 use crate::txid::{Checksum, EpochTxid, Position};
@@ -119,8 +120,8 @@ impl Litefs {
         *lock(&self.following) = Some(following);
         self.lease_state.follow(Some(info));
         let seen = self.watch.seen().borrow().clone();
-        self.adopt(&seen, &content);
-        self.publish(self.label(&content), &content);
+        self.adopt(&seen, &content).await;
+        self.publish(self.label(&content), &content).await;
         Ok(())
     }
 
@@ -158,16 +159,25 @@ impl Litefs {
     }
 
     /// Notes that the copy has reached the history that it follows, once it has, and what of it.
-    pub(super) fn adopt(&self, seen: &Seen, content: &Databases) {
-        if self.duty() != Duty::Replica {
-            return;
+    pub(super) async fn adopt(&self, seen: &Seen, content: &Databases) {
+        let Some((joining, connected)) = self.joining(seen) else { return };
+        if !self.store().is_to_join(&joining, connected, content) {
+            return self.store().look(joining.epoch(), content);
         }
-        let following = lock(&self.following);
-        let Some(Following { primary, joining: Some(joining), .. }) = &*following else { return };
-        let connected = seen.follows() == Some(primary.as_str());
-        if let Err(why) = self.store().join(joining, connected, content) {
+        let held = content.clone();
+        let joined = self.remember(move |store| store.join(&joining, connected, &held)).await;
+        if let Err(why) = joined {
             tracing::error!(%why, "this copy cannot be said to be of its primary's history");
         }
+    }
+
+    /// The history that this copy follows, and whether it is connected to its primary.
+    fn joining(&self, seen: &Seen) -> Option<(Joining, bool)> {
+        let following = lock(&self.following);
+        let Following { primary, joining, .. } = following.as_ref()?;
+        let connected = seen.follows() == Some(primary.as_str());
+        let follows = self.duty() == Duty::Replica;
+        joining.clone().filter(|_| follows).map(|joining| (joining, connected))
     }
 
     /// Waits for LiteFS to leave its primary, and to ask for the lease: in between it needs its databases for
@@ -201,20 +211,27 @@ impl Litefs {
     }
 
     /// The primary has announced this; `None`: it is a build with one database.
-    pub(super) fn heard(&self, at: EpochTxid, changed: Option<Databases>, sole: Option<Sole>) {
+    pub(super) async fn heard(
+        &self,
+        at: EpochTxid,
+        changed: Option<Databases>,
+        sole: Option<Sole>,
+    ) {
         let main = LitefsPosition { txid: at.txid, checksum: Checksum::UNKNOWN };
         let changed = changed.unwrap_or_else(|| Databases::one(&self.db_name(), main));
         let changed = changed.without(&self.untracked);
         self.positions.look_for(changed.names());
-        self.note_named(at.epoch, &changed, sole);
+        self.note_named(at.epoch, &changed, sole).await;
         self.store().announced().hear(at, changed);
         let (seen, content) = (self.watch.seen().borrow().clone(), self.holds());
-        self.adopt(&seen, &content);
-        self.publish(self.label(&content), &content);
+        self.adopt(&seen, &content).await;
+        self.publish(self.label(&content), &content).await;
     }
 
     async fn keep_diverged(&self, name: &str, have: Position) -> io::Result<()> {
-        let place = match diverged::place(&self.data_dir, name, have)? {
+        let (data_dir, database) = (self.data_dir.clone(), name.to_owned());
+        let place = on_disk(move || diverged::place(&data_dir, &database, have)).await??;
+        let place = match place {
             Place::New(place) => place,
             Place::Kept(kept) => {
                 tracing::debug!(kept = %kept.display(), "this copy was set aside before");
@@ -222,7 +239,7 @@ impl Litefs {
             }
         };
         self.api.export(name, &place.partial).await.map_err(io::Error::other)?;
-        let kept = place.keep()?;
+        let kept = on_disk(move || place.keep()).await??;
         tracing::error!(
             "this copy of {name} has transactions that the cluster's history lacks, up to {}: they were \
              lost when another node became primary. It is kept as {} and replaced",

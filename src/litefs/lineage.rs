@@ -199,10 +199,6 @@ impl state_file::Saved for Saved {
         }
     }
 
-    fn format(&self) -> &str {
-        &self.format
-    }
-
     fn database(&self) -> &Path {
         &self.database
     }

@@ -136,7 +136,7 @@ impl<S: AsyncRead + AsyncWrite> ReplicaLink<S> {
                     // To be followed anew, if this is still the primary.
                     return Err(io::Error::other("LiteFS was told to leave this primary"));
                 }
-                litefs.heard(at, databases, sole);
+                litefs.heard(at, databases, sole).await;
                 litefs.primary_is_at(at, Instant::now());
                 heard.send_replace(true);
             }
@@ -176,8 +176,9 @@ impl Litefs {
     }
 
     fn checksum_if_level(&self, at: EpochTxid, content: &Databases) -> Option<Checksum> {
-        let mut store = self.store();
-        let said = store.announced().said(at.epoch)?;
+        let store = self.store();
+        let announced = store.announced();
+        let said = announced.said(at.epoch)?;
         let same = content.among(said);
         (same == *said && said.seq() == at.txid).then(|| same.checksum())
     }

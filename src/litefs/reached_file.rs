@@ -7,11 +7,12 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 
 use crate::copy::state_file::{sealed, unsealed};
+use crate::files;
 use crate::txid::EpochTxid;
 
 /// The file's name in `data_dir`.
@@ -20,16 +21,12 @@ pub(crate) const FILE: &str = "litefs.reached";
 const PLACE: usize = 4096;
 
 pub(crate) struct ReachedFile {
+    path: PathBuf,
     file: File,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    /// The two last, the newest last.
-    kept: [EpochTxid; 2],
-    /// Where the next is written.
-    next: u64,
+    /// The two last, the newest last. Read while the disk is waited for.
+    kept: Mutex<[EpochTxid; 2]>,
+    /// Where the next is written, by one at a time.
+    next: Mutex<u64>,
 }
 
 impl ReachedFile {
@@ -39,19 +36,18 @@ impl ReachedFile {
     pub(crate) fn open(dir: &Path) -> io::Result<Self> {
         let path = dir.join(FILE);
         let file = File::options().read(true).write(true).create(true).truncate(false).open(&path);
-        let file =
-            file.map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))?;
-        File::open(dir)?.sync_all()?;
+        let file = file.map_err(|error| files::at(&path, error))?;
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| files::at(dir, error))?;
         let places = [read(&file, 0)?, read(&file, 1)?];
         let next = u64::from(places[0] >= places[1]);
         let mut kept = places;
         kept.sort();
-        Ok(Self { file, state: Mutex::new(State { kept, next }) })
+        Ok(Self { path, file, kept: Mutex::new(kept), next: Mutex::new(next) })
     }
 
     /// What is known to have been reached in that epoch.
     pub(crate) fn get(&self, of: crate::cluster::Epoch) -> Option<EpochTxid> {
-        self.state.lock().kept.into_iter().rev().find(|at| at.epoch == of && of.0 > 0)
+        self.kept.lock().into_iter().rev().find(|at| at.epoch == of && of.0 > 0)
     }
 
     /// On disk when this returns. Blocks.
@@ -60,15 +56,18 @@ impl ReachedFile {
     ///
     /// When it cannot be written; then it must not be acknowledged.
     pub(crate) fn save(&self, at: EpochTxid) -> io::Result<()> {
-        let mut state = self.state.lock();
-        if state.kept[1] >= at {
+        let mut next = self.next.lock();
+        let newest = self.kept.lock()[1];
+        if newest >= at {
             return Ok(());
         }
         let mut text = sealed(&serde_json::to_vec(&at)?);
         text.resize(PLACE, b' ');
-        self.file.write_all_at(&text, state.next * PLACE as u64)?;
-        self.file.sync_data()?;
-        *state = State { kept: [state.kept[1], at], next: 1 - state.next };
+        let written = self.file.write_all_at(&text, *next * PLACE as u64);
+        let written = written.and_then(|()| self.file.sync_data());
+        written.map_err(|error| files::at(&self.path, error))?;
+        *self.kept.lock() = [newest, at];
+        *next = 1 - *next;
         Ok(())
     }
 }
@@ -111,7 +110,7 @@ mod tests {
         let file = ReachedFile::open(dir.path()).unwrap();
         assert_eq!((file.get(Epoch(3)), file.get(Epoch(2))), (Some(at(3, 1)), Some(at(2, 5))));
         // Half of the newest was written.
-        let torn = file.state.lock().next;
+        let torn = *file.next.lock();
         file.file.write_all_at(b"0000", (1 - torn) * PLACE as u64).unwrap();
         let file = ReachedFile::open(dir.path()).unwrap();
         assert_eq!((file.get(Epoch(3)), file.get(Epoch(2))), (None, Some(at(2, 5))));

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 
 use super::announced::Announced;
@@ -23,11 +24,13 @@ use crate::txid::{EpochTxid, Position, Txid};
 /// The file's name in `data_dir`.
 pub(crate) const FILE: &str = "litefs.state";
 
+#[derive(Clone)]
 pub struct Store {
     state: StateFile<Saved>,
     lineage: StateFile<lineage::Saved>,
     reached: Arc<ReachedFile>,
-    announced: Announced,
+    /// In memory only, and shared by all clones: it goes on while one of them is written.
+    announced: Arc<Mutex<Announced>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,10 +72,6 @@ impl state_file::Saved for Saved {
         }
     }
 
-    fn format(&self) -> &str {
-        &self.format
-    }
-
     fn database(&self) -> &Path {
         &self.database
     }
@@ -89,7 +88,7 @@ impl Store {
             state: StateFile::open(dir.join(FILE), database)?,
             lineage: StateFile::open(dir.join(lineage::FILE), database)?,
             reached: Arc::new(ReachedFile::open(dir)?),
-            announced: Announced::default(),
+            announced: Arc::default(),
         })
     }
 
@@ -143,6 +142,15 @@ impl Store {
         Ok(held)
     }
 
+    /// Whether [`Store::join`] has something to note on disk.
+    pub(crate) fn is_to_join(&self, to: &Joining, connected: bool, content: &Databases) -> bool {
+        // It may come late: whoever has begun, promised or followed something else since does not go back.
+        let follows = self.joins().is_some_and(|joins| joins.start == to.start);
+        let over = self.saved().tenure.is_some() || self.floor() > to.epoch();
+        let before = self.position(content).at.epoch;
+        follows && !over && before < to.epoch() && to.is_done(connected, &self.own(content))
+    }
+
     /// Notes that the copy, with this content, has reached the history that it follows, once it has, and
     /// what of it.
     ///
@@ -155,16 +163,18 @@ impl Store {
         connected: bool,
         content: &Databases,
     ) -> io::Result<()> {
-        let epoch = joining.epoch();
-        let own = self.own(content);
-        let before = self.position(content).at.epoch;
-        if before < epoch && joining.is_done(connected, &own) {
+        if self.is_to_join(joining, connected, content) {
             self.adopt(joining.start)?;
         }
-        if self.saved().tenure.is_none() && self.saved().epoch == epoch {
-            self.announced.look(&own);
-        }
+        self.look(joining.epoch(), content);
         Ok(())
+    }
+
+    /// A copy of `epoch` with this content may have reached what was announced.
+    pub(crate) fn look(&self, epoch: Epoch, content: &Databases) {
+        if self.saved().tenure.is_none() && self.saved().epoch == epoch {
+            self.announced().look(&self.own(content));
+        }
     }
 
     /// What counts of a copy with this content: not what is of another history and still to be replaced,
@@ -227,7 +237,7 @@ impl Store {
         let txid = began.unwrap_or(start.held.at.txid);
         self.reached.save(EpochTxid { epoch: start.epoch, txid })?;
         self.end_tenure(start.epoch)?;
-        self.announced.start(start.epoch, Some(txid));
+        self.announced().start(start.epoch, Some(txid));
         Ok(())
     }
 
@@ -242,7 +252,7 @@ impl Store {
         }
         let at = self.position(content).at;
         self.reached.save(at)?;
-        self.announced.start(at.epoch, Some(at.txid));
+        self.announced().start(at.epoch, Some(at.txid));
         self.end_tenure(at.epoch)
     }
 
@@ -270,7 +280,8 @@ impl Store {
         let txid = self.reached(epoch, content);
         let txid = txid.unwrap_or_else(|| self.alone(epoch, content));
         // Another database may be here that the primary never had: LiteFS takes none away.
-        let known = self.announced.said(epoch);
+        let announced = self.announced();
+        let known = announced.said(epoch);
         let checksum = known.map_or_else(|| content.checksum(), |s| content.among(s).checksum());
         Position { at: EpochTxid { epoch, txid }, checksum }
     }
@@ -278,7 +289,7 @@ impl Store {
     /// What this copy has reached in `epoch`, if that is known. Of a single database LiteFS' own position says
     /// it.
     fn reached(&self, epoch: Epoch, content: &Databases) -> Option<Txid> {
-        let announced = self.announced.reached(epoch);
+        let announced = self.announced().reached(epoch);
         if !self.are_several(content) {
             return announced;
         }
@@ -352,13 +363,18 @@ impl Store {
     ///
     /// When it cannot be written.
     pub(crate) fn name(&mut self, databases: &Databases, sole: Option<Sole>) -> io::Result<()> {
-        let sole = sole.or_else(|| self.sole_so_far(databases));
-        let saved = self.lineage.saved();
-        let named = databases.names().all(|name| saved.names.contains(name));
-        if named && (sole.is_none() || sole == saved.sole) {
+        if self.knows(databases, sole.as_ref()) {
             return Ok(());
         }
+        let sole = sole.or_else(|| self.sole_so_far(databases));
         self.remember(databases.names(), |saved| saved.sole = sole.or(saved.sole.take()))
+    }
+
+    /// Whether [`Store::name`] has nothing to note.
+    pub(crate) fn knows(&self, databases: &Databases, sole: Option<&Sole>) -> bool {
+        let saved = self.lineage.saved();
+        let named = databases.names().all(|name| saved.names.contains(name));
+        named && (sole.is_none() || sole == saved.sole.as_ref())
     }
 
     /// Notes what the primary of `epoch` names.
@@ -372,8 +388,13 @@ impl Store {
         databases: &Databases,
         sole: Option<Sole>,
     ) -> io::Result<()> {
-        let sole = sole.or_else(|| self.first(self.lineage(), epoch, databases.names()));
+        let sole = sole.or_else(|| self.first_of(epoch, databases));
         self.name(databases, sole)
+    }
+
+    /// The first database of `epoch`, if that began with none.
+    pub(crate) fn first_of(&self, epoch: Epoch, databases: &Databases) -> Option<Sole> {
+        self.first(self.lineage(), epoch, databases.names())
     }
 
     /// The first database of an epoch that began with none.
@@ -392,7 +413,8 @@ impl Store {
     /// A replica may get the second database before its primary says that it has come.
     fn sole_so_far(&self, databases: &Databases) -> Option<Sole> {
         let epoch = self.saved().epoch;
-        let said = self.announced.said(epoch).filter(|said| !said.are_several())?;
+        let announced = self.announced();
+        let said = announced.said(epoch).filter(|said| !said.are_several())?;
         let second = databases.names().any(|name| !self.lineage.saved().names.contains(name));
         let first = second && !self.are_several(said) && self.saved().tenure.is_none();
         first.then(|| Sole::of(EpochTxid { epoch, txid: said.seq() }, said))
@@ -430,8 +452,8 @@ impl Store {
     }
 
     /// What the primary has announced, and this copy has reached of it.
-    pub fn announced(&mut self) -> &mut Announced {
-        &mut self.announced
+    pub fn announced(&self) -> MutexGuard<'_, Announced> {
+        self.announced.lock()
     }
 
     /// To note what was reached before it is acknowledged, without holding anybody else up.
@@ -593,5 +615,20 @@ mod tests {
         fs::write(&path, &text).unwrap();
         assert!(Store::open(dir.path(), Path::new("app.db")).is_err());
         assert_eq!(fs::read(&path).unwrap(), text);
+    }
+
+    #[test]
+    fn a_file_of_a_newer_format_is_refused_in_words_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        for file in [FILE, lineage::FILE] {
+            let json =
+                br#"{"format":"litepilot litefs 9","database":"app.db","what":["is", "this"]}"#;
+            let text = state_file::sealed(json);
+            fs::write(dir.path().join(file), &text).unwrap();
+            let error = Store::open(dir.path(), Path::new("app.db")).err().unwrap().to_string();
+            assert!(error.contains(file) && error.contains("start that version again"), "{error}");
+            assert_eq!(fs::read(dir.path().join(file)).unwrap(), text);
+            fs::remove_file(dir.path().join(file)).unwrap();
+        }
     }
 }

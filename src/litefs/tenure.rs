@@ -56,7 +56,7 @@ impl Litefs {
         self.set_duty(Duty::Primary(epoch));
         // An event of before may have come late: from here on nothing goes back.
         let content = self.note_content(&content);
-        self.publish_anew(self.label(&content), &content);
+        self.publish_anew(self.label(&content), &content).await;
         Ok(held)
     }
 
@@ -101,7 +101,7 @@ impl Litefs {
         if let Ok(content) = self.content().await {
             let left = content.clone();
             self.remember(move |store| store.close(&left)).await?;
-            self.publish_anew(self.label(&content), &content);
+            self.publish_anew(self.label(&content), &content).await;
         }
         Ok(())
     }

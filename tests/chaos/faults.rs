@@ -17,6 +17,7 @@ use crate::cluster::{self, Cluster};
 use crate::freezer::Freezer;
 use crate::harness::until;
 use crate::network::Network;
+use crate::preload::{self, Failure, Faults};
 
 /// The kinds of faults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,6 +48,14 @@ pub enum Fault {
     Cut,
     /// The primary's machine stands still, with a writer on it that bypasses the proxy.
     Freeze,
+    /// The time of day is set an hour on or back.
+    SetClock,
+    /// Timers go 5 % too fast or too slow, from a restart on.
+    Drift,
+    /// Syncs take their time.
+    SlowDisk,
+    /// There is no room, or a call fails.
+    BadDisk,
 }
 
 const ALWAYS: [Fault; 8] = [
@@ -84,7 +93,9 @@ impl Field {
         let litefs = cluster::litefs().map(|_| [Fault::KillLitefs, Fault::StopLitefs]);
         let network = self.network.as_ref().map(|_| [Fault::BadCable, Fault::Cut]);
         let freezer = self.freezer.as_ref().map(|_| Fault::Freeze);
-        let some = litefs.into_iter().chain(network).flatten().chain(freezer);
+        let preloaded = [Fault::SetClock, Fault::Drift, Fault::SlowDisk, Fault::BadDisk];
+        let preloaded = preload::is_possible().then_some(preloaded).into_iter().flatten();
+        let some = litefs.into_iter().chain(network).flatten().chain(freezer).chain(preloaded);
         let mut deck: Vec<_> = ALWAYS.into_iter().chain(some).collect();
         deck.shuffle(chance);
         deck
@@ -96,8 +107,8 @@ impl Field {
         // Shorter and longer than a claim and a lease last.
         let pause = Duration::from_millis(chance.random_range(100..4500));
         match fault {
-            Fault::Kill => self.kill(node, pause, false),
-            Fault::KillAll => self.kill(node, pause, true),
+            Fault::Kill => self.kill(node, pause, false, drop),
+            Fault::KillAll => self.kill(node, pause, true, drop),
             Fault::Restart => self.restart(node),
             Fault::Promote => self.promote(node),
             Fault::Stop => self.stop(self.cluster.nodes[node].it.pid, pause),
@@ -119,11 +130,52 @@ impl Field {
             Fault::Freeze => {
                 self.freeze(node, Duration::from_millis(chance.random_range(3000..10_000)))
             }
+            Fault::SetClock => {
+                self.faults(node).set_clock([-3600, 3600][chance.random_range(0..2)]);
+                thread::sleep(pause);
+                // Back half of the times.
+                if chance.random_bool(0.5) {
+                    self.faults(node).set_clock(0);
+                }
+            }
+            Fault::Drift => {
+                self.kill(node, pause / 4, false, |faults| {
+                    faults.run_at([950_000, 1_050_000][chance.random_range(0..2)]);
+                });
+            }
+            Fault::SlowDisk => {
+                self.faults(node).slow_down(chance.random_range(20..800));
+                thread::sleep(pause);
+                self.faults(node).heal();
+            }
+            Fault::BadDisk => self.fail_disk(node, pause, chance),
         }
         self.recover(node);
     }
 
-    fn kill(&mut self, node: usize, pause: Duration, everything: bool) {
+    fn faults(&self, node: usize) -> Faults {
+        Faults::of(&self.cluster.nodes[node].it.data_dir)
+    }
+
+    /// A node may end of that, if it says why.
+    fn fail_disk(&mut self, node: usize, pause: Duration, chance: &mut SmallRng) {
+        let with = [Failure::Full, Failure::Broken][chance.random_range(0..2)];
+        self.faults(node).fail(chance.random_range(1..40), with);
+        thread::sleep(pause);
+        self.faults(node).heal();
+        if !self.cluster.nodes[node].runs() {
+            println!("    it has ended: {}", self.cluster.nodes[node].last_words(5));
+            self.kill(node, Duration::ZERO, false, drop);
+        }
+    }
+
+    fn kill(
+        &mut self,
+        node: usize,
+        pause: Duration,
+        everything: bool,
+        meanwhile: impl FnOnce(Faults),
+    ) {
         let pid = self.cluster.nodes[node].it.pid;
         let children = if everything { descendants(pid) } else { Vec::new() };
         self.cluster.nodes[node].kill();
@@ -133,6 +185,9 @@ impl Field {
             let _ = kill_process(child, Signal::KILL);
         }
         thread::sleep(pause);
+        if preload::is_possible() {
+            meanwhile(self.faults(node));
+        }
         self.cluster.nodes[node].start();
     }
 

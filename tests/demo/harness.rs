@@ -266,12 +266,24 @@ pub fn exchange(at: SocketAddr, method: &str, path: &str, headers: &str, body: &
 }
 
 pub fn exchange_over(
-    mut stream: TcpStream,
+    stream: TcpStream,
     method: &str,
     path: &str,
     headers: &str,
     body: &[u8],
 ) -> Answer {
+    let answer = ask_over(stream, method, path, headers, body);
+    answer.unwrap_or_else(|cut| panic!("{cut:?}"))
+}
+
+/// An error is what came instead of an answer.
+pub fn ask_over(
+    mut stream: TcpStream,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &[u8],
+) -> Result<Answer, String> {
     let at = stream.peer_addr().unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let length = body.len();
@@ -283,9 +295,9 @@ pub fn exchange_over(
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
     let answer = String::from_utf8(answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{answer:?}"));
+    let Some((head, body)) = answer.split_once("\r\n\r\n") else { return Err(answer) };
     let code = head.split(' ').nth(1).unwrap().parse().unwrap();
-    Answer { code, head: head.to_owned(), body: body.to_owned() }
+    Ok(Answer { code, head: head.to_owned(), body: body.to_owned() })
 }
 
 pub fn texts(answer: &Answer) -> Vec<String> {

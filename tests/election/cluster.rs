@@ -1,7 +1,7 @@
 //! A cluster of real processes that elects its primary, each node with a guestbook of its own.
 
 use std::fs::{self, File};
-use std::net::IpAddr;
+use std::net::{IpAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use litepilot::litefs::mount;
 
-use crate::harness::{DemoNode, exchange, free_ports, lives, run, send, text, until};
+use crate::harness::{DemoNode, ask_over, free_ports, lives, run, send, text, until};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_litepilot");
 const TESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests");
@@ -42,6 +42,8 @@ pub struct Plan {
     /// Network namespaces to run the nodes in, each with the address it has there; none: all of them
     /// run in this one, at loopback.
     pub hosts: Vec<(String, IpAddr)>,
+    /// What else stands in a node's environment, by its `data_dir`.
+    pub environment: fn(&Path) -> Vec<(&'static str, PathBuf)>,
 }
 
 /// With `LITEFS_BIN` naming a LiteFS the nodes run over that, else over the embedded engine.
@@ -64,6 +66,7 @@ impl Default for Plan {
             admin: "",
             tls: false,
             hosts: Vec::new(),
+            environment: |_| Vec::new(),
         }
     }
 }
@@ -96,6 +99,7 @@ impl Plan {
                 },
                 witness: witnesses == name(i),
                 host: self.hosts.get(i).map(|(namespace, _)| namespace.clone()),
+                environment: (self.environment)(&dir.path().join(name(i))),
                 process: None,
             };
             fs::create_dir_all(node.database().parent().unwrap()).unwrap();
@@ -186,6 +190,7 @@ pub struct Node {
     pub witness: bool,
     /// The network namespace it runs in, if not in this one.
     host: Option<String>,
+    environment: Vec<(&'static str, PathBuf)>,
     process: Option<Child>,
 }
 
@@ -248,12 +253,7 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         if std::thread::panicking() {
             for node in &self.nodes {
-                let said = fs::read_to_string(node.log()).unwrap_or_default();
-                let lines: Vec<_> = said.lines().collect();
-                println!("\n{} said:", node.it.name);
-                for line in &lines[lines.len().saturating_sub(60)..] {
-                    println!("  {line}");
-                }
+                println!("\n{} said:\n{}", node.it.name, node.last_words(60));
             }
         }
     }
@@ -270,6 +270,7 @@ impl Node {
             command.arg(format!("--net=/run/netns/{namespace}")).arg(program);
         }
         command.args(["run", "-c"]).arg(self.it.config()).stdin(Stdio::null());
+        command.envs(self.environment.iter().cloned());
         let process = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
         self.it.pid = process.id();
         self.process = Some(process);
@@ -303,10 +304,10 @@ impl Node {
         if !self.runs() {
             return None;
         }
-        let address = self.it.admin.trim_start_matches("http://").parse().unwrap();
-        std::net::TcpStream::connect(address).ok()?;
-        let answer = exchange(address, "GET", "/status", "", b"");
-        (answer.code == 200).then(|| answer.json())
+        // It may end meanwhile.
+        let stream = TcpStream::connect(self.it.admin.trim_start_matches("http://")).ok()?;
+        let answer = ask_over(stream, "GET", "/status", "", b"").ok()?;
+        (answer.code == 200).then(|| serde_json::from_str(&answer.body).ok())?
     }
 
     /// Runs a command of the program against it.
@@ -333,6 +334,13 @@ impl Node {
 
     pub fn said(&self, words: &str) -> bool {
         fs::read_to_string(self.log()).is_ok_and(|log| log.contains(words))
+    }
+
+    /// The end of its log.
+    pub fn last_words(&self, lines: usize) -> String {
+        let log = fs::read_to_string(self.log()).unwrap_or_default();
+        let all: Vec<_> = log.lines().collect();
+        all[all.len().saturating_sub(lines)..].join("\n  ")
     }
 
     fn socket(&self) -> String {

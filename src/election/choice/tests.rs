@@ -9,7 +9,7 @@ fn node(name: &str) -> NodeId {
     name.parse().unwrap()
 }
 
-fn fitness(epoch: u64, txid: u64) -> Fitness {
+pub(crate) fn fitness(epoch: u64, txid: u64) -> Fitness {
     let position = EpochTxid { epoch: Epoch(epoch), txid: Txid(txid) };
     Fitness {
         held: Position { at: position, checksum: Checksum(epoch * 1000 + txid) },
@@ -17,6 +17,7 @@ fn fitness(epoch: u64, txid: u64) -> Fitness {
         candidate: true,
         unfit: None,
         app_up: true,
+        lacks_litefs_id: false,
         sole_until: None,
         session: Session("s".to_owned()),
     }

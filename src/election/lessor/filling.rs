@@ -92,6 +92,9 @@ impl Lessor {
                 () = until(&*self.context.clock, late.until(self.context.clock.now())) => {}
             }
             let now = self.context.clock.now();
+            if nobody_has_the_id(table, &electorate, &answers, now) {
+                return self.forget_the_id().await;
+            }
             let wanted = forced.borrow().clone().filter(|(of, _)| *of == epoch).map(|(_, n)| n);
             let mut current = current(&answers, now);
             self.departed.mark(&mut current);
@@ -129,6 +132,17 @@ impl Lessor {
                     }
                 }
             }
+        }
+    }
+
+    /// Else nobody would ever become primary, since none of them may without it.
+    async fn forget_the_id(&self) {
+        tracing::warn!(
+            "LiteFS' cluster ID was agreed upon, and the LiteFS that made it has ended before it noted \
+             that: another one is made"
+        );
+        if let Err(why) = self.context.raft.propose(Command::ResetLitefsId).await {
+            self.try_again("cannot forget LiteFS' cluster ID; trying again", &why).await;
         }
     }
 
@@ -235,6 +249,16 @@ fn current(answers: &Answers, now: BootTime) -> BTreeMap<NodeId, Fitness> {
     answers.iter().map(worth).collect()
 }
 
+/// Whether all nodes lack the cluster ID that LiteFS of one of them made, and no primary ever took writes
+/// under it.
+fn nobody_has_the_id(table: &Table, of: &[NodeId], answers: &Answers, now: BootTime) -> bool {
+    let lacks = |node| {
+        let answer = answers.get(node);
+        answer.is_some_and(|(fitness, at)| fitness.lacks_litefs_id && now.since(*at) <= FRESH)
+    };
+    table.litefs_id.is_some() && table.starts.is_empty() && of.iter().all(lacks)
+}
+
 fn next_epoch(table: &Table) -> Epoch {
     Epoch(table.last_epoch.0 + 1)
 }
@@ -242,6 +266,32 @@ fn next_epoch(table: &Table) -> Epoch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::EpochStart;
+    use crate::txid::Position;
+
+    /// LiteFS was killed between having its ID agreed upon and noting it: a new cluster stood still for ever.
+    #[test]
+    fn an_id_that_no_litefs_has_is_forgotten_as_long_as_nothing_was_written() {
+        let nodes = ["a", "b"].map(|name| name.parse::<NodeId>().unwrap());
+        let (now, late) = (BootTime(0), BootTime(0).after(2 * FRESH));
+        let answers = |lacking: [bool; 2]| -> Answers {
+            let answer = |(node, lacks_litefs_id): (&NodeId, bool)| {
+                (node.clone(), (Fitness { lacks_litefs_id, ..choice::tests::fitness(0, 0) }, now))
+            };
+            nodes.iter().zip(lacking).map(answer).collect()
+        };
+        let mut table = Table { litefs_id: Some("LFSC1".to_owned()), ..Table::default() };
+        let is_so =
+            |table: &Table, answers: &Answers, at| nobody_has_the_id(table, &nodes, answers, at);
+        assert!(is_so(&table, &answers([true, true]), now));
+        assert!(!is_so(&table, &answers([true, false]), now), "one may have it");
+        assert!(!is_so(&table, &answers([true, true]), late), "one may have got it since");
+        let one = answers([true, true]).into_iter().take(1).collect();
+        assert!(!is_so(&table, &one, now), "one may have it");
+        assert!(!is_so(&Table::default(), &answers([true, true]), now));
+        table.starts.push_back(EpochStart { epoch: Epoch(1), held: Position::default() });
+        assert!(!is_so(&table, &answers([true, true]), now), "writes may have been taken under it");
+    }
 
     #[test]
     fn an_answer_that_is_just_behind_is_waited_for_as_long_as_the_others_took() {

@@ -139,6 +139,29 @@ fn older_nodes_read_where_an_epoch_began_and_are_read() {
     assert_eq!(serde_json::from_value::<Command>(old).unwrap(), opened(start));
 }
 
+/// Its log is of a build that kept only where the epoch began.
+#[test]
+fn said_once_more_who_counts_is_the_same_on_a_node_of_a_former_build() {
+    let nodes = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect::<Vec<_>>();
+    let start = EpochStart { epoch: Epoch(1), held: Position::default() };
+    let say = |revision| Opening {
+        start,
+        revision,
+        electorates: Some(vec![nodes(&["a", "b"])]),
+        unheard: nodes(&["b"]),
+        promised: true,
+    };
+    let (mut new, mut upgraded) = (Table::default(), Table::default());
+    for (table, opening) in [(&mut new, Command::Opened(say(3))), (&mut upgraded, opened(start))] {
+        assert!(is_done(table, Command::Acquire(holder("a", 1))) && is_done(table, opening));
+    }
+    assert_ne!(new, upgraded);
+    for table in [&mut new, &mut upgraded] {
+        assert!(is_done(table, Command::Opened(say(4))));
+    }
+    assert_eq!(new, upgraded);
+}
+
 #[test]
 fn who_counts_is_the_holders_to_say_and_what_comes_late_changes_nothing() {
     let table = &mut Table::default();

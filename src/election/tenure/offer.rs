@@ -50,6 +50,7 @@ impl Tenure {
             candidate: self.context.candidate,
             unfit: self.context.callbacks.unfit().or(failed),
             app_up: self.context.callbacks.app_up(),
+            lacks_litefs_id: self.context.engine.lacks_litefs_id(),
             session: self.session(),
         }
     }

@@ -32,6 +32,11 @@ impl Heard {
         Self { report, at, reachable: true, boot: 0, sequence: 0, link: 0 }
     }
 
+    /// Tells one life of the peer from another.
+    pub(crate) fn life(&self) -> u64 {
+        self.boot
+    }
+
     /// Whether a line is news. A delayed one, from a connection that stood still, is not.
     fn is_older_than(&self, link: u64, line: &Line) -> bool {
         // Lives follow each other, so a new one speaks on a connection younger than all of the old.

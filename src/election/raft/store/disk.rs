@@ -67,7 +67,8 @@ impl Disk {
             // redb writes as it opens: what is damaged must stay as it is, so a copy goes first.
             // Where its pages make no sense redb may panic; nothing of the copy is used after that.
             match catch_unwind(AssertUnwindSafe(|| examine(copy))) {
-                Ok(Ok(())) => {}
+                Ok(Ok(None)) => {}
+                Ok(Ok(Some(format))) => return Err(of_another_version(&format)),
                 Ok(Err(error)) => return Err(damaged(&error.to_string())),
                 Err(_) => return Err(damaged("its pages make no sense")),
             }
@@ -117,13 +118,24 @@ fn commit(database: &Database, changes: &[Change], durable: bool) -> Result<(), 
     Ok(())
 }
 
-/// Whether all of it makes sense.
-fn examine(copy: InMemoryBackend) -> Result<(), redb::Error> {
+/// Whether all of it makes sense; or in which other format it is.
+fn examine(copy: InMemoryBackend) -> Result<Option<String>, redb::Error> {
     let mut database = builder().create_with_backend(copy)?;
+    if let Some(other) = format(&database)?.filter(|format| format != FORMAT.1) {
+        return Ok(Some(other));
+    }
     read(&database)?;
     match database.check_integrity()? {
-        true => Ok(()),
+        true => Ok(None),
         false => Err(corrupted("its pages do not fit together".to_owned())),
+    }
+}
+
+fn format(database: &Database) -> Result<Option<String>, redb::Error> {
+    match database.begin_read()?.open_table(RECORDS) {
+        Ok(records) => optional(records.get(FORMAT.0)?),
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -135,15 +147,10 @@ fn read(database: &Database) -> Result<Option<Contents>, redb::Error> {
         Err(TableError::TableDoesNotExist(_)) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let record = |name: &str| records.get(name);
-    let format: Option<String> = optional(record(FORMAT.0)?)?;
-    match format {
-        Some(format) if format == FORMAT.1 => {}
-        Some(other) => {
-            return Err(corrupted(format!("its format is {other:?}, of another version")));
-        }
-        None => return Err(corrupted("it does not say what it is".to_owned())),
+    if format(database)?.is_none() {
+        return Err(corrupted("it does not say what it is".to_owned()));
     }
+    let record = |name: &str| records.get(name);
     let mut log = BTreeMap::new();
     for entry in transaction.open_table(LOG)?.iter()? {
         let (index, value) = entry?;
@@ -241,6 +248,19 @@ fn damaged(why: &str) -> io::Error {
             "this is no Raft store of Litepilot's, or it is damaged ({why}); it was left as it is. \
              Move it away and start again: this node then comes back empty, and if it was a member \
              before, tell the others so with `litepilot members replace` and its name"
+        ),
+    )
+}
+
+fn of_another_version(format: &str) -> io::Error {
+    let known = FORMAT.1;
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!(
+            "another version of Litepilot wrote this: its format is {format:?}, this one knows {known:?}; \
+             it was left as it is. Start that version again, or a newer one. To go on with this one, move \
+             the file away: this node then comes back empty, and the others have to be told so with \
+             `litepilot members replace` and its name"
         ),
     )
 }

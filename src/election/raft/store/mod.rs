@@ -32,6 +32,7 @@ use tokio::sync::oneshot;
 
 use super::identity::{Identity, Seen};
 use super::types::{Entry, LogId, SnapshotMeta, Types, Vote};
+use crate::files::at;
 use disk::{Backend, Change, encode};
 use writer::{Done, Job, Writer, ended};
 
@@ -223,8 +224,4 @@ impl Store {
     async fn note(&self, changes: Vec<Change>) {
         self.0.writer.run(Job::Write { changes, durable: false, done: Done::new(drop) }).await;
     }
-}
-
-fn at(path: &Path, error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }

@@ -277,6 +277,25 @@ fn a_foreign_file_is_refused_and_left_as_it_is() {
     }
 }
 
+/// As a later version would leave it, whose log and table this one could not read.
+#[tokio::test]
+async fn a_store_of_a_newer_format_is_refused_in_words_and_left_as_it_is() {
+    let shelf = Shelf::default();
+    full_store(&shelf).await;
+    let open = || {
+        let disk = shelf.clone();
+        Store::with_backend(move || disk.open())
+    };
+    let newer = encode(&"litepilot raft 9").unwrap();
+    open().unwrap().write(vec![Change::Put("format", newer)]).await.unwrap();
+    let before = shelf.bytes();
+    let error = open().err().unwrap().to_string();
+    for words in ["litepilot raft 9", "Start that version again", "left as it is"] {
+        assert!(error.contains(words), "{error}");
+    }
+    assert!(shelf.bytes() == before, "it was written to");
+}
+
 #[tokio::test]
 async fn after_a_failed_write_it_is_opened_anew() {
     let shelf = Shelf::default();
