@@ -23,8 +23,8 @@ def until(what, is_so, limit=120):
     end = time.monotonic() + limit
     while time.monotonic() < end:
         try:
-            if is_so():
-                return
+            if found := is_so():
+                return found
         except (OSError, urllib.error.URLError, KeyError, TypeError, ValueError):
             pass
         time.sleep(0.05)
@@ -210,8 +210,8 @@ def away(node, server):
     server.stop()
     for n in range(6, 9):
         node.post(f"entry {n}")
-    until("the lag shows", lambda: node.status()["backup"]["error"] and node.status()["backup"]["lag_transactions"] > 0)
-    contains("away", node.status()["backup"]["error"])
+    until("the lag shows", lambda: node.status()["backup"]["lag_transactions"] > 0)
+    contains("away", until("the reason shows", lambda: node.status()["backup"]["error"]))
     server.start()
     node.until_kept()
     check("after the bucket was away", node.restored(), [f"entry {i}" for i in range(9)])
