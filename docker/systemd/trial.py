@@ -7,21 +7,20 @@ Three nodes are started, reloaded, killed, frozen and stopped, and one is restar
 unit, while a client writes. Needs root. Takes away what it has made."""
 
 import argparse
-import contextlib
-import http.client
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
+import writing
+from writing import Writer, must, says, until
+
 HERE = Path(__file__).parent
 PLACE, UNITS = Path("/run/litepilot-trial"), Path("/run/systemd/system")
-PATIENCE = 60  # seconds
 NODE = """
 node: node-{i}
 data_dir: /var/lib/litepilot-trial-{i}
@@ -56,16 +55,7 @@ def systemctl(*arguments, check=True):
     return done.stdout.strip()
 
 
-def until(what, ready):
-    deadline = time.monotonic() + PATIENCE
-    while not (found := ready()):
-        if time.monotonic() > deadline:
-            sys.exit(f"not within {PATIENCE} s: {what}")
-        time.sleep(0.02)
-    return found
-
-
-class Node:
+class Node(writing.Node):
     def __init__(self, i, binary, litefs=None, cluster=CLUSTER):
         self.i, self.http, self.admin = i, 18080 + i, 19180 + i
         self.unit = f"litepilot-trial@{i}.service"
@@ -84,69 +74,6 @@ class Node:
 
     def signal(self, number):
         os.kill(int(self.show("MainPID")), number)
-
-    def get(self, path):
-        connection = http.client.HTTPConnection("127.0.0.1", self.admin, timeout=5)
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            connection.request("GET", path)
-            response = connection.getresponse()
-            return response.status, response.read()
-        return 0, b""
-
-    def takes_writes(self):
-        return self.get("/primary")[0] == 200
-
-    def is_ready(self):
-        return self.get("/health/ready")[0] == 200
-
-
-class Writer(threading.Thread):
-    """One write after the other, through whichever node takes the connection."""
-
-    def __init__(self, *nodes):
-        super().__init__()
-        self.nodes, self.stopping = nodes, False
-        self.acknowledged, self.failed, self.longest = [], [], 0
-
-    def __enter__(self):
-        self.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stopping = True
-        self.join()
-
-    def run(self):
-        number, last = 0, time.monotonic()
-        while not self.stopping:
-            number += 1
-            outcome = self.write(f"{id(self)}-{number}")
-            if outcome is None:
-                self.longest = max(self.longest, time.monotonic() - last)
-                last = time.monotonic()
-            else:
-                self.failed.append(outcome)
-            time.sleep(0.005)
-
-    def write(self, text):
-        for node in self.nodes:
-            connection = http.client.HTTPConnection("127.0.0.1", node.http, timeout=PATIENCE)
-            try:
-                connection.connect()
-            except OSError:
-                continue  # nothing was sent
-            try:
-                head = {"Content-Type": "application/json"}
-                connection.request("POST", "/api/entries", json.dumps({"text": text}), head)
-                response = connection.getresponse()
-                response.read()
-            except (OSError, http.client.HTTPException) as error:
-                return type(error).__name__
-            if response.status // 100 != 2:
-                return response.status
-            self.acknowledged.append(text)
-            return None
-        return "refused"
 
 
 def install(binary):
@@ -167,18 +94,6 @@ def remove():
     systemctl("daemon-reload")
     for directory in (PLACE, *Path("/var/lib").glob("litepilot-trial-*")):
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def says(what, writer=None):
-    if writer:
-        what += f": {len(writer.acknowledged)} written, {len(writer.failed)} failed {writer.failed[:3] or ''}"
-        what += f", longest pause {writer.longest * 1000:.0f} ms"
-    print(f"ok   {what}", flush=True)
-
-
-def must(truth, what):
-    if not truth:
-        sys.exit(f"FAIL {what}")
 
 
 def three(binary, litefs):
