@@ -26,6 +26,8 @@ pub mod context;
 pub(crate) mod departed;
 pub mod error;
 pub mod failure;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 pub(crate) mod handover;
 pub(crate) mod keep_alive;
 pub(crate) mod lessor;
