@@ -125,6 +125,8 @@ pub(crate) async fn serve_each<F>(
                 };
                 let place = guest.place();
                 guests.is_served_by(place, connections.spawn(serve(stream, from, guest)));
+                // A turn for each: else it could have to give way before it was ever read from.
+                tokio::task::yield_now().await;
             }
             Err(error) => {
                 if let Some(held_back) = may_say(port) {

@@ -142,6 +142,8 @@ impl Listener {
                             let place = guest.place();
                             let greeting = reception.clone().greet(socket, remote, guest);
                             guests.is_served_by(place, greetings.spawn(greeting));
+                            // A turn for each: else it could have to give way before it was ever read from.
+                            tokio::task::yield_now().await;
                         }
                         None => reception.log(remote, GreetingRefusal::Busy, "too many are greeting"),
                     },

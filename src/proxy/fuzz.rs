@@ -181,7 +181,7 @@ pub(crate) fn token(data: &[u8]) {
     let carried = token::find(&fields, true);
     let mut added = RawHeaders::with_capacity(64);
     carried.strip(&mut fields, &mut added);
-    let kept = upstream::fuzz::bytes_of(&added);
+    let kept = added.as_bytes();
     fields.remove(COOKIE);
     fields.extend(kept.strip_prefix(b"cookie: ").and_then(|line| {
         let line = line.strip_suffix(b"\r\n")?;

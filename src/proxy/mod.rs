@@ -24,9 +24,9 @@ pub(crate) mod failed_read;
 pub(crate) mod finish;
 pub(crate) mod forward;
 pub(crate) mod forwarded;
-pub(crate) #[cfg(any(test, feature = "fuzzing"))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
-mod head;
+pub(crate) mod head;
 pub(crate) mod headers;
 pub(crate) mod health;
 pub mod hold;

@@ -5,7 +5,7 @@ use http::Method;
 
 use super::chunked::{Chunks, Found};
 use super::response::{self, ParsedHead};
-use super::{RawHeaders, Request};
+use super::Request;
 use crate::fuzz::pieces;
 
 /// As it goes out.
@@ -13,10 +13,6 @@ pub(crate) fn head_of(request: &Request) -> Vec<u8> {
     let mut head = Vec::new();
     request.write_head(&mut head, false);
     head
-}
-
-pub(crate) fn bytes_of(fields: &RawHeaders) -> Vec<u8> {
-    fields.0.clone()
 }
 
 /// A head is one wherever it is cut off before its end; and what comes behind it is not touched.
