@@ -123,7 +123,11 @@ mod tests {
         }
         assert_eq!(crowd.arrive(ip(1), Stranger), InsteadOf(3, 0));
         assert_eq!(crowd.arrive(ip(2), Stranger), InsteadOf(4, 1));
-        assert_eq!(crowd.arrive(ip(1), Stranger), InsteadOf(5, 2), "not the other source's only one");
+        assert_eq!(
+            crowd.arrive(ip(1), Stranger),
+            InsteadOf(5, 2),
+            "not the other source's only one"
+        );
         crowd.leave(4);
         crowd.leave(0);
         assert_eq!(crowd.arrive(ip(2), Stranger), Free(6));

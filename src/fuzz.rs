@@ -65,7 +65,8 @@ pub(crate) fn at_once<T>(future: impl Future<Output = T>) -> T {
 
 /// The pieces in which the bytes come, by a first byte that says how.
 pub(crate) fn pieces(data: &[u8]) -> (impl Iterator<Item = &[u8]>, &[u8]) {
-    let (size, all) = data.split_first().map_or((1, data), |(first, rest)| (usize::from(*first), rest));
+    let (size, all) =
+        data.split_first().map_or((1, data), |(first, rest)| (usize::from(*first), rest));
     (all.chunks(size.max(1)), all)
 }
 

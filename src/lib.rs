@@ -77,10 +77,10 @@ pub mod embedded;
 pub mod engine;
 pub(crate) mod files;
 pub(crate) mod fixed;
-pub mod guarantee;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzz;
+pub mod guarantee;
 pub(crate) mod html;
 pub(crate) mod last_will;
 pub mod lease;

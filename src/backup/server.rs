@@ -139,6 +139,7 @@ mod tests {
             ("db=%2Fx", None),
             ("db=%FF", None),
             ("db=%4", None),
+            ("db=%+f", None),
             ("d=x", None),
         ] {
             assert_eq!(db(query).as_deref(), name, "{query}");

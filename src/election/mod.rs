@@ -304,8 +304,9 @@ impl Parts {
     /// `node` has died: its lease is over at once, and if it led Raft somebody else stands for that.
     fn outlive(&self, node: NodeId, life: Life, term: Term) -> Response {
         let raft = self.context.raft.clone();
-        tracing::info!(%node, ?life, "that node's process has died, as its last will says");
-        self.lessor.departed.add(node.clone(), life);
+        if self.lessor.departed.add(node.clone(), life.clone()) {
+            tracing::info!(%node, ?life, "that node's process has died, as its last will says");
+        }
         tokio::spawn(async move { raft.succeed(&node, term).await });
         Response::Done
     }

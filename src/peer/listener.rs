@@ -185,12 +185,7 @@ impl Reception {
         }
     }
 
-    async fn greet(
-        self: Arc<Self>,
-        socket: TcpStream,
-        remote: SocketAddr,
-        guest: Guest,
-    ) {
+    async fn greet(self: Arc<Self>, socket: TcpStream, remote: SocketAddr, guest: Guest) {
         let opened = match &self.credentials {
             None => self.read_hello(socket).await,
             Some(credentials) => self.shake_hands(credentials, socket).await,

@@ -9,14 +9,21 @@ const DIGITS: u8 = 15;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ChunkWalk {
     /// So many digits of a size have come.
-    Size { size: u64, digits: u8 },
+    Size {
+        size: u64,
+        digits: u8,
+    },
     /// The LF behind a size.
     SizeEnd(u64),
     /// So many bytes are left of a chunk.
     Data(u64),
     /// The line end behind a chunk, or behind the last one's size: its CR, then its LF.
-    Cr { last: bool },
-    Lf { last: bool },
+    Cr {
+        last: bool,
+    },
+    Lf {
+        last: bool,
+    },
 }
 
 /// How far it came.
@@ -37,7 +44,8 @@ impl ChunkWalk {
         let mut at = 0;
         while at < came.len() {
             if let Self::Data(left) = self {
-                let here = usize::try_from(left).map_or(came.len(), |left| left.min(came.len() - at));
+                let here =
+                    usize::try_from(left).map_or(came.len(), |left| left.min(came.len() - at));
                 at += here;
                 self = Self::after_data(left - here as u64);
                 continue;
@@ -95,8 +103,18 @@ mod tests {
     #[test]
     fn what_somebody_could_read_otherwise_is_not_walked_over() {
         for odd in [
-            "\r\n", "g\r\n", "1;x=y\r\n", "1 \r\n", "1\n", "1\r\na\n", "1\r\nab\r\n", "0\r\nA: b\r\n",
-            "0\n\n", "+1\r\n", "0x1\r\n", "0000000000000001\r\n",
+            "\r\n",
+            "g\r\n",
+            "1;x=y\r\n",
+            "1 \r\n",
+            "1\n",
+            "1\r\na\n",
+            "1\r\nab\r\n",
+            "0\r\nA: b\r\n",
+            "0\n\n",
+            "+1\r\n",
+            "0x1\r\n",
+            "0000000000000001\r\n",
         ] {
             assert_eq!(ChunkWalk::START.over(odd.as_bytes()), Walked::Lost, "{odd:?}");
         }

@@ -20,7 +20,8 @@ pub(crate) fn path(data: &[u8]) {
     let bytes = target::bytes(uri.path()).into_owned();
     let fields = HeaderMap::new();
     for method in [Method::GET, Method::POST] {
-        let class = |uri: &Uri| BUNDLED.classify(&method, uri, &fields).map(|verdict| verdict.class);
+        let class =
+            |uri: &Uri| BUNDLED.classify(&method, uri, &fields).map(|verdict| verdict.class);
         let first = class(&uri);
         assert_eq!(first, class(&uri));
         let Ok(readings) = path::readings(&bytes) else {

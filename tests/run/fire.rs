@@ -63,9 +63,8 @@ impl Crowd {
 
 /// The primary of two nodes and a replica.
 async fn pair() -> [Program; 2] {
-    let setup = || {
-        Setup::with_app().key(&format!("admin: {{listen: 127.0.0.1:{}}}", reserve_port()))
-    };
+    let setup =
+        || Setup::with_app().key(&format!("admin: {{listen: 127.0.0.1:{}}}", reserve_port()));
     let members = super::program::members([setup(), setup()], "election: static, primary: n1");
     let [primary, replica] = members;
     [primary.start().await, replica.start().await]

@@ -3,9 +3,9 @@
 use bytes::{Bytes, BytesMut};
 use http::Method;
 
+use super::Request;
 use super::chunked::{Chunks, Found};
 use super::response::{self, ParsedHead};
-use super::Request;
 use crate::fuzz::pieces;
 
 /// As it goes out.
