@@ -28,6 +28,7 @@ const MAX_HEAD: usize = 8 * 1024;
 /// Bytes of a request's body. The largest is the primary's address.
 const MAX_BODY: usize = 4 * 1024;
 const BODY: Duration = Duration::from_secs(2);
+
 /// Serves the lease until it is dropped.
 pub struct LeaseServer {
     source: Arc<dyn LeaseSource>,

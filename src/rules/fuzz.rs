@@ -33,7 +33,10 @@ pub(crate) fn path(data: &[u8]) {
         }
         for reading in readings {
             // What an application reads, asked for without a disguise.
-            let undisguised: Vec<u8> = reading.iter().flat_map(|byte| encoded(*byte)).collect();
+            let mut undisguised: Vec<u8> = reading.iter().flat_map(|byte| encoded(*byte)).collect();
+            if let Some(query) = uri.query() {
+                undisguised.extend_from_slice(format!("?{query}").as_bytes());
+            }
             let Ok(undisguised) = Uri::try_from(undisguised) else { continue };
             if path::is_plain(&reading) && undisguised.path().as_bytes().starts_with(b"/") {
                 let strict = (first.ok(), class(&undisguised).ok());
