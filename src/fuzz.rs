@@ -72,30 +72,106 @@ pub(crate) fn pieces(data: &[u8]) -> (impl Iterator<Item = &[u8]>, &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::panic::catch_unwind;
+    use std::path::{Path, PathBuf};
+    use std::time::{Duration, Instant};
+
+    use rand::rngs::SmallRng;
+    use rand::{RngExt, SeedableRng};
 
     use super::{TARGETS, Target};
 
-    const CORPUS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus");
+    const FUZZ: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz");
+    /// Bytes of a mutated input.
+    const LONGEST: usize = 4096;
+    /// What means something to many parsers.
+    const SIGNS: &[u8] = b"\0\r\n\t \"%&*+,-./:;<=>?@[\\]{}0123456789afxz~\x7f\x80\xff";
+
+    fn corpus(name: &str) -> Vec<PathBuf> {
+        let files = std::fs::read_dir(Path::new(FUZZ).join("corpus").join(name)).expect("a corpus");
+        files.map(|file| file.unwrap().path()).collect()
+    }
 
     pub(super) fn replay(name: &str, target: Target) {
-        let inputs = std::fs::read_dir(Path::new(CORPUS).join(name)).expect("a corpus");
-        let mut played = 0;
-        for input in inputs {
-            let path = input.unwrap().path();
+        let inputs = corpus(name);
+        assert!(!inputs.is_empty(), "the corpus is empty");
+        for path in inputs {
             eprintln!("{}", path.display());
             target(&std::fs::read(path).unwrap());
-            played += 1;
         }
-        assert!(played > 0, "the corpus is empty");
         target(b"");
     }
 
     #[test]
     fn every_corpus_has_its_target() {
-        for corpus in std::fs::read_dir(CORPUS).unwrap() {
+        for corpus in std::fs::read_dir(Path::new(FUZZ).join("corpus")).unwrap() {
             let name = corpus.unwrap().file_name().into_string().unwrap();
             assert!(TARGETS.iter().any(|(known, _)| *known == name), "{name}");
         }
+    }
+
+    /// Without libFuzzer, and so without knowing what is new: changed inputs, for
+    /// `LITEPILOT_FUZZ_SECONDS` each target, or a few of each.
+    #[test]
+    fn changed_inputs_do_no_harm_either() {
+        let seconds = std::env::var("LITEPILOT_FUZZ_SECONDS").map(|text| text.parse().unwrap());
+        let only = std::env::var("LITEPILOT_FUZZ_TARGET").ok();
+        let seed = getrandom::u64().unwrap();
+        let mut rng = SmallRng::seed_from_u64(seed);
+        for (name, target) in TARGETS {
+            if only.as_ref().is_some_and(|only| only != name) {
+                continue;
+            }
+            let inputs: Vec<_> =
+                corpus(name).iter().map(|path| std::fs::read(path).unwrap()).collect();
+            let (began, mut played) = (Instant::now(), 0u64);
+            let goes_on = |played| match seconds {
+                Ok(seconds) => began.elapsed() < Duration::from_secs(seconds),
+                Err(_) => played < 20,
+            };
+            while goes_on(played) {
+                let input = changed(&inputs, &mut rng);
+                if catch_unwind(|| target(&input)).is_err() {
+                    let failures = Path::new(FUZZ).join("failures").join(name);
+                    std::fs::create_dir_all(&failures).unwrap();
+                    let file = failures.join(format!("{seed:x}-{played}"));
+                    std::fs::write(&file, &input).unwrap();
+                    panic!("{name}: see {}", file.display());
+                }
+                played += 1;
+            }
+            eprintln!("{name}: {played} inputs in {:?}", began.elapsed());
+        }
+    }
+
+    /// One of the inputs, changed in some places.
+    fn changed(inputs: &[Vec<u8>], rng: &mut SmallRng) -> Vec<u8> {
+        let mut input = inputs[rng.random_range(0..inputs.len())].clone();
+        for _ in 0..rng.random_range(1..6) {
+            let at = rng.random_range(0..=input.len());
+            let to = rng.random_range(at..=input.len().min(at + 64));
+            match rng.random_range(0..6) {
+                0 => input.insert(at, SIGNS[rng.random_range(0..SIGNS.len())]),
+                1 => input.insert(at, rng.random()),
+                2 => drop(input.drain(at..to)),
+                3 => {
+                    let piece = input[at..to].to_vec();
+                    input.splice(at..at, piece);
+                }
+                4 => {
+                    let other = &inputs[rng.random_range(0..inputs.len())];
+                    let from = rng.random_range(0..=other.len());
+                    input.truncate(at);
+                    input.extend_from_slice(&other[from..]);
+                }
+                _ => {
+                    if let Some(byte) = input.get_mut(at) {
+                        *byte ^= 1 << rng.random_range(0..8);
+                    }
+                }
+            }
+        }
+        input.truncate(LONGEST);
+        input
     }
 }

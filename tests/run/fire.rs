@@ -96,7 +96,7 @@ async fn the_idle_and_the_slow_keep_nobody_from_proxy_admin_and_peer_port() {
     // Each over connections of its own, as the replica has none before.
     for _ in 0..3 {
         let answer = replica.client().await.post("/", &[], "").await;
-        assert_eq!((answer.status(), answer.field("litepilot-route")), (200, Some("forwarded")));
+        assert_eq!((answer.status(), answer.field("litepilot-route")), (200, Some("primary")));
     }
     assert!(replica.log().contains("a peer is heard"));
     drop(crowd);
