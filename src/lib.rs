@@ -31,7 +31,7 @@
 //! | [`telemetry`] | logs, metrics, events |
 //! | [`demo`] | a whole cluster on this machine, and the guestbook that it serves |
 //! | [`files`], [`secret`], [`html`], [`lines`] | files replaced whole; secrets in files; text in HTML; bounded lines |
-//! | [`publish`], [`accept`], [`local_http`] | telling others of a value that has changed; accepting connections within a bound; ports for LiteFS |
+//! | [`publish`], [`accept`], [`crowd`], [`local_http`] | telling others of a value that has changed; accepting connections within a bound, and who gives way there; ports for LiteFS |
 //! | [`shutdown`] | phases of stopping, in order, with a deadline |
 //!
 //! # What always holds
@@ -70,12 +70,16 @@ pub mod cluster;
 pub mod config;
 pub mod control;
 pub(crate) mod copy;
+pub(crate) mod crowd;
 pub mod demo;
 pub mod election;
 pub mod embedded;
 pub mod engine;
 pub(crate) mod files;
 pub(crate) mod fixed;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod guarantee;
 pub(crate) mod html;
 pub(crate) mod last_will;

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +15,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use crate::accept;
+use crate::accept::{self, Guest};
+use crate::crowd::Standing;
 use crate::secret::Secret;
 
 /// An idle connection is kept this long; LiteFS keeps its own for 90 s.
@@ -28,17 +30,32 @@ pub(crate) struct LocalPort {
     pub(crate) connections: usize,
     /// Bytes of a request's head, and of what is read of a body at once.
     pub(crate) buffer: usize,
+    /// What bears the secret, and the secret.
+    pub(crate) key: (&'static str, Secret),
 }
 
 impl LocalPort {
-    /// Answers whoever connects. Never ends.
+    /// Answers whoever connects; `answer` is told whether it knows the secret. Never ends.
+    ///
+    /// Once somebody has shown the secret, its connection gives way to nobody: without that any process here
+    /// could keep LiteFS from renewing its lease.
     pub(crate) async fn serve<A, F>(self, listener: TcpListener, answer: A)
     where
-        A: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+        A: Fn(Request<Incoming>, bool) -> F + Clone + Send + 'static,
         F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
     {
         let mut connections = JoinSet::new();
-        let serve = |stream, from| connection(stream, from, self.buffer, answer.clone());
+        let key = Arc::new(self.key);
+        let serve = |stream, from, guest: Guest| {
+            let (answer, key) = (answer.clone(), key.clone());
+            connection(stream, from, self.buffer, move |request: Request<Incoming>| {
+                let knows = knows_the_secret(request.headers(), key.0, &key.1);
+                if knows {
+                    guest.is(Standing::Proven);
+                }
+                answer(request, knows)
+            })
+        };
         accept::serve_each(&listener, self.name, self.connections, &mut connections, serve).await;
     }
 }
@@ -66,7 +83,7 @@ where
 }
 
 /// Whether a request bears the secret in that header, once.
-pub(crate) fn knows_the_secret(headers: &HeaderMap, header: &str, secret: &Secret) -> bool {
+fn knows_the_secret(headers: &HeaderMap, header: &str, secret: &Secret) -> bool {
     let mut given = headers.get_all(header).iter();
     let (given, other) = (given.next(), given.next());
     other.is_none() && given.is_some_and(|token| secret.is(token.as_bytes()))

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http_body::Body;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -17,7 +18,8 @@ use super::forward::Forwarding;
 use super::on_primary::OnPrimary;
 use super::stream::Streams;
 use super::{Admin, routes};
-use crate::accept;
+use crate::accept::{self, Guest};
+use crate::crowd::Standing;
 use crate::telemetry::metrics::traffic::{self, Traffic};
 
 /// Bytes of a request's head; hyper's least buffer.
@@ -29,7 +31,7 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// What the admin port allows its clients.
 #[derive(Clone, Copy, Debug)]
 pub struct AdminLimits {
-    /// Connections at once; more wait to be accepted.
+    /// Connections at once; one that asks nothing gives way to the next.
     pub connections: usize,
     /// Clients that follow the events at once; the next gets 503.
     pub streams: usize,
@@ -89,7 +91,7 @@ pub async fn serve(
         stopping,
     });
     let mut connections = JoinSet::new();
-    let serve = |stream, _| serve_connection(server.clone(), stream);
+    let serve = |stream, _, guest| serve_connection(server.clone(), stream, guest);
     let serving = accept::serve_each(
         &listener,
         "the admin port",
@@ -109,11 +111,20 @@ pub async fn serve(
     let _ = tokio::time::timeout(DRAIN, drained).await;
 }
 
-async fn serve_connection(server: Arc<Server>, stream: TcpStream) {
+async fn serve_connection(server: Arc<Server>, stream: TcpStream, guest: Guest) {
     let Ok(local) = prepare(&stream, &server.limits) else { return };
+    let guest = &guest;
     let service = service_fn(|request| {
         let server = server.clone();
-        async move { Ok::<_, Infallible>(routes::answer(&server, request, local).await) }
+        async move {
+            guest.is(Standing::Proven);
+            let answer = routes::answer(&server, request, local).await;
+            // Between requests, or before the first, it gives way to others; within a stream it does not.
+            if answer.body().size_hint().exact().is_some() {
+                guest.is(Standing::Stranger);
+            }
+            Ok::<_, Infallible>(answer)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -8,7 +8,10 @@ pub(super) fn unescape(text: &str, mark: u8) -> Option<String> {
         rest = more;
         if *byte == mark {
             let (digits, more) = rest.split_at_checked(2)?;
-            bytes.push(u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?);
+            // A sign is no digit, though to `from_str_radix` it may stand before some.
+            let digits =
+                std::str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?;
+            bytes.push(u8::from_str_radix(digits, 16).ok()?);
             rest = more;
         } else {
             bytes.push(*byte);

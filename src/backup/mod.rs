@@ -46,6 +46,8 @@
 
 pub(crate) mod catalog;
 mod escape;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 pub(crate) mod history;
 mod keeper;
 mod lag;

@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use super::escape::unescape;
 use super::keeper::Keeper;
 use super::refusal::Refusal;
-use crate::local_http::{LocalPort, knows_the_secret};
+use crate::local_http::LocalPort;
 use crate::secret::Secret;
 
 /// Connections at once. A LiteFS needs one.
@@ -34,19 +34,23 @@ struct Answer(StatusCode, Option<(&'static str, String)>, serde_json::Value);
 impl BackupServer {
     /// Serves whoever connects. Never ends.
     pub(crate) async fn serve(self, listener: TcpListener) {
+        let port = LocalPort {
+            name: "the backup's port",
+            connections: CONNECTIONS,
+            buffer: BUFFER,
+            key: (AUTHORIZATION.as_str(), self.secret.clone()),
+        };
         let server = Arc::new(self);
-        let port =
-            LocalPort { name: "the backup's port", connections: CONNECTIONS, buffer: BUFFER };
-        let answer = move |request| {
+        let answer = move |request, knows| {
             let server = server.clone();
-            async move { reply(server.answer(request).await) }
+            async move { reply(server.answer(request, knows).await) }
         };
         port.serve(listener, answer).await;
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Answer {
+    async fn answer(&self, request: Request<Incoming>, knows_the_secret: bool) -> Answer {
         let (head, body) = request.into_parts();
-        if !knows_the_secret(&head.headers, AUTHORIZATION.as_str(), &self.secret) {
+        if !knows_the_secret {
             let text = "Permission denied";
             return Answer(StatusCode::FORBIDDEN, None, json!({"code": "EAUTH", "error": text}));
         }
@@ -95,14 +99,14 @@ impl BackupServer {
 }
 
 /// LiteFS' ID of the cluster, which it sends with each request.
-fn cluster(headers: &HeaderMap) -> Option<String> {
+pub(super) fn cluster(headers: &HeaderMap) -> Option<String> {
     let id = headers.get("litefs-cluster-id")?.to_str().ok()?;
     let fits = (1..=LONGEST).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());
     fits.then(|| id.to_owned())
 }
 
 /// The database that a query names, as Go's `url.Values` encodes it.
-fn db(query: &str) -> Option<String> {
+pub(super) fn db(query: &str) -> Option<String> {
     let value = query.split('&').find_map(|pair| pair.strip_prefix("db="))?;
     let name = unescape(&value.replace('+', " "), b'%')?;
     let fits = (1..=LONGEST).contains(&name.len()) && !name.contains(['/', '\0']);
@@ -135,6 +139,7 @@ mod tests {
             ("db=%2Fx", None),
             ("db=%FF", None),
             ("db=%4", None),
+            ("db=%+f", None),
             ("d=x", None),
         ] {
             assert_eq!(db(query).as_deref(), name, "{query}");

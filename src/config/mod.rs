@@ -23,6 +23,8 @@ mod cluster;
 mod conflicts;
 mod cookie;
 mod error_pages;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 pub(crate) mod import;
 mod litefs;
 pub mod litefs_yml;

@@ -17,7 +17,8 @@ const KEPT: usize = 64;
 pub(crate) struct Departed(watch::Sender<VecDeque<(NodeId, Life)>>);
 
 impl Departed {
-    pub(crate) fn add(&self, node: NodeId, life: Life) {
+    /// Takes note of it, and says whether that is news.
+    pub(crate) fn add(&self, node: NodeId, life: Life) -> bool {
         self.0.send_if_modified(|known| {
             let news = !known.contains(&(node.clone(), life.clone()));
             if news {
@@ -25,7 +26,7 @@ impl Departed {
                 known.drain(..known.len().saturating_sub(KEPT));
             }
             news
-        });
+        })
     }
 
     /// Ready once that session's life is over, and known to be.
@@ -76,7 +77,9 @@ mod tests {
             assert!(!over(&life("two").session(n)).await);
         }
         assert!(!over(&Session("00f0".repeat(8))).await, "of an older node");
-        (0..KEPT).for_each(|n| departed.add(node.clone(), life(&n.to_string())));
+        for n in 0..KEPT {
+            assert!(departed.add(node.clone(), life(&n.to_string())));
+        }
         assert!(!over(&life("one").session(0)).await, "forgotten");
     }
 }

@@ -156,7 +156,7 @@ impl Tenure {
         let Response::Fitness(fitness) = self.fitness().await else {
             return Response::Refused("its copy cannot be read".to_owned());
         };
-        let next = fitness.holder(self.context.own.clone(), Epoch(epoch.0 + 1));
+        let next = fitness.holder(self.context.own.clone(), Epoch(epoch.0.saturating_add(1)));
         let asked = self.context.transport.call(from, Request::Yield { epoch }, QUESTION).await;
         if !matches!(asked, Ok(Response::Done)) {
             return Response::Refused("the primary did not yield".to_owned());

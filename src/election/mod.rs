@@ -26,6 +26,8 @@ pub mod context;
 pub(crate) mod departed;
 pub mod error;
 pub mod failure;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 pub(crate) mod handover;
 pub(crate) mod keep_alive;
 pub(crate) mod lessor;
@@ -302,8 +304,9 @@ impl Parts {
     /// `node` has died: its lease is over at once, and if it led Raft somebody else stands for that.
     fn outlive(&self, node: NodeId, life: Life, term: Term) -> Response {
         let raft = self.context.raft.clone();
-        tracing::info!(%node, ?life, "that node's process has died, as its last will says");
-        self.lessor.departed.add(node.clone(), life);
+        if self.lessor.departed.add(node.clone(), life.clone()) {
+            tracing::info!(%node, ?life, "that node's process has died, as its last will says");
+        }
         tokio::spawn(async move { raft.succeed(&node, term).await });
         Response::Done
     }

@@ -27,6 +27,8 @@
 
 pub(crate) mod apply;
 mod follow;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod image;
 pub mod lineage;
 mod observe;

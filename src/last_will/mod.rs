@@ -18,6 +18,8 @@
 
 pub(crate) mod estate;
 pub(crate) mod executor;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 pub(crate) mod testator;
 
 use serde::{Deserialize, Serialize};

@@ -17,6 +17,8 @@ use serde::{Deserialize, Serialize};
 use crate::engine::BoxFuture;
 
 pub(crate) mod answer;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 pub(crate) mod request;
 pub mod server;
 

@@ -4,7 +4,7 @@
 //! given as the header `X-Consul-Token`.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, Uri};
@@ -17,8 +17,9 @@ use tokio::time::timeout;
 use super::LeaseSource;
 use super::answer::{self, Answer};
 use super::request::{Ask, Terms};
-use crate::local_http::{LocalPort, knows_the_secret};
+use crate::local_http::LocalPort;
 use crate::secret::Secret;
+use crate::telemetry::log_throttle::may_say;
 
 /// Connections at once. A LiteFS needs one or two.
 const CONNECTIONS: usize = 16;
@@ -27,8 +28,6 @@ const MAX_HEAD: usize = 8 * 1024;
 /// Bytes of a request's body. The largest is the primary's address.
 const MAX_BODY: usize = 4 * 1024;
 const BODY: Duration = Duration::from_secs(2);
-/// A stranger's requests are logged this often at most.
-const LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// Serves the lease until it is dropped.
 pub struct LeaseServer {
@@ -36,32 +35,34 @@ pub struct LeaseServer {
     secret: Secret,
     /// Of the last session: a LiteFS renews the same terms that it asked for.
     terms: Mutex<Terms>,
-    /// When a request that is none of LiteFS' was logged last.
-    logged: Mutex<Option<Instant>>,
 }
 
 impl LeaseServer {
     /// Whoever knows `secret` is answered what `source` says.
     pub fn new(source: Arc<dyn LeaseSource>, secret: Secret) -> Self {
-        Self { source, secret, terms: Mutex::default(), logged: Mutex::default() }
+        Self { source, secret, terms: Mutex::default() }
     }
 
     /// Serves whoever connects. Never ends.
     pub async fn serve(self, listener: TcpListener) {
+        let port = LocalPort {
+            name: "the lease's port",
+            connections: CONNECTIONS,
+            buffer: MAX_HEAD,
+            key: ("x-consul-token", self.secret.clone()),
+        };
         let server = Arc::new(self);
-        let port =
-            LocalPort { name: "the lease's port", connections: CONNECTIONS, buffer: MAX_HEAD };
-        let answer = move |request| {
+        let answer = move |request, knows| {
             let server = server.clone();
-            async move { reply(server.answer(request).await) }
+            async move { reply(server.answer(request, knows).await) }
         };
         port.serve(listener, answer).await;
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Answer {
+    async fn answer(&self, request: Request<Incoming>, knows_the_secret: bool) -> Answer {
         let (head, body) = request.into_parts();
-        if !knows_the_secret(&head.headers, "x-consul-token", &self.secret) {
-            self.log_stranger(&head.method, &head.uri, "without the password");
+        if !knows_the_secret {
+            Self::log_stranger(&head.method, &head.uri, "without the password");
             return (StatusCode::FORBIDDEN, "Permission denied".to_owned());
         }
         let body = timeout(BODY, Limited::new(body, MAX_BODY).collect()).await;
@@ -72,7 +73,7 @@ impl LeaseServer {
         match Ask::read(&head.method, head.uri.path(), head.uri.query(), &body) {
             Some(ask) => self.say(ask).await,
             None => {
-                self.log_stranger(&head.method, &head.uri, "which LiteFS never asks");
+                Self::log_stranger(&head.method, &head.uri, "which LiteFS never asks");
                 answer::nothing()
             }
         }
@@ -108,12 +109,10 @@ impl LeaseServer {
         self.terms.lock()
     }
 
-    fn log_stranger(&self, method: &Method, uri: &Uri, what: &str) {
-        let mut logged = self.logged.lock();
-        if logged.is_none_or(|at| at.elapsed() >= LOG_EVERY) {
-            *logged = Some(Instant::now());
+    fn log_stranger(method: &Method, uri: &Uri, what: &str) {
+        if let Some(held_back) = may_say("lease") {
             let path = crate::yaml::shorten(uri.path());
-            tracing::warn!(%method, path, "the lease's port was asked something {what}");
+            tracing::warn!(%method, path, held_back, "the lease's port was asked something {what}");
         }
     }
 }

@@ -31,6 +31,8 @@ pub mod engine;
 pub(crate) mod events;
 pub mod fence;
 mod follow;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 pub(crate) mod hold;
 pub mod joining;
 pub(crate) mod lease_state;

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 
 use crate::process::output::LogLine;
+use crate::telemetry::log_throttle::may_say;
 
 /// What LiteFS says again and again, each 50 ms, while there is no primary. Its reasons are ours.
 const CHATTER: [&str; 5] = [
@@ -53,7 +54,7 @@ impl Heard {
 
 /// A line of LiteFS', understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Said {
+pub(super) struct Said {
     level: Level,
     text: String,
 }
@@ -64,6 +65,14 @@ enum Level {
     Info,
     Warn,
     Error,
+}
+
+impl Said {
+    /// A client that has the application write on a replica provokes a line with each request. How many there
+    /// were is in the metrics.
+    fn may_be_written(&self) -> bool {
+        !self.text.contains(REFUSED) || may_say("refused write").is_some()
+    }
 }
 
 /// Go's `slog` in JSON.
@@ -78,6 +87,9 @@ pub(crate) fn log(heard: Heard) -> LogLine {
     let write = move |_: &str, _: &str, line: &str| {
         let said = understand(line);
         heard.note(&said);
+        if !said.may_be_written() {
+            return;
+        }
         let Said { level, text } = said;
         match level {
             Level::Debug => tracing::debug!(target: "litefs", "{text}"),
@@ -89,7 +101,7 @@ pub(crate) fn log(heard: Heard) -> LogLine {
     write.into()
 }
 
-fn understand(line: &str) -> Said {
+pub(super) fn understand(line: &str) -> Said {
     let said = |level, text: &str| Said { level, text: without_secrets(text) };
     // What it prints before it exits.
     if let Some(text) = line.strip_prefix("ERROR: ") {
@@ -113,7 +125,7 @@ fn understand(line: &str) -> Said {
 }
 
 /// The text with `***` for user and password of each URL.
-fn without_secrets(text: &str) -> String {
+pub(super) fn without_secrets(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("://") {

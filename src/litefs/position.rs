@@ -182,7 +182,7 @@ fn read(path: &Path) -> io::Result<LitefsPosition> {
     parse(&text).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no position of LiteFS"))
 }
 
-fn parse(text: &[u8; LENGTH]) -> Option<LitefsPosition> {
+pub(super) fn parse(text: &[u8; LENGTH]) -> Option<LitefsPosition> {
     let (txid, rest) = text.split_at(16);
     let (checksum, end) = rest.strip_prefix(b"/")?.split_at(16);
     let txid = Txid(parse_hex16(txid).ok()?);

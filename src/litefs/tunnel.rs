@@ -12,8 +12,9 @@ use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::accept;
+use crate::accept::{self, Guest};
 use crate::cluster::NodeId;
+use crate::crowd::Standing;
 use crate::engine::replication::Dial;
 use crate::peer;
 
@@ -54,9 +55,12 @@ impl Drop for Tunnel {
 async fn accept(listener: TcpListener, dial: Arc<dyn Dial>, node: NodeId) {
     // Dropped with this task, and all connections with it.
     let mut connections = JoinSet::new();
-    let serve = |stream, _| {
+    let serve = |stream, _, guest: Guest| {
         let (dial, node) = (dial.clone(), node.clone());
+        // Nobody here says who it is, and LiteFS' stream must not give way.
+        guest.is(Standing::Proven);
         async move {
+            let _guest = guest;
             let dialed = dial.dial(&node, peer::LITEFS);
             if let Err(error) = pass(stream, dialed).await {
                 tracing::debug!(%error, "the tunnel to the primary's LiteFS");

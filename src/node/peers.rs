@@ -95,6 +95,7 @@ impl Peering {
         if let Some(credentials) = credentials {
             listener.secure(credentials);
         }
+        listener.knows_those_of(&dialer);
         listener.handle(peer::GOSSIP, gossip::LIMITS, gossip.handler());
         for Protocol { name, limits, handler } in protocols {
             listener.handle(name, limits, handler);

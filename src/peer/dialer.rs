@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::acquaintances::Acquaintances;
 use super::backoff::Backoff;
 use super::greeting::{self, GreetingRefusal, Hello};
 use super::places::Places;
@@ -29,6 +30,7 @@ pub struct Dialer {
     credentials: Option<Arc<Credentials>>,
     times: Times,
     peers: watch::Sender<PeerAddresses>,
+    acquaintances: Arc<Acquaintances>,
 }
 
 /// Those whose addresses are known, but for this node itself.
@@ -74,7 +76,8 @@ pub enum DialError {
 impl Dialer {
     /// Nothing is dialed yet. This node's own entry among `peers` is left out.
     pub fn new(own: NodeId, peers: &[(NodeId, HostPort)], times: Times) -> Self {
-        let dialer = Self { own, credentials: None, times, peers: watch::Sender::default() };
+        let (peers_now, acquaintances) = (watch::Sender::default(), Arc::default());
+        let dialer = Self { own, credentials: None, times, peers: peers_now, acquaintances };
         dialer.set_peers(peers);
         dialer
     }
@@ -93,6 +96,11 @@ impl Dialer {
     /// Speaks TLS only.
     pub fn secure(&mut self, credentials: Arc<Credentials>) {
         self.credentials = Some(credentials);
+    }
+
+    /// Where peers were found.
+    pub(super) fn acquaintances(&self) -> Arc<Acquaintances> {
+        self.acquaintances.clone()
     }
 
     /// Every peer, as they change.
@@ -126,6 +134,11 @@ impl Dialer {
         match &result {
             Err(error) if error.is_of_the_peer() => peer.failed(began, error),
             _ => peer.answered(),
+        }
+        if let Ok(stream) = &result
+            && let Ok(at) = stream.socket().peer_addr()
+        {
+            self.acquaintances.met(at.ip());
         }
         result
     }

@@ -3,28 +3,30 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
+use super::acquaintances::Acquaintances;
 use super::greeting::{self, GreetingRefusal, Hello};
 use super::secure::{Accepted, Credentials};
-use super::{Stream, Times};
+use super::{Dialer, Stream, Times};
+use crate::accept::{Guest, Guests};
 use crate::cluster::NodeId;
+use crate::crowd::Standing;
 use crate::net;
-use crate::telemetry::log_throttle::LogThrottle;
+use crate::telemetry::log_throttle::{LogThrottle, may_say};
 
-/// Connections that may be in their greeting at once; one more is closed without a word. A handshake
-/// of TLS takes this thread some 0.3 ms: a crowd of strangers keeps it from everything else, such as
-/// heartbeats, for less than 100 ms at a time.
+/// Connections that may be in their greeting at once; for one more another is closed without a word, of a
+/// stranger if there is one. A handshake of TLS takes this thread some 0.3 ms: a crowd of strangers keeps it
+/// from everything else, such as heartbeats, for less than 100 ms at a time.
 const MAX_GREETINGS: usize = 256;
 /// How long the refused may take to read why.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -72,7 +74,8 @@ struct Reception {
     credentials: Option<Arc<Credentials>>,
     times: Times,
     protocols: HashMap<&'static str, Arc<Protocol>>,
-    log: LogThrottle<(std::net::IpAddr, GreetingRefusal)>,
+    log: LogThrottle<(IpAddr, GreetingRefusal)>,
+    acquaintances: Arc<Acquaintances>,
 }
 
 struct Protocol {
@@ -95,12 +98,19 @@ impl Listener {
     ) -> io::Result<Self> {
         let socket = TcpListener::bind(at).await?;
         let (protocols, log) = (HashMap::new(), LogThrottle::new());
-        let reception = Reception { own, members, credentials: None, times, protocols, log };
+        let (credentials, acquaintances) = (None, Arc::default());
+        let reception =
+            Reception { own, members, credentials, times, protocols, log, acquaintances };
         Ok(Self { socket, reception })
     }
 
     pub(crate) fn secure(&mut self, credentials: Arc<Credentials>) {
         self.reception.credentials = Some(credentials);
+    }
+
+    /// Peers may also come from where `dialer` finds them.
+    pub(crate) fn knows_those_of(&mut self, dialer: &Dialer) {
+        self.reception.acquaintances = dialer.acquaintances();
     }
 
     /// Where it listens.
@@ -121,21 +131,24 @@ impl Listener {
     /// Accepts until it is dropped. Connections already handed over live on with their handlers.
     pub async fn run(self) {
         let reception = Arc::new(self.reception);
-        let places = Arc::new(Semaphore::new(MAX_GREETINGS));
+        let guests = Guests::of_at_most(MAX_GREETINGS, "the peer port");
         let mut greetings = JoinSet::new();
-        let log = LogThrottle::new();
         loop {
             // Nothing here waits for a peer: each is greeted in a task of its own.
             tokio::select! {
                 accepted = self.socket.accept() => match accepted {
-                    Ok((socket, remote)) => match places.clone().try_acquire_owned() {
-                        Ok(place) => {
-                            greetings.spawn(reception.clone().greet(socket, remote, place));
+                    Ok((socket, remote)) => match guests.take(remote.ip(), reception.standing(remote)) {
+                        Some(guest) => {
+                            let place = guest.place();
+                            let greeting = reception.clone().greet(socket, remote, guest);
+                            guests.is_served_by(place, greetings.spawn(greeting));
+                            // A turn for each: else it could have to give way before it was ever read from.
+                            tokio::task::yield_now().await;
                         }
-                        Err(_) => reception.log(remote, GreetingRefusal::Busy, "too many are greeting"),
+                        None => reception.log(remote, GreetingRefusal::Busy, "too many are greeting"),
                     },
                     Err(error) => {
-                        if let Some(held_back) = log.may_speak((), Instant::now()) {
+                        if let Some(held_back) = may_say("the peer port") {
                             warn!(%error, held_back, "the peer port cannot accept a connection");
                         }
                         tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -165,19 +178,25 @@ enum Parting {
 }
 
 impl Reception {
-    async fn greet(
-        self: Arc<Self>,
-        socket: TcpStream,
-        remote: SocketAddr,
-        _place: OwnedSemaphorePermit,
-    ) {
+    fn standing(&self, remote: SocketAddr) -> Standing {
+        match self.acquaintances.has(remote.ip()) {
+            true => Standing::Familiar,
+            false => Standing::Stranger,
+        }
+    }
+
+    async fn greet(self: Arc<Self>, socket: TcpStream, remote: SocketAddr, guest: Guest) {
         let opened = match &self.credentials {
             None => self.read_hello(socket).await,
             Some(credentials) => self.shake_hands(credentials, socket).await,
         };
         let result = match opened {
             Opened::By(stream, hello) => match self.admit(&hello) {
-                Ok((protocol, slot)) => self.welcome(stream, hello.from, &protocol, slot).await,
+                Ok((protocol, slot)) => {
+                    guest.is(Standing::Proven);
+                    self.acquaintances.met(remote.ip());
+                    self.welcome(stream, hello.from, &protocol, slot).await
+                }
                 Err((refusal, detail)) => {
                     self.part(remote, refusal, &detail, Parting::Say(stream)).await
                 }

@@ -10,9 +10,12 @@
 //!
 //! Everything a stranger can do here is bounded in size, time and number, and refused with a reason.
 
+mod acquaintances;
 pub(crate) mod backoff;
 pub(crate) mod dialer;
 mod distrust;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 pub mod gossip;
 mod greeting;
 pub(crate) mod listener;

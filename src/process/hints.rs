@@ -1,19 +1,14 @@
 //! What a program's output tells us, and its users had better know.
 
-use std::sync::LazyLock;
-use std::time::Instant;
-
-use crate::telemetry::log_throttle::LogThrottle;
+use crate::telemetry::log_throttle::may_say;
 
 /// SQLite's text for SQLITE_BUSY, in whatever language the program is written.
 const LOCKED: &str = "database is locked";
 
-static SAID: LazyLock<LogThrottle<&'static str>> = LazyLock::new(LogThrottle::new);
-
 /// Says what helps against what a program has just complained of, not more than once a minute.
 pub(crate) fn look(program: &str, line: &str) {
     if is_locked(line)
-        && let Some(held_back) = SAID.may_speak(LOCKED, Instant::now())
+        && let Some(held_back) = may_say(LOCKED)
     {
         tracing::warn!(
             held_back,

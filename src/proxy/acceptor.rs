@@ -18,6 +18,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
 use crate::peer;
+use crate::telemetry::log_throttle::may_say;
 
 /// How many accepted connections may wait for one worker to take them.
 const QUEUE: usize = 256;
@@ -109,8 +110,11 @@ impl Slots {
     /// Waits for a place. Meanwhile new connections wait in the listener's backlog.
     async fn take(self: &Arc<Self>) -> Slot {
         while !self.have_room() {
-            if !self.full.swap(true, Relaxed) {
+            if !self.full.swap(true, Relaxed)
+                && let Some(held_back) = may_say("max_connections")
+            {
                 tracing::warn!(
+                    held_back,
                     "{} connections are open, as many as proxy.max_connections allows; new ones wait",
                     self.most
                 );
@@ -222,7 +226,9 @@ async fn accept(listener: &AsyncFd<TcpListener>) -> (TcpStream, SocketAddr) {
             // The client was gone before we looked.
             Err(why) if why.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(why) => {
-                tracing::error!(%why, "cannot accept connections; trying again");
+                if let Some(held_back) = may_say("accept") {
+                    tracing::error!(%why, held_back, "cannot accept connections; trying again");
+                }
                 tokio::time::sleep(PAUSE).await;
             }
         }

@@ -22,6 +22,7 @@ use crate::cluster::{ClusterView, Epoch};
 use crate::config::{Ack, Consistency};
 use crate::guarantee::ReplayPolicy;
 use crate::rules::Class;
+use crate::telemetry::log_throttle::may_say;
 use crate::telemetry::metrics::ReadWait;
 use crate::txid::{EpochTxid, Token};
 
@@ -106,7 +107,9 @@ impl Exchange {
             }
             Ok(_) => return Err(deposed()),
             Err(why) => {
-                tracing::error!(%why, "cannot read the position after a write");
+                if let Some(held_back) = may_say("position after a write") {
+                    tracing::error!(%why, held_back, "cannot read the position after a write");
+                }
                 return Err(Problem::new(
                     ProblemKind::WriteOutcomeUnknown,
                     format!("the application has answered, but the database cannot be read: {why}"),

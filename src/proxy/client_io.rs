@@ -13,17 +13,19 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::activity::{Activity, Phase};
-use super::observed_io::ObservedIo;
+use super::observed_io::{Clock, ObservedIo};
 use super::problem::{Problem, ProblemKind};
-use super::request_line::RequestLines;
+use super::request_line::{Passed, RequestLines};
 
 /// Wraps a client's socket.
 pub(crate) struct ClientIo<T> {
     inner: ObservedIo<T, Arc<Activity>>,
     node: Arc<str>,
     lines: RequestLines,
-    /// What was read, and had no room at the reader's.
-    came: Bytes,
+    /// What is ready for the reader, and had no room there.
+    ready: Bytes,
+    /// What came behind that, and waits until the reader asks for it.
+    waiting: Bytes,
     /// The other side may end its own and still wait for an answer: a client, for a peer that closes has
     /// no use for one.
     half_close: bool,
@@ -35,8 +37,9 @@ impl<T> ClientIo<T> {
     /// `node` is named in answers.
     pub(crate) fn new(inner: T, activity: Arc<Activity>, node: Arc<str>, half_close: bool) -> Self {
         let inner = ObservedIo { socket: inner, clock: activity };
-        let (lines, came) = (RequestLines::default(), Bytes::new());
-        Self { inner, node, lines, came, half_close, refusal: None }
+        let (ready, waiting) = (Bytes::new(), Bytes::new());
+        let lines = RequestLines::default();
+        Self { inner, node, lines, ready, waiting, half_close, refusal: None }
     }
 
     pub(crate) fn into_inner(self) -> T {
@@ -84,15 +87,37 @@ impl<T> ClientIo<T> {
         }
     }
 
-    /// Changes what was read where hyper would not take it.
+    /// Keeps back of what was read what hyper should not see yet, and changes what it would not take.
     fn adapt(&mut self, before: usize, buf: &mut ReadBuf<'_>) {
+        let came = &buf.filled()[before..];
         let clock = &self.inner.clock;
-        let Some(plain) = self.lines.pass(&buf.filled()[before..], || clock.take_announced())
-        else {
-            return;
-        };
-        buf.set_filled(before);
-        self.came = plain.into();
+        let Passed { taken, plain } = self.lines.pass(came, || clock.take_announced());
+        if taken < came.len() {
+            self.waiting = Bytes::copy_from_slice(&came[taken..]);
+        }
+        match plain {
+            None => buf.set_filled(before + taken),
+            Some(plain) => {
+                buf.set_filled(before);
+                self.ready = plain.into();
+                self.take_over(buf);
+            }
+        }
+    }
+
+    /// Gives the reader what it has left, or what waited.
+    fn go_on(&mut self, buf: &mut ReadBuf<'_>) {
+        if self.ready.is_empty() {
+            let came = self.waiting.slice(..self.waiting.len().min(buf.remaining()));
+            let clock = &self.inner.clock;
+            clock.received();
+            let Passed { taken, plain } = match clock.is_tunnel() {
+                true => Passed { taken: came.len(), plain: None },
+                false => self.lines.pass(&came, || clock.take_announced()),
+            };
+            self.waiting.advance(taken);
+            self.ready = plain.map_or_else(|| came.slice(..taken), Bytes::from);
+        }
         self.take_over(buf);
     }
 
@@ -108,7 +133,7 @@ impl<T> ClientIo<T> {
     }
 
     fn take_over(&mut self, buf: &mut ReadBuf<'_>) {
-        let piece = self.came.split_to(self.came.len().min(buf.remaining()));
+        let piece = self.ready.split_to(self.ready.len().min(buf.remaining()));
         buf.put_slice(&piece);
     }
 }
@@ -132,8 +157,8 @@ impl<T: AsyncRead + Unpin> AsyncRead for ClientIo<T> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if !self.came.is_empty() {
-            self.take_over(buf);
+        if !self.ready.is_empty() || !self.waiting.is_empty() {
+            self.go_on(buf);
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();

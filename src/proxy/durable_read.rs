@@ -10,6 +10,7 @@ use super::problem::{Problem, ProblemKind};
 use crate::cluster::ClusterView;
 use crate::config::{Ack, Consistency};
 use crate::rules::Class;
+use crate::telemetry::log_throttle::may_say;
 
 impl Exchange {
     /// Whether that is asked of this read, which the application has answered so.
@@ -32,7 +33,9 @@ impl Exchange {
             Ok(position) if position.epoch <= view.epoch() => position,
             Ok(_) => return Ok(false),
             Err(why) => {
-                tracing::error!(%why, "cannot read the position after a read");
+                if let Some(held_back) = may_say("position after a read") {
+                    tracing::error!(%why, held_back, "cannot read the position after a read");
+                }
                 let detail = "the application has answered, but the database cannot be read";
                 return Err(Problem::new(ProblemKind::AppUnreachable, detail));
             }

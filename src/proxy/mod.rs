@@ -10,7 +10,8 @@ pub mod ack;
 pub(crate) mod activity;
 pub(crate) mod answer;
 pub mod at_app;
-pub(crate) mod claim_watch;
+pub(crate) mod chunk_walk;
+mod claim_watch;
 pub(crate) mod client;
 pub(crate) mod client_body;
 pub(crate) mod client_io;
@@ -23,6 +24,8 @@ pub(crate) mod failed_read;
 pub(crate) mod finish;
 pub(crate) mod forward;
 pub(crate) mod forwarded;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 pub(crate) mod head;
 pub(crate) mod headers;
 pub(crate) mod health;
@@ -70,6 +73,7 @@ use tokio::runtime::LocalRuntime;
 use tokio::sync::mpsc;
 
 use crate::peer;
+use crate::telemetry::log_throttle::may_say;
 use crate::telemetry::metrics::WorkerMetrics;
 use acceptor::{Accepted, Door, Slots};
 use worker::{Worker, WorkerContext};
@@ -199,8 +203,10 @@ async fn work(
     let house = worker.clone();
     tokio::task::spawn_local(async move { house.keep_house(&slots.full).await });
     while let Some(accepted) = connections.recv().await {
-        if let Err(why) = take(&worker, accepted) {
-            tracing::error!(%why, "cannot watch a socket");
+        if let Err(why) = take(&worker, accepted)
+            && let Some(held_back) = may_say("socket")
+        {
+            tracing::error!(%why, held_back, "cannot watch a socket");
         }
     }
     // The acceptor has ended; those who are connected are served until the thread is stopped.
@@ -235,8 +241,13 @@ impl PeerDoor {
     pub fn enter(&self, stream: peer::Stream) {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let worker = &self.workers[turn % self.workers.len()];
-        if worker.try_send(Accepted::Peer(stream)).is_err() {
-            tracing::warn!("dropped a peer's connection: the workers are too busy to take it");
+        if worker.try_send(Accepted::Peer(stream)).is_err()
+            && let Some(held_back) = may_say("peer dropped")
+        {
+            tracing::warn!(
+                held_back,
+                "dropped a peer's connection: the workers are too busy to take it"
+            );
         }
     }
 }

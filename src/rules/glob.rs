@@ -120,7 +120,7 @@ fn literal_prefix(text: &str) -> &str {
 }
 
 /// Refuses globs that would never match what they seem to say.
-fn check_path(text: &str) -> Result<(), String> {
+pub(super) fn check_path(text: &str) -> Result<(), String> {
     if !text.starts_with(['/', '*', '{', '[']) {
         return Err(format!("a path begins with `/`: `/{text}`"));
     }

@@ -17,6 +17,8 @@ use http::{HeaderMap, Method, Uri};
 use crate::guarantee::{Ack, Consistency, ReplayPolicy};
 
 mod file;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod glob;
 mod load;
 mod matching;

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use http::Method;
 use serde::{Deserialize, Serialize};
 
+use super::glob::check_path;
 use super::path;
 
 /// A segment of a path of at least this many bytes that holds a digit names one thing only …
@@ -32,13 +33,14 @@ pub struct WriteRoute {
 }
 
 impl WriteRoute {
-    /// The route of such requests; `None` for what is not kept: long ones, and odd hosts. `host`: the
-    /// field.
+    /// The route of such requests; `None` for what is not kept: long ones, odd hosts, and paths that no rule
+    /// may name (with `..`, or encoded twice). `host`: the field.
     pub(crate) fn of(method: &Method, host: &[u8], path: &str) -> Option<Self> {
         if method.as_str().len() > MAX_METHOD || path.len() > MAX_PATH || !path.starts_with('/') {
             return None;
         }
-        Some(Self { method: as_in_rules(method), host: plain_host(host)?, path: pattern(path) })
+        let (host, path) = (plain_host(host)?, pattern(path));
+        check_path(&path).is_ok().then(|| Self { method: as_in_rules(method), host, path })
     }
 
     /// The default rules call such requests reads.
@@ -209,6 +211,8 @@ mod tests {
             (Method::GET, "shop", long.as_str()),
             (Method::GET, "a,b", "/"),
             (Method::OPTIONS, "shop", "*"),
+            (Method::GET, "shop", "/a/../b"),
+            (Method::GET, "shop", "/%2561"),
         ] {
             assert_eq!(WriteRoute::of(&method, host.as_bytes(), path), None, "{path}");
         }

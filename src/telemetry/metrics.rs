@@ -21,6 +21,7 @@ pub(crate) use node::{CertificateUse, NodeMetrics};
 pub(crate) use worker::{Held, WorkerMetrics};
 
 use crate::status::Status;
+use crate::telemetry::log_throttle::may_say;
 
 /// The content type of [`Metrics::render`].
 pub(crate) const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
@@ -62,7 +63,9 @@ impl Metrics {
         families.retain(|family| !family.get_metric().is_empty());
         let mut text = String::with_capacity(16 * 1024);
         if let Err(error) = TextEncoder::new().encode_utf8(&families, &mut text) {
-            tracing::error!(%error, "metrics are incomplete");
+            if let Some(held_back) = may_say("metrics") {
+                tracing::error!(%error, held_back, "metrics are incomplete");
+            }
         }
         text
     }

@@ -41,6 +41,37 @@ async fn so_they_are_after_other_requests_on_the_connection() {
 }
 
 #[tokio::test]
+async fn so_they_are_without_waiting_for_answers_and_after_chunks() {
+    let app = Recorder::echoing().await;
+    let node = TestNode::before(&app);
+    let mut client = node.client().await;
+    let chunked = "POST /< HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n<\r\n>\r\n0\r\n\r\n";
+    let sized = "POST /> HTTP/1.1\r\nHost: shop\r\nContent-Length: 3\r\n\r\n<é";
+    let plain = "GET /é` HTTP/1.1\r\nHost: shop\r\n\r\n";
+    let all = [plain, chunked, "\r\n", sized, plain, chunked, plain].concat();
+    // However they come.
+    for piece in [all.len(), 7, 1] {
+        for bytes in all.as_bytes().chunks(piece) {
+            client.send(bytes.to_vec()).await;
+        }
+        let expected = [
+            ("/é`", ""),
+            ("/<", "<\r\n>"),
+            ("/>", "<é"),
+            ("/é`", ""),
+            ("/<", "<\r\n>"),
+            ("/é`", ""),
+        ];
+        for (target, _) in expected {
+            assert_eq!(client.response().await.text(), target, "in pieces of {piece}");
+        }
+        let seen = app.take();
+        let bodies: Vec<_> = seen.iter().map(|seen| seen.request.text()).collect();
+        assert_eq!(bodies, expected.map(|(_, body)| body), "in pieces of {piece}");
+    }
+}
+
+#[tokio::test]
 async fn they_are_classified_as_what_they_stand_for() {
     let app = Recorder::echoing().await;
     let rules = "rules:\n  - match: {path: '/<b>/**'}\n    as: passthrough\n  - match: {query: {'\"': '<'}}\n    as: passthrough\n";

@@ -54,6 +54,26 @@ async fn without_the_password_nothing_is_answered() {
 }
 
 #[tokio::test]
+async fn a_crowd_of_strangers_keeps_litefs_from_nothing() {
+    let address = serve(Arc::new(Primary)).await;
+    let mut litefs = Client::connect(address).await;
+    assert_eq!(litefs.ask("PUT /v1/session/renew/s", "").await.0, 200);
+    let mut crowd = Vec::new();
+    for i in 0..500 {
+        let mut stranger = TcpStream::connect(address).await.unwrap();
+        if i % 2 == 0 {
+            // It may have given way already.
+            let _ = stranger.write_all(b"PUT /v1/session/renew/s HTTP/1.1\r\nHost").await;
+        }
+        crowd.push(stranger);
+    }
+    assert_eq!(litefs.ask("PUT /v1/session/renew/s", "").await.0, 200, "on its old connection");
+    let mut again = Client::connect(address).await;
+    assert_eq!(again.ask("PUT /v1/session/renew/s", "").await.0, 200, "on a new one");
+    drop(crowd);
+}
+
+#[tokio::test]
 async fn anything_else_is_404() {
     let mut client = Client::connect(serve(Arc::new(Primary)).await).await;
     for line in

@@ -10,6 +10,7 @@ mod edge;
 #[path = "../edge/files.rs"]
 #[allow(dead_code)]
 mod files;
+mod fire;
 mod log;
 mod memory;
 #[path = "../support/need.rs"]

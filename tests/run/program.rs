@@ -246,10 +246,15 @@ impl Program {
 
     /// Asks its admin port.
     pub async fn ask_admin(&self, path: &str) -> Client {
-        let mut admin = Client::connect(self.address("admin port at ")).await;
+        let mut admin = Client::connect(self.admin_address()).await;
         let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         admin.send(head).await;
         admin
+    }
+
+    /// The admin port.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.address("admin port at ")
     }
 
     /// Returns once nobody can connect any more.

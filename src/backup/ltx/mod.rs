@@ -103,7 +103,7 @@ impl Header {
         if right { Ok(header) } else { Err(bad("its header makes no sense")) }
     }
 
-    fn to_bytes(self) -> [u8; HEADER] {
+    pub(super) fn to_bytes(self) -> [u8; HEADER] {
         let mut bytes = [0; HEADER];
         let flags = if self.compressed { LZ4 } else { 0 };
         bytes[..4].copy_from_slice(MAGIC);

@@ -10,7 +10,7 @@ use super::reader::Reader;
 use crate::yaml::{self, MAX_BYTES, Place, Problem};
 
 mod exec;
-mod go_duration;
+pub(super) mod go_duration;
 mod setting;
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,8 @@
 //! The result is a table of what was last heard from whom. It informs; it decides nothing that must
 //! be agreed upon.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod link;
 mod report;
 mod table;

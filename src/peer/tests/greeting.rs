@@ -216,28 +216,53 @@ async fn the_silent_and_the_slow_are_refused_and_hold_nobody_up() {
     assert!(answer.starts_with("NO too-slow "), "{answer:?}");
 }
 
+/// More than may greet at once.
+const CROWD: usize = 300;
+
 #[tokio::test]
-async fn a_crowd_of_silent_strangers_is_bounded() {
-    let mut tasks = JoinSet::new();
-    let times = Times { greeting: Duration::from_secs(60), ..TIMES };
-    let at = echo(&mut tasks, "n1", MANY, times).await;
-    let mut crowd = Vec::new();
-    for _ in 0..270 {
-        crowd.push(TcpStream::connect(at).await.unwrap());
-    }
-    // Those beyond the limit are closed without a word; which, the order of accepting says.
-    let mut turned_away = crowd.pop().unwrap();
-    let _ = turned_away.read(&mut [0]).await;
-    // Once the crowd leaves, there is room again.
-    drop(crowd);
-    let dialer = dialer("n2", &[("n1", at)]);
-    let mut stream = loop {
-        match dialer.dial_now(&node("n1"), ECHO).await {
-            Ok(stream) => break stream,
-            Err(_) => tokio::task::yield_now().await,
+async fn a_crowd_of_silent_strangers_is_bounded_and_keeps_no_member_out() {
+    for over in Over::BOTH {
+        let mut tasks = JoinSet::new();
+        let times = Times { greeting: Duration::from_secs(600), ..TIMES };
+        let at = over.echo(&mut tasks, "n1", MANY, times).await;
+        let mut crowd = Vec::new();
+        for _ in 0..CROWD {
+            crowd.push(TcpStream::connect(at).await.unwrap());
         }
-    };
-    round_trip(&mut stream).await;
+        let dialer = over.dialer("n2", &[("n1", at)]);
+        round_trip(&mut dialer.dial_now(&node("n1"), ECHO).await.unwrap()).await;
+        // Those who came first were closed without a word.
+        assert!(matches!(crowd[0].read(&mut [0]).await, Ok(0) | Err(_)));
+        let present = crowd.iter().filter(|one| !is_closed(one)).count();
+        assert!(present < CROWD && present >= 200, "{present}");
+    }
+}
+
+fn is_closed(stranger: &TcpStream) -> bool {
+    let read = stranger.try_read(&mut [0]);
+    !matches!(read, Err(why) if why.kind() == std::io::ErrorKind::WouldBlock)
+}
+
+#[tokio::test]
+async fn members_get_in_while_strangers_take_every_place_again_and_again() {
+    for over in Over::BOTH {
+        let mut tasks = JoinSet::new();
+        let times = Times { greeting: Duration::from_secs(600), ..TIMES };
+        let at = over.echo(&mut tasks, "n1", MANY, times).await;
+        tasks.spawn(async move {
+            let mut crowd = std::collections::VecDeque::new();
+            loop {
+                crowd.push_back(TcpStream::connect(at).await);
+                if crowd.len() > CROWD {
+                    crowd.pop_front();
+                }
+            }
+        });
+        let dialer = over.dialer("n2", &[("n1", at)]);
+        for _ in 0..20 {
+            round_trip(&mut dialer.dial_now(&node("n1"), ECHO).await.unwrap()).await;
+        }
+    }
 }
 
 #[tokio::test]

@@ -9,6 +9,8 @@
 
 mod body;
 mod chunked;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod pool;
 mod request;
 mod response;

@@ -167,7 +167,7 @@ impl RawHeaders {
         }
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
