@@ -49,7 +49,7 @@ impl<T> ClientIo<T> {
     /// Has `bytes` read again, before anything else.
     pub(crate) fn put_back(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() {
-            self.came = [bytes, &self.came].concat().into();
+            self.ready = [bytes, &self.ready].concat().into();
         }
     }
 
