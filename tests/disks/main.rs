@@ -26,7 +26,7 @@ mod preload;
 mod slow;
 
 /// How many of a round's calls fail in turn, spread over all of them; with `LITEPILOT_DISK_FAULTS=all` each does.
-const ROUNDS: i64 = 6;
+const ROUNDS: i64 = 4;
 
 /// The node whose disk fails.
 const VICTIM: usize = 2;
