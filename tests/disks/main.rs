@@ -173,7 +173,11 @@ impl Field {
     fn nothing_is_forgotten(&mut self) {
         let (term, epoch) = (self.term, self.epoch);
         self.note_what_it_says();
-        let status = self.status().unwrap();
+        let mut status = Value::Null;
+        until("it knows a primary", || {
+            status = self.status().unwrap_or_default();
+            status["primary"].is_object()
+        });
         let number = |value: &Value| value.as_u64().unwrap_or(0);
         assert!(number(&status["raft"]["term"]) >= term, "a vote is forgotten: {status}");
         assert!(number(&status["primary"]["epoch"]) >= epoch, "an epoch is forgotten: {status}");
