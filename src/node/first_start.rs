@@ -1,6 +1,7 @@
 //! The very first start of an application on a replica: once the primary's has been up, and what it had
 //! written by then is here. An application that finds no tables would make them, which it cannot here.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -12,10 +13,14 @@ use super::replication::PAUSE;
 use crate::cluster::{ClusterView, NodeId, Role};
 use crate::engine::Engine;
 use crate::peer::gossip::Peers;
+use crate::position::PositionCell;
 use crate::txid::EpochTxid;
 
-/// For the primary's application, which may have much to do at its first start.
+/// Without anything new from the primary's application. While that makes its tables, for minutes maybe, an
+/// application here would try the same, fail, and hold up what comes.
 const WAIT: Duration = Duration::from_secs(60);
+/// An application that writes and is never up keeps nobody waiting for longer.
+const LONGEST: Duration = Duration::from_secs(600);
 /// For there to be a primary at all. With an application that answers here there may be one sooner.
 const NO_PRIMARY: Duration = Duration::from_secs(10);
 
@@ -61,9 +66,9 @@ async fn begin(
     {
         note.send_replace(Some(WAITING.to_owned()));
         context.events.record("app", format!("the application {WAITING}"));
-        let text = match timeout(WAIT, its_time(&context, heard)).await {
-            Ok(()) => "the application is started".to_owned(),
-            Err(_) => format!("the application is started all the same, after {WAIT:?}"),
+        let text = match in_time(context.engine.position(), its_time(&context, heard)).await {
+            true => "the application is started",
+            false => "the application is started all the same: nothing has come for too long",
         };
         note.send_replace(None);
         context.events.record("app", text);
@@ -82,6 +87,21 @@ async fn is_empty(engine: &dyn Engine) -> bool {
             Err(why) => tracing::debug!(%why, "cannot see yet whether this copy is empty"),
         }
         sleep(PAUSE).await;
+    }
+}
+
+/// Whether that comes before nothing has come here for [`WAIT`].
+async fn in_time(position: &PositionCell, its_time: impl Future<Output = ()>) -> bool {
+    let mut its_time = pin!(its_time);
+    let end = Instant::now() + LONGEST;
+    loop {
+        let before = position.get();
+        if timeout_at(end.min(Instant::now() + WAIT), &mut its_time).await.is_ok() {
+            return true;
+        }
+        if position.get() == before || Instant::now() >= end {
+            return false;
+        }
     }
 }
 
@@ -189,6 +209,31 @@ mod tests {
         assert_eq!(verdict(&replica(), &heard(None), at(9)), Verdict::NotUpYet);
         assert_eq!(verdict(&replica(), &heard(Some(at(2))), at(1)), Verdict::Missing(at(2)));
         assert_eq!(verdict(&replica(), &heard(Some(at(2))), at(2)), Verdict::Start);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_first_start_that_migrates_for_minutes_is_waited_for() {
+        let position = PositionCell::default();
+        let migrates = async {
+            for txid in 1..10 {
+                sleep(WAIT / 2).await;
+                position.advance(at(txid));
+            }
+        };
+        assert!(in_time(&position, migrates).await, "as long as something comes");
+        assert!(!in_time(&position, std::future::pending()).await, "not for one that hangs");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_application_that_writes_and_is_never_up_does_not_keep_the_others_waiting() {
+        let position = PositionCell::default();
+        let writes = async {
+            for txid in 1.. {
+                sleep(WAIT / 2).await;
+                position.advance(at(txid));
+            }
+        };
+        assert!(!in_time(&position, writes).await);
     }
 
     #[test]
