@@ -62,10 +62,10 @@ impl Metrics {
         // The encoder refuses a family without samples, such as requests before the first one.
         families.retain(|family| !family.get_metric().is_empty());
         let mut text = String::with_capacity(16 * 1024);
-        if let Err(error) = TextEncoder::new().encode_utf8(&families, &mut text) {
-            if let Some(held_back) = may_say("metrics") {
-                tracing::error!(%error, held_back, "metrics are incomplete");
-            }
+        if let Err(error) = TextEncoder::new().encode_utf8(&families, &mut text)
+            && let Some(held_back) = may_say("metrics")
+        {
+            tracing::error!(%error, held_back, "metrics are incomplete");
         }
         text
     }

@@ -156,7 +156,7 @@ async fn what_is_repeated_is_counted_and_not_written() {
     ];
     let before = program.log().lines().count();
     for (port, request) in &requests {
-        for _ in 0..number("LITEPILOT_FLOOD", 500) {
+        for _ in 0..number("LITEPILOT_FLOOD", 200) {
             send(*port, request.as_bytes()).await;
         }
     }
