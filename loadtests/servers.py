@@ -47,13 +47,14 @@ class Servers:
 
     @cached_property
     def certificate(self):
-        """Of the proxies, with its key in the same file."""
-        key, file = self.bench.directory / "site.key", self.bench.directory / "site.pem"
+        """Of the proxies, with its key in the same file, as HAProxy wants it."""
+        key, certificate = (self.bench.directory / f"litepilot-0.{end}" for end in ("key", "crt"))
         argv = [program("openssl", "apt install openssl"), "req", "-x509", "-nodes", "-days", "2"]
         argv += ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-subj", "/CN=localhost"]
-        subprocess.run([*argv, "-keyout", key, "-out", file], check=True, capture_output=True)
-        file.write_text(file.read_text() + key.read_text())
-        return file
+        subprocess.run([*argv, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+        both = self.bench.directory / "site.pem"
+        both.write_text(certificate.read_text() + key.read_text())
+        return both
 
     def nginx(self, port, tls_port=None, name="nginx", backend=None):
         """For HTTP at one port, for HTTPS at the other."""
@@ -109,7 +110,7 @@ class Servers:
             "LISTEN": str(port),
             "BACKEND": str(self.backend_port),
             "ADMIN": str(admin),
-            "CERTIFICATE": str(self.certificate),
+            "LITEPILOT_CERTS": str(self.certificate.parent),
         }
         return self.start_litepilot(name, configuration, environment, binary)
 
