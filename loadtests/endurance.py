@@ -254,27 +254,19 @@ def report_usage(before, after):
 def report_requests(load, copies):
     """Prints a table; returns what should not be."""
     counts = load.counts
-    lost = [set(counts.written) - set(copy) for copy in copies]
-    twice = [len(copy) - len(set(copy)) for copy in copies]
     longest = max(t for second in load.record.seconds.values() for t in second.times)
-    rows = [
-        ("pairs of a write and a read", counts.pairs),
-        ("writes without success, not sent again", counts.unanswered),
-        ("reads without success, sent again", counts.again),
-        ("reads that were told of a lost write", len(counts.told_lost)),
-        ("slowest request, ms", f"{longest * 1000:,.0f}"),
-        ("reads that were stale", len(counts.stale)),
-        ("acknowledged writes that a node lacks afterwards", max(map(len, lost))),
-        ("writes that a node holds twice", max(twice)),
-        ("copies that differ", sum(sorted(copy) != sorted(copies[0]) for copy in copies)),
-    ]
-    print("| what | number |\n| --- | ---: |")
-    for what, number in rows:
-        print(f"| {what} | {number} |")
+    bad = pairs.wrong(counts, copies)
+    pairs.show(
+        [
+            ("pairs of a write and a read", counts.pairs),
+            ("writes without success, not sent again", counts.unanswered),
+            ("reads without success, sent again", counts.again),
+            ("slowest request, ms", f"{longest * 1000:,.0f}"),
+            *bad,
+        ]
+    )
     print()
-    missed = [f"{what}: {number}, wanted 0" for what, number in rows[5:] if number]
-    if counts.told_lost:
-        missed.append(f"{len(counts.told_lost)} writes of a majority were told to be lost")
+    missed = pairs.missed(bad)
     if longest > LIMIT:
         missed.append(f"a request took {longest:.1f} s, at most {LIMIT}")
     return missed

@@ -187,26 +187,44 @@ def measure(voters, pairs, kills):
     return counts, held(voters)
 
 
-def report(counts, copies, kills):
-    """Prints the table; returns what should not be."""
+def wrong(counts, copies):
+    """Rows of what should not be, by what clients were told and what the copies hold."""
     lost = [set(counts.written) - set(copy) for copy in copies]
     twice = [len(copy) - len(set(copy)) for copy in copies]
-    rows = [
-        ("pairs", counts.pairs),
-        ("kills of the primary", kills),
+    return [
         ("reads that were stale", len(counts.stale)),
         ("reads that were told of a lost write", len(counts.told_lost)),
         ("acknowledged writes that a node lacks afterwards", max(map(len, lost))),
         ("writes that a node holds twice", max(twice)),
         ("copies that differ", sum(sorted(copy) != sorted(copies[0]) for copy in copies)),
-        ("writes without success, not sent again", counts.unanswered),
-        ("reads without success, sent again", counts.again),
-        ("slowest pair, ms", f"{counts.slowest * 1000:,.0f}"),
     ]
+
+
+def show(rows):
     print("| what | number |\n| --- | ---: |")
     for what, number in rows:
         print(f"| {what} | {number} |")
-    return [f"{what}: {number}, wanted 0" for what, number in rows[2:7] if number]
+
+
+def missed(rows):
+    """Those that are not 0."""
+    return [f"{what}: {number}, wanted 0" for what, number in rows if number]
+
+
+def report(counts, copies, kills):
+    """Prints the table; returns what should not be."""
+    bad = wrong(counts, copies)
+    show(
+        [
+            ("pairs", counts.pairs),
+            ("kills of the primary", kills),
+            *bad,
+            ("writes without success, not sent again", counts.unanswered),
+            ("reads without success, sent again", counts.again),
+            ("slowest pair, ms", f"{counts.slowest * 1000:,.0f}"),
+        ]
+    )
+    return missed(bad)
 
 
 def run(arguments):
@@ -218,8 +236,8 @@ def run(arguments):
         engine = (arguments.engine, arguments.litefs)
         voters = Voters(bench, Cores.shared(1).load, binary, TTL, *engine, ack="majority")
         voters.settle()
-        missed = report(*measure(voters, arguments.pairs, arguments.kills), arguments.kills)
-    return missed if arguments.check else []
+        failures = report(*measure(voters, arguments.pairs, arguments.kills), arguments.kills)
+    return failures if arguments.check else []
 
 
 def options():

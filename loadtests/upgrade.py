@@ -146,24 +146,12 @@ def measure(voters, builds):
 
 def report(counts, failed, copies):
     """Prints the table; returns what should not be."""
-    lost = [set(counts.written) - set(copy) for copy in copies]
-    twice = [len(copy) - len(set(copy)) for copy in copies]
-    rows = [
-        ("pairs of a write and a read", counts.pairs),
-        ("slowest pair, ms", f"{counts.slowest * 1000:,.0f}"),
-        ("requests that failed", len(failed)),
-        ("reads that were stale", len(counts.stale)),
-        ("reads that were told of a lost write", len(counts.told_lost)),
-        ("acknowledged writes that a node lacks afterwards", max(map(len, lost))),
-        ("writes that a node holds twice", max(twice)),
-        ("copies that differ", sum(sorted(copy) != sorted(copies[0]) for copy in copies)),
-    ]
-    print("| what | number |\n| --- | ---: |")
-    for what, number in rows:
-        print(f"| {what} | {number} |")
+    bad = [("requests that failed", len(failed)), *pairs.wrong(counts, copies)]
+    slowest = ("slowest pair, ms", f"{counts.slowest * 1000:,.0f}")
+    pairs.show([("pairs of a write and a read", counts.pairs), slowest, *bad])
     for each in failed[:10]:
         print(f"  {each}", file=sys.stderr)
-    return [f"{what}: {number}, wanted 0" for what, number in rows[2:] if number]
+    return pairs.missed(bad)
 
 
 def configuration(bench):

@@ -84,18 +84,21 @@ impl Field {
         });
     }
 
-    /// A node that cannot take over now says so, and nothing happens.
-    fn promote(&self, node: usize) {
+    /// Whether it has taken over: a node that cannot now says so, and nothing happens.
+    fn promote(&self, node: usize) -> bool {
         let name = &self.cluster.nodes[node].it.name;
         let (code, said) = self.cluster.nodes[0].command(&["promote", name]);
         assert!(matches!(code, Some(0 | 1)), "{said}");
+        code == Some(0)
     }
 
     fn undergo(&mut self, what: While) {
         match what {
             While::ItIsPrimary => {
                 self.write("before");
-                self.promote(VICTIM);
+                until("it takes over, or its disk fails", || {
+                    self.promote(VICTIM) || self.faults.counted().1 > 0
+                });
                 self.write("at it");
                 self.promote(0);
                 self.write("after");
