@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use crate::admin::token;
 use crate::cluster::Epoch;
 use crate::config::Config;
+use crate::files;
 use crate::process::child::{self, ChildState};
 use crate::process::service_manager::Sockets;
 use crate::proxy::error_pages::ErrorPages;
@@ -264,9 +265,9 @@ fn check_and_log(config: &Config, rules: &RuleSet) -> Result<(), StartError> {
 fn make_data_dir(config: &Config) -> Result<(), StartError> {
     let dir = &config.data_dir;
     std::fs::create_dir_all(dir).map_err(|why| {
+        let why = files::at(dir, why);
         StartError::Io(format!(
-            "cannot make data_dir {}: {why}; name a directory that this user may write to",
-            dir.display()
+            "cannot make data_dir {why}. It has to be a directory that this user may write to"
         ))
     })
 }
