@@ -23,11 +23,14 @@ use super::table::{Applied, Command, Holder, Opening, Session, Table};
 use crate::claim::{BootTime, Claim};
 use crate::cluster::{Epoch, EpochStart, NodeId};
 use crate::engine::Grant;
+use crate::txid::Position;
 
 /// Orders that may wait.
 const ORDERS: usize = 16;
 /// A node whose `on_promote` failed is not chosen for so long.
 const AFTER_A_FAILURE: Duration = Duration::from_secs(30);
+/// Likewise if its engine could not become primary: for others to be chosen, and short if there are none.
+const AFTER_THE_ENGINE: Duration = Duration::from_secs(5);
 
 /// What this node is, as far as it knows by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -253,19 +256,7 @@ impl Tenure {
     /// From the claim to open writes.
     async fn open(&self, holder: &Holder) -> Result<EpochStart, End> {
         let epoch = holder.epoch;
-        let held = loop {
-            let claim = self.own.borrow().claim.clone();
-            match self.context.engine.become_primary(Grant { epoch, claim }).await {
-                Ok(held) => break held,
-                Err(why) => {
-                    if let Some(unfit) = self.context.engine.unfit() {
-                        return Err(End::Failed(unfit));
-                    }
-                    tracing::error!(%epoch, %why, "the engine cannot become primary; trying again");
-                    self.context.clock.sleep(self.context.times.renew).await;
-                }
-            }
-        };
+        let held = self.begin_in_engine(epoch).await?;
         let start = EpochStart { epoch, held };
         let agreed = loop {
             let promised = self.context.promises;
@@ -282,12 +273,38 @@ impl Tenure {
         }
         self.own.send_modify(|own| own.start = Some(start));
         if !self.context.callbacks.promoted(epoch).await {
-            let (until, why) =
-                (self.context.clock.now().after(AFTER_A_FAILURE), "app.on_promote failed");
-            *self.unfit_until.lock() = Some((until, why.to_owned()));
-            return Err(End::Failed(why.to_owned()));
+            return Err(self.failed("app.on_promote failed".to_owned(), AFTER_A_FAILURE));
         }
         Ok(start)
+    }
+
+    /// Has the engine become the primary. One that cannot, as when its disk is full, must not keep the
+    /// lease from those that can.
+    async fn begin_in_engine(&self, epoch: Epoch) -> Result<Position, End> {
+        let latest = self.context.clock.now().after(self.context.times.ttl);
+        loop {
+            let claim = self.own.borrow().claim.clone();
+            let why = match self.context.engine.become_primary(Grant { epoch, claim }).await {
+                Ok(held) => return Ok(held),
+                Err(why) => why,
+            };
+            if let Some(unfit) = self.context.engine.unfit() {
+                return Err(End::Failed(unfit));
+            }
+            if self.context.clock.now() >= latest {
+                let why = format!("the engine cannot become primary: {why}");
+                return Err(self.failed(why, AFTER_THE_ENGINE));
+            }
+            tracing::error!(%epoch, %why, "the engine cannot become primary; trying again");
+            self.context.clock.sleep(self.context.times.renew).await;
+        }
+    }
+
+    /// This node is not chosen for a while.
+    fn failed(&self, why: String, pause: Duration) -> End {
+        let until = self.context.clock.now().after(pause);
+        *self.unfit_until.lock() = Some((until, why.clone()));
+        End::Failed(why)
     }
 
     /// Ready once the lease is not this holder's any more.
