@@ -233,7 +233,7 @@ pub fn request_lines() -> Vec<Case> {
         Case::new("HTTP/0.9 with a version", "GET /a HTTP/0.9\r\n\r\n").refused(),
         Case::new("HTTP/1.2", "GET /a HTTP/1.2\r\nHost: shop\r\n\r\n").refused(),
         Case::new("HTTP/2.0", "GET /a HTTP/2.0\r\nHost: shop\r\n\r\n").refused(),
-        Case::new("the preface of HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").dropped(),
+        Case::new("the preface of HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").refused(),
         Case::new("lower-case protocol", "GET /a http/1.1\r\nHost: shop\r\n\r\n").refused(),
         Case::new("text after the version", "GET /a HTTP/1.1 x\r\nHost: shop\r\n\r\n").refused(),
         Case::new("no method", " /a HTTP/1.1\r\nHost: shop\r\n\r\n").refused(),
