@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import subprocess
 import sys
 import threading
 import time
@@ -16,6 +17,14 @@ def until(what, ready):
             sys.exit(f"not within {PATIENCE} s: {what}")
         time.sleep(0.02)
     return found
+
+
+def command(*words, check=True):
+    """What it prints; with `check` a failure ends the trial."""
+    done = subprocess.run(words, capture_output=True, text=True)
+    if check and done.returncode != 0:
+        sys.exit(f"{' '.join(words)}: {done.stderr.strip()}")
+    return done.stdout.strip()
 
 
 def must(truth, what):

@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -89,17 +89,16 @@ class OpenLoop(Generator):
 
     rate: float = 1000
     directory: Path = None
-    requests: list = field(default_factory=list)
 
     def command(self, contestant, seconds):
         address = urlsplit(contestant.url)
-        self.requests = []
+        requests = []
         for number, cookies in enumerate(contestant.cookies):
             request = self.directory / f"request-{number}"
             request.write_text(head(contestant, address, cookies) + contestant.body)
-            self.requests.append(request)
+            requests.append(request)
         argv = [openloop(self.directory), address.netloc, self.connections, self.rate, seconds]
-        return [*argv, *self.requests]
+        return [*argv, *requests]
 
     def report(self, output):
         return json.loads(output.splitlines()[-1])

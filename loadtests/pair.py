@@ -5,7 +5,7 @@ import time
 from contextlib import closing
 from dataclasses import dataclass
 
-from harness import HERE, START_TIMEOUT, LoadTestError, Process, free_ports, get
+from harness import START_TIMEOUT, LoadTestError, Process, free_ports, get
 from servers import create_database, token_cookies
 
 

@@ -4,7 +4,7 @@ here."""
 
 import command
 import servers
-from harness import Bench, Contestant, Generator, LoadTestError, get, interleave, ratio, table
+from harness import Bench, Contestant, LoadTestError, Wrk, get, interleave, ratio, table
 from pair import Pair, require
 
 WITHOUT, CONTROL, WITH = "no token", "no token again", "satisfied token"

@@ -11,7 +11,6 @@ client writes. Takes away what it has made."""
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -41,10 +40,7 @@ FUSE = ["--device", "/dev/fuse", "--cap-add", "SYS_ADMIN", "--security-opt", "ap
 
 
 def docker(*arguments, check=True):
-    done = subprocess.run(["docker", *arguments], capture_output=True, text=True)
-    if check and done.returncode != 0:
-        sys.exit(f"docker {' '.join(arguments)}: {done.stderr.strip()}")
-    return done.stdout.strip()
+    return writing.command("docker", *arguments, check=check)
 
 
 class Node(writing.Node):

@@ -49,10 +49,7 @@ cluster:
 
 
 def systemctl(*arguments, check=True):
-    done = subprocess.run(["systemctl", *arguments], capture_output=True, text=True)
-    if check and done.returncode != 0:
-        sys.exit(f"systemctl {' '.join(arguments)}: {done.stderr.strip()}")
-    return done.stdout.strip()
+    return writing.command("systemctl", *arguments, check=check)
 
 
 class Node(writing.Node):
