@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use super::client::{self, Client};
 use super::exchange::{self, Exchange};
 use super::finish::Finish;
+use super::gathered_io::GatheredIo;
 use super::lazy_timer::LazyTimer;
 use super::observed_io::ObservedIo;
 use super::problem::{Problem, ProblemKind};
@@ -58,9 +59,10 @@ where
 {
     let client = Rc::new(client);
     let streams = Streams::new(client::limits(&worker.shared.config));
-    let io = TokioIo::new(ObservedIo { socket: stream, clock: streams.clone() });
+    let io = GatheredIo::new(ObservedIo { socket: stream, clock: streams.clone() });
     let service = service_fn(|request| answer(worker.clone(), client.clone(), request));
-    let mut connection = pin!(builder(&streams).serve_connection(io, service));
+    let connection = builder(&streams).serve_connection(TokioIo::new(io.clone()), service);
+    let mut connection = pin!(connection);
     let mut timer = LazyTimer::default();
     let mut leaving: Option<Instant> = None;
     let mut presence = None;
@@ -72,6 +74,9 @@ where
         }
         loop {
             if connection.as_mut().poll(cx).is_ready() || streams.is_abused() {
+                return Poll::Ready(());
+            }
+            if let Poll::Ready(Err(_)) = io.poll_send(cx) {
                 return Poll::Ready(());
             }
             presence.get_or_insert_with(|| {

@@ -26,6 +26,7 @@ pub(crate) mod forward;
 pub(crate) mod forwarded;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
+pub(crate) mod gathered_io;
 pub(crate) mod head;
 pub(crate) mod headers;
 pub(crate) mod health;
