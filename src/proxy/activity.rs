@@ -15,8 +15,9 @@ const CHUNKED: u64 = u64::MAX - 1;
 /// A client that has ended its side may have gone. One that is there takes a stream for as long as the
 /// stream is not quiet for longer than this.
 const QUIET_WITHOUT_CLIENT: Duration = Duration::from_secs(5);
-/// A client that comes back sooner finds its connection's buffers as it left them.
-const REST_AFTER: Duration = Duration::from_secs(1);
+/// A client that comes back sooner finds its connection's buffers as it left them. Short: what a wave of new
+/// clients has taken by then, the allocator keeps.
+const REST_AFTER: Duration = Duration::from_millis(250);
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

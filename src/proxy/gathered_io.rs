@@ -95,3 +95,57 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for GatheredIo<T> {
         Pin::new(&mut gathered.socket).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    fn bytes(count: usize) -> Vec<u8> {
+        (0..count).map(|number| u8::try_from(number % 251).unwrap()).collect()
+    }
+
+    #[tokio::test]
+    async fn what_is_written_arrives_in_order_whatever_the_socket_takes_at_once() {
+        let (socket, mut client) = duplex(100);
+        let mut io = GatheredIo::new(socket);
+        let sent = bytes(3 * RECORD + 17);
+        let sending = async {
+            for piece in sent.chunks(777) {
+                io.write_all(piece).await.unwrap();
+                io.flush().await.unwrap();
+            }
+            poll_fn(|cx| io.poll_send(cx)).await.unwrap();
+        };
+        let mut received = vec![0; sent.len()];
+        let (_, read) = tokio::join!(sending, client.read_exact(&mut received));
+        read.unwrap();
+        assert!(received == sent);
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_sent_before_the_end() {
+        let (socket, mut client) = duplex(100);
+        let mut io = GatheredIo::new(socket);
+        let sent = bytes(1000);
+        io.write_all(&sent).await.unwrap();
+        let mut received = Vec::new();
+        let (ended, read) = tokio::join!(io.shutdown(), client.read_to_end(&mut received));
+        ended.unwrap();
+        read.unwrap();
+        assert!(received == sent);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_has_left_is_told() {
+        let (socket, client) = duplex(100);
+        let mut io = GatheredIo::new(socket);
+        drop(client);
+        io.write_all(&bytes(10)).await.unwrap();
+        let sent = poll_fn(|cx| io.poll_send(cx)).await;
+        assert_eq!(sent.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+}

@@ -73,10 +73,10 @@ where
             connection.as_mut().graceful_shutdown();
         }
         loop {
-            if connection.as_mut().poll(cx).is_ready() || streams.is_abused() {
-                return Poll::Ready(());
-            }
-            if let Poll::Ready(Err(_)) = io.poll_send(cx) {
+            if connection.as_mut().poll(cx).is_ready()
+                || streams.is_abused()
+                || matches!(io.poll_send(cx), Poll::Ready(Err(_)))
+            {
                 return Poll::Ready(());
             }
             presence.get_or_insert_with(|| {
