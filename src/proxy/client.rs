@@ -213,9 +213,8 @@ async fn drive<T, F>(
         let mut connection = http1::Builder::new()
             .max_header_size(MAX_HEAD)
             .max_buf_size(MAX_HEAD)
-            // One buffer, one plain write: for the small responses of most applications that is
-            // cheaper than gathering, and large ones lose little by being copied once.
-            .writev(false)
+            // What is small is put together by `ClientIo`.
+            .writev(true)
             .serve_connection(TokioIo::new(io), &service)
             .with_upgrades();
         let end = watch(&worker, &activity, &mut connection).await;

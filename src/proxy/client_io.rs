@@ -17,6 +17,10 @@ use super::observed_io::{Clock, ObservedIo};
 use super::problem::{Problem, ProblemKind};
 use super::request_line::{Passed, RequestLines};
 
+/// Up to this a response is put together for one plain write, which costs less than a gathering one; beyond it
+/// the copy would.
+const SMALL: usize = 8 * 1024;
+
 /// Wraps a client's socket.
 pub(crate) struct ClientIo<T> {
     inner: ObservedIo<T, Arc<Activity>>,
@@ -200,7 +204,11 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for ClientIo<T> {
         if bufs.first().is_some_and(|first| self.replaces(first)) {
             return Poll::Ready(Ok(bufs.iter().map(|b| b.len()).sum()));
         }
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+        let mut whole = [0; SMALL];
+        match gather(bufs, &mut whole) {
+            Some(whole) => Pin::new(&mut self.inner).poll_write(cx, whole),
+            None => Pin::new(&mut self.inner).poll_write_vectored(cx, bufs),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -216,4 +224,14 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for ClientIo<T> {
         ready!(self.poll_refusal(cx))?;
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }
+}
+
+/// All of `parts` in one, unless that is too large.
+fn gather<'a>(parts: &[io::IoSlice<'_>], whole: &'a mut [u8; SMALL]) -> Option<&'a [u8]> {
+    let mut length = 0;
+    for part in parts {
+        whole.get_mut(length..length + part.len())?.copy_from_slice(part);
+        length += part.len();
+    }
+    Some(&whole[..length])
 }

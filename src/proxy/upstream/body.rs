@@ -16,6 +16,10 @@ use super::chunked::{Chunks, Found};
 use super::response::{Framing, Head};
 use super::round_trip::Connection;
 use super::tunnel::Tunnel;
+use super::wire::READ;
+
+/// An application that had so much ready at once has as much again: the next piece is read to where it stays.
+const FAST: usize = 64 * 1024;
 
 /// The body of a response. Dropped before its end, it closes the connection.
 pub(crate) struct Body(State);
@@ -33,6 +37,8 @@ struct Coming {
     framing: Rest,
     /// What came and was not passed on yet.
     came: BytesMut,
+    /// So much came with the last read.
+    last: usize,
     keep: bool,
     upload: Option<Continuing>,
 }
@@ -96,7 +102,8 @@ impl Body {
         };
         let came = BytesMut::from(rest);
         let origin = origin.clone();
-        Self(State::Coming(Box::new(Coming { origin, connection, framing, came, keep, upload })))
+        let coming = Coming { origin, connection, framing, came, last: 0, keep, upload };
+        Self(State::Coming(Box::new(coming)))
     }
 
     /// The connection itself, after it has switched to another protocol.
@@ -142,18 +149,35 @@ impl Coming {
                     Found::Nothing => {}
                 },
             }
-            let (came, wire) = (&mut self.came, &self.connection.wire);
-            let n = ready!(self.origin.buffers.poll_read(wire, cx, |data| {
-                came.extend_from_slice(data);
-                data.len()
-            }))?;
-            if n == 0 {
+            self.last = ready!(self.poll_read(cx))?;
+            if self.last == 0 {
                 return Poll::Ready(match self.framing {
                     Rest::UntilClose => Ok(None),
                     _ => Err(io::ErrorKind::UnexpectedEof.into()),
                 });
             }
         }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let (came, wire) = (&mut self.came, &self.connection.wire);
+        if self.last >= FAST && came.is_empty() {
+            let room = match self.framing {
+                Rest::Length(left) => usize::try_from(left).map_or(READ, |left| left.min(READ)),
+                Rest::Chunks(_) | Rest::UntilClose => READ,
+            };
+            came.reserve(room);
+            let read = wire.poll_read_into(cx, came);
+            if read.is_pending() {
+                // Nobody knows for how long.
+                *came = BytesMut::new();
+            }
+            return read;
+        }
+        self.origin.buffers.poll_read(wire, cx, |data| {
+            came.extend_from_slice(data);
+            data.len()
+        })
     }
 
     fn is_at_end(&self) -> bool {

@@ -1,15 +1,17 @@
 //! The socket below a connection, whatever its kind.
 
 use std::cell::{Cell, RefCell};
+use std::future::Future;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 /// Read from a socket at once.
-const READ: usize = 256 * 1024;
+pub(crate) const READ: usize = 256 * 1024;
 /// A write buffer that has grown beyond this is not kept.
 const KEPT_WRITE: usize = 64 * 1024;
 
@@ -36,6 +38,16 @@ impl Wire {
         let mut buffer = ReadBuf::new(buffer);
         ready!(Pin::new(&mut *self.0.borrow_mut()).poll_read(cx, &mut buffer))?;
         Poll::Ready(Ok(buffer.filled().len()))
+    }
+
+    /// Reads what is there, to the end of `buffer`, whose room must not be 0; 0: the other side has ended.
+    pub(crate) fn poll_read_into(
+        &self,
+        cx: &mut Context<'_>,
+        buffer: &mut BytesMut,
+    ) -> Poll<io::Result<usize>> {
+        // Such a future has no state of its own.
+        pin!(self.0.borrow_mut().read_buf(buffer)).poll(cx)
     }
 
     /// Writes some of `data`; never 0 of something.
