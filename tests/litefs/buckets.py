@@ -143,7 +143,7 @@ class Google(Server):
     def command(self):
         (self.root / "bucket").mkdir(exist_ok=True)
         front = pathlib.Path(__file__).parent / "google.py"
-        return [sys.executable, front, str(self.port), str(self.root), str(self.account)], {}
+        return [sys.executable, front, str(self.port), str(free_port()), str(self.root), str(self.account)], {}
 
     def environment(self):
         return {self.secret: str(self.account)}

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Google's XML API, as object_store speaks it, in front of fake-gcs-server, which has its JSON API and asks for no credentials.
 
-    google.py PORT ROOT ACCOUNT.json
+    google.py PORT BEHIND ROOT ACCOUNT.json     # BEHIND: fake-gcs-server's port
 
 Takes a self-signed token of the account's key, or one that it gave as the metadata server of an instance. Lists, reads and
 deletes are fake-gcs-server's own. A PUT becomes an upload with its precondition; parts are objects that are composed.
@@ -11,12 +11,6 @@ import xml.etree.ElementTree
 
 PARTS = ".parts/"  # objects that no listing of a prefix finds
 GIVEN = secrets.token_hex()  # the instance's token
-
-
-def free_port():
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
 
 
 def decoded(text):
@@ -60,11 +54,10 @@ class Front(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
-    def answer(self, status, body=b"", headers=()):
+    def answer(self, status, body=b"", headers={}):
         self.send_response(status)
-        for name, value in dict(headers).items():
+        for name, value in ({"Content-Length": str(len(body))} | headers).items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
@@ -87,7 +80,7 @@ class Front(http.server.BaseHTTPRequestHandler):
     def handle_request(self):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         path, _, query = self.path.partition("?")
-        if path == "/computeMetadata/v1/instance/service-accounts/default/token":
+        if path == "/computeMetadata/v1/instance/service-accounts/default/token" and self.headers["Metadata-Flavor"] == "Google":
             return self.answer(200, json.dumps({"access_token": GIVEN, "expires_in": 3600, "token_type": "Bearer"}).encode())
         token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
         if token != GIVEN and not self.account.signed(token):
@@ -101,18 +94,10 @@ class Front(http.server.BaseHTTPRequestHandler):
         if self.command == "PUT":
             return self.put(urllib.parse.unquote(name), body)
         status, headers, found = self.ask(self.command, self.path, Host=f"127.0.0.1:{self.port}")
-        kept = {each: headers[each] for each in ("ETag", "Last-Modified", "X-Goog-Generation", "Content-Type") if each in headers}
-        self.answer(status, found, kept)
+        kept = ("ETag", "Last-Modified", "X-Goog-Generation", "Content-Type", "Content-Length")
+        self.answer(status, found, {each: headers[each] for each in kept if each in headers})
 
-    do_GET = do_PUT = do_POST = do_DELETE = handle_request
-
-    def do_HEAD(self):
-        _, _, name = self.path.removeprefix("/").partition("/")
-        status, headers, _ = self.ask("GET", f"/storage/v1/b/bucket/o/{name}?alt=media")
-        self.send_response(status)
-        for each in ("ETag", "Last-Modified", "X-Goog-Generation", "Content-Length"):
-            self.send_header(each, headers[each] or "0")
-        self.end_headers()
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_request
 
     def put(self, name, body):
         there = self.headers.get("x-goog-if-generation-match")
@@ -146,24 +131,24 @@ class Front(http.server.BaseHTTPRequestHandler):
 
 
 def main():
-    port, root, account = int(sys.argv[1]), sys.argv[2], pathlib.Path(sys.argv[3])
-    Front.account, Front.port = Account(account), free_port()
-    args = [os.environ["FAKE_GCS_BIN"], "-scheme", "http", "-host", "127.0.0.1", "-port", str(Front.port), "-public-host", f"127.0.0.1:{Front.port}"]
-    behind = subprocess.Popen([*args, "-backend", "filesystem", "-filesystem-root", root], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    port, behind, root, account = sys.argv[1:]
+    Front.account, Front.port = Account(pathlib.Path(account)), int(behind)
+    args = [os.environ["FAKE_GCS_BIN"], "-scheme", "http", "-host", "127.0.0.1", "-port", behind, "-public-host", f"127.0.0.1:{behind}"]
+    child = subprocess.Popen([*args, "-backend", "filesystem", "-filesystem-root", root], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     try:
-        while behind.poll() is None:
+        while child.poll() is None:
             try:
                 socket.create_connection(("127.0.0.1", Front.port), 1).close()
                 break
             except OSError:
                 time.sleep(0.05)
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Front)
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", int(port)), Front)
         server.daemon_threads = True
         server.serve_forever()
     finally:
-        behind.terminate()
-        behind.wait()
+        child.terminate()
+        child.wait()
 
 
 main()
