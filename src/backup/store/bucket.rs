@@ -4,7 +4,6 @@
 //! the services know no such condition: we look before. Who comes between brings the same, by its name (see
 //! [`object`](crate::backup::object)).
 
-use std::error::Error as _;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -23,6 +22,7 @@ use object_store::{
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::explain::{explain, no_bucket};
 use super::place::Place;
 use super::{Entry, Put, Store, StoreError};
 use crate::engine::BoxFuture;
@@ -37,8 +37,6 @@ const SILENCE: &str = "60s";
 /// LiteFS tries again itself, so not for long.
 const RETRIES: usize = 2;
 const RETRY: Duration = Duration::from_secs(20);
-/// Characters of what a service says.
-const LONGEST: usize = 400;
 
 pub(super) struct Bucket {
     store: Arc<dyn ObjectStore>,
@@ -163,8 +161,7 @@ impl Store for Bucket {
         Box::pin(async move {
             let below = self.key(prefix)?;
             let listed = self.store.list(Some(&below)).map_ok(|found| self.entry(&found));
-            let listed: Vec<_> =
-                listed.try_collect().await.map_err(|error| no_bucket(explain(&error)))?;
+            let listed: Vec<_> = listed.try_collect().await.map_err(|error| explain(&error))?;
             Ok(listed.into_iter().flatten().collect())
         })
     }
@@ -187,39 +184,6 @@ impl Bucket {
     }
 }
 
-/// To a service a bucket that is not there is an object that is not there.
-fn no_bucket(error: StoreError) -> StoreError {
-    match error {
-        StoreError::NotThere(why) => StoreError::Refused(format!("there is no such bucket: {why}")),
-        other => other,
-    }
-}
-
 fn here(error: io::Error) -> StoreError {
     StoreError::Failed(error.to_string())
-}
-
-fn explain(error: &Error) -> StoreError {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    let clock = text.contains("RequestTimeTooSkewed");
-    let text: String = text.replace('\n', " ").chars().take(LONGEST).collect();
-    match error {
-        _ if clock => StoreError::ClockOff(format!(
-            "the store says that this machine's clock is off: set it (NTP). {text}"
-        )),
-        Error::NotFound { .. } => StoreError::NotThere(text),
-        Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => StoreError::Refused(
-            format!("the store refuses the credentials of the environment: {text}"),
-        ),
-        _ => StoreError::Failed(text),
-    }
 }

@@ -10,6 +10,8 @@ use crate::engine::BoxFuture;
 #[cfg(feature = "cloud")]
 mod bucket;
 mod directory;
+#[cfg(feature = "cloud")]
+mod explain;
 mod place;
 
 pub(crate) use directory::Directory;
