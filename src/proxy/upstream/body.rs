@@ -18,7 +18,8 @@ use super::round_trip::Connection;
 use super::tunnel::Tunnel;
 use super::wire::READ;
 
-/// An application that had so much ready at once has as much again: the next piece is read to where it stays.
+/// An application that had so much ready at once has as much again: the next piece is read to where it stays,
+/// with room for all that may come.
 const FAST: usize = 64 * 1024;
 
 /// The body of a response. Dropped before its end, it closes the connection.
@@ -37,7 +38,7 @@ struct Coming {
     framing: Rest,
     /// What came and was not passed on yet.
     came: BytesMut,
-    /// So much came with the last read.
+    /// So much came with the last read, or is expected from the first one.
     last: usize,
     keep: bool,
     upload: Option<Continuing>,
@@ -101,8 +102,12 @@ impl Body {
             Framing::UntilClose => Rest::UntilClose,
         };
         let came = BytesMut::from(rest);
+        let last = match framing {
+            Rest::Length(length) if length >= READ as u64 => FAST,
+            _ => 0,
+        };
         let origin = origin.clone();
-        let coming = Coming { origin, connection, framing, came, last: 0, keep, upload };
+        let coming = Coming { origin, connection, framing, came, last, keep, upload };
         Self(State::Coming(Box::new(coming)))
     }
 
