@@ -191,7 +191,7 @@ fn wrong_in_writes(told: &Told, entries: &[String]) -> Option<String> {
 fn wrong_in_claims(field: &Field, told: &Told) -> Option<String> {
     let spans = claims::of(&field.cluster, &field.deaths);
     println!("{} claims", spans.len());
-    assert!(spans.len() > 5 || std::env::var_os(ONLY).is_some(), "there were few claims");
+    assert!(spans.len() > 1 || std::env::var_os(ONLY).is_some(), "there was but one primary");
     if let Some(both) = claims::overlap(&spans) {
         return Some(format!("two claims at once: {both}"));
     }
