@@ -2,6 +2,7 @@
 //! words and order, and tells of itself in the same form. So a stand-in is known to be a fair one.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -210,6 +211,18 @@ impl Bare {
 
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.process), signal).unwrap();
+        // Its threads stop one after the other.
+        while signal == Signal::STOP && !self.has_stopped() {
+            thread::yield_now();
+        }
+    }
+
+    fn has_stopped(&self) -> bool {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.process.id())).unwrap();
+        threads.flatten().all(|thread| {
+            let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit(") ").next().is_some_and(|state| state.starts_with('T'))
+        })
     }
 }
 

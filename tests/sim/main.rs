@@ -22,7 +22,7 @@ use plan::Plan;
 use world::World;
 
 /// Seeds of `cargo test`.
-const SEEDS: u64 = 40;
+const SEEDS: u64 = 24;
 /// So many lines of a failing run are shown.
 const SHOWN: usize = 400;
 
