@@ -186,8 +186,8 @@ impl Bare {
         let consul = Arc::<Mutex<Consul>>::default();
         let http = free_port();
         let config = config("node1", dir.path(), http, serve(&consul));
-        std::fs::create_dir(&config.litefs.mount).unwrap();
-        std::fs::create_dir(&config.data_dir).unwrap();
+        fs::create_dir(&config.litefs.mount).unwrap();
+        fs::create_dir(&config.data_dir).unwrap();
         let secret: Secret = "0123456789abcdef-secret".parse().unwrap();
         let file = render::write(&config, &secret).unwrap();
         let mut litefs = Command::new(program().0);
@@ -236,7 +236,7 @@ impl Drop for Bare {
 
 fn contract(file: &str) -> String {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/litefs-contract");
-    std::fs::read_to_string(dir.join(file)).unwrap()
+    fs::read_to_string(dir.join(file)).unwrap()
 }
 
 #[test]
@@ -296,7 +296,7 @@ fn it_tells_of_itself_as_was_recorded() {
     assert_eq!(event("init"), recorded("init"));
     Connection::open(litefs.mount.join(DB)).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
     assert_eq!(event("tx"), recorded("tx"));
-    let position = || std::fs::read_to_string(litefs.mount.join(format!("{DB}-pos"))).unwrap();
+    let position = || fs::read_to_string(litefs.mount.join(format!("{DB}-pos"))).unwrap();
     assert_eq!(normal_digits(&position()), normal_digits(&contract("pos.txt")));
 
     let info = exchange(litefs.http, "GET", "/info", "", b"").json();
