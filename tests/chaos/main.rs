@@ -151,6 +151,15 @@ fn torment(field: &mut Field, chance: &mut SmallRng) {
         println!("{at:.1?}: {turn}: {fault:?} of {node}; {primary} is primary in {epoch}");
         field.suffer(fault, node, chance);
     }
+    // By chance most may have met others than the primary.
+    for _ in 0..FAULTS {
+        let primary = field.cluster.primary();
+        if names.is_some() || field.cluster.epoch(primary) > 5 {
+            break;
+        }
+        let other = field.cluster.others(primary)[0];
+        field.suffer(Fault::Promote, other, chance);
+    }
 }
 
 /// What all nodes hold once nothing happens any more, whoever is primary then.
@@ -191,7 +200,7 @@ fn wrong_in_writes(told: &Told, entries: &[String]) -> Option<String> {
 fn wrong_in_claims(field: &Field, told: &Told) -> Option<String> {
     let spans = claims::of(&field.cluster, &field.deaths);
     println!("{} claims", spans.len());
-    assert!(spans.len() > 1 || std::env::var_os(ONLY).is_some(), "there was but one primary");
+    assert!(spans.len() > 5 || std::env::var_os(ONLY).is_some(), "there were few claims");
     if let Some(both) = claims::overlap(&spans) {
         return Some(format!("two claims at once: {both}"));
     }
