@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, BufMut, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::activity::{Activity, Phase};
@@ -201,14 +201,15 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for ClientIo<T> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let length = bufs.iter().map(|buf| buf.len()).sum();
         if bufs.first().is_some_and(|first| self.replaces(first)) {
-            return Poll::Ready(Ok(bufs.iter().map(|b| b.len()).sum()));
+            return Poll::Ready(Ok(length));
+        }
+        if length > SMALL {
+            return Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
         }
         let mut whole = [0; SMALL];
-        match gather(bufs, &mut whole) {
-            Some(whole) => Pin::new(&mut self.inner).poll_write(cx, whole),
-            None => Pin::new(&mut self.inner).poll_write_vectored(cx, bufs),
-        }
+        Pin::new(&mut self.inner).poll_write(cx, gather(bufs, &mut whole))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -226,12 +227,12 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for ClientIo<T> {
     }
 }
 
-/// All of `parts` in one, unless that is too large.
-fn gather<'a>(parts: &[io::IoSlice<'_>], whole: &'a mut [u8; SMALL]) -> Option<&'a [u8]> {
-    let mut length = 0;
+/// All of `parts` in one; no more than there is room for.
+fn gather<'a>(parts: &[io::IoSlice<'_>], whole: &'a mut [u8; SMALL]) -> &'a [u8] {
+    let mut room = &mut whole[..];
     for part in parts {
-        whole.get_mut(length..length + part.len())?.copy_from_slice(part);
-        length += part.len();
+        room.put_slice(&part[..part.len().min(room.len())]);
     }
-    Some(&whole[..length])
+    let left = room.len();
+    &whole[..SMALL - left]
 }

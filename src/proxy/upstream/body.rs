@@ -38,8 +38,8 @@ struct Coming {
     framing: Rest,
     /// What came and was not passed on yet.
     came: BytesMut,
-    /// So much came with the last read, or is expected from the first one.
-    last: usize,
+    /// With the last read much came, or it is expected from the first one.
+    fast: bool,
     keep: bool,
     upload: Option<Continuing>,
 }
@@ -102,12 +102,9 @@ impl Body {
             Framing::UntilClose => Rest::UntilClose,
         };
         let came = BytesMut::from(rest);
-        let last = match framing {
-            Rest::Length(length) if length >= READ as u64 => FAST,
-            _ => 0,
-        };
+        let fast = matches!(framing, Rest::Length(length) if length >= READ as u64);
         let origin = origin.clone();
-        let coming = Coming { origin, connection, framing, came, last, keep, upload };
+        let coming = Coming { origin, connection, framing, came, fast, keep, upload };
         Self(State::Coming(Box::new(coming)))
     }
 
@@ -154,8 +151,9 @@ impl Coming {
                     Found::Nothing => {}
                 },
             }
-            self.last = ready!(self.poll_read(cx))?;
-            if self.last == 0 {
+            let n = ready!(self.poll_read(cx))?;
+            self.fast = n >= FAST;
+            if n == 0 {
                 return Poll::Ready(match self.framing {
                     Rest::UntilClose => Ok(None),
                     _ => Err(io::ErrorKind::UnexpectedEof.into()),
@@ -166,7 +164,7 @@ impl Coming {
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let (came, wire) = (&mut self.came, &self.connection.wire);
-        if self.last >= FAST && came.is_empty() {
+        if self.fast && came.is_empty() {
             let room = match self.framing {
                 Rest::Length(left) => usize::try_from(left).map_or(READ, |left| left.min(READ)),
                 Rest::Chunks(_) | Rest::UntilClose => READ,

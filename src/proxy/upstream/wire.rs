@@ -11,7 +11,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 /// Read from a socket at once.
-pub(crate) const READ: usize = 256 * 1024;
+pub(super) const READ: usize = 256 * 1024;
 /// A write buffer that has grown beyond this is not kept.
 const KEPT_WRITE: usize = 64 * 1024;
 
