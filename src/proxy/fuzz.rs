@@ -133,7 +133,7 @@ pub(crate) fn request_head(data: &[u8]) {
     let (method, uri) = (head.method.clone(), head.uri.clone());
     let request = upstream::Request::new(method, uri, head.headers, added, false, limits);
     let written = upstream::fuzz::head_of(&request);
-    let Some(again) = parsed(&written) else { unreachable!("what is passed on is a head") };
+    let Some(again) = parsed(&written) else { unreachable!("no head: {}", written.escape_ascii()) };
     assert_eq!((again.method, &again.uri), (head.method, &head.uri));
     assert!(!headers::speak_to_us(&again.headers), "only we say what is ours");
     for (name, value) in &again.headers {

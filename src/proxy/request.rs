@@ -142,10 +142,11 @@ fn origin_form(head: &mut Parts) -> Result<(), Problem> {
     Ok(())
 }
 
-/// `http://host?query` asks for `/?query`.
+/// `http://host?query` asks for `/?query`, and `http://host#fragment` for `/`. `Uri` shows both paths as `/`,
+/// but holds none.
 fn path_of_absolute(uri: &Uri) -> Result<PathAndQuery, Problem> {
     match (uri.path_and_query(), uri.query()) {
-        (Some(path), _) if path.as_str().starts_with('/') => Ok(path.clone()),
+        (Some(path), _) if uri.path() != "/" => Ok(path.clone()),
         (_, Some(query)) => PathAndQuery::try_from(format!("/?{query}"))
             .map_err(|_| bad("the target's query is malformed")),
         _ => Ok(PathAndQuery::from_static("/")),
@@ -195,9 +196,13 @@ mod tests {
         check(&mut h).unwrap();
         assert_eq!(h.uri, "/a?b");
         assert_eq!(h.headers[HOST], "shop:81");
-        let mut h = head("GET", "http://SHOP", &[("host", "shop")]);
-        check(&mut h).unwrap();
-        assert_eq!(h.uri, "/");
+        for (target, path) in
+            [("http://SHOP", "/"), ("http://shop#top", "/"), ("http://shop?a#b", "/?a")]
+        {
+            let mut h = head("GET", target, &[("host", "shop")]);
+            check(&mut h).unwrap();
+            assert_eq!(h.uri.to_string(), path);
+        }
         let mut h = head("GET", "http://shop?b", &[]);
         check(&mut h).unwrap();
         assert_eq!(h.uri, "/?b");
