@@ -162,6 +162,11 @@ impl Demo {
         self.stderr.lock().unwrap().contains(words)
     }
 
+    /// What it did may be seen before its words are.
+    pub fn says(&self, words: &str) {
+        until(words, || self.said(words));
+    }
+
     /// The processes of the nodes and of their applications.
     pub fn pids(&self) -> Vec<u32> {
         let app = |node: &DemoNode| node.status()["app"]["pid"].as_u64().unwrap() as u32;

@@ -179,8 +179,8 @@ fn a_killed_replica_is_reported_and_can_be_started_again() {
     let app = replica.status()["app"]["pid"].as_u64().unwrap() as u32;
     send(Signal::KILL, replica.pid);
     until("it is reported", || demo.said(&format!("{} ended (signal 9)", replica.name)));
-    assert!(demo.said("the others go on"), "{}", demo.errors());
-    assert!(demo.said(&format!("litepilot run -c {}", replica.config().display())));
+    demo.says("the others go on");
+    demo.says(&format!("litepilot run -c {}", replica.config().display()));
     until("its application ends with it", || !lives(app));
 
     let written = other.post("without it");
@@ -207,7 +207,7 @@ fn without_its_primary_another_takes_over_and_the_former_follows_once_it_is_back
     send(Signal::KILL, primary.pid);
     assert_eq!(texts(&replica.get("/api/entries")), ["before"], "reads go on");
     until("writes are taken again", || replica.post("after").code == 201);
-    assert!(demo.said(&format!("{} ended (signal 9); the others go on", primary.name)));
+    demo.says(&format!("{} ended (signal 9); the others go on", primary.name));
     assert_eq!(texts(&replica.get("/api/entries")).last().unwrap(), "before");
 
     let mut again = start_again(&primary);
@@ -220,7 +220,7 @@ fn without_its_primary_another_takes_over_and_the_former_follows_once_it_is_back
     // It is the user's now: the demo leaves it and what it needs.
     assert_eq!(demo.stop(Signal::TERM).code(), Some(0));
     let somebody = format!("{} was started by somebody else", primary.name);
-    assert!(demo.said(&somebody), "{}", demo.errors());
+    demo.says(&somebody);
     assert!(primary.config().exists());
     assert_eq!(primary.get("/api/entries").code, 200);
     send(Signal::TERM, again.id());

@@ -336,6 +336,11 @@ impl Node {
         fs::read_to_string(self.log()).is_ok_and(|log| log.contains(words))
     }
 
+    /// What it did may be seen before it is read in its log.
+    pub fn says(&self, words: &str) {
+        until(words, || self.said(words));
+    }
+
     /// The end of its log.
     pub fn last_words(&self, lines: usize) -> String {
         let log = fs::read_to_string(self.log()).unwrap_or_default();

@@ -36,7 +36,7 @@ fn an_application_that_makes_its_tables_at_its_start_starts_on_empty_nodes() {
     }
     everywhere(&cluster, &[0, 1, 2], &["through 0", "through 1", "through 2"]);
     let replica = cluster.others(cluster.primary())[0];
-    assert!(cluster.nodes[replica].said("waits until the primary's application is up"));
+    cluster.nodes[replica].says("waits until the primary's application is up");
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn an_application_that_cannot_start_on_a_replica_is_named() {
             let note = app(&cluster, node)["note"].clone();
             note.as_str().is_some_and(|note| note.contains("as if it wrote at its start"))
         });
-        assert!(cluster.nodes[node].said("or set app.run_on: primary"));
+        cluster.nodes[node].says("or set app.run_on: primary");
         let (_, table) = cluster.nodes[node].command(&["status"]);
         assert!(table.contains("the application exits on this replica"), "{table}");
         assert_eq!(cluster.nodes[node].it.post("through it").code, 201);

@@ -77,7 +77,7 @@ fn an_open_reader_is_named_and_neither_gives_old_answers_nor_holds_up_a_failover
     until("the reader is named", || {
         cluster.warning(replica, "open-transaction").is_some_and(|text| text.contains(&own))
     });
-    assert!(cluster.said("open-transaction"));
+    cluster.says("open-transaction");
     assert!(cluster.warning(other, "open-transaction").is_none());
     // It ends without a word to anybody; the reader is still there.
     let gone = cluster.nodes[first].take().unwrap();
@@ -142,7 +142,7 @@ fn an_application_that_writes_another_database_is_noticed_within_ten_writes() {
     }
     let text = cluster.warning(0, "unmoved-writes").unwrap();
     assert!(text.contains("mount/book.sqlite3"), "{text}");
-    assert!(cluster.said("unmoved-writes"));
+    cluster.says("unmoved-writes");
     let metrics = cluster.admin(0, "GET", "/metrics").body;
     assert!(metrics.contains("litepilot_warning{kind=\"unmoved-writes\"} 1"), "{metrics}");
     cluster.stop();

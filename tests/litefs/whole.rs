@@ -207,6 +207,11 @@ impl Cluster {
         self.nodes.iter().flatten().any(|node| events(node.admin_address()).contains(words))
     }
 
+    /// What a node did may be seen before its event is.
+    pub fn says(&self, words: &str) {
+        until(words, || self.said(words));
+    }
+
     /// Runs a command of the program against a node, as its operator.
     pub fn command(&self, i: usize, args: &[&str], more: &[&str]) -> Output {
         let admin = format!("http://{}", self.node(i).admin_address());
