@@ -27,6 +27,9 @@ pub(super) fn explain(error: &Error) -> StoreError {
         let what = "the store refuses the credentials of the environment";
         return StoreError::Refused(format!("{what}: {}", short(&text)));
     }
+    if has_no_bucket(&text) {
+        return no_bucket(StoreError::NotThere(short(&text)));
+    }
     match error {
         Error::NotFound { .. } => StoreError::NotThere(short(&text)),
         _ => StoreError::Failed(short(&text)),
@@ -42,6 +45,12 @@ fn are_refused(error: &Error, text: &str) -> bool {
         (Error::Generic { .. }, Some(400 | 404)) => text.contains("token request"),
         _ => false,
     }
+}
+
+/// By the services' own words for it; and of what is listed only the bucket can be missing.
+fn has_no_bucket(text: &str) -> bool {
+    ["NoSuchBucket", "ContainerNotFound"].iter().any(|code| text.contains(code))
+        || (text.contains("list request") && status(text) == Some(404))
 }
 
 /// The crate gives no kind to what refuses a listing or a token: the status stands in its text only.
@@ -93,6 +102,7 @@ mod tests {
     fn a_listing_that_is_refused_is_told_as_such() {
         assert!(refused(&explain(&listing("403 Forbidden")), "credentials"));
         assert!(refused(&explain(&listing("401 Unauthorized")), "credentials"));
+        assert!(refused(&explain(&listing("404 Not Found")), "no such bucket"));
         let busy = explain(&listing("503 Service Unavailable"));
         assert!(matches!(busy, StoreError::Failed(_)), "{busy:?}");
     }
