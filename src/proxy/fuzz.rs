@@ -145,6 +145,8 @@ pub(crate) fn request_head(data: &[u8]) {
 
 /// A head as hyper reads it.
 fn parsed(data: &[u8]) -> Option<http::request::Parts> {
+    let empty = data.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    let data = &data[empty..];
     let end = data.iter().position(|byte| *byte == b'\n')?;
     let mut bytes = Vec::new();
     target::write(&data[..end], &mut bytes);
