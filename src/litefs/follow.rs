@@ -188,7 +188,8 @@ impl Litefs {
             self.until(LEAVING, |seen| seen.follows().is_none()).await.is_ok()
                 && timeout(LEAVING, self.lease_state.asks(ASKING)).await.is_ok()
         };
-        if left.await {
+        // One that is still starting, as it does long with large databases, has nothing to leave.
+        if !self.watch.seen().borrow().live || left.await {
             self.clung.store(0, Relaxed);
         } else if self.clung.fetch_add(1, Relaxed) + 1 == PATIENCE {
             // This one is needed, or there would be a primary by now.

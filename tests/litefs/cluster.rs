@@ -1,10 +1,14 @@
 //! Clusters of whole nodes over LiteFS: who is primary, and what everybody holds.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
 use litepilot::shutdown::Urgency;
 
 use super::harness::exchange;
 use super::support::program;
-use super::whole::{Cluster, until};
+use super::whole::{Cluster, Plan, until};
 
 #[test]
 fn three_nodes_elect_replicate_hand_over_and_fail_over() {
@@ -39,7 +43,7 @@ fn three_nodes_elect_replicate_hand_over_and_fail_over() {
     until("it is back", || cluster.entries(second, "").len() == 5);
     cluster.until_level(second);
     let primary_file = cluster.configs[second].data_dir.join(".primary");
-    assert_eq!(std::fs::read_to_string(primary_file).unwrap(), format!("n{third}\n"));
+    assert_eq!(fs::read_to_string(primary_file).unwrap(), format!("n{third}\n"));
     cluster.stop();
 }
 
@@ -86,6 +90,26 @@ fn a_litefs_that_dies_ends_its_epoch_and_the_application_gets_a_new_mount() {
         let answer = exchange(cluster.proxy(first), "GET", "/api/entries", "", b"");
         answer.code == 200 && answer.body.contains("after")
     });
+    cluster.stop();
+}
+
+/// As with large databases, whose pages LiteFS adds up before it answers.
+#[test]
+fn a_litefs_that_starts_slowly_is_waited_for() {
+    let litefs = |place: &Path| {
+        let (wrapper, program) = (place.join("slow-litefs"), program().0);
+        let lines =
+            format!("#!/bin/sh\n[ $1 = mount ] && sleep 5\nexec {} \"$@\"\n", program.display());
+        fs::write(&wrapper, lines).unwrap();
+        fs::set_permissions(&wrapper, Permissions::from_mode(0o755)).unwrap();
+        wrapper
+    };
+    let cluster = Plan { litefs, ..Plan::default() }.start();
+    cluster.primary();
+    for i in 0..3 {
+        cluster.until_level(i);
+        assert_eq!(cluster.status(i)["litefs"]["restarts"], 0);
+    }
     cluster.stop();
 }
 

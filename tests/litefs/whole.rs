@@ -35,6 +35,8 @@ pub struct Plan {
     /// Lines of `app:`, for a node with this directory, which listens at `s` there and has its database
     /// in `mount`.
     pub app: fn(&Path) -> String,
+    /// `litefs.binary`, for a node with this directory.
+    pub litefs: fn(&Path) -> PathBuf,
     /// It is backed up into `store`, beside the nodes' directories.
     pub backup: bool,
 }
@@ -48,6 +50,7 @@ impl Default for Plan {
             prepare: |_| {},
             engine: "litefs",
             app: guestbook,
+            litefs: |_| program().0,
             backup: false,
         }
     }
@@ -133,7 +136,7 @@ app:
 admin: {{listen: 127.0.0.1:0, token: {TOKEN}}}
 {backup}",
         place = place.display(),
-        litefs = program().0.display(),
+        litefs = (plan.litefs)(&place).display(),
         cluster = plan.cluster,
         proxy = plan.proxy,
         engine = plan.engine,
@@ -277,6 +280,17 @@ impl Cluster {
         for config in &self.configs {
             let mount = &config.litefs.mount;
             assert!(!litepilot::litefs::mount::is_mounted(mount).unwrap(), "{}", mount.display());
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for node in self.nodes.iter().flatten() {
+                let address = node.admin_address();
+                println!("\n{address} told:\n{}", events(address));
+            }
         }
     }
 }
