@@ -79,7 +79,7 @@ impl Exchange {
     ) -> Result<Attempt, Problem> {
         let Ok(under_way) = self.enter(&seen.view) else { return Ok(Attempt::Again) };
         request.tell(seen.told.clone());
-        self.look(request, takes_writes);
+        self.look(request, takes_writes).await;
         let refused = (!takes_writes).then(|| self.worker.shared.engine.refused_writes());
         match self.worker.app.send(request, self.sending()).await {
             Ok(mut response) => {

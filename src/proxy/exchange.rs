@@ -199,13 +199,14 @@ impl Exchange {
 
     /// Looks at a request that goes to the application of the primary, if it is not known whether it
     /// writes.
-    pub(super) fn look(&mut self, request: &Request, takes_writes: bool) {
+    pub(super) async fn look(&mut self, request: &Request, takes_writes: bool) {
         let doubt = match self.class() {
             Class::Read => Some(Doubt::Read),
             _ => self.facts.doubt,
         };
         if takes_writes && let (Some(doubt), Some(visit)) = (doubt, &self.progress.visit) {
-            self.progress.look = Look::begin(&self.worker, request, doubt, self.facts.rule, visit);
+            self.progress.look =
+                Look::begin(&self.worker, request, doubt, self.facts.rule, visit).await;
         }
     }
 

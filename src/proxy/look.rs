@@ -1,15 +1,17 @@
 //! Whether a request at the primary's application has written: the database is read before and after it,
 //! and an advance is the request's own only if no other request was there. To know costs two readings:
-//! each worker allows itself a number of them, and few answers wait for one.
+//! each worker allows itself a number of them. Few answers wait for one, and few requests.
 
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use http::header::HOST;
 use http::{HeaderMap, Method};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::at_app::{Alone, Visit};
 use super::upstream::Request;
@@ -19,6 +21,10 @@ use crate::txid::EpochTxid;
 
 /// Looks that a worker allows itself until its budget is renewed, four times a second.
 pub(crate) const LOOKS: u32 = 32;
+/// So many of these have requests wait until the position before them is known, beside those that probably write.
+const EXACT: u32 = 8;
+/// For so long at most: LiteFS may hang.
+const AHEAD: Duration = Duration::from_millis(10);
 /// Who called a request a read that a peer passed on.
 const ELSEWHERE: &str = "another node's rules";
 
@@ -54,7 +60,8 @@ pub(crate) struct Subject {
     rule: Option<usize>,
 }
 
-/// The position, once it has been read.
+/// The position, once it has been read. Of one that is under way it is not known whether it is that before
+/// or after a request that was sent meanwhile.
 struct Reading(Started<Option<EpochTxid>>);
 
 /// Work that was begun.
@@ -69,7 +76,7 @@ enum Found {
     /// The database is there now.
     Wrote(EpochTxid),
     Nothing,
-    /// It may have been somebody else's.
+    /// It may have been somebody else's, or seen too late.
     Unclear,
 }
 
@@ -109,7 +116,7 @@ pub(crate) fn host_of(fields: &HeaderMap) -> &[u8] {
 impl Look {
     /// Looks at a request that is about to go to the application of the primary, if that can tell
     /// anything.
-    pub(crate) fn begin(
+    pub(crate) async fn begin(
         worker: &Rc<Worker>,
         request: &Request,
         doubt: Doubt,
@@ -121,8 +128,13 @@ impl Look {
             Doubt::Refused => None,
             Doubt::Read | Doubt::Learned | Doubt::Failed => {
                 let alone = visit.alone()?;
-                worker.looks.set(worker.looks.get().checked_sub(1)?);
-                Some((alone, Reading::begin(worker)))
+                let left = worker.looks.get().checked_sub(1)?;
+                worker.looks.set(left);
+                let mut before = Reading::begin(worker);
+                if doubt != Doubt::Read || left >= LOOKS - EXACT {
+                    before.settle().await;
+                }
+                Some((alone, before))
             }
         };
         Some(Self { doubt, before, subject: Subject::new(worker, request, rule) })
@@ -174,10 +186,18 @@ fn is_blamed_again(worker: &Worker, after: EpochTxid, subject: &Subject) -> bool
 }
 
 impl Reading {
-    /// Begins at once: what it finds was so before anything that follows.
     fn begin(worker: &Worker) -> Self {
         let engine = worker.shared.engine.clone();
         Self(Started::begin(async move { engine.read_position().await.ok() }))
+    }
+
+    /// Waits for it, though not for long.
+    async fn settle(&mut self) {
+        if let Started::UnderWay(task) = &mut self.0
+            && let Ok(Ok(position)) = timeout(AHEAD, task).await
+        {
+            self.0 = Started::Done(position);
+        }
     }
 
     async fn done(self) -> Option<EpochTxid> {
@@ -189,6 +209,7 @@ impl Reading {
 
     /// What has come of a request that was the only one when this was read, if it still is.
     async fn then(self, worker: &Rc<Worker>, alone: Alone, visit: &Visit) -> Found {
+        let settled = matches!(self.0, Started::Done(_));
         let after = Self::begin(worker).done().await;
         let (Some(before), Some(after)) = (self.done().await, after) else {
             return Found::Unclear;
@@ -196,8 +217,12 @@ impl Reading {
         if visit.alone() != Some(alone) || before.epoch != after.epoch {
             return Found::Unclear;
         }
-        worker.shared.suspects.was_alone(alone, before, after);
-        if after.txid > before.txid { Found::Wrote(after) } else { Found::Nothing }
+        worker.shared.suspects.was_alone(alone, settled.then_some(before), after);
+        match after.txid > before.txid {
+            true => Found::Wrote(after),
+            false if settled => Found::Nothing,
+            false => Found::Unclear,
+        }
     }
 }
 

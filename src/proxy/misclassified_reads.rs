@@ -57,8 +57,9 @@ impl MisclassifiedReads {
         Self { events, seen: Mutex::default() }
     }
 
-    /// A request was alone at the application, and the database held that before and after it.
-    pub(super) fn was_alone(&self, alone: Alone, before: EpochTxid, after: EpochTxid) {
+    /// A request was alone at the application, and the database held that before and after it. `None`: what it
+    /// held before is not known.
+    pub(super) fn was_alone(&self, alone: Alone, before: Option<EpochTxid>, after: EpochTxid) {
         self.seen().others.note(alone, before, after, Instant::now());
     }
 

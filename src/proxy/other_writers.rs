@@ -23,12 +23,19 @@ pub(super) struct OtherWriters {
 }
 
 impl OtherWriters {
-    /// A request was alone at the application, and the database held `before` and `after` it.
-    pub(super) fn note(&mut self, alone: Alone, before: EpochTxid, after: EpochTxid, now: Instant) {
-        let between = |(former, held): (Alone, EpochTxid)| {
+    /// A request was alone at the application, and the database held `before` and `after` it. Without a
+    /// `before` nothing is known of the time between it and the last.
+    pub(super) fn note(
+        &mut self,
+        alone: Alone,
+        before: Option<EpochTxid>,
+        after: EpochTxid,
+        now: Instant,
+    ) {
+        let between = |((former, held), before): ((Alone, EpochTxid), EpochTxid)| {
             alone.follows(former) && held.epoch == before.epoch && held.txid < before.txid
         };
-        if self.last.is_some_and(between) {
+        if self.last.zip(before).is_some_and(between) {
             self.noticed = Some(now);
         }
         self.last = Some((alone, after));
@@ -67,13 +74,15 @@ mod tests {
         let mut others = OtherWriters::default();
         let now = Instant::now();
         let next = || app.enter().alone().unwrap();
-        others.note(next(), at(5), at(6), now);
-        others.note(next(), at(6), at(6), now);
+        others.note(next(), Some(at(5)), at(6), now);
+        others.note(next(), Some(at(6)), at(6), now);
         assert!(others.leave_probable(now), "it was the request itself");
         next();
-        others.note(next(), at(7), at(7), now);
+        others.note(next(), Some(at(7)), at(7), now);
         assert!(others.leave_probable(now), "it may have been the request between");
-        others.note(next(), at(8), at(8), now);
+        others.note(next(), None, at(8), now);
+        assert!(others.leave_probable(now), "it may have been the request itself");
+        others.note(next(), Some(at(9)), at(9), now);
         assert!(!others.leave_probable(now) && !others.leave_certain(now));
         assert!(others.leave_certain(now + CERTAINTY) && !others.leave_probable(now + CERTAINTY));
         assert!(others.leave_probable(now + SUSPICION));
@@ -84,9 +93,9 @@ mod tests {
         let app = Arc::new(AtApp::default());
         let mut others = OtherWriters::default();
         let now = Instant::now();
-        others.note(app.enter().alone().unwrap(), at(5), at(5), now);
+        others.note(app.enter().alone().unwrap(), Some(at(5)), at(5), now);
         let later = EpochTxid { epoch: Epoch(2), txid: Txid(9) };
-        others.note(app.enter().alone().unwrap(), later, later, now);
+        others.note(app.enter().alone().unwrap(), Some(later), later, now);
         assert!(others.leave_probable(now));
     }
 }

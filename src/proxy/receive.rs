@@ -129,7 +129,7 @@ impl Exchange {
             head::outgoing(&self.client, &mut head, sender, &self.facts, added, trusted);
         request.set_body(body);
         request.tell(seen.told.clone());
-        self.look(&request, takes_writes);
+        self.look(&request, takes_writes).await;
         let sent = self.worker.app.send(&request, self.sending()).await;
         let intact = request.body().is_intact();
         let mut response = sent.map_err(|failure| self.no_answer(failure, intact))?;

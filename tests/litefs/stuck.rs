@@ -48,13 +48,19 @@ impl Cluster {
     }
 }
 
+/// A node answers from its own copy, which has so many rows.
+fn holds(cluster: &Cluster, i: usize, rows: &str) -> bool {
+    let answer = cluster.get(i, "/");
+    answer.body == rows && answer.header("litepilot-route") == Some("local")
+}
+
 /// Primary, a replica, and another one; all hold one row.
 fn level(cluster: &Cluster) -> [usize; 3] {
     let first = cluster.primary();
     let order = [first, (first + 1) % 3, (first + 2) % 3];
     cluster.write(first);
     for i in order {
-        until("it is replicated", || cluster.get(i, "/").body == "1");
+        until("it is replicated", || holds(cluster, i, "1"));
         cluster.until_level(i);
     }
     order
@@ -79,6 +85,7 @@ fn an_open_reader_is_named_and_neither_gives_old_answers_nor_holds_up_a_failover
     });
     cluster.says("open-transaction");
     assert!(cluster.warning(other, "open-transaction").is_none());
+    until("the other one has it", || holds(&cluster, other, "2"));
     // It ends without a word to anybody; the reader is still there.
     let gone = cluster.nodes[first].take().unwrap();
     gone.stop(Urgency::AtOnce);
@@ -100,10 +107,7 @@ fn a_transaction_that_the_application_leaves_open_is_ended_after_a_while() {
     assert_eq!(cluster.get(replica, "/leak").body, "leaked\n");
     cluster.write(first);
     until("it is told", || cluster.said("open-transaction"));
-    until("it is ended, and the write arrives", || {
-        let answer = cluster.get(replica, "/");
-        answer.body == "2" && answer.header("litepilot-route") == Some("local")
-    });
+    until("it is ended, and the write arrives", || holds(&cluster, replica, "2"));
     until("it is over", || cluster.warning(replica, "open-transaction").is_none());
     cluster.stop();
 }
