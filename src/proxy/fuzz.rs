@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{COOKIE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
-use http::{Method, Request, Response, Uri};
+use http::{Request, Response, Uri};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
@@ -33,10 +33,13 @@ use crate::rules::target;
 use crate::txid::{EpochTxid, Txid};
 
 const LIMIT: Duration = Duration::from_secs(3600);
+/// As many as hyper takes, and what is added to them.
+const FIELDS: usize = 100;
+const OURS: usize = 16;
 const LIMITS: ConnectionLimits = ConnectionLimits { head: LIMIT, idle: LIMIT, piece: LIMIT };
 
 /// What a request was read as, with an `x` for each odd byte.
-type Seen = (Method, Vec<u8>, Vec<u8>);
+type Seen = (Vec<u8>, Vec<u8>, Vec<u8>);
 
 /// A client's socket: all that it sends, then its end. What it is sent is dropped.
 struct Script(VecDeque<Vec<u8>>);
@@ -105,7 +108,8 @@ where
         async move {
             let body = body.collect().await?.to_bytes();
             let path = target::bytes(head.uri.path_and_query().map_or("", |path| path.as_str()));
-            seen.borrow_mut().push((head.method, plain(&path), plain(&body)));
+            let method = plain(head.method.as_str().as_bytes());
+            seen.borrow_mut().push((method, plain(&path), plain(&body)));
             activity.inspect(|activity| activity.idle(tokio::time::Instant::now()));
             Ok::<_, hyper::Error>(Response::new(Empty::<Bytes>::new()))
         }
@@ -120,7 +124,7 @@ fn plain(bytes: &[u8]) -> Vec<u8> {
 
 /// A head that is accepted is one to the next parser, too, and says the same to it.
 pub(crate) fn request_head(data: &[u8]) {
-    let Some(mut head) = parsed(data) else { return };
+    let Some(mut head) = parsed(data, FIELDS) else { return };
     if request::check(&mut head).is_err() {
         return;
     }
@@ -133,7 +137,9 @@ pub(crate) fn request_head(data: &[u8]) {
     let (method, uri) = (head.method.clone(), head.uri.clone());
     let request = upstream::Request::new(method, uri, head.headers, added, false, limits);
     let written = upstream::fuzz::head_of(&request);
-    let Some(again) = parsed(&written) else { unreachable!("no head: {}", written.escape_ascii()) };
+    let Some(again) = parsed(&written, FIELDS + OURS) else {
+        unreachable!("no head: {}", written.escape_ascii())
+    };
     assert_eq!((again.method, &again.uri), (head.method, &head.uri));
     assert!(!headers::speak_to_us(&again.headers), "only we say what is ours");
     for (name, value) in &again.headers {
@@ -143,15 +149,15 @@ pub(crate) fn request_head(data: &[u8]) {
     }
 }
 
-/// A head as hyper reads it.
-fn parsed(data: &[u8]) -> Option<http::request::Parts> {
+/// A head of at most so many fields, as hyper reads it.
+fn parsed(data: &[u8], most: usize) -> Option<http::request::Parts> {
     let empty = data.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
     let data = &data[empty..];
     let end = data.iter().position(|byte| *byte == b'\n')?;
     let mut bytes = Vec::new();
     target::write(&data[..end], &mut bytes);
     bytes.extend_from_slice(&data[end..]);
-    let mut fields = [httparse::EMPTY_HEADER; 100];
+    let mut fields = vec![httparse::EMPTY_HEADER; most];
     let mut parsed = httparse::Request::new(&mut fields);
     if !parsed.parse(&bytes).ok()?.is_complete() {
         return None;
