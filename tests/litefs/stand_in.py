@@ -706,8 +706,8 @@ def mount(path):
         fail(f"cannot init http server: cannot open http server: listen tcp {host}:{port}: {error}", 1)
     log("Using Consul to determine primary")
     log(f"initializing consul: key={store.lease.key} url={config['lease']['consul']['url']}")
-    done = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: done.set())
+    # A handler that sets an event could come just as that begins to be waited for: a deadlock.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     threading.Thread(target=store.watch, daemon=True).start()
     lease = threading.Thread(target=store.follow_lease, daemon=True)
     lease.start()
@@ -718,7 +718,7 @@ def mount(path):
         # A signal is heard only once it has met a primary, or is one.
         store.ready.wait()
     print("waiting for signal or subprocess to exit", flush=True)
-    done.wait()
+    signal.sigwait({signal.SIGTERM})
     print("signal received, litefs shutting down", flush=True)
     server.socket.close()
     with store.changed:
