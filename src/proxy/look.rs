@@ -194,9 +194,9 @@ impl Reading {
     /// Waits for it, though not for long.
     async fn settle(&mut self) {
         if let Started::UnderWay(task) = &mut self.0
-            && let Ok(Ok(position)) = timeout(AHEAD, task).await
+            && let Ok(read) = timeout(AHEAD, task).await
         {
-            self.0 = Started::Done(position);
+            self.0 = Started::Done(read.ok().flatten());
         }
     }
 
