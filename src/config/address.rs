@@ -1,7 +1,7 @@
 //! Addresses: where we listen, and whom we dial.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -180,11 +180,9 @@ fn split(node: &Node) -> Result<(&str, u16), String> {
         return Err(format!("{} is no address: {FORM}", node.describe()));
     };
     let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        Some(address) => address,
-        None if host.contains([':', '[', ']']) => {
-            return Err(format!("{} is no address: write [IPV6]:PORT", node.describe()));
-        }
-        None => host,
+        Some(address) if address.parse::<Ipv6Addr>().is_ok() => address,
+        None if !host.contains([':', '[', ']']) => host,
+        _ => return Err(format!("{} is no address: write [IPV6]:PORT", node.describe())),
     };
     if port.is_empty() || !port.bytes().all(|b| b.is_ascii_digit()) {
         return Err(format!("{} has no port: {FORM}", node.describe()));
@@ -232,7 +230,7 @@ mod tests {
         for good in ["a.internal:1", "10.0.0.1:65535", "[fd00::1]:80"] {
             assert_eq!(dial(&node(good)).unwrap().to_string(), good);
         }
-        for bad in [":80", "a:0", "a b:1", "a/b:1", "a:70000", "[::1]", "é:1"] {
+        for bad in [":80", "[unix]:9", "a:0", "a b:1", "a/b:1", "a:70000", "[::1]", "é:1"] {
             assert!(dial(&node(bad)).is_err(), "{bad}");
         }
     }
