@@ -70,6 +70,34 @@ async fn a_read_during_which_the_database_advances_is_suspected_unless_a_write_w
     assert_eq!(fix, "- {match: {method: GET, path: /cart/clear}, as: write}");
 }
 
+/// As on a busy machine: what the request itself wrote must not look as if somebody else had.
+#[tokio::test]
+async fn a_position_that_is_read_too_late_tells_of_no_other_writer() {
+    let app = Recorder::played().await;
+    let pair = Stage::new().before([&app, &app]).await;
+    pair.elects(0, 1, &Claim::unlimited());
+    let database = &pair.nodes[0].database;
+    read_that_writes(&pair, &app, "GET /innocent", 5).await;
+    database.holds_readers_up(true);
+    let mut client = pair.nodes[0].client().await;
+    client.begin("GET /cart/clear", &[]).await;
+    let mut at_app = app.connection().await;
+    at_app.request().await.unwrap();
+    database.is_at(at(1, 6));
+    database.holds_readers_up(false);
+    at_app.send(last("")).await;
+    assert_eq!(client.response().await.status(), 200);
+    soon("it to be suspected", async {
+        let mut txid = 6;
+        while suspected(&pair).is_empty() {
+            txid += 1;
+            read_that_writes(&pair, &app, "GET /cart/clear", txid).await;
+        }
+    })
+    .await;
+    assert_eq!(suspected(&pair)[0].0, "GET /cart/clear");
+}
+
 #[tokio::test]
 async fn on_a_replica_nothing_is_suspected_and_what_it_passes_on_is() {
     let app = Recorder::played().await;

@@ -91,9 +91,15 @@ pub struct Database {
     unreadable: AtomicBool,
     old: AtomicBool,
     refused: AtomicU64,
+    held_up: watch::Sender<bool>,
 }
 
 impl Database {
+    /// Whoever reads it waits until this is over.
+    pub fn holds_readers_up(&self, yes: bool) {
+        self.held_up.send_replace(yes);
+    }
+
     /// It refuses what an application writes on this replica, and says so to nobody else.
     pub fn refuses_a_write(&self) {
         self.refused.fetch_add(1, SeqCst);
@@ -122,9 +128,11 @@ impl Engine for Database {
 
     fn read_position(&self) -> BoxFuture<'_, io::Result<EpochTxid>> {
         let unreadable = self.unreadable.load(SeqCst);
-        let position =
-            if unreadable { Err(io::Error::other("gone")) } else { Ok(self.position.get()) };
-        Box::pin(async move { position })
+        let (position, mut held_up) = (self.position.clone(), self.held_up.subscribe());
+        Box::pin(async move {
+            let _ = held_up.wait_for(|held_up| !*held_up).await;
+            if unreadable { Err(io::Error::other("gone")) } else { Ok(position.get()) }
+        })
     }
 
     fn lag(&self) -> Option<Duration> {
