@@ -178,7 +178,7 @@ fn a_killed_replica_is_reported_and_can_be_started_again() {
     let [replica, other] = replicas[..] else { panic!() };
     let app = replica.status()["app"]["pid"].as_u64().unwrap() as u32;
     send(Signal::KILL, replica.pid);
-    until("it is reported", || demo.said(&format!("{} ended (signal 9)", replica.name)));
+    demo.says(&format!("{} ended (signal 9)", replica.name));
     demo.says("the others go on");
     demo.says(&format!("litepilot run -c {}", replica.config().display()));
     until("its application ends with it", || !lives(app));
@@ -317,7 +317,7 @@ fn it_waits_for_an_application_that_is_not_there_yet() {
     drop(late);
     let demo = Demo::begin(&["--target", &target, "--mount", mount]);
     assert!(demo.first_line().starts_with("node-1  "));
-    until("it says what it waits for", || demo.said("still waiting: node-1"));
+    demo.says("still waiting: node-1");
     assert!(demo.stdout.try_recv().is_err(), "it is not ready");
 }
 

@@ -71,11 +71,12 @@ fn who_is_killed_is_replaced_before_its_lease_expires() {
         cluster.nodes[first].kill();
         assert_eq!(cluster.nodes[one].it.post("after").code, 201, "held, and then done");
         let name = cluster.nodes[first].it.name.clone();
-        let says = |words: &str| {
+        let said = |words: &str| {
             let words = words.replace("NODE", &name);
             [one, two].iter().any(|node| cluster.nodes[*node].said(&words))
         };
-        assert!(says("the process of NODE") && !says("has not renewed its lease"));
+        until("it is said why", || said("the process of NODE"));
+        assert!(!said("has not renewed its lease"));
         cluster.nodes[first].start();
         cluster.until_level(first);
     }
@@ -219,7 +220,7 @@ fn a_primary_whose_application_dies_hands_over_while_that_starts_again() {
     let socket = kill_app_for_good(&cluster, first);
     assert_eq!(cluster.nodes[one].it.post("after").code, 201, "held, and then done");
     until("another one is primary", || cluster.primary() != first);
-    until("it is said", || cluster.nodes[first].said("has ended: another node has taken over"));
+    cluster.nodes[first].says("has ended: another node has taken over");
     fs::remove_dir(&socket).unwrap();
 }
 
@@ -310,7 +311,7 @@ fn without_a_quorum_there_are_reads_and_clear_refusals_until_there_is_one() {
     assert_eq!(refused.code, 503);
     assert_eq!(refused.json()["type"], "urn:litepilot:problem:no-quorum");
     assert_eq!(entries(&cluster, other)[0], "after", "reads go on");
-    until("the hook has run", || cluster.nodes[other].said("on-quorum-lost"));
+    cluster.nodes[other].says("on-quorum-lost");
     cluster.nodes[2].start();
     until("writes are taken again", || cluster.nodes[other].it.post("again").code == 201);
 }

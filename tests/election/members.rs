@@ -50,7 +50,7 @@ fn nodes_are_added_replaced_and_removed_while_the_others_serve() {
     assert_eq!(cluster.nodes[primary].it.post("from three").code, 201);
 
     cluster.nodes[3].start();
-    until("it says what makes it a member", || cluster.nodes[3].said("litepilot members add n4="));
+    cluster.nodes[3].says("litepilot members add n4=");
     change(&cluster, kept, &["add", &format!("n4={}", peer_address(&cluster, 3))]);
     cluster.until_level(3);
     assert_eq!(entries(&cluster, 3), ["from three"]);
@@ -61,7 +61,7 @@ fn nodes_are_added_replaced_and_removed_while_the_others_serve() {
     cluster.nodes[lost].start();
     let name = cluster.nodes[lost].it.name.clone();
     let remedy = format!("litepilot members replace {name}");
-    until("it says what lets it back in", || cluster.nodes[lost].said(&remedy));
+    cluster.nodes[lost].says(&remedy);
     change(&cluster, primary, &["replace", &name]);
     cluster.until_level(lost);
     cluster.until_it_votes(lost);
@@ -105,7 +105,7 @@ fn of_two_nodes_with_one_name_the_second_is_not_let_in() {
     let text = fs::read_to_string(&config).unwrap();
     fs::write(&config, text.replacen("node: n4", &format!("node: {name}"), 1)).unwrap();
     cluster.nodes[3].start();
-    until("it says so", || cluster.nodes[3].said("if two nodes have this name, give each its own"));
+    cluster.nodes[3].says("if two nodes have this name, give each its own");
     for node in [primary, twin] {
         let at = cluster.nodes[node].it.url;
         assert_eq!(exchange(at, "POST", "/api/entries", "", b"{\"text\":\"x\"}").code, 201);

@@ -59,7 +59,7 @@ fn with_all_data_gone_an_operator_lets_them_begin_anew() {
     until("it is said what is missing", || waits_for_data(&cluster));
     let forced = ["promote", "n0", "--force"];
     assert!(!cluster.command(0, &forced, &[]).status.success());
-    until("it is said what is to be done", || cluster.said("reset-litefs-id"));
+    cluster.says("reset-litefs-id");
     let reset = ["members", "reset-litefs-id"];
     let warned = cluster.command(0, &reset, &[]);
     assert!(!warned.status.success());

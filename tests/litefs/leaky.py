@@ -31,14 +31,14 @@ class App(http.server.BaseHTTPRequestHandler):
             leak = subprocess.Popen([sys.executable, "-c", LEAK, sys.argv[2]], stdout=subprocess.PIPE)
             return self.answer(leak.stdout.readline().decode())
         try:
-            connection = sqlite3.connect(sys.argv[2], timeout=10)
+            connection = sqlite3.connect(sys.argv[2], timeout=3)
             self.answer(str(connection.execute("SELECT count(*) FROM t").fetchone()[0]))
         except sqlite3.Error as error:
             self.answer(str(error), 404 if "no such table" in str(error) else 500)
 
     def do_POST(self):
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        connection = sqlite3.connect(sys.argv[2], timeout=10)
+        connection = sqlite3.connect(sys.argv[2], timeout=3)
         connection.execute("CREATE TABLE IF NOT EXISTS t (x INTEGER PRIMARY KEY)")
         connection.execute("INSERT INTO t VALUES (NULL)")
         connection.commit()

@@ -105,7 +105,7 @@ fn a_transaction_that_the_application_leaves_open_is_ended_after_a_while() {
     let [first, replica, _] = level(&cluster);
     assert_eq!(cluster.get(replica, "/leak").body, "leaked\n");
     cluster.write(first);
-    until("it is told", || cluster.said("open-transaction"));
+    cluster.says("open-transaction");
     until("it is ended, and the write arrives", || holds(&cluster, replica, "2"));
     until("it is over", || cluster.warning(replica, "open-transaction").is_none());
     cluster.stop();
