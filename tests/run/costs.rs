@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ const REQUESTS: usize = 4000;
 /// there is a wait.
 const EACH: usize = 6;
 /// Whatever the node does besides, until it has stopped.
-const BESIDES: usize = 6000;
+const BESIDES: usize = 3000;
 
 /// For strace to sum up.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -28,13 +29,14 @@ async fn a_request_takes_six_system_calls() {
     if !need::need("strace", "strace") {
         return;
     }
-    let setup = Setup::new().target(&application().to_string());
+    let (application, held) = application();
+    let setup = Setup::new().target(&application.to_string());
     let counts = setup.file("counts").to_str().unwrap().to_owned();
     // With -D the process is the program's, not strace's.
     let strace = ["strace", "-D", "-f", "-qq", "-c", "-o", &counts];
     let mut program = setup.wrapped_in(&strace).start().await;
     let address = program.proxy_address();
-    tokio::task::spawn_blocking(move || ask(address)).await.unwrap();
+    tokio::task::spawn_blocking(move || ask(address, &held)).await.unwrap();
     program.signal(Signal::TERM);
     let counted = Path::new(&counts);
     program.ended().await;
@@ -51,43 +53,49 @@ async fn a_request_takes_six_system_calls() {
     assert!(total <= REQUESTS * EACH + BESIDES, "{total} of {REQUESTS} requests:\n{table}");
 }
 
-/// One request after the other, on one connection.
-fn ask(address: SocketAddr) {
+/// One request after the other, on one connection. One that is alone at the application may be looked
+/// at, which is bounded by the second and not by the request: another keeps it company.
+fn ask(address: SocketAddr, held: &Receiver<TcpStream>) {
+    let mut other = TcpStream::connect(address).unwrap();
+    other.write_all(b"GET /held HTTP/1.1\r\nHost: shop\r\n\r\n").unwrap();
+    let mut company = held.recv_timeout(PATIENCE).unwrap();
     let mut stream = BufReader::new(TcpStream::connect(address).unwrap());
     for _ in 0..REQUESTS {
         stream.get_mut().write_all(b"GET / HTTP/1.1\r\nHost: shop\r\n\r\n").unwrap();
-        read_head(&mut stream);
+        read_head(&mut stream).unwrap();
         stream.read_exact(&mut [0; 2]).unwrap();
     }
+    company.write_all(ANSWER).unwrap();
 }
 
-/// Answers every request, on connections that stay.
-fn application() -> SocketAddr {
+/// Answers every request, on connections that stay, except one that is to be held: its connection is the test's.
+fn application() -> (SocketAddr, Receiver<TcpStream>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
+    let (holds, held) = channel();
     thread::spawn(move || {
         for stream in listener.incoming() {
-            let mut stream = BufReader::new(stream.unwrap());
-            thread::spawn(move || {
-                while read_head(&mut stream) {
-                    stream.get_mut().write_all(ANSWER).unwrap();
-                }
-            });
+            let (stream, holds) = (stream.unwrap(), holds.clone());
+            thread::spawn(move || answer(BufReader::new(stream), &holds));
         }
     });
-    address
+    (address, held)
 }
 
-/// Says whether there was one.
-fn read_head(stream: &mut impl BufRead) -> bool {
-    let mut line = String::new();
-    while stream.read_line(&mut line).is_ok_and(|read| read > 0) {
-        if line == "\r\n" {
-            return true;
+fn answer(mut stream: BufReader<TcpStream>, holds: &Sender<TcpStream>) {
+    while let Some(line) = read_head(&mut stream) {
+        if line.starts_with("GET /held") {
+            return holds.send(stream.into_inner()).unwrap();
         }
-        line.clear();
+        stream.get_mut().write_all(ANSWER).unwrap();
     }
-    false
+}
+
+/// The first line of one, if there is one.
+fn read_head(stream: &mut impl BufRead) -> Option<String> {
+    let mut lines = stream.lines().map_while(Result::ok);
+    let first = lines.next()?;
+    lines.find(String::is_empty).map(|_| first)
 }
 
 /// The last line of strace's table, once it is there: the number before the names.
