@@ -11,6 +11,47 @@ from harness import HERE, Contestant, Generator, Wrk, program
 
 UPLOAD = 64 * 1024
 CLOSE = ("Connection: close",)
+# In a second.
+NEW_CLIENTS = 800
+
+
+class H2load(Generator):
+    """h2load: HTTP/2 over TLS, ten requests at a time on each connection."""
+
+    log: Path = None
+
+    def command(self, contestant, seconds):
+        h2load = program("h2load", "apt install nghttp2-client")
+        # Where the time of each request goes.
+        self.log = contestant.processes[0].log.with_suffix(".h2load")
+        self.log.unlink(missing_ok=True)
+        argv = [h2load, f"-t{self.threads}", *self.load(seconds), f"--log-file={self.log}"]
+        argv += [option for cookie in contestant.cookies if cookie for option in ("-H", f"cookie: {cookie}")]
+        return [*argv, contestant.url]
+
+    def load(self, seconds):
+        return [f"-c{self.connections}", "-m10", f"-D{seconds}"]
+
+    def report(self, _):
+        lines = [line.split("\t") for line in self.log.read_text().splitlines()]
+        starts = [int(start) for start, _, _ in lines]
+        times = sorted(int(time) for _, status, time in lines if status == "200")
+        return {
+            "requests": len(times),
+            "duration": max(starts) - min(starts),
+            "p50": times[len(times) // 2],
+            "p99": times[len(times) * 99 // 100],
+            "failed": len(lines) - len(times),
+        }
+
+
+class NewClients(H2load):
+    """h2load: one request over HTTP/1.1 from each of many clients, at a rate. A client that nobody knows has no
+    session to resume, as wrk's have from the second request on."""
+
+    def load(self, seconds):
+        clients = NEW_CLIENTS * seconds
+        return ["--h1", f"-c{clients}", f"-n{clients}", f"-r{NEW_CLIENTS // 20}", "--rate-period=50ms"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +64,7 @@ class Kind:
     body: str = ""
     headers: tuple = ()
     scheme: str = "http"
-    http2: bool = False
+    load: type = Wrk
 
     def contestant(self, proxy, cookies):
         return Contestant(
@@ -37,8 +78,7 @@ class Kind:
         )
 
     def generator(self, cores):
-        kind = H2load if self.http2 else Wrk
-        return kind(cores, min(2, len(cores)), self.connections)
+        return self.load(cores, min(2, len(cores)), self.connections)
 
 
 KINDS = [
@@ -50,37 +90,10 @@ KINDS = [
     Kind("64 KiB down", path="/64k"),
     Kind("1 MiB down", path="/1m"),
     Kind("TLS, keep-alive", scheme="https"),
-    Kind("TLS, a handshake for each request", scheme="https", headers=CLOSE),
-    Kind("HTTP/2", scheme="https", http2=True),
+    Kind("TLS, a session resumed for each request", scheme="https", headers=CLOSE),
+    Kind("TLS, a new client for each request", scheme="https", load=NewClients),
+    Kind("HTTP/2", scheme="https", load=H2load),
 ]
-
-
-class H2load(Generator):
-    """h2load: HTTP/2 over TLS, ten requests at a time on each connection."""
-
-    log: Path = None
-
-    def command(self, contestant, seconds):
-        h2load = program("h2load", "apt install nghttp2-client")
-        # Where the time of each request goes.
-        self.log = contestant.processes[0].log.with_suffix(".h2load")
-        self.log.unlink(missing_ok=True)
-        argv = [h2load, f"-t{self.threads}", f"-c{self.connections}", "-m10", f"-D{seconds}"]
-        argv += [f"--log-file={self.log}"]
-        argv += [option for cookie in contestant.cookies if cookie for option in ("-H", f"cookie: {cookie}")]
-        return [*argv, contestant.url]
-
-    def report(self, _):
-        lines = [line.split("\t") for line in self.log.read_text().splitlines()]
-        starts = [int(start) for start, _, _ in lines]
-        times = sorted(int(time) for _, status, time in lines if status == "200")
-        return {
-            "requests": len(times),
-            "duration": max(starts) - min(starts),
-            "p50": times[len(times) // 2],
-            "p99": times[len(times) * 99 // 100],
-            "failed": len(lines) - len(times),
-        }
 
 
 @dataclass
