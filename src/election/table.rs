@@ -175,35 +175,49 @@ pub enum Applied {
     Rejected(String),
 }
 
+/// Why a command changes nothing.
+enum Void {
+    Founded,
+    LitefsNamed,
+    Held(Holder),
+    Vacant,
+    /// The leader that waited for the lease to expire leads no more.
+    AnotherWaits,
+    NotNext {
+        last: Epoch,
+    },
+    BeganOtherwise,
+    Over,
+    /// It speaks of who counts, and a newer command has come first.
+    Overtaken,
+    NotGranted,
+}
+
 impl Table {
     /// Applies a command of an entry that a leader made in `term`.
     pub(crate) fn apply(&mut self, command: Command, term: Term) -> Applied {
         match self.change(command, term) {
             Ok(()) => Applied::Done,
-            Err(why) => Applied::Rejected(why),
+            Err(why) => Applied::Rejected(why.to_string()),
         }
     }
 
-    fn change(&mut self, command: Command, term: Term) -> Result<(), String> {
+    fn change(&mut self, command: Command, term: Term) -> Result<(), Void> {
         match command {
-            Command::Found { cluster } => {
-                set_once(&mut self.cluster, cluster, "the cluster has a name")
-            }
+            Command::Found { cluster } => set_once(&mut self.cluster, cluster, Void::Founded),
             Command::Acquire(holder) => match &self.holder {
                 None => self.grant(holder),
-                Some(present) => void(format_args!("{present} holds the lease")),
+                Some(present) => Err(Void::Held(present.clone())),
             },
             Command::HandOver(to) => match &self.holder {
                 Some(_) => self.grant(to),
-                None => void("nobody holds the lease"),
+                None => Err(Void::Vacant),
             },
             Command::Opened(opening) => self.open(opening),
             Command::Release { epoch } => self.vacate(epoch),
             Command::Expire { epoch, term: waited } if waited == term => self.vacate(epoch),
-            Command::Expire { .. } => void("another leader waits now"),
-            Command::SetLitefsId { id } => {
-                set_once(&mut self.litefs_id, id, "LiteFS has a cluster ID")
-            }
+            Command::Expire { .. } => Err(Void::AnotherWaits),
+            Command::SetLitefsId { id } => set_once(&mut self.litefs_id, id, Void::LitefsNamed),
             Command::ResetLitefsId => {
                 self.litefs_id = None;
                 Ok(())
@@ -243,33 +257,33 @@ impl Table {
         self.generations.get(node).copied().unwrap_or(0)
     }
 
-    fn grant(&mut self, holder: Holder) -> Result<(), String> {
+    fn grant(&mut self, holder: Holder) -> Result<(), Void> {
         if holder.epoch.0 != self.last_epoch.0 + 1 {
-            return void(format_args!("the last epoch is {}", self.last_epoch));
+            return Err(Void::NotNext { last: self.last_epoch });
         }
         self.last_epoch = holder.epoch;
         self.holder = Some(holder);
         Ok(())
     }
 
-    fn open(&mut self, opening: Opening) -> Result<(), String> {
+    fn open(&mut self, opening: Opening) -> Result<(), Void> {
         let Opening { start, revision, electorates, unheard, promised } = opening;
         let known = self.start_of(start.epoch).copied();
         if known.is_some_and(|known| known != start) {
-            return void("that epoch began otherwise");
+            return Err(Void::BeganOtherwise);
         }
         if self.holder.as_ref().is_none_or(|holder| holder.epoch != start.epoch) {
             // Without the lease nobody counts any more, and nothing is promised.
             return match known.is_some() && !promised && electorates.is_none() {
                 true => Ok(()),
-                false => void("that epoch is over"),
+                false => Err(Void::Over),
             };
         }
         let newest = if known.is_some() { self.revision } else { 0 };
         let now = (&self.electorates, &self.unheard);
         let is_late = |new: &Vec<_>| revision == newest && (new, &unheard) != now;
         if revision < newest || electorates.as_ref().is_some_and(is_late) {
-            return void("who counts was changed since");
+            return Err(Void::Overtaken);
         }
         if known.is_none() {
             if self.starts.len() == STARTS {
@@ -287,7 +301,7 @@ impl Table {
         Ok(())
     }
 
-    fn vacate(&mut self, epoch: Epoch) -> Result<(), String> {
+    fn vacate(&mut self, epoch: Epoch) -> Result<(), Void> {
         match &self.holder {
             Some(holder) if holder.epoch == epoch => {
                 self.holder = None;
@@ -295,13 +309,13 @@ impl Table {
             }
             // Whoever wanted it vacant has it so, even if another was faster.
             _ if epoch <= self.last_epoch => Ok(()),
-            _ => void("that epoch was not granted yet"),
+            _ => Err(Void::NotGranted),
         }
     }
 
-    fn remember(&mut self, key: String, at: EpochTxid) -> Result<(), String> {
+    fn remember(&mut self, key: String, at: EpochTxid) -> Result<(), Void> {
         if self.holder.as_ref().is_none_or(|holder| holder.epoch != at.epoch) {
-            return void("that epoch is over");
+            return Err(Void::Over);
         }
         if self.was_done(&key) {
             return Ok(());
@@ -316,9 +330,9 @@ impl Table {
 }
 
 /// Sets what is set once and for all.
-fn set_once(known: &mut Option<String>, value: String, what: &str) -> Result<(), String> {
+fn set_once(known: &mut Option<String>, value: String, otherwise: Void) -> Result<(), Void> {
     match known {
-        Some(known) if *known != value => void(format_args!("{what} already")),
+        Some(known) if *known != value => Err(otherwise),
         _ => {
             *known = Some(value);
             Ok(())
@@ -326,8 +340,21 @@ fn set_once(known: &mut Option<String>, value: String, what: &str) -> Result<(),
     }
 }
 
-fn void(why: impl fmt::Display) -> Result<(), String> {
-    Err(why.to_string())
+impl fmt::Display for Void {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Founded => f.write_str("the cluster has a name already"),
+            Self::LitefsNamed => f.write_str("LiteFS has a cluster ID already"),
+            Self::Held(holder) => write!(f, "{holder} holds the lease"),
+            Self::Vacant => f.write_str("nobody holds the lease"),
+            Self::AnotherWaits => f.write_str("another leader waits now"),
+            Self::NotNext { last } => write!(f, "the last epoch is {last}"),
+            Self::BeganOtherwise => f.write_str("that epoch began otherwise"),
+            Self::Over => f.write_str("that epoch is over"),
+            Self::Overtaken => f.write_str("who counts was changed since"),
+            Self::NotGranted => f.write_str("that epoch was not granted yet"),
+        }
+    }
 }
 
 impl fmt::Display for Holder {
