@@ -67,11 +67,13 @@ impl AskError {
     }
 }
 
-impl From<AskError> for String {
-    fn from(error: AskError) -> Self {
-        error.message
+impl fmt::Display for AskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
     }
 }
+
+impl std::error::Error for AskError {}
 
 impl Node {
     /// The node that a configuration describes, as seen from its own machine.

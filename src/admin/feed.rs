@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::{Error, anyhow, bail};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::timeout;
@@ -35,20 +36,20 @@ impl Feed {
     /// # Errors
     ///
     /// When the node is gone, or falls silent.
-    pub(crate) async fn next(&mut self) -> Result<Option<Message>, String> {
+    pub(crate) async fn next(&mut self) -> anyhow::Result<Option<Message>> {
         loop {
             if let Some(message) = take(&mut self.rest) {
                 return Ok(Some(message));
             }
             if self.rest.len() > LONGEST {
-                return Err("the node sends a message without an end".to_owned());
+                bail!("the node sends a message without an end");
             }
             let frame = timeout(SILENCE, self.body.frame())
                 .await
-                .map_err(|_| format!("the node has said nothing for {SILENCE:?}"))?;
+                .map_err(|_| anyhow!("the node has said nothing for {SILENCE:?}"))?;
             match frame {
                 None => return Ok(None),
-                Some(Err(why)) => return Err(format!("the node has gone: {why}")),
+                Some(Err(why)) => return Err(Error::new(why).context("the node has gone")),
                 Some(Ok(frame)) => self.rest.extend(frame.into_data().unwrap_or_default()),
             }
         }

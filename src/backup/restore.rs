@@ -211,3 +211,5 @@ impl fmt::Display for RestoreError {
         }
     }
 }
+
+impl std::error::Error for RestoreError {}

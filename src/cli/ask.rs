@@ -2,13 +2,15 @@
 
 use std::process::ExitCode;
 
+use anyhow::Error;
+
 use super::AdminArgs;
 use crate::admin::client::Node;
 
 /// As [`run`], for a command that needs the node's token.
 pub(crate) fn run_as_operator(
     args: &AdminArgs,
-    command: impl AsyncFnOnce(&Node) -> Result<ExitCode, String>,
+    command: impl AsyncFnOnce(&Node) -> anyhow::Result<ExitCode>,
 ) -> ExitCode {
     if args.admin.is_some() && args.token_file.is_none() {
         eprintln!("this needs the node's token: give --token-file FILE too, or -c FILE instead");
@@ -20,7 +22,7 @@ pub(crate) fn run_as_operator(
 /// Runs a command that asks a node; what goes wrong with that is printed.
 pub(crate) fn run(
     args: &AdminArgs,
-    command: impl AsyncFnOnce(&Node) -> Result<ExitCode, String>,
+    command: impl AsyncFnOnce(&Node) -> anyhow::Result<ExitCode>,
 ) -> ExitCode {
     let node = match node(args) {
         Ok(node) => node,
@@ -29,12 +31,12 @@ pub(crate) fn run(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = match runtime {
         Ok(runtime) => runtime.block_on(command(&node)),
-        Err(error) => Err(format!("cannot start: {error}")),
+        Err(why) => Err(Error::new(why).context("cannot start")),
     };
     match outcome {
         Ok(code) => code,
-        Err(message) => {
-            eprintln!("{message}");
+        Err(why) => {
+            eprintln!("{why:#}");
             ExitCode::FAILURE
         }
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
+use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 
 use crate::cluster::NodeId;
@@ -63,20 +64,20 @@ pub(crate) fn main(args: &CertsArgs) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(why) => {
-            eprintln!("{why}");
+            eprintln!("{why:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn init(dir: &Path) -> Result<String, String> {
+fn init(dir: &Path) -> anyhow::Result<String> {
     let (cert, key) = pair(dir, "ca")?;
     let authority = Authority::create(validity(CA_DAYS))?;
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(dir)
-        .map_err(|error| format!("{}: cannot be made: {error}", dir.display()))?;
+        .with_context(|| format!("{}: cannot be made", dir.display()))?;
     create_both((&cert, authority.certificate()), (&key, &authority.key()))?;
     Ok(format!(
         "made {} and {}, valid until {}\n\n\
@@ -89,11 +90,11 @@ fn init(dir: &Path) -> Result<String, String> {
     ))
 }
 
-fn issue(dir: &Path, node: &NodeId, hosts: &[String]) -> Result<String, String> {
+fn issue(dir: &Path, node: &NodeId, hosts: &[String]) -> anyhow::Result<String> {
     let (ca, ca_key) = (dir.join("ca.crt"), dir.join("ca.key"));
     if !ca.exists() {
         let dir = dir.display();
-        return Err(format!("there is no {dir}/ca.crt: make it with litepilot certs init {dir}"));
+        bail!("there is no {dir}/ca.crt: make it with litepilot certs init {dir}");
     }
     let (cert, key) = pair(dir, node.as_str())?;
     let authority = Authority::read(&ca, &ca_key)?;
@@ -120,31 +121,31 @@ fn date(at: SystemTime) -> String {
 }
 
 /// The paths of a certificate and its key, neither of which is there.
-fn pair(dir: &Path, name: &str) -> Result<(PathBuf, PathBuf), String> {
+fn pair(dir: &Path, name: &str) -> anyhow::Result<(PathBuf, PathBuf)> {
     let (cert, key) = (dir.join(format!("{name}.crt")), dir.join(format!("{name}.key")));
     for path in [&cert, &key] {
         if path.symlink_metadata().is_ok() {
-            return Err(format!(
+            bail!(
                 "{} is there already and is never overwritten: move it away first, or name \
                  another directory",
                 path.display()
-            ));
+            );
         }
     }
     Ok((cert, key))
 }
 
 /// Both or neither. The key first: a certificate without it is of no use.
-fn create_both(cert: (&Path, &str), key: (&Path, &str)) -> Result<(), String> {
+fn create_both(cert: (&Path, &str), key: (&Path, &str)) -> anyhow::Result<()> {
     create(key.0, key.1, PRIVATE)?;
     create(cert.0, cert.1, PUBLIC).inspect_err(|_| drop(fs::remove_file(key.0)))
 }
 
 /// Fails if the file is there, even if it came a moment ago.
-fn create(path: &Path, text: &str, mode: u32) -> Result<(), String> {
-    let failed = |error| format!("{}: cannot be written: {error}", path.display());
+fn create(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
+    let failed = || format!("{}: cannot be written", path.display());
     let mut file =
-        File::options().write(true).create_new(true).mode(mode).open(path).map_err(failed)?;
+        File::options().write(true).create_new(true).mode(mode).open(path).with_context(failed)?;
     let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
-    written.map_err(failed).inspect_err(|_| drop(fs::remove_file(path)))
+    written.with_context(failed).inspect_err(|_| drop(fs::remove_file(path)))
 }

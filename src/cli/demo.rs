@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::{Context, anyhow, bail};
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -93,20 +94,20 @@ pub(crate) fn main(args: DemoArgs) -> ExitCode {
     };
     done(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.map_err(|why| format!("cannot start: {why}"))?.block_on(run(&args, apps))
+        runtime.context("cannot start")?.block_on(run(&args, apps))
     })
 }
 
 /// Runs the guestbook.
 pub(crate) fn app(args: &DemoAppArgs) -> ExitCode {
-    done(|| guestbook::run(&args.socket, &args.db).map_err(|why| why.to_string()))
+    done(|| Ok(guestbook::run(&args.socket, &args.db)?))
 }
 
-fn done(work: impl FnOnce() -> Result<(), String>) -> ExitCode {
+fn done(work: impl FnOnce() -> anyhow::Result<()>) -> ExitCode {
     match work() {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
-            eprintln!("{why}");
+            eprintln!("{why:#}");
             ExitCode::FAILURE
         }
     }
@@ -114,28 +115,26 @@ fn done(work: impl FnOnce() -> Result<(), String>) -> ExitCode {
 
 impl DemoArgs {
     /// One application for each node, or what is wrong with the arguments together.
-    fn apps(&self) -> Result<Vec<App>, String> {
+    fn apps(&self) -> anyhow::Result<Vec<App>> {
         let (targets, mounts) = (self.target.len(), self.mount.len());
         let nodes =
             self.nodes.map_or(if targets > 0 { targets } else { NODES.into() }, usize::from);
         if targets == 0 && mounts == 0 {
-            let program = std::env::current_exe().map_err(|why| why.to_string())?;
+            let program = std::env::current_exe()?;
             return Ok(vec![App::Guestbook(program); nodes]);
         }
         if nodes > usize::from(MOST_NODES) {
-            return Err(format!("{nodes} nodes are too many: {MOST_NODES} at most"));
+            bail!("{nodes} nodes are too many: {MOST_NODES} at most");
         }
         for (option, given) in [("--target", targets), ("--mount", mounts)] {
             if given != nodes {
-                return Err(format!(
-                    "{nodes} nodes need {option} {nodes} times, not {given} times"
-                ));
+                bail!("{nodes} nodes need {option} {nodes} times, not {given} times");
             }
         }
         let mut shared = repeated(&self.target).map(|target| ("--target", target.to_string()));
         shared = shared.or(repeated(&self.mount).map(|dir| ("--mount", dir.display().to_string())));
         if let Some((option, value)) = shared {
-            return Err(format!("{option} {value} is given twice: each node needs its own"));
+            bail!("{option} {value} is given twice: each node needs its own");
         }
         let pairs = self.target.iter().cloned().zip(self.mount.iter().cloned());
         Ok(pairs
@@ -144,7 +143,7 @@ impl DemoArgs {
     }
 
     /// The LiteFS to use, if any, and what to say about that.
-    fn find_litefs(&self) -> Result<(Option<PathBuf>, String), String> {
+    fn find_litefs(&self) -> anyhow::Result<(Option<PathBuf>, String)> {
         let own_files = !self.mount.is_empty();
         let found = match self.engine {
             Some(EngineArg::Embedded) => Err("asked for with --engine".to_owned()),
@@ -156,7 +155,7 @@ impl DemoArgs {
                 let line = format!("engine: LiteFS, {}", binary.display());
                 Ok((Some(binary), line))
             }
-            (Err(why), Some(EngineArg::Litefs)) => Err(format!("there is no LiteFS here: {why}")),
+            (Err(why), Some(EngineArg::Litefs)) => Err(anyhow!("there is no LiteFS here: {why}")),
             (Err(why), _) => {
                 Ok((None, format!("engine: embedded, for demos and tests; no LiteFS: {why}")))
             }
@@ -169,7 +168,7 @@ impl DemoArgs {
         apps: Vec<App>,
         dir: &Path,
         litefs: Option<&Path>,
-    ) -> Result<(Vec<Plan>, Vec<Reserved>), String> {
+    ) -> anyhow::Result<(Vec<Plan>, Vec<Reserved>)> {
         let (mut plans, mut reserved) = (Vec::new(), Vec::new());
         for (app, number) in apps.into_iter().zip(1..) {
             let (node, port) = (plan::name(number), self.port + number - 1);
@@ -179,10 +178,9 @@ impl DemoArgs {
                 reserve::asked_for(port + ADMIN_OFFSET, &format!("{node}'s admin port"))?;
             reserved.push(kept);
             let mut any_port = || {
-                let (kept, port) =
-                    reserve::port(0).map_err(|why| format!("there is no free port: {why}"))?;
+                let (kept, port) = reserve::port(0).context("there is no free port")?;
                 reserved.push(kept);
-                Ok::<_, String>(port)
+                anyhow::Ok(port)
             };
             let peer = any_port()?;
             let engine = match litefs {
@@ -193,7 +191,7 @@ impl DemoArgs {
                 None => Engine::Embedded,
             };
             let dir = dir.join(&node);
-            let node = node.parse().map_err(|why| format!("{why}"))?;
+            let node = node.parse()?;
             plans.push(Plan { node, proxy, admin, peer, dir, app, engine });
         }
         Ok((plans, reserved))
@@ -205,9 +203,9 @@ fn repeated<T: PartialEq>(values: &[T]) -> Option<&T> {
     values.iter().enumerate().find_map(|(i, value)| values[..i].contains(value).then_some(value))
 }
 
-async fn run(args: &DemoArgs, apps: Vec<App>) -> Result<(), String> {
+async fn run(args: &DemoArgs, apps: Vec<App>) -> anyhow::Result<()> {
     // First, so that nothing is left behind when a signal comes early.
-    let mut signals = Signals::new().map_err(|why| format!("cannot wait for signals: {why}"))?;
+    let mut signals = Signals::new().context("cannot wait for signals")?;
     let scratch = Scratch::new()?;
     let (litefs, engine) = args.find_litefs()?;
     let (plans, _reserved) = args.plans(apps, scratch.path(), litefs.as_deref())?;
@@ -245,10 +243,10 @@ async fn attend(
     cluster: &mut Cluster,
     plans: &[Plan],
     signals: &mut Signals,
-) -> Result<(), String> {
+) -> anyhow::Result<()> {
     tokio::select! {
         () = ready::wait(plans, |why| eprintln!("{why}")) => print("ready\n"),
-        end = cluster.next_end() => return Err(end.failure()),
+        end = cluster.next_end() => bail!(end.failure()),
         () = signals.next() => return Ok(()),
     }
     loop {

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use anyhow::anyhow;
 use clap::Args;
 use serde::Deserialize;
 
@@ -45,7 +46,7 @@ pub(crate) fn main(args: EventsArgs) -> ExitCode {
                 return Ok(ExitCode::SUCCESS);
             }
         }
-        Err("the node has stopped".to_owned())
+        Err(anyhow!("the node has stopped"))
     })
 }
 

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
 use crate::admin::client::Node;
@@ -136,8 +137,8 @@ pub(crate) fn refuse(problems: &[Problem], to: &mut dyn Write) -> ExitCode {
 /// # Errors
 ///
 /// When nobody can read it.
-fn print(text: &str) -> Result<ExitCode, String> {
-    writeln!(io::stdout(), "{text}").map_err(|error| format!("cannot print: {error}"))?;
+fn print(text: &str) -> anyhow::Result<ExitCode> {
+    writeln!(io::stdout(), "{text}").context("cannot print")?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context;
 use clap::Args;
 use tokio::time::{Instant, sleep_until};
 
@@ -38,8 +39,8 @@ pub(crate) fn main(args: PrimaryArgs) -> ExitCode {
     })
 }
 
-async fn ask(node: &Node) -> Result<ExitCode, String> {
+async fn ask(node: &Node) -> anyhow::Result<ExitCode> {
     let primary = node.status().await?.primary;
-    let primary = primary.ok_or("there is no primary now; --wait 30s waits for one")?;
+    let primary = primary.context("there is no primary now; --wait 30s waits for one")?;
     super::print(primary.node.as_str())
 }

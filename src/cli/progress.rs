@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::anyhow;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::admin::change::Members;
@@ -22,7 +23,7 @@ pub(crate) async fn bring(
     node: &NodeId,
     limit: Duration,
     change: impl AsyncFn() -> Result<Members, AskError>,
-) -> Result<Members, String> {
+) -> anyhow::Result<Members> {
     let end = Instant::now() + limit;
     let changing = async {
         loop {
@@ -34,8 +35,8 @@ pub(crate) async fn bring(
     };
     tokio::select! {
         made = changing => Ok(made?),
-        () = tell(asked, node) => Err("nobody tells how far it is".to_owned()),
-        () = sleep_until(end) => Err(format!(
+        () = tell(asked, node) => Err(anyhow!("nobody tells how far it is")),
+        () = sleep_until(end) => Err(anyhow!(
             "{node} does not vote yet: give the same command again, it goes on from there"
         )),
     }

@@ -3,6 +3,7 @@
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::process::ExitCode;
 
+use anyhow::{Error, bail};
 use clap::Args;
 
 use crate::config::Config;
@@ -34,24 +35,24 @@ pub(crate) fn main(args: &RecoverArgs) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let recovered = match runtime {
         Ok(runtime) => runtime.block_on(recover(&config, args.yes)),
-        Err(why) => Err(format!("cannot start: {why}")),
+        Err(why) => Err(Error::new(why).context("cannot start")),
     };
     match recovered {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
-            eprintln!("not recovered: {why}");
+            eprintln!("not recovered: {why:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-async fn recover(config: &Config, yes: bool) -> Result<(), String> {
+async fn recover(config: &Config, yes: bool) -> anyhow::Result<()> {
     let recovery = recovery::prepare(config).await?;
     eprintln!("{RISK}");
     if !yes && !confirmed(config) {
-        return Err("it was not confirmed".to_owned());
+        bail!("it was not confirmed");
     }
-    recovery.make().await.map_err(|why| why.to_string())?;
+    recovery.make().await?;
     let node = &config.node;
     println!("{node} is a cluster of its own: start it, and add the others, wiped, one by one");
     Ok(())

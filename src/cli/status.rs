@@ -51,7 +51,7 @@ pub(crate) fn main(args: StatusArgs) -> ExitCode {
 
 /// Shows each status that differs from the one before, for as long as somebody looks. A node that
 /// cannot be reached is waited for: it may be starting.
-async fn watch(node: &Node) -> Result<ExitCode, String> {
+async fn watch(node: &Node) -> anyhow::Result<ExitCode> {
     let mut shown = String::new();
     loop {
         let why = match node.listen("/events?live").await {
@@ -66,7 +66,7 @@ async fn watch(node: &Node) -> Result<ExitCode, String> {
                     }
                     Ok(Some(_)) => {}
                     Ok(None) => break "the node has stopped".to_owned(),
-                    Err(why) => break why,
+                    Err(why) => break format!("{why:#}"),
                 }
             },
         };

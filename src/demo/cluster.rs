@@ -1,6 +1,5 @@
 //! The nodes' processes: started, watched, ended.
 
-use std::fmt::Display;
 use std::fs::{self, File};
 use std::future::poll_fn;
 use std::io;
@@ -11,6 +10,7 @@ use std::process::{ExitStatus, Stdio};
 use std::task::Poll;
 use std::time::Duration;
 
+use anyhow::{Context, Error};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::net::TcpStream;
@@ -68,14 +68,14 @@ impl Cluster {
     /// # Errors
     ///
     /// When a file cannot be written or a process not be started. Those that were are killed.
-    pub(crate) fn start(plans: &[Plan], logs: Logs) -> Result<Self, String> {
+    pub(crate) fn start(plans: &[Plan], logs: Logs) -> anyhow::Result<Self> {
         let program = this_program()?;
-        let failed = |plan: &Plan, why: &dyn Display| format!("cannot start {}: {why}", plan.node);
-        let prepare = |plan| prepare(plan, plans).map_err(|why| failed(plan, &why));
-        let tokens = plans.iter().map(prepare).collect::<Result<Vec<_>, _>>()?;
+        let failed = |plan: &Plan| format!("cannot start {}", plan.node);
+        let prepare = |plan| prepare(plan, plans).with_context(|| failed(plan));
+        let tokens = plans.iter().map(prepare).collect::<anyhow::Result<Vec<_>>>()?;
         let spawn =
-            |(plan, token)| spawn(&program, plan, token, logs).map_err(|why| failed(plan, &why));
-        let nodes = plans.iter().zip(tokens).map(spawn).collect::<Result<_, _>>()?;
+            |(plan, token)| spawn(&program, plan, token, logs).with_context(|| failed(plan));
+        let nodes = plans.iter().zip(tokens).map(spawn).collect::<anyhow::Result<_>>()?;
         Ok(Self { nodes })
     }
 
@@ -169,24 +169,23 @@ impl End {
     }
 }
 
-fn this_program() -> Result<PathBuf, String> {
-    std::env::current_exe().map_err(|why| format!("cannot find this program: {why}"))
+fn this_program() -> anyhow::Result<PathBuf> {
+    std::env::current_exe().context("cannot find this program")
 }
 
 /// Writes what a node needs to start; gives its admin token.
-fn prepare(plan: &Plan, all: &[Plan]) -> Result<String, String> {
-    let text = |why: io::Error| why.to_string();
-    fs::create_dir_all(&plan.dir).map_err(text)?;
-    fs::create_dir_all(plan.mount()).map_err(text)?;
-    let yaml = plan.yaml(all).map_err(|why| why.to_string())?;
+fn prepare(plan: &Plan, all: &[Plan]) -> anyhow::Result<String> {
+    fs::create_dir_all(&plan.dir)?;
+    fs::create_dir_all(plan.mount())?;
+    let yaml = plan.yaml(all)?;
     let file = plan.config();
-    fs::write(&file, &yaml).map_err(text)?;
+    fs::write(&file, &yaml)?;
     let config = Config::from_yaml(&file.display().to_string(), yaml.as_bytes(), &|_| None);
     let config = config.map_err(|problems| {
-        problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+        Error::msg(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     })?;
-    token::load_or_create(&config).map_err(text)?;
-    let token = fs::read_to_string(plan.dir.join(token::FILE)).map_err(text)?;
+    token::load_or_create(&config)?;
+    let token = fs::read_to_string(plan.dir.join(token::FILE))?;
     Ok(token.trim().to_owned())
 }
 

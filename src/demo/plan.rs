@@ -66,6 +66,8 @@ impl fmt::Display for NotUtf8 {
     }
 }
 
+impl std::error::Error for NotUtf8 {}
+
 /// The name of the n-th node, from 1.
 pub(crate) fn name(number: u16) -> String {
     format!("node-{number}")

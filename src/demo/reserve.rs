@@ -7,6 +7,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 
+use anyhow::anyhow;
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// A port on loopback, kept until this is dropped.
@@ -34,14 +35,14 @@ pub fn port(port: u16) -> io::Result<(Reserved, SocketAddr)> {
 /// # Errors
 ///
 /// Which port it is, and what to do.
-pub(crate) fn asked_for(wanted: u16, what: &str) -> Result<(Reserved, SocketAddr), String> {
+pub(crate) fn asked_for(wanted: u16, what: &str) -> anyhow::Result<(Reserved, SocketAddr)> {
     port(wanted).map_err(|why| {
         let why = match why.kind() {
             io::ErrorKind::AddrInUse => "it is in use".to_owned(),
             io::ErrorKind::PermissionDenied => "ports below 1024 are for root".to_owned(),
             _ => why.to_string(),
         };
-        format!("cannot have port {wanted} for {what}: {why}; choose others with --port")
+        anyhow!("cannot have port {wanted} for {what}: {why}; choose others with --port")
     })
 }
 
@@ -66,6 +67,7 @@ mod tests {
         let other = TcpListener::bind("0.0.0.0:0").unwrap();
         let taken = other.local_addr().unwrap().port();
         let why = asked_for(taken, "node-1").unwrap_err();
+        let why = why.to_string();
         assert!(why.contains(&taken.to_string()) && why.contains("--port"), "{why}");
     }
 }

@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use anyhow::anyhow;
+
 /// Bytes of its path: the sockets in it have to fit into the 107 that Linux takes.
 const LONGEST: usize = 85;
 
@@ -18,7 +20,7 @@ impl Scratch {
     /// # Errors
     ///
     /// Why it cannot be made, and what to do.
-    pub(crate) fn new() -> Result<Self, String> {
+    pub(crate) fn new() -> anyhow::Result<Self> {
         let parent = std::env::temp_dir();
         let make = || -> io::Result<PathBuf> {
             let chance = getrandom::u32().map_err(io::Error::other)?;
@@ -32,7 +34,7 @@ impl Scratch {
             Ok(dir)
         };
         let failed = |why: io::Error| {
-            format!(
+            anyhow!(
                 "cannot make a directory in {}: {why}; set TMPDIR to a short path where this user may write",
                 parent.display()
             )

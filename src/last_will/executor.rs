@@ -32,7 +32,7 @@ pub(crate) fn main() -> ExitCode {
     match runtime.and_then(|runtime| runtime.block_on(run())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
-            eprintln!("litepilot last-will: {why}");
+            eprintln!("litepilot last-will: {why:#}");
             ExitCode::FAILURE
         }
     }
@@ -55,7 +55,7 @@ async fn run() -> io::Result<()> {
             match dialer_of(&will) {
                 Ok(new) => dialer = Some(new),
                 // The certificates that it has already may do.
-                Err(why) => eprintln!("litepilot last-will: {why}"),
+                Err(why) => eprintln!("litepilot last-will: {why:#}"),
             }
         }
     }
@@ -66,7 +66,7 @@ async fn run() -> io::Result<()> {
     Ok(())
 }
 
-fn dialer_of(will: &LastWill) -> Result<Dialer, String> {
+fn dialer_of(will: &LastWill) -> anyhow::Result<Dialer> {
     let peers: Vec<_> = will
         .members
         .iter()

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use anyhow::anyhow;
+
 use crate::config::Config;
 use crate::election::raft::{Member, Recovery};
 use crate::peer::{self, DialError, Times, outside};
@@ -14,12 +16,12 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// # Errors
 ///
 /// Why it may not: above all because another member is there.
-pub(crate) async fn prepare(config: &Config) -> Result<Recovery, String> {
+pub(crate) async fn prepare(config: &Config) -> anyhow::Result<Recovery> {
     let recovery = Recovery::read(&config.data_dir.join("raft"), &config.node)
-        .map_err(|why| format!("{why}. Stop this node first, if it runs"))?;
+        .map_err(|why| anyhow!("{why}. Stop this node first, if it runs"))?;
     match somebody_there(config, recovery.others()).await? {
         None => Ok(recovery),
-        Some(node) => Err(format!(
+        Some(node) => Err(anyhow!(
             "{node} answers at its peer port. While others live there may be a majority, or one can \
              be had by starting them; if it is to be given up all the same, stop it first"
         )),
@@ -27,7 +29,7 @@ pub(crate) async fn prepare(config: &Config) -> Result<Recovery, String> {
 }
 
 /// A member that is there, whatever it answers, at its configured address or the one agreed upon.
-async fn somebody_there(config: &Config, others: &[Member]) -> Result<Option<String>, String> {
+async fn somebody_there(config: &Config, others: &[Member]) -> anyhow::Result<Option<String>> {
     let agreed = others.iter().filter_map(|member| Some((member.name.clone(), member.address()?)));
     let configured = config.cluster.peers.iter().filter(|(node, _)| *node != config.node);
     let times = Times { connect: PATIENCE, greeting: PATIENCE, unacknowledged: PATIENCE };

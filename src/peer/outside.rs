@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use anyhow::anyhow;
+
 use super::{Credentials, Dialer, Times};
 use crate::cluster::NodeId;
 use crate::config::{HostPort, PeerTls};
@@ -17,15 +19,15 @@ pub(crate) fn dialer(
     peers: &[(NodeId, HostPort)],
     times: Times,
     tls: Option<&PeerTls>,
-) -> Result<Dialer, String> {
+) -> anyhow::Result<Dialer> {
     let mut dialer = Dialer::new(own.clone(), peers, times);
     if let Some(files) = tls {
         let identity = Identity::read(files, own).map_err(|faults| {
             let faults: Vec<_> = faults.iter().map(|fault| fault.message.as_str()).collect();
-            format!("cluster.tls: {}", faults.join("; "))
+            anyhow!("cluster.tls: {}", faults.join("; "))
         })?;
         let credentials = Credentials::new(own.clone(), &identity);
-        dialer.secure(Arc::new(credentials.map_err(|error| error.to_string())?));
+        dialer.secure(Arc::new(credentials?));
     }
     Ok(dialer)
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::SystemTime;
 
+use anyhow::{Context, Error, anyhow, bail};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
@@ -36,13 +37,13 @@ impl Authority {
     /// # Errors
     ///
     /// When no key can be made.
-    pub fn create(validity: Validity) -> Result<Self, String> {
-        let mark = getrandom::u32().map_err(|error| error.to_string())?;
+    pub fn create(validity: Validity) -> anyhow::Result<Self> {
+        let mark = getrandom::u32()?;
         let mut params = params(validity, &format!("Litepilot cluster {mark:08x}"));
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let key = KeyPair::generate().map_err(|error| error.to_string())?;
-        let certificate = params.self_signed(&key).map_err(|error| error.to_string())?.pem();
+        let key = KeyPair::generate()?;
+        let certificate = params.self_signed(&key)?.pem();
         Ok(Self { certificate, issuer: Issuer::new(params, key), validity })
     }
 
@@ -51,19 +52,18 @@ impl Authority {
     /// # Errors
     ///
     /// When the files cannot be read, or are not those of an authority.
-    pub fn read(certificate: &Path, key: &Path) -> Result<Self, String> {
+    pub fn read(certificate: &Path, key: &Path) -> anyhow::Result<Self> {
         let (_, validity) = super::read_pair(certificate, key).map_err(|faults| {
-            faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+            Error::msg(faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
         })?;
-        identity::read_authorities(certificate).map_err(|fault| fault.to_string())?;
-        let text = |path: &Path| {
-            fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
-        };
+        identity::read_authorities(certificate).map_err(|fault| anyhow!("{fault}"))?;
+        let text =
+            |path: &Path| fs::read_to_string(path).with_context(|| path.display().to_string());
         let key = KeyPair::from_pem(&text(key)?)
-            .map_err(|error| format!("{}: it cannot sign: {error}", key.display()))?;
+            .with_context(|| format!("{}: it cannot sign", key.display()))?;
         let pem = text(certificate)?;
         let issuer = Issuer::from_ca_cert_pem(&pem, key)
-            .map_err(|error| format!("{}: {error}", certificate.display()))?;
+            .with_context(|| certificate.display().to_string())?;
         Ok(Self { certificate: pem, issuer, validity })
     }
 
@@ -93,23 +93,23 @@ impl Authority {
         node: &NodeId,
         hosts: &[String],
         validity: Validity,
-    ) -> Result<Issued, String> {
+    ) -> anyhow::Result<Issued> {
         if let Some(bad) = hosts.iter().find(|host| !is_host(host)) {
-            return Err(format!("{bad:?} is no host name and no IP address"));
+            bail!("{bad:?} is no host name and no IP address");
         }
         let validity = Validity { until: validity.until.min(self.validity.until), ..validity };
         if validity.until <= validity.from {
-            return Err("the authority has expired: make a new one in another directory".to_owned());
+            bail!("the authority has expired: make a new one in another directory");
         }
         let mut params = params(validity, node.as_str());
-        let names = CertificateParams::new(hosts).map_err(|error| error.to_string())?;
+        let names = CertificateParams::new(hosts)?;
         params.subject_alt_names = names.subject_alt_names;
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let key = KeyPair::generate().map_err(|error| error.to_string())?;
-        let signed = params.signed_by(&key, &self.issuer).map_err(|error| error.to_string())?;
+        let key = KeyPair::generate()?;
+        let signed = params.signed_by(&key, &self.issuer)?;
         Ok(Issued { certificate: signed.pem(), key: key.serialize_pem(), validity })
     }
 }

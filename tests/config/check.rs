@@ -107,6 +107,18 @@ fn every_problem_has_its_line_and_the_exit_code_is_78() {
 }
 
 #[test]
+fn a_command_that_needs_the_configuration_says_that_it_is_bad() {
+    let home = tempfile::tempdir().unwrap();
+    for command in [&["status"][..], &["backup", "list"]] {
+        let output = litepilot(home.path(), &[command, &["-c", "nowhere.yml"]].concat());
+        assert_eq!(output.status.code(), Some(78), "{command:?}");
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(text.starts_with("nowhere.yml:1:1: cannot be read: No such file"), "{text}");
+    }
+}
+
+#[test]
 fn a_file_that_is_not_there_or_too_big_is_a_bad_configuration() {
     let home = tempfile::tempdir().unwrap();
     let output = litepilot(home.path(), &["check", "-c", "nowhere.yml"]);

@@ -94,3 +94,5 @@ impl fmt::Display for StoreError {
         }
     }
 }
+
+impl std::error::Error for StoreError {}

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::{anyhow, bail};
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 
@@ -25,21 +26,19 @@ impl Target {
     /// # Errors
     ///
     /// When this node cannot write it.
-    pub(super) fn of(config: &Config, db: &str) -> Result<Self, String> {
+    pub(super) fn of(config: &Config, db: &str) -> anyhow::Result<Self> {
         let mount = config.litefs.mount.clone();
         if config.litefs.engine == EngineKind::Embedded {
-            return Err("litefs.engine is embedded: restore into a file, and that with sqlite3's \
-                        .restore through `litepilot on-primary`"
-                .to_owned());
+            bail!(
+                "litefs.engine is embedded: restore into a file, and that with sqlite3's .restore through \
+                 `litepilot on-primary`"
+            );
         }
         if !mount::is_fuse(&mount).unwrap_or(false) {
-            return Err(format!(
-                "LiteFS is not mounted at {}: start the node first",
-                mount.display()
-            ));
+            bail!("LiteFS is not mounted at {}: start the node first", mount.display());
         }
         match std::fs::read_to_string(mount.join(".primary")) {
-            Ok(primary) => Err(format!(
+            Ok(primary) => Err(anyhow!(
                 "this node is a replica; restore on the primary, {}: `litepilot on-primary -- litepilot backup \
                  restore …` there",
                 primary.trim()
@@ -53,8 +52,8 @@ impl Target {
     /// # Errors
     ///
     /// When that cannot be read.
-    pub(super) fn held(&self) -> Result<Option<Txid>, String> {
-        let at = position::read_one(&self.mount, &self.db).map_err(|why| why.to_string())?;
+    pub(super) fn held(&self) -> anyhow::Result<Option<Txid>> {
+        let at = position::read_one(&self.mount, &self.db)?;
         // A database that was deleted has a number, and no file.
         let there = self.mount.join(&self.db).exists();
         Ok(at.map(|at| at.txid).filter(|txid| *txid > Txid(0) && there))
@@ -66,8 +65,8 @@ impl Target {
 /// # Errors
 ///
 /// When nothing was written.
-pub(super) fn write(from: &Path, to: &Target) -> Result<(), String> {
-    let failed = |what: &str, why: rusqlite::Error| format!("{what}: {why}");
+pub(super) fn write(from: &Path, to: &Target) -> anyhow::Result<()> {
+    let failed = |what: &str, why: rusqlite::Error| anyhow!("{what}: {why}");
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
     let uri = format!("file:{}?immutable=1", from.display());
     let source = Connection::open_with_flags(uri, flags).map_err(|why| failed("the copy", why))?;
@@ -78,7 +77,7 @@ pub(super) fn write(from: &Path, to: &Target) -> Result<(), String> {
     // All pages in one step: one transaction.
     match backup.step(-1) {
         Ok(StepResult::Done) => Ok(()),
-        Ok(_) => Err(format!("{} is written by somebody else without end: try again", to.db)),
+        Ok(_) => Err(anyhow!("{} is written by somebody else without end: try again", to.db)),
         Err(why) => Err(failed(&to.db, why)),
     }
 }

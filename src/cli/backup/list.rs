@@ -26,7 +26,7 @@ pub(crate) struct ListArgs {
 /// # Errors
 ///
 /// When the backup cannot be read.
-pub(super) async fn list(args: ListArgs) -> Result<ExitCode, String> {
+pub(super) async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
     let opened = args.place.open(&std::env::temp_dir()).await?;
     let mut rows =
         vec![["DATABASE", "GENERATION", "FIRST", "LAST", "FILES", "SIZE"].map(str::to_owned)];

@@ -1,9 +1,11 @@
 //! `litepilot backup`
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use anyhow::{Context, Error, anyhow, bail};
 use clap::{Args, Subcommand};
 
 use super::ConfigArgs;
@@ -49,6 +51,10 @@ pub(crate) struct PlaceArgs {
     db: Option<String>,
 }
 
+/// What is wrong with the configuration was printed; the exit code says it too.
+#[derive(Debug)]
+struct BadConfig(ExitCode);
+
 /// A backup that was found.
 struct Opened {
     place: String,
@@ -60,6 +66,14 @@ struct Opened {
 /// A directory for what is on its way, which is removed in the end.
 struct Scratch(Spool);
 
+impl fmt::Display for BadConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the configuration is bad")
+    }
+}
+
+impl std::error::Error for BadConfig {}
+
 impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(self.0.dir());
@@ -70,7 +84,7 @@ impl Drop for Scratch {
 pub(crate) fn main(args: BackupArgs) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = match runtime {
-        Err(why) => Err(format!("cannot start: {why}")),
+        Err(why) => Err(Error::new(why).context("cannot start")),
         Ok(runtime) => runtime.block_on(async {
             match args.command {
                 Command::List(args) => list::list(args).await,
@@ -79,60 +93,58 @@ pub(crate) fn main(args: BackupArgs) -> ExitCode {
             }
         }),
     };
-    done.unwrap_or_else(|why| {
-        if !why.is_empty() {
-            eprintln!("{why}");
+    done.unwrap_or_else(|why| match why.downcast_ref() {
+        Some(BadConfig(code)) => *code,
+        None => {
+            eprintln!("{why:#}");
+            ExitCode::FAILURE
         }
-        ExitCode::FAILURE
     })
 }
 
 impl PlaceArgs {
     /// The configuration, if it is needed: `--from` does without.
-    fn config(&self) -> Result<Config, String> {
-        // What is wrong with it was printed.
-        self.config.load().map_err(|_| String::new())
+    fn config(&self) -> anyhow::Result<Config> {
+        Ok(self.config.load().map_err(BadConfig)?)
     }
 
-    fn place(&self) -> Result<Place, String> {
+    fn place(&self) -> anyhow::Result<Place> {
         if let Some(place) = &self.from {
             return Ok(place.clone());
         }
         let backup = self.config()?.backup;
         let none = "there is no backup: in the configuration: write one, or say --from URL";
-        backup.map(|backup| backup.place).ok_or_else(|| none.to_owned())
+        backup.map(|backup| backup.place).context(none)
     }
 
     /// Opens it, with room for what is on its way in `scratch`.
-    async fn open(&self, scratch: &Path) -> Result<Opened, String> {
+    async fn open(&self, scratch: &Path) -> anyhow::Result<Opened> {
         let place = self.place()?;
-        let at = |why: &dyn std::fmt::Display| format!("{place}: {why}");
-        let store = store::open(&place).map_err(|why| at(&why))?;
+        let at = || place.to_string();
+        let store = store::open(&place).with_context(at)?;
         let scratch = make_scratch(scratch)?;
-        let owner = catalog::owner(&*store, &scratch.0).await.map_err(|why| at(&why))?;
+        let owner = catalog::owner(&*store, &scratch.0).await.with_context(at)?;
         if owner.is_none() {
-            return Err(at(
-                &"there is no backup of Litepilot's: is it the right bucket and prefix?",
-            ));
+            bail!("{place}: there is no backup of Litepilot's: is it the right bucket and prefix?");
         }
-        let mut catalog = catalog::list(&*store).await.map_err(|why| at(&why))?;
+        let mut catalog = catalog::list(&*store).await.with_context(at)?;
         if let Some(db) = &self.db {
             let known: Vec<_> = catalog.keys().cloned().collect();
             catalog.retain(|name, _| name == db);
             if catalog.is_empty() {
-                return Err(at(&format!("there is no {db}, but {}", known.join(", "))));
+                bail!("{place}: there is no {db}, but {}", known.join(", "));
             }
         }
         Ok(Opened { place: place.to_string(), store, catalog, scratch })
     }
 }
 
-fn make_scratch(dir: &Path) -> Result<Scratch, String> {
+fn make_scratch(dir: &Path) -> anyhow::Result<Scratch> {
     let made = || {
         let path: PathBuf = dir.join(format!("litepilot-backup-{}", random_hex::<8>()?));
         Spool::new(path)
     };
     made()
         .map(Scratch)
-        .map_err(|why| format!("{}: {why}: name a directory with room by --scratch", dir.display()))
+        .map_err(|why| anyhow!("{}: {why}: name a directory with room by --scratch", dir.display()))
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -47,14 +48,14 @@ pub(crate) struct RestoreArgs {
 /// # Errors
 ///
 /// When nothing was restored.
-pub(super) async fn restore(args: RestoreArgs) -> Result<ExitCode, String> {
+pub(super) async fn restore(args: RestoreArgs) -> anyhow::Result<ExitCode> {
     if args.into_cluster { into_cluster(&args).await } else { into_file(&args).await }
 }
 
-async fn into_file(args: &RestoreArgs) -> Result<ExitCode, String> {
-    let Some(output) = &args.output else { return Err("say --output FILE".to_owned()) };
+async fn into_file(args: &RestoreArgs) -> anyhow::Result<ExitCode> {
+    let output = args.output.as_ref().context("say --output FILE")?;
     if output.exists() {
-        return Err(format!("{} is there already: name another file", output.display()));
+        bail!("{} is there already: name another file", output.display());
     }
     let beside = output.parent().filter(|dir| !dir.as_os_str().is_empty());
     let scratch = args.scratch.as_deref().or(beside).unwrap_or(Path::new("."));
@@ -64,12 +65,12 @@ async fn into_file(args: &RestoreArgs) -> Result<ExitCode, String> {
         // Half of a database is none.
         let _ = std::fs::remove_file(output);
     }
-    let restored = restored.map_err(|why| format!("{}: {why}", opened.place))?;
+    let restored = restored.with_context(|| opened.place.clone())?;
     say(&restored, &opened, &output.display().to_string())
 }
 
 /// Every database that is kept, unless one is named.
-async fn into_cluster(args: &RestoreArgs) -> Result<ExitCode, String> {
+async fn into_cluster(args: &RestoreArgs) -> anyhow::Result<ExitCode> {
     let config = args.place.config()?;
     let scratch = args.scratch.as_deref().unwrap_or(&config.data_dir);
     let opened = args.place.open(scratch).await?;
@@ -87,14 +88,14 @@ async fn into_cluster(args: &RestoreArgs) -> Result<ExitCode, String> {
 }
 
 /// Whether a database may be replaced.
-fn may_write(args: &RestoreArgs, target: &Target) -> Result<bool, String> {
+fn may_write(args: &RestoreArgs, target: &Target) -> anyhow::Result<bool> {
     let (db, held) = (&target.db, target.held()?);
     match held {
         Some(held) if args.if_empty => {
             super::super::print(&format!("{db} is there, at TXID {held}: it stays as it is"))?;
             Ok(false)
         }
-        Some(held) if !args.overwrite => Err(format!(
+        Some(held) if !args.overwrite => Err(anyhow!(
             "{db} has data here, up to TXID {held}, which may be newer than the backup: --overwrite replaces \
              it, --if-empty leaves it"
         )),
@@ -106,15 +107,15 @@ async fn one_into_cluster(
     args: &RestoreArgs,
     opened: &Opened,
     target: &Target,
-) -> Result<(), String> {
+) -> anyhow::Result<()> {
     let db = &target.db;
-    let file = opened.scratch.0.file().map_err(|why| why.to_string())?;
+    let file = opened.scratch.0.file()?;
     let restored = match fetch(args, opened, db, file.path()).await {
         Err(RestoreError::NoMoment { .. }) if opened.catalog.len() > 1 => {
             eprintln!("{db}: there is no backup of then; it stays as it is");
             return Ok(());
         }
-        restored => restored.map_err(|why| format!("{}: {why}", opened.place))?,
+        restored => restored.with_context(|| opened.place.clone())?,
     };
     if std::fs::metadata(file.path()).is_ok_and(|file| file.len() == 0) {
         eprintln!("{db}: it was deleted then; it stays as it is");
@@ -122,7 +123,7 @@ async fn one_into_cluster(
     }
     let (path, to) = (file.path().to_owned(), target.clone());
     let written = tokio::task::spawn_blocking(move || into_cluster::write(&path, &to));
-    written.await.map_err(|why| why.to_string())??;
+    written.await??;
     say(&restored, opened, &format!("{db} of this cluster")).map(drop)
 }
 
@@ -139,20 +140,20 @@ async fn fetch(
 
 impl Opened {
     /// The database, if there is one only.
-    fn only(&self) -> Result<String, String> {
+    fn only(&self) -> anyhow::Result<String> {
         let mut names = self.catalog.keys();
         match (names.next(), names.next()) {
             (Some(only), None) => Ok(only.clone()),
-            (None, _) => Err(format!("{}: there is no database", self.place)),
+            (None, _) => Err(anyhow!("{}: there is no database", self.place)),
             _ => {
                 let names: Vec<_> = self.catalog.keys().map(String::as_str).collect();
-                Err(format!("there are several: name one by --db: {}", names.join(", ")))
+                Err(anyhow!("there are several: name one by --db: {}", names.join(", ")))
             }
         }
     }
 }
 
-fn say(restored: &Restored, opened: &Opened, to: &str) -> Result<ExitCode, String> {
+fn say(restored: &Restored, opened: &Opened, to: &str) -> anyhow::Result<ExitCode> {
     for key in &restored.damaged {
         eprintln!("{}: {key} is damaged; other files had the same", opened.place);
     }

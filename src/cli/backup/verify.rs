@@ -31,7 +31,7 @@ pub(crate) struct VerifyArgs {
 /// # Errors
 ///
 /// When the backup cannot be read.
-pub(super) async fn verify(args: VerifyArgs) -> Result<ExitCode, String> {
+pub(super) async fn verify(args: VerifyArgs) -> anyhow::Result<ExitCode> {
     let opened = args.place.open(&args.scratch.unwrap_or_else(std::env::temp_dir)).await?;
     let (mut files, mut lines) = (0, Vec::new());
     for (db, generations) in &opened.catalog {
@@ -62,13 +62,13 @@ pub(super) async fn verify(args: VerifyArgs) -> Result<ExitCode, String> {
 }
 
 /// What is wrong with a file, if anything.
-async fn examine(opened: &Opened, object: &Object) -> Result<Option<String>, String> {
-    let copy = opened.scratch.0.file().map_err(|why| why.to_string())?;
+async fn examine(opened: &Opened, object: &Object) -> anyhow::Result<Option<String>> {
+    let copy = opened.scratch.0.file()?;
     match opened.store.get(&object.key(), copy.path()).await {
         Ok(()) => {}
         // Merged into another meanwhile, or removed by hand.
         Err(StoreError::NotThere(_)) => return Ok(Some("it is gone".to_owned())),
-        Err(why) => return Err(why.to_string()),
+        Err(why) => return Err(why.into()),
     }
     Ok(match read_whole(copy.path()) {
         Ok(facts) if object.is(&facts) => None,

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
+use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{self, SignalKind};
@@ -48,12 +49,12 @@ impl Running {
     /// # Errors
     ///
     /// When there is no such program, or it cannot be run.
-    pub(crate) fn start(command: &[OsString]) -> Result<Self, String> {
-        let (program, arguments) = command.split_first().ok_or("there is no command")?;
+    pub(crate) fn start(command: &[OsString]) -> anyhow::Result<Self> {
+        let (program, arguments) = command.split_first().context("there is no command")?;
         let child = Command::new(program)
             .args(arguments)
             .spawn()
-            .map_err(|error| format!("cannot run {}: {error}", program.display()))?;
+            .with_context(|| format!("cannot run {}", program.display()))?;
         let pid = child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
         Ok(Self { child, pid })
     }

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use anyhow::{Context, Error, anyhow, bail};
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 
@@ -19,15 +20,15 @@ pub(super) async fn run(
     node: &Node,
     primary: &NodeId,
     args: &OnPrimaryArgs,
-) -> Result<ExitCode, String> {
+) -> anyhow::Result<ExitCode> {
     let words = args.command.iter().map(|word| word.to_str().map(str::to_owned));
     let command = words.collect::<Option<_>>();
-    let command = command.ok_or("only a command in UTF-8 can be forwarded")?;
+    let command = command.context("only a command in UTF-8 can be forwarded")?;
     let asked = ForwardedCommand { command, once: args.once.as_ref().map(ToString::to_string) };
-    let asked = serde_json::to_vec(&asked).map_err(|why| why.to_string())?;
+    let asked = serde_json::to_vec(&asked)?;
     say(format_args!("{primary} is the primary: the command runs there"));
     let answer = node.converse("/on-primary/forward", Full::new(Bytes::from(asked))).await;
-    let (answer, _connection) = answer.map_err(|why| why.message)?;
+    let (answer, _connection) = answer?;
     let mut body = answer.into_body();
     let mut rest = BytesMut::new();
     while let Some(frame) = body.frame().await {
@@ -40,17 +41,16 @@ pub(super) async fn run(
             }
         }
         if rest.len() > MAX_LINE {
-            return Err("the node says more than it should".to_owned());
+            bail!("the node says more than it should");
         }
     }
     Err(lost(&"the connection has ended"))
 }
 
 /// One line; the exit code, if it was the last.
-fn heard(primary: &NodeId, line: &[u8]) -> Result<Option<ExitCode>, String> {
-    let said = serde_json::from_slice(line).map_err(|why| {
-        format!("{primary} says something that this version does not know: {why}")
-    })?;
+fn heard(primary: &NodeId, line: &[u8]) -> anyhow::Result<Option<ExitCode>> {
+    let said = serde_json::from_slice(line)
+        .with_context(|| format!("{primary} says something that this version does not know"))?;
     match said {
         Said::Out(line) => drop(writeln!(io::stdout(), "{line}")),
         Said::Err(line) => drop(writeln!(io::stderr(), "{line}")),
@@ -60,11 +60,11 @@ fn heard(primary: &NodeId, line: &[u8]) -> Result<Option<ExitCode>, String> {
             say("done before, under this key: there is nothing to do");
             return Ok(Some(ExitCode::SUCCESS));
         }
-        Said::Refused(why) => return Err(format!("{primary} refuses: {why}")),
+        Said::Refused(why) => bail!("{primary} refuses: {why}"),
     }
     Ok(None)
 }
 
-fn lost(why: &dyn std::fmt::Display) -> String {
-    format!("how the command ended is not known: {why}; look before you give it again")
+fn lost(why: &dyn std::fmt::Display) -> Error {
+    anyhow!("how the command ended is not known: {why}; look before you give it again")
 }

@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::{Context, Error, anyhow};
 use clap::Args;
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
@@ -55,8 +56,7 @@ enum Verdict {
 /// Runs it. What it says itself goes to standard error: standard output is the command's.
 pub(crate) fn main(args: OnPrimaryArgs) -> ExitCode {
     ask::run_as_operator(&args.node, async |node| {
-        let mut signals =
-            Signals::take().map_err(|why| format!("cannot wait for signals: {why}"))?;
+        let mut signals = Signals::take().context("cannot wait for signals")?;
         let verdict = tokio::select! {
             verdict = Wait::new(node, &args).verdict() => verdict?,
             // Nothing runs yet that it could be passed on to.
@@ -100,14 +100,14 @@ impl<'a> Wait<'a> {
     }
 
     /// Asks until the node knows.
-    async fn verdict(mut self) -> Result<Verdict, String> {
+    async fn verdict(mut self) -> anyhow::Result<Verdict> {
         loop {
             let error = match self.ask().await {
                 Ok(verdict) => return Ok(verdict),
                 Err(error) => error,
             };
             if !error.passing || Instant::now() >= self.deadline {
-                return Err(error.message);
+                return Err(error.into());
             }
             self.say_once(format!("waiting: {}", error.message));
             sleep_until(self.deadline.min(Instant::now() + PAUSE)).await;
@@ -162,8 +162,8 @@ async fn run(
     mut turn: Conversation,
     args: &OnPrimaryArgs,
     signals: &mut Signals,
-) -> Result<ExitCode, String> {
-    let inherited = turn.inheritable().map_err(|why| format!("cannot run a command: {why}"))?;
+) -> anyhow::Result<ExitCode> {
+    let inherited = turn.inheritable().context("cannot run a command")?;
     let started = Running::start(&args.command);
     drop(inherited);
     let mut running = match started {
@@ -182,7 +182,7 @@ async fn run(
             (end.await, Some(lost))
         }
     };
-    let status = status.map_err(|why| format!("how the command ended cannot be learned: {why}"))?;
+    let status = status.context("how the command ended cannot be learned")?;
     let code = exit_code(status);
     let outcome = if code == 0 && lost.is_none() { DONE } else { FAILED };
     let settled = settle(turn, outcome).await;
@@ -192,31 +192,32 @@ async fn run(
     match (lost, settled) {
         (None, Ok(())) => Ok(ExitCode::SUCCESS),
         (Some(why), _) | (None, Err(why)) => {
-            Err(format!("the command exited with 0, but counts as failed: {why}"))
+            Err(why.context("the command exited with 0, but counts as failed"))
         }
     }
 }
 
 /// Tells the node how the command ended, and waits until that is noted.
-async fn settle(mut turn: Conversation, outcome: &'static str) -> Result<(), String> {
+async fn settle(mut turn: Conversation, outcome: &'static str) -> anyhow::Result<()> {
     turn.conclude(outcome);
     match timeout(NOTING, turn.next()).await {
         Ok(Ok(Notice::Finished)) => Ok(()),
-        Ok(Ok(Notice::Failed { detail })) => Err(detail),
+        Ok(Ok(Notice::Failed { detail })) => Err(Error::msg(detail)),
         Ok(told) => Err(lost_turn(told)),
-        Err(_) => Err(format!("the node has not noted that within {NOTING:?}")),
+        Err(_) => Err(anyhow!("the node has not noted that within {NOTING:?}")),
     }
 }
 
 /// Why the turn is lost.
-fn lost_turn(told: Result<Notice, AskError>) -> String {
+fn lost_turn(told: Result<Notice, AskError>) -> Error {
     match told {
         Ok(Notice::Over) => {
-            "this node is not the primary any more; what is written after that fails or is lost"
-                .to_owned()
+            anyhow!(
+                "this node is not the primary any more; what is written after that fails or is lost"
+            )
         }
-        Ok(notice) => format!("the node answered {notice:?}"),
-        Err(error) => format!("{}; whether it is still the primary is not known", error.message),
+        Ok(notice) => anyhow!("the node answered {notice:?}"),
+        Err(why) => anyhow!("{why}; whether it is still the primary is not known"),
     }
 }
 
