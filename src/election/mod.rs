@@ -49,11 +49,12 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
+use self::clock::until;
 use self::context::ElectionContext;
 use self::error::ElectionError;
 use self::lessor::Lessor;
 use self::loopback::Loopback;
-use self::rpc::{Fitness, Request, Response, Service};
+use self::rpc::{CallError, Fitness, Request, Response, Service};
 use self::table::{Applied, Command, Life, Table, Term};
 use self::tenure::{Order, Own, Patience, Tenure};
 use crate::cluster::{Epoch, NodeId};
@@ -151,10 +152,30 @@ impl Election {
             Some(holder) => {
                 context.transport.call(holder.node, Request::Promote(to.clone()), REQUEST).await
             }
-            None if force => context.ask_leader(Request::Force(to.clone()), REQUEST).await,
+            None if force => self.force(to).await,
             None => return Err(ElectionError::NoPrimary),
         };
         granted(response?)
+    }
+
+    /// Asks the Raft leader, and the next one if it changes meanwhile.
+    async fn force(&self, to: &NodeId) -> Result<Response, CallError> {
+        let context = self.context();
+        let mut leadership = context.raft.leadership();
+        let end = context.clock.now().after(REQUEST);
+        loop {
+            let response = context.ask_leader(Request::Force(to.clone()), REQUEST).await;
+            let Ok(Response::NotLeader(_)) = response else { return response };
+            context.pause().await;
+            tokio::select! {
+                biased;
+                _ = leadership.wait_for(|now| now.leader.is_some()) => {}
+                () = until(&*context.clock, end) => return response,
+            }
+            if context.clock.now() >= end {
+                return response;
+            }
+        }
     }
 
     /// As the holder: passes the lease to the fittest other node, once writes under way are done. It

@@ -195,6 +195,7 @@ fn a_primary_that_is_removed_hands_over_first() {
 #[test]
 fn a_first_primary_is_chosen_among_all_unless_forced() {
     script(3, 3, World::run_forced);
+    script(5, 4, World::run_forced_in_vain);
     script(3, 4, World::run_unopened);
 }
 

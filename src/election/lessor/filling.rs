@@ -29,14 +29,20 @@ type Answers = BTreeMap<NodeId, (Fitness, BootTime)>;
 impl Lessor {
     /// The operator wants `node` as primary although others may have more.
     pub(super) async fn force(&self, node: NodeId) -> Response {
-        let leadership = self.context.raft.leadership().borrow().clone();
+        let mut leaderships = self.context.raft.leadership();
+        let leadership = leaderships.borrow_and_update().clone();
         if !leadership.ours {
             return Response::NotLeader(leadership.leader);
         }
         let mut tables = self.context.raft.table();
         let table = tables.borrow_and_update().clone();
-        if let Some(holder) = &table.holder {
-            return Response::Refused(format!("{holder} is primary: promote without force"));
+        match &table.holder {
+            // A former leader was asked, and has granted it.
+            Some(holder) if holder.node == node => return Response::Done,
+            Some(holder) => {
+                return Response::Refused(format!("{holder} is primary: promote without force"));
+            }
+            None => {}
         }
         let epoch = next_epoch(&table);
         self.forced.send_replace(Some((epoch, node.clone())));
@@ -51,6 +57,11 @@ impl Lessor {
                 let why = self.waiting.borrow().clone();
                 let why = why.map_or_else(|| "it was not chosen in time".to_owned(), |why| why.to_string());
                 return Response::Refused(why);
+            }
+            _ = leaderships.wait_for(|now| *now != leadership) => {
+                // The next leader has to be asked anew; should this one lead again, it would be a surprise.
+                self.forced.send_replace(None);
+                return Response::NotLeader(None);
             }
         };
         match chosen {

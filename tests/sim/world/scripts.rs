@@ -267,6 +267,42 @@ impl World {
         self.calm_down();
     }
 
+    /// The operator forces a node that is not there, and the leader that was asked is cut off meanwhile: the
+    /// next one says what is missing.
+    pub fn run_forced_in_vain(&mut self) {
+        let last = self.slots.len() - 1;
+        for i in 0..last {
+            self.start(i);
+        }
+        // Who is cut off does not hear that it leads no more.
+        let leader = |world: &Self, but: Option<usize>| {
+            (0..last).find(|i| Some(*i) != but && world.leads(*i))
+        };
+        self.run_until(5 * self.plan.ttl, |world| leader(world, None).is_some());
+        let Some(first) = leader(self, None) else { return self.stuck("nobody leads") };
+        let wanted = self.names[last].clone();
+        self.wish(first, |election, _| async move { election.promote(&wanted, true).await });
+        self.run_until(1000, |_| false);
+        for other in (0..last).filter(|i| *i != first) {
+            self.net.cut(first, other);
+            self.net.cut(other, first);
+        }
+        let next = |world: &Self| leader(world, Some(first)).is_some();
+        if !self.run_until(20 * self.plan.ttl, next) {
+            return self.stuck("nobody leads in its place");
+        }
+        for other in (0..last).filter(|i| *i != first) {
+            self.net.repair(first, other);
+            self.net.repair(other, first);
+        }
+        let told = "an operator's wish: Err(Refused(\"the first primary is chosen among all";
+        if !self.run_until(15_000, |world| world.truth.see().saw(told)) {
+            return self.stuck("the operator was not told what is missing");
+        }
+        self.start(last);
+        self.calm_down();
+    }
+
     /// The first primary is lost before its epoch begins: the next is chosen among all again.
     pub fn run_unopened(&mut self) {
         self.net.hold(Hold::any("ask Granted"));
