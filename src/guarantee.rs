@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::yaml::value::ValueError;
 use crate::yaml::{Node, value};
 
 /// What a read must at least see.
@@ -68,7 +69,7 @@ impl ReplayPolicy {
 /// # Errors
 ///
 /// What is wrong, and what would be right.
-pub(crate) fn replay(node: &Node) -> Result<ReplayPolicy, String> {
+pub(crate) fn replay(node: &Node) -> Result<ReplayPolicy, ValueError> {
     value::one_of(&ReplayPolicy::ALL.map(|policy| (policy.as_str(), policy)))(node)
 }
 
@@ -77,7 +78,7 @@ pub(crate) fn replay(node: &Node) -> Result<ReplayPolicy, String> {
 /// # Errors
 ///
 /// What is wrong, and what would be right.
-pub(crate) fn consistency(node: &Node) -> Result<Consistency, String> {
+pub(crate) fn consistency(node: &Node) -> Result<Consistency, ValueError> {
     value::one_of(&[
         ("eventual", Consistency::Eventual),
         ("read-your-writes", Consistency::ReadYourWrites),
@@ -91,7 +92,7 @@ pub(crate) fn consistency(node: &Node) -> Result<Consistency, String> {
 /// # Errors
 ///
 /// What is wrong, and what would be right.
-pub(crate) fn ack(node: &Node) -> Result<Ack, String> {
+pub(crate) fn ack(node: &Node) -> Result<Ack, ValueError> {
     value::one_of(&[("primary", Ack::Primary), ("one", Ack::One), ("majority", Ack::Majority)])(
         node,
     )

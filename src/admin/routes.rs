@@ -18,7 +18,7 @@ use crate::cluster::NodeId;
 use crate::shutdown::Urgency;
 use crate::status::Status;
 use crate::telemetry::metrics;
-use crate::yaml::value::parse_duration;
+use crate::yaml::value::{ValueError, parse_duration};
 
 /// From where a browser's request was made (Fetch Metadata); others send none.
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -194,7 +194,9 @@ fn checked(
     query: Option<&str>,
 ) -> Result<Reply, Failure> {
     let lag = match (check, query) {
-        (Check::Replica, Some(query)) => Some(allowed_lag(query).map_err(Failure::bad_request)?),
+        (Check::Replica, Some(query)) => {
+            Some(allowed_lag(query).map_err(|why| Failure::bad_request(why.to_string()))?)
+        }
         _ => None,
     };
     let stops = *admin.stopping.borrow() != Urgency::None;
@@ -209,10 +211,10 @@ fn checked(
     outcome.map(|()| reply::text("OK\n")).map_err(unavailable)
 }
 
-fn allowed_lag(query: &str) -> Result<Duration, String> {
+fn allowed_lag(query: &str) -> Result<Duration, ValueError> {
     match query.strip_prefix("lag=") {
         Some(lag) => parse_duration(lag),
-        None => Err(format!("{query:?} is not understood: write lag=2s, or lag=250ms")),
+        None => Err(format!("{query:?} is not understood: write lag=2s, or lag=250ms").into()),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context;
 use clap::{Args, Subcommand};
 
 use super::AdminArgs;
@@ -10,7 +11,7 @@ use super::status::columns;
 use super::{ask, progress};
 use crate::admin::change::Members;
 use crate::admin::client::{AskError, Node};
-use crate::cluster::{BadNodeId, NodeId};
+use crate::cluster::NodeId;
 use crate::config::HostPort;
 use crate::control::{MemberChange, MemberStatus};
 use crate::yaml::value::parse_duration;
@@ -143,9 +144,9 @@ async fn post(node: &Node, change: &MemberChange) -> Result<Members, AskError> {
     node.read(&node.post("/members", json, PATIENCE).await?)
 }
 
-fn new_member(text: &str) -> Result<(NodeId, HostPort), String> {
-    let (node, address) = text.split_once('=').ok_or("write NODE=HOST:PORT")?;
-    Ok((node.parse().map_err(|why: BadNodeId| why.to_string())?, address.parse()?))
+fn new_member(text: &str) -> anyhow::Result<(NodeId, HostPort)> {
+    let (node, address) = text.split_once('=').context("write NODE=HOST:PORT")?;
+    Ok((node.parse()?, address.parse()?))
 }
 
 fn table(members: &Members) -> String {

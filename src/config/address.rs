@@ -8,6 +8,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::value;
+use crate::yaml::value::ValueError;
 use crate::yaml::{Node, Place, Value};
 
 /// The longest path of a Unix socket on Linux, in bytes.
@@ -43,18 +44,18 @@ impl HostPort {
 }
 
 impl FromStr for HostPort {
-    type Err = String;
+    type Err = ValueError;
 
     /// As the value of a key.
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         dial(&as_value(text))
     }
 }
 
 impl TryFrom<String> for HostPort {
-    type Error = String;
+    type Error = ValueError;
 
-    fn try_from(text: String) -> Result<Self, String> {
+    fn try_from(text: String) -> Result<Self, ValueError> {
         text.parse()
     }
 }
@@ -66,10 +67,10 @@ impl From<HostPort> for String {
 }
 
 impl FromStr for Target {
-    type Err = String;
+    type Err = ValueError;
 
     /// As the value of a key.
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         target(&as_value(text))
     }
 }
@@ -98,7 +99,7 @@ impl fmt::Display for Target {
 
 /// An address to listen on: `:8080` (all of IPv4), `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080`.
 /// Port 0 lets the system choose.
-pub(crate) fn listen(node: &Node) -> Result<SocketAddr, String> {
+pub(crate) fn listen(node: &Node) -> Result<SocketAddr, ValueError> {
     let (host, port) = split(node)?;
     let address = match host {
         "" => Ok(Ipv4Addr::UNSPECIFIED.into()),
@@ -110,44 +111,45 @@ pub(crate) fn listen(node: &Node) -> Result<SocketAddr, String> {
         Err(_) => Err(format!(
             "{} is no address of this machine: write :PORT or IP:PORT",
             node.describe()
-        )),
+        )
+        .into()),
     }
 }
 
 /// As [`listen`], but with a port that others can know beforehand.
-pub(crate) fn listen_fixed(node: &Node) -> Result<SocketAddr, String> {
+pub(crate) fn listen_fixed(node: &Node) -> Result<SocketAddr, ValueError> {
     let address = listen(node)?;
     not_zero(address.port())?;
     Ok(address)
 }
 
 /// An address to dial: `host:port`, `10.0.0.1:80`, `[::1]:80`.
-pub(crate) fn dial(node: &Node) -> Result<HostPort, String> {
+pub(crate) fn dial(node: &Node) -> Result<HostPort, ValueError> {
     let (host, port) = split(node)?;
     not_zero(port)?;
     if !is_host(host) {
-        return Err(format!("{} names no host: write HOST:PORT", node.describe()));
+        return Err(format!("{} names no host: write HOST:PORT", node.describe()).into());
     }
     Ok(HostPort { host: host.to_owned(), port })
 }
 
 /// Where the application listens: as [`dial`], `:8000` (this machine) or `unix:/path`.
-pub(crate) fn target(node: &Node) -> Result<Target, String> {
+pub(crate) fn target(node: &Node) -> Result<Target, ValueError> {
     let text = node.word().unwrap_or_default();
     if let Some(path) = text.strip_prefix("unix:") {
         return match path.len() {
             _ if !path.starts_with('/') || path.contains('\0') => Err(format!(
                 "{} is no socket: write the whole path, like unix:/run/gunicorn.sock",
                 node.describe()
-            )),
+            ).into()),
             0..=LONGEST_SOCKET_PATH => Ok(Target::Unix(PathBuf::from(path))),
             _ => Err(format!(
                 "the socket's path is longer than {LONGEST_SOCKET_PATH} bytes, the most that Linux takes"
-            )),
+            ).into()),
         };
     }
     if text.contains("://") {
-        return Err(format!("{} is a URL: write only HOST:PORT", node.describe()));
+        return Err(format!("{} is a URL: write only HOST:PORT", node.describe()).into());
     }
     match split(node)? {
         ("", port) => {
@@ -159,42 +161,45 @@ pub(crate) fn target(node: &Node) -> Result<Target, String> {
 }
 
 /// A host name or address, for instance of a `Host` header, without a port.
-pub(crate) fn host(node: &Node) -> Result<String, String> {
+pub(crate) fn host(node: &Node) -> Result<String, ValueError> {
     let host = value::word(node)?;
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host);
     if is_host(bare) {
         Ok(bare.to_owned())
     } else {
-        Err(format!("{} is no host name: write a name or an address, no port", node.describe()))
+        Err(format!("{} is no host name: write a name or an address, no port", node.describe())
+            .into())
     }
 }
 
 /// The host, without brackets, and the port.
-fn split(node: &Node) -> Result<(&str, u16), String> {
+fn split(node: &Node) -> Result<(&str, u16), ValueError> {
     const FORM: &str = "write HOST:PORT";
     let text = match node.word() {
         Some(text) => text,
-        None => return Err(format!("{} is no address: {FORM}", node.describe())),
+        None => return Err(format!("{} is no address: {FORM}", node.describe()).into()),
     };
     let Some((host, port)) = text.rsplit_once(':') else {
-        return Err(format!("{} is no address: {FORM}", node.describe()));
+        return Err(format!("{} is no address: {FORM}", node.describe()).into());
     };
     let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         Some(address) if address.parse::<Ipv6Addr>().is_ok() => address,
         None if !host.contains([':', '[', ']']) => host,
-        _ => return Err(format!("{} is no address: write [IPV6]:PORT", node.describe())),
+        _ => return Err(format!("{} is no address: write [IPV6]:PORT", node.describe()).into()),
     };
     if port.is_empty() || !port.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(format!("{} has no port: {FORM}", node.describe()));
+        return Err(format!("{} has no port: {FORM}", node.describe()).into());
     }
     match port.parse() {
         Ok(port) => Ok((host, port)),
-        Err(_) => Err(format!("port {} is out of range: 1 to 65535", crate::yaml::shorten(port))),
+        Err(_) => {
+            Err(format!("port {} is out of range: 1 to 65535", crate::yaml::shorten(port)).into())
+        }
     }
 }
 
-fn not_zero(port: u16) -> Result<(), String> {
-    if port == 0 { Err("port 0 is out of range: 1 to 65535".to_owned()) } else { Ok(()) }
+fn not_zero(port: u16) -> Result<(), ValueError> {
+    if port == 0 { Err("port 0 is out of range: 1 to 65535".into()) } else { Ok(()) }
 }
 
 fn is_host(host: &str) -> bool {

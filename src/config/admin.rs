@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use super::reader::Section;
 use super::{address, value};
 use crate::yaml::Node;
+use crate::yaml::value::ValueError;
 
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9180);
 const HOSTS: [&str; 2] = ["localhost", "127.0.0.1"];
@@ -35,12 +36,12 @@ pub(super) fn read(section: &Section<'_>) -> Admin {
 }
 
 /// What fits behind `Authorization: Bearer`. The message does not repeat a secret.
-fn token(node: &Node) -> Result<String, String> {
+fn token(node: &Node) -> Result<String, ValueError> {
     let token = value::word(node).map_err(|_| "no text: write the token in quotes".to_owned())?;
     if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
         return Err("a token has letters, digits and signs, but no blanks: write such a one, \
                     or remove the key and one is made"
-            .to_owned());
+            .into());
     }
     Ok(token)
 }

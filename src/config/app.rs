@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::reader::Section;
 use super::stop_signal::StopSignal;
 use super::value;
+use crate::yaml::value::ValueError;
 use crate::yaml::{Node, Value};
 
 const DOWN_AFTER: Duration = Duration::from_secs(5);
@@ -108,10 +109,10 @@ pub(super) fn read(section: &Section<'_>) -> App {
     }
 }
 
-fn duration_or_never(node: &Node) -> Result<Option<Duration>, String> {
+fn duration_or_never(node: &Node) -> Result<Option<Duration>, ValueError> {
     match value::text(node) {
         Ok("never") => Ok(None),
-        _ => value::duration(node).map(Some).map_err(|why| format!("{why}, or never")),
+        _ => value::duration(node).map(Some).map_err(|why| format!("{why}, or never").into()),
     }
 }
 
@@ -143,7 +144,7 @@ fn read_service(section: &Section<'_>) -> Option<Service> {
 }
 
 /// It stands in log lines beside those of the application.
-fn service_name(node: &Node) -> Result<String, String> {
+fn service_name(node: &Node) -> Result<String, ValueError> {
     let name = value::name(node)?;
     let fits = name.len() <= 63
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
@@ -151,15 +152,15 @@ fn service_name(node: &Node) -> Result<String, String> {
         true => Ok(name),
         false => Err(format!(
             "{name:?} names no service: use at most 63 letters, digits, '.', '_' or '-', and not `app`"
-        )),
+        ).into()),
     }
 }
 
-fn run_on(node: &Node) -> Result<RunOn, String> {
+fn run_on(node: &Node) -> Result<RunOn, ValueError> {
     match &node.value {
         Value::Text(text) if text == "every-node" => Ok(RunOn::EveryNode),
         Value::Text(text) if text == "primary" => Ok(RunOn::Primary),
-        _ => Err(format!("{} where `every-node` or `primary` is expected", node.describe())),
+        _ => Err(format!("{} where `every-node` or `primary` is expected", node.describe()).into()),
     }
 }
 

@@ -8,6 +8,7 @@ use super::{EngineKind, litefs, value};
 use crate::backup::plan::Schedule;
 use crate::backup::store::Place;
 use crate::yaml::Node;
+use crate::yaml::value::ValueError;
 
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 20204);
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -42,6 +43,6 @@ pub(super) fn read(section: &Section<'_>, engine: EngineKind) -> Option<Backup> 
     Some(backup)
 }
 
-fn place(node: &Node) -> Result<Place, String> {
+fn place(node: &Node) -> Result<Place, ValueError> {
     value::text(node)?.parse()
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use super::reader::Section;
 use super::{EngineKind, HostPort, PeerTls, address, tls, value};
-use crate::cluster::NodeId;
+use crate::cluster::{BadNodeId, NodeId};
 use crate::guarantee::{self, Ack};
 use crate::yaml::Node;
+use crate::yaml::value::ValueError;
 
 const PORT: u16 = 4321;
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), PORT);
@@ -106,7 +107,7 @@ fn names(peers: &PeerList) -> String {
 }
 
 fn read_peers(section: &Section<'_>, node: Option<&NodeId>) -> Vec<(NodeId, HostPort)> {
-    let name = |key: &str| key.parse::<NodeId>().map_err(|error| error.to_string());
+    let name = |key: &str| key.parse::<NodeId>().map_err(|why| why.to_string().into());
     let entries = section.entries("peers", name, address::dial).unwrap_or_default();
     // A peer with a wrong address is still a peer: nothing more is to be said of it.
     let unknown = HostPort { host: "localhost".to_owned(), port: 0 };
@@ -263,6 +264,6 @@ fn read_primary(
     primary
 }
 
-pub(super) fn node_id(node: &Node) -> Result<NodeId, String> {
-    value::word(node)?.parse().map_err(|error: crate::cluster::BadNodeId| error.to_string())
+pub(super) fn node_id(node: &Node) -> Result<NodeId, ValueError> {
+    value::word(node)?.parse().map_err(|why: BadNodeId| why.to_string().into())
 }

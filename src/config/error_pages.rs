@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::reader::Section;
 use crate::yaml::value;
+use crate::yaml::value::ValueError;
 
 /// Files by what they stand for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,7 +25,7 @@ pub(super) fn read(section: &Section<'_>) -> ErrorPages {
     ErrorPages(entries.into_iter().filter_map(resolved).collect())
 }
 
-fn answers(key: &str) -> Result<Answers, String> {
+fn answers(key: &str) -> Result<Answers, ValueError> {
     match key {
         "4xx" => return Ok(Answers::Class(4)),
         "5xx" => return Ok(Answers::Class(5)),
@@ -32,6 +33,6 @@ fn answers(key: &str) -> Result<Answers, String> {
     }
     let status = key.parse().ok().filter(|status| (400..600).contains(status));
     status.map(Answers::Status).ok_or_else(|| {
-        format!("{key:?} is no status of an error: write one like 503, or 4xx, or 5xx")
+        format!("{key:?} is no status of an error: write one like 503, or 4xx, or 5xx").into()
     })
 }

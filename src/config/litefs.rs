@@ -8,6 +8,7 @@ use super::litefs_yml::Extra;
 use super::reader::Section;
 use super::{address, value};
 use crate::yaml::Node;
+use crate::yaml::value::ValueError;
 
 const BINARY: &str = "litefs";
 const MOUNT: &str = "/litefs";
@@ -81,12 +82,13 @@ fn read_binary(section: &Section<'_>) -> PathBuf {
 }
 
 /// What is between LiteFS and us alone.
-pub(super) fn loopback(node: &Node) -> Result<SocketAddr, String> {
+pub(super) fn loopback(node: &Node) -> Result<SocketAddr, ValueError> {
     let address = address::listen(node)?;
     if address.ip().is_loopback() {
         Ok(address)
     } else {
-        Err(format!("{} is not on loopback: write 127.0.0.1:{}", node.describe(), address.port()))
+        Err(format!("{} is not on loopback: write 127.0.0.1:{}", node.describe(), address.port())
+            .into())
     }
 }
 

@@ -3,6 +3,7 @@
 use super::reader::Section;
 use super::value;
 use crate::rules::Class;
+use crate::yaml::value::ValueError;
 use crate::yaml::{Node, Value};
 
 const FORMAT: LogFormat = LogFormat::Text;
@@ -71,7 +72,7 @@ pub(super) fn read(section: &Section<'_>) -> Log {
 }
 
 /// `on`, `off`, or a list of classes.
-fn access(node: &Node) -> Result<Access, String> {
+fn access(node: &Node) -> Result<Access, ValueError> {
     let class = value::one_of(&[
         ("passthrough", Access { passthrough: true, ..ACCESS }),
         ("read", Access { read: true, ..ACCESS }),
@@ -84,7 +85,8 @@ fn access(node: &Node) -> Result<Access, String> {
             ("false", ACCESS),
             ("true", Access::ALL),
         ]);
-        return switch(node).map_err(|why| format!("{why}; or a list of classes, as [write]"));
+        return switch(node)
+            .map_err(|why| format!("{why}; or a list of classes, as [write]").into());
     };
     classes.iter().try_fold(ACCESS, |all, node| {
         let one = class(node)?;

@@ -15,6 +15,7 @@ use super::{
 use crate::guarantee::{self, Consistency, ReplayPolicy};
 use crate::rules;
 use crate::yaml::Node;
+use crate::yaml::value::ValueError;
 
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080);
 const CONSISTENCY: Consistency = Consistency::ReadYourWrites;
@@ -165,27 +166,30 @@ fn read_rules(section: &Section<'_>) -> Vec<String> {
 }
 
 /// LiteFS has no directories.
-fn database(node: &Node) -> Result<String, String> {
+fn database(node: &Node) -> Result<String, ValueError> {
     let name = value::text(node)?;
     match name.contains('/') {
         true => Err(format!(
             "{} is a path: write the name of a database, like cache.sqlite3",
             node.describe()
-        )),
+        )
+        .into()),
         false => Ok(name.to_owned()),
     }
 }
 
 /// The name of a bundled set, or a path.
-fn rule_set(node: &Node) -> Result<String, String> {
+fn rule_set(node: &Node) -> Result<String, ValueError> {
     let source = value::text(node)?;
-    rules::check_source(source).map(|()| source.to_owned())
+    rules::check_source(source)?;
+    Ok(source.to_owned())
 }
 
-fn header_name(node: &Node) -> Result<HeaderName, String> {
+fn header_name(node: &Node) -> Result<HeaderName, ValueError> {
     let text = value::text(node)?;
-    HeaderName::from_bytes(text.as_bytes())
-        .map_err(|_| format!("{text:?} is no name of a header: write one like CF-Connecting-IP"))
+    HeaderName::from_bytes(text.as_bytes()).map_err(|_| {
+        format!("{text:?} is no name of a header: write one like CF-Connecting-IP").into()
+    })
 }
 
 fn read_trusted(section: &Section<'_>) -> Trusted {

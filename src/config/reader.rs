@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
+use crate::yaml::value::ValueError;
 use crate::yaml::{Key, Node, Place, Problem, Value, de, suggest, value};
 
 /// What all sections of one file share.
@@ -105,7 +106,7 @@ impl<'a> Section<'a> {
     pub(crate) fn get<T>(
         &self,
         key: &'static str,
-        read: impl Fn(&Node) -> Result<T, String>,
+        read: impl Fn(&Node) -> Result<T, ValueError>,
     ) -> Option<T> {
         self.checked(&self.path_of(key), self.node(key)?, read)
     }
@@ -115,7 +116,7 @@ impl<'a> Section<'a> {
         &self,
         key: &'static str,
         remedy: &str,
-        read: impl Fn(&Node) -> Result<T, String>,
+        read: impl Fn(&Node) -> Result<T, ValueError>,
     ) -> Option<T> {
         if self.node(key).is_none() {
             let message = format!("missing, but required: {remedy}");
@@ -128,7 +129,7 @@ impl<'a> Section<'a> {
     pub(crate) fn list<T>(
         &self,
         key: &'static str,
-        read: impl Fn(&Node) -> Result<T, String>,
+        read: impl Fn(&Node) -> Result<T, ValueError>,
     ) -> Option<Vec<T>> {
         let path = self.path_of(key);
         let items = self.checked(&path, self.node(key)?, value::list)?;
@@ -139,15 +140,15 @@ impl<'a> Section<'a> {
     pub(crate) fn entries<K, V>(
         &self,
         key: &'static str,
-        read_key: impl Fn(&str) -> Result<K, String>,
-        read: impl Fn(&Node) -> Result<V, String>,
+        read_key: impl Fn(&str) -> Result<K, ValueError>,
+        read: impl Fn(&Node) -> Result<V, ValueError>,
     ) -> Option<Vec<(K, Option<V>)>> {
         let path = self.path_of(key);
         let entries = self.checked(&path, self.node(key)?, value::map)?;
         let entry = |(key, node): &(Key, Node)| {
             let value = self.checked(&format!("{path}.{}", key.text), node, &read);
             let name = read_key(&key.text)
-                .map_err(|message| self.reader.problem(&path, key.place, &message));
+                .map_err(|why| self.reader.problem(&path, key.place, &why.to_string()));
             Some((name.ok()?, value))
         };
         Some(entries.iter().filter_map(entry).collect())
@@ -235,9 +236,9 @@ impl<'a> Section<'a> {
         &self,
         path: &str,
         node: &'n Node,
-        read: impl Fn(&'n Node) -> Result<T, String>,
+        read: impl Fn(&'n Node) -> Result<T, ValueError>,
     ) -> Option<T> {
-        read(node).map_err(|message| self.reader.problem(path, node.place, &message)).ok()
+        read(node).map_err(|why| self.reader.problem(path, node.place, &why.to_string())).ok()
     }
 
     /// The value of a key, unless it is null: that stands for the default.

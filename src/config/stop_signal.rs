@@ -6,6 +6,7 @@ use rustix::process::Signal;
 
 use super::value;
 use crate::yaml::Node;
+use crate::yaml::value::ValueError;
 
 /// A signal by which servers are told to end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,12 +38,12 @@ impl StopSignal {
     }
 
     /// By its name, with or without `SIG`.
-    pub(super) fn read(node: &Node) -> Result<Self, String> {
+    pub(super) fn read(node: &Node) -> Result<Self, ValueError> {
         let word = value::word(node)?;
         let named = |signal: &Self| [signal.name(), &signal.name()[3..]].contains(&word.as_str());
         Self::ALL.into_iter().find(named).ok_or_else(|| {
             let names = Self::ALL.map(Self::name).join(", ");
-            format!("{} is no signal to end by: write one of {names}", node.describe())
+            format!("{} is no signal to end by: write one of {names}", node.describe()).into()
         })
     }
 }

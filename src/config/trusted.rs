@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::yaml::Node;
+use crate::yaml::value::ValueError;
 
 const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1/128"];
 /// RFC 1918 and RFC 4193.
@@ -29,7 +30,7 @@ impl Trusted {
 }
 
 /// The networks that one word stands for: `loopback`, `private`, an address, or a CIDR.
-pub(crate) fn networks(node: &Node) -> Result<Vec<IpNet>, String> {
+pub(crate) fn networks(node: &Node) -> Result<Vec<IpNet>, ValueError> {
     let word = node.word().unwrap_or_default();
     match word {
         "loopback" => return Ok(named(&LOOPBACK)),
@@ -42,7 +43,8 @@ pub(crate) fn networks(node: &Node) -> Result<Vec<IpNet>, String> {
         Err(_) => Err(format!(
             "{} is no network: write loopback, private, or a CIDR like 10.0.0.0/8",
             node.describe()
-        )),
+        )
+        .into()),
     }
 }
 

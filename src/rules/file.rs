@@ -19,6 +19,7 @@ use super::glob::{self, Glob};
 use super::matching::{Condition, Match};
 use super::{Class, Rule, Verdict};
 use crate::guarantee;
+use crate::yaml::value::ValueError;
 use crate::yaml::{self, Node, Place, Problem, Value, suggest, value};
 
 const FILE_KEYS: [&str; 1] = ["rules"];
@@ -160,7 +161,7 @@ impl Reader<'_> {
     fn named<T>(
         &mut self,
         node: &Node,
-        name_from: impl Fn(&str) -> Result<T, String>,
+        name_from: impl Fn(&str) -> Result<T, ValueError>,
     ) -> Vec<(T, Condition)> {
         let mut conditions = Vec::new();
         for (key, value) in
@@ -169,7 +170,7 @@ impl Reader<'_> {
             let condition = self.parsed(value, condition_from);
             match name_from(&key.text) {
                 Ok(name) => conditions.extend(condition.map(|condition| (name, condition))),
-                Err(message) => self.report(key.place, message),
+                Err(why) => self.report(key.place, why.to_string()),
             }
         }
         conditions
@@ -187,12 +188,16 @@ impl Reader<'_> {
     }
 
     /// A value, if it can be read; otherwise a problem.
-    fn read<T>(&mut self, node: &Node, read: impl Fn(&Node) -> Result<T, String>) -> Option<T> {
-        read(node).map_err(|message| self.report(node.place, message)).ok()
+    fn read<T>(&mut self, node: &Node, read: impl Fn(&Node) -> Result<T, ValueError>) -> Option<T> {
+        read(node).map_err(|why| self.report(node.place, why.to_string())).ok()
     }
 
     /// The same for what is read from a text.
-    fn parsed<T>(&mut self, node: &Node, from: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+    fn parsed<T>(
+        &mut self,
+        node: &Node,
+        from: impl Fn(&str) -> Result<T, ValueError>,
+    ) -> Option<T> {
         self.read(node, |node| from(&value::word(node)?))
     }
 
@@ -211,26 +216,27 @@ impl Reader<'_> {
     }
 }
 
-fn class_from(node: &Node) -> Result<Class, String> {
+fn class_from(node: &Node) -> Result<Class, ValueError> {
     let classes = [Class::Read, Class::Write, Class::Passthrough];
     value::one_of(&classes.map(|class| (class.as_str(), class)))(node)
 }
 
 /// Methods are case-sensitive: a rule for `get` would never match.
-fn method_from(text: &str) -> Result<Method, String> {
+fn method_from(text: &str) -> Result<Method, ValueError> {
     let upper = text.to_ascii_uppercase();
     if upper != text {
-        return Err(format!("methods are written in capitals: `{}`", yaml::shorten(&upper)));
+        return Err(format!("methods are written in capitals: `{}`", yaml::shorten(&upper)).into());
     }
-    Method::from_str(text).map_err(|_| format!("`{}` is no method", yaml::shorten(text)))
+    Method::from_str(text).map_err(|_| format!("`{}` is no method", yaml::shorten(text)).into())
 }
 
-fn header_from(name: &str) -> Result<HeaderName, String> {
-    HeaderName::from_str(name).map_err(|_| format!("`{}` is no header's name", yaml::shorten(name)))
+fn header_from(name: &str) -> Result<HeaderName, ValueError> {
+    HeaderName::from_str(name)
+        .map_err(|_| format!("`{}` is no header's name", yaml::shorten(name)).into())
 }
 
 /// Hosts are compared without their port.
-fn host_from(text: &str) -> Result<Glob, String> {
+fn host_from(text: &str) -> Result<Glob, ValueError> {
     if text.starts_with('[') && text.ends_with(']') {
         return Ok(Glob::ExactAnyCase(text.into()));
     }
@@ -243,14 +249,14 @@ fn host_from(text: &str) -> Result<Glob, String> {
 }
 
 /// Media types are compared without their parameters.
-fn media_type_from(text: &str) -> Result<Glob, String> {
+fn media_type_from(text: &str) -> Result<Glob, ValueError> {
     if text.contains(';') || !text.contains('/') {
         return Err("a media type has a `/` and no parameters here, as in `multipart/*`".into());
     }
     Glob::any_case(text)
 }
 
-fn condition_from(text: &str) -> Result<Condition, String> {
+fn condition_from(text: &str) -> Result<Condition, ValueError> {
     Ok(match text {
         "present" => Condition::Present,
         "absent" => Condition::Absent,

@@ -1,5 +1,6 @@
 //! `backup.url`: where backups are kept.
 
+use crate::yaml::value::ValueError;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -37,21 +38,21 @@ impl Place {
 }
 
 impl FromStr for Place {
-    type Err = String;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         let text = text.trim_end_matches('/');
         let (scheme, rest) = text.split_once("://").ok_or_else(|| format!("no URL: {FORMS}"))?;
         let plain = text.bytes().all(|byte| byte.is_ascii_graphic());
         if rest.contains('@') || !plain || rest.contains(['?', '#', '%']) {
             return Err(format!(
                 "neither credentials nor parameters may stand in it (credentials come from the environment): {FORMS}"
-            ));
+            ).into());
         }
         let scheme = match scheme {
             "file" if rest.starts_with('/') => Scheme::File(rest.into()),
             "s3" | "gs" | "az" if !rest.is_empty() && !rest.starts_with('/') => Scheme::Bucket,
-            _ => return Err(format!("not a place for backups: {FORMS}")),
+            _ => return Err(format!("not a place for backups: {FORMS}").into()),
         };
         Ok(Self { url: text.to_owned(), scheme })
     }
@@ -88,7 +89,7 @@ mod tests {
             "s3://b/?x",
         ] {
             let error = bad.parse::<Place>().unwrap_err();
-            assert!(error.contains("s3://bucket/prefix"), "{bad}: {error}");
+            assert!(error.to_string().contains("s3://bucket/prefix"), "{bad}: {error}");
         }
     }
 }
