@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use anyhow::Error;
-
 use super::AdminArgs;
 use crate::admin::client::Node;
 
@@ -28,18 +26,7 @@ pub(crate) fn run(
         Ok(node) => node,
         Err(code) => return code,
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(command(&node)),
-        Err(why) => Err(Error::new(why).context("cannot start")),
-    };
-    match outcome {
-        Ok(code) => code,
-        Err(why) => {
-            eprintln!("{why:#}");
-            ExitCode::FAILURE
-        }
-    }
+    super::finish(super::block_on(command(&node)))
 }
 
 /// The node that the arguments name: by URL, or by its configuration.

@@ -57,17 +57,11 @@ pub(crate) fn main(args: &CertsArgs) -> ExitCode {
         Command::Init { dir } => init(dir),
         Command::Issue { dir, node, hosts } => issue(dir, node, hosts),
     };
-    match done {
-        Ok(text) => {
-            // The files are there, whoever reads this.
-            let _ = io::stdout().write_all(text.as_bytes());
-            ExitCode::SUCCESS
-        }
-        Err(why) => {
-            eprintln!("{why:#}");
-            ExitCode::FAILURE
-        }
-    }
+    super::finish(done.map(|text| {
+        // The files are there, whoever reads this.
+        let _ = io::stdout().write_all(text.as_bytes());
+        ExitCode::SUCCESS
+    }))
 }
 
 fn init(dir: &Path) -> anyhow::Result<String> {

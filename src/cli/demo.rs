@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, Error, anyhow, bail};
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -92,25 +92,16 @@ pub(crate) fn main(args: DemoArgs) -> ExitCode {
             return ExitCode::from(super::EXIT_USAGE);
         }
     };
-    done(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.context("cannot start")?.block_on(run(&args, apps))
-    })
+    done(super::block_on(run(&args, apps)))
 }
 
 /// Runs the guestbook.
 pub(crate) fn app(args: &DemoAppArgs) -> ExitCode {
-    done(|| Ok(guestbook::run(&args.socket, &args.db)?))
+    done(guestbook::run(&args.socket, &args.db).map_err(Error::new))
 }
 
-fn done(work: impl FnOnce() -> anyhow::Result<()>) -> ExitCode {
-    match work() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            eprintln!("{why:#}");
-            ExitCode::FAILURE
-        }
-    }
+fn done(work: anyhow::Result<()>) -> ExitCode {
+    super::finish(work.map(|()| ExitCode::SUCCESS))
 }
 
 impl DemoArgs {

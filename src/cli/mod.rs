@@ -142,6 +142,24 @@ fn print(text: &str) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Runs a command that waits, on this thread.
+///
+/// # Errors
+///
+/// What goes wrong with it, or when the system gives us no event queue.
+fn block_on<T>(command: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("cannot start")?.block_on(command)
+}
+
+/// How a command went; what went wrong with it is printed.
+fn finish(done: anyhow::Result<ExitCode>) -> ExitCode {
+    done.unwrap_or_else(|why| {
+        eprintln!("{why:#}");
+        ExitCode::FAILURE
+    })
+}
+
 /// How to reach a running node.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct AdminArgs {

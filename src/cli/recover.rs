@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::process::ExitCode;
 
-use anyhow::{Error, bail};
+use anyhow::{Context, bail};
 use clap::Args;
 
 use crate::config::Config;
@@ -32,21 +32,10 @@ pub(crate) fn main(args: &RecoverArgs) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let recovered = match runtime {
-        Ok(runtime) => runtime.block_on(recover(&config, args.yes)),
-        Err(why) => Err(Error::new(why).context("cannot start")),
-    };
-    match recovered {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            eprintln!("not recovered: {why:#}");
-            ExitCode::FAILURE
-        }
-    }
+    super::finish(super::block_on(recover(&config, args.yes)).context("not recovered"))
 }
 
-async fn recover(config: &Config, yes: bool) -> anyhow::Result<()> {
+async fn recover(config: &Config, yes: bool) -> anyhow::Result<ExitCode> {
     let recovery = recovery::prepare(config).await?;
     eprintln!("{RISK}");
     if !yes && !confirmed(config) {
@@ -55,7 +44,7 @@ async fn recover(config: &Config, yes: bool) -> anyhow::Result<()> {
     recovery.make().await?;
     let node = &config.node;
     println!("{node} is a cluster of its own: start it, and add the others, wiped, one by one");
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Whether an operator at a terminal types the node's name.

@@ -169,11 +169,8 @@ impl Election {
             context.pause().await;
             tokio::select! {
                 biased;
-                _ = leadership.wait_for(|now| now.leader.is_some()) => {}
                 () = until(&*context.clock, end) => return response,
-            }
-            if context.clock.now() >= end {
-                return response;
+                _ = leadership.wait_for(|now| now.leader.is_some()) => {}
             }
         }
     }

@@ -32,7 +32,7 @@ pub(crate) fn main() -> ExitCode {
     match runtime.and_then(|runtime| runtime.block_on(run())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
-            eprintln!("litepilot last-will: {why:#}");
+            eprintln!("litepilot last-will: {why}");
             ExitCode::FAILURE
         }
     }

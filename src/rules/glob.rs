@@ -1,8 +1,9 @@
 //! Patterns of rules, compiled so that most of them compare literals.
 
-use crate::yaml::value::ValueError;
 use globset::GlobBuilder;
 use regex::bytes::{Regex, RegexBuilder};
+
+use crate::yaml::value::ValueError;
 
 /// The most memory that one compiled pattern may take, in bytes.
 const COMPILED_LIMIT: usize = 1 << 20;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, Error, anyhow, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::{Args, Subcommand};
 
 use super::ConfigArgs;
@@ -82,24 +82,14 @@ impl Drop for Scratch {
 
 /// Runs it.
 pub(crate) fn main(args: BackupArgs) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let done = match runtime {
-        Err(why) => Err(Error::new(why).context("cannot start")),
-        Ok(runtime) => runtime.block_on(async {
-            match args.command {
-                Command::List(args) => list::list(args).await,
-                Command::Verify(args) => verify::verify(args).await,
-                Command::Restore(args) => restore::restore(args).await,
-            }
-        }),
-    };
-    done.unwrap_or_else(|why| match why.downcast_ref() {
-        Some(BadConfig(code)) => *code,
-        None => {
-            eprintln!("{why:#}");
-            ExitCode::FAILURE
+    let done = super::block_on(async {
+        match args.command {
+            Command::List(args) => list::list(args).await,
+            Command::Verify(args) => verify::verify(args).await,
+            Command::Restore(args) => restore::restore(args).await,
         }
-    })
+    });
+    super::finish(done.or_else(|why| why.downcast().map(|BadConfig(code)| code)))
 }
 
 impl PlaceArgs {
