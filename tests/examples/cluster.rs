@@ -106,11 +106,12 @@ impl Cluster {
 
 impl Node {
     fn start(name: &str, example: &Path, dir: PathBuf, cluster: &str) -> Self {
-        let ports = [reserve_port(), reserve_port(), reserve_port()];
-        let [listen, target, admin] = ports.map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        let ports = [(); 4].map(|()| SocketAddr::from(([127, 0, 0, 1], reserve_port())));
+        let [listen, target, behind, admin] = ports;
         copy(example, &dir, &|text| {
             text.replace("0.0.0.0:8080", &listen.to_string())
                 .replace("8000", &target.port().to_string())
+                .replace("9000", &behind.port().to_string())
         });
         let file = dir.join("litepilot.yml");
         if !file.exists() {
@@ -121,6 +122,7 @@ impl Node {
         let shipped = shipped.replace("  engine: embedded", &engine(&dir));
         fs::write(&file, format!("{shipped}\nadmin: {{listen: \"{admin}\"}}\n{cluster}")).unwrap();
         fs::create_dir_all(dir.join("data/db")).unwrap();
+        fs::create_dir_all(dir.join("data/nginx")).unwrap();
         let log = File::create(dir.join("log")).unwrap();
         let process = litepilot(name, &dir)
             .arg("run")

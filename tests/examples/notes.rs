@@ -17,6 +17,18 @@ fn php_with_pdo() {
 }
 
 #[test]
+#[ignore = "needs php-laravel-framework, php-fpm and nginx"]
+fn laravel_under_php_fpm() {
+    let cluster = keeps_its_notes("laravel");
+    for node in cluster.nodes.iter().filter(|node| node.status().is_some()) {
+        until("the queue's worker has done its work on each note", || {
+            let notes = Visitor::default().get(node, "/notes").json();
+            notes.as_array().is_some_and(|notes| notes.iter().all(|note| note["words"].is_u64()))
+        });
+    }
+}
+
+#[test]
 #[ignore = "compiles SQLite, a minute"]
 fn node_with_better_sqlite3() {
     build("node", "npm", &["install", "--no-audit", "--no-fund", "--no-package-lock"]);
@@ -38,7 +50,7 @@ fn spring_boot_with_xerial() {
 }
 
 #[test]
-#[ignore = "needs rails, puma and, for its second database, LITEFS_BIN"]
+#[ignore = "needs ruby-rails, puma and, for its second database, LITEFS_BIN"]
 fn rails_with_two_databases() {
     let cluster = keeps_its_notes("rails");
     let notes =

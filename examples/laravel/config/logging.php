@@ -1,0 +1,13 @@
+<?php
+
+// Litepilot logs what the application prints.
+return [
+    'default' => 'stderr',
+    'channels' => [
+        'stderr' => [
+            'driver' => 'monolog',
+            'handler' => Monolog\Handler\StreamHandler::class,
+            'with' => ['stream' => 'php://stderr'],
+        ],
+    ],
+];
