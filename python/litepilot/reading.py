@@ -59,6 +59,15 @@ def read(litefs: Mapping[str, Any]) -> Settings:
     return _Reader(litefs).read()
 
 
+def database(litefs: Mapping[str, Any]) -> str:
+    """The path of the database that `LITEFS` names.
+
+    It is the same on every node, and where there is none, as where an image is built. Raises
+    SettingsError.
+    """
+    return _Reader(litefs).database()
+
+
 class _Reader:
     def __init__(self, litefs: Mapping[str, Any]) -> None:
         self._litefs = litefs
@@ -70,28 +79,40 @@ class _Reader:
         self._known(proxy, PROXY_KEYS, "LITEFS['PROXY']")
         config = self._config()
         given: dict[str, Any] = {
-            "mount": self._path("MOUNT_PATH"),
+            **self._location(proxy),
             "data": self._path("DATA_PATH"),
             "retention": self._text("RETENTION"),
             "election": self._text("LEADER_ELECTION"),
             "primary": self._text("PRIMARY_HOSTNAME"),
             "target": self._text("TARGET", proxy),
-            "db": self._same("DATABASE_NAME", self._text("DB", proxy), "PROXY['DB']"),
             "listen": self._same("PROXY_ADDR", self._text("ADDR", proxy), "PROXY['ADDR']"),
         }
         for name in _UNNAMED:
             given[name] = take(config, PLACES[name])
         given["write_hold"] = self._text("PRIMARY_REDIRECT_TIMEOUT", proxy) or given["write_hold"]
-        self._peers(given)
-        self._named_twice(config)
         enabled = self._litefs.get("ENABLED", True)
         if not isinstance(enabled, bool):
             self._wrong("ENABLED", "write True or False")
+        elif enabled:
+            self._peers(given)
+        self._named_twice(config)
+        config = {key: value for key, value in config.items() if value != {}}
+        return self._settings(given, config=config, enabled=enabled)
+
+    def database(self) -> str:
+        return self._settings(self._location(self._mapping("PROXY"))).database
+
+    def _settings(self, given: Mapping[str, Any], **rest: Any) -> Settings:
         if self._problems:
             raise SettingsError(self._problems)
-        config = {key: value for key, value in config.items() if value != {}}
-        known = {name: value for name, value in given.items() if value is not None}
-        return Settings(**known, config=config, enabled=enabled)
+        said = {name: value for name, value in given.items() if value is not None}
+        return Settings(**said, **rest)
+
+    def _location(self, proxy: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "mount": self._path("MOUNT_PATH"),
+            "db": self._same("DATABASE_NAME", self._text("DB", proxy), "PROXY['DB']"),
+        }
 
     def _wrong(self, key: str, what: str) -> None:
         self._problems.append(f"LITEFS[{key!r}]: {what}")

@@ -201,6 +201,13 @@ def test_the_name_is_what_litefs_says(settings_of, tmp_path):
         assert DatabaseWrapper(settings).settings_dict["NAME"] == str(tmp_path / "shop.db")
 
 
+def test_the_name_is_known_where_there_is_no_node(settings_of, tmp_path):
+    litefs = {"MOUNT_PATH": tmp_path, "RAFT_PEERS": ["a:4321", "b:4321"], "RAFT_SELF_ADDR": None}
+    settings_of(LITEFS=litefs)
+    settings = {**connections.settings["default"], "NAME": "default", "OPTIONS": {}}
+    assert DatabaseWrapper(settings).settings_dict["NAME"] == str(tmp_path / "db.sqlite3")
+
+
 def test_without_litepilot_nothing_is_looked_at(settings_of, make):
     settings_of(LITEFS={"ENABLED": False})
     node = make(replica=True)

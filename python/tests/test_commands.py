@@ -51,9 +51,11 @@ def test_check_is_the_programs(settings_of, monkeypatch):
     settings_of(LITEFS={"CONFIG": {"node": "n"}})
     assert "fine" in run("check", "--elsewhere")
     settings_of(LITEFS={"RETENTION": "soon"})
+    out = io.StringIO()
     with pytest.raises(SystemExit) as caught:
-        run("check", "--elsewhere")
+        call_command(litepilot_command.Command(), "check", "--elsewhere", stdout=out)
     assert caught.value.code == 78
+    assert out.getvalue().startswith("LITEFS: litefs.retention"), out.getvalue()
 
 
 # -- migrate, in a project of its own
@@ -207,6 +209,7 @@ def test_a_program_that_is_not_there(good, monkeypatch):
     assert ids() == ["W005"]
 
 
-def test_nothing_is_asked_where_there_is_no_litepilot(settings_of):
-    settings_of(LITEFS={"ENABLED": False})
+@pytest.mark.parametrize("peers", [{}, {"RAFT_PEERS": ["a:4321", "b:4321"]}])
+def test_nothing_is_asked_where_there_is_no_litepilot(settings_of, peers):
+    settings_of(LITEFS={"ENABLED": False, **peers})
     assert ids() == []

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
-from ..reading import SettingsError, read
+from .. import reading
 from ..settings import Settings
+
+_T = TypeVar("_T")
 
 BACKEND = "litepilot.django.backend"
 
@@ -21,12 +23,21 @@ def raw() -> Any:
 
 def load() -> Settings:
     """As `Settings`. Raises ImproperlyConfigured."""
+    return _read_by(reading.read)
+
+
+def database() -> str:
+    """The path of the database. Raises ImproperlyConfigured."""
+    return _read_by(reading.database)
+
+
+def _read_by(reader: Callable[[Mapping[str, Any]], _T]) -> _T:
     given = raw()
     if not isinstance(given, Mapping):
         raise ImproperlyConfigured("LITEFS has to be a dictionary")
     try:
-        return read(given)
-    except SettingsError as error:
+        return reader(given)
+    except reading.SettingsError as error:
         raise ImproperlyConfigured("\n".join(error.problems)) from error
 
 

@@ -38,7 +38,7 @@ class DatabaseWrapper(sqlite.DatabaseWrapper):
 
     def __init__(self, settings_dict: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         if settings_dict["NAME"] in _OF_SETTINGS:
-            settings_dict["NAME"] = conf.load().database
+            settings_dict["NAME"] = conf.database()
         super().__init__(settings_dict, *args, **kwargs)
         self._enabled = conf.is_enabled()
         # Of the connection at hand.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -65,7 +66,7 @@ class Command(BaseCommand):
             command = [_program(), "check", "-c", str(file), *elsewhere]
             checked = subprocess.run(command, check=False, capture_output=True, text=True)
         # The file is gone, and its lines mean nothing to those who wrote LITEFS.
-        said = (checked.stdout + checked.stderr).replace(str(file), "LITEFS")
+        said = re.sub(rf"{re.escape(str(file))}(:\d+)*", "LITEFS", checked.stdout + checked.stderr)
         self.stdout.write(said, ending="")
         if checked.returncode:
             sys.exit(checked.returncode)

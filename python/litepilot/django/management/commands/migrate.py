@@ -77,6 +77,6 @@ def _where(connection: DatabaseWrapper) -> str:
     if primary is None:
         return "nothing can be migrated here now: no primary is known (`litepilot status` says why)"
     return (
-        f"{primary} is the primary, and only there can it be migrated: run this there, or let "
-        "Litepilot find it: litepilot on-primary -- python manage.py migrate"
+        f"{primary} is the primary, and only there can it be migrated: run this there, or on every "
+        "node as `litepilot on-primary -- python manage.py migrate`, which runs it there only"
     )
