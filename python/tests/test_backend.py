@@ -172,6 +172,20 @@ def test_a_replicas_connection_is_renewed_once_it_is_the_primary(make):
     assert node.connection.connection is within, "once"
 
 
+def test_a_transaction_by_hand_is_not_cut_in_two_by_a_promotion(make):
+    node = make(replica=True)
+    node.connection.set_autocommit(False)
+    assert node.count() == 0
+    within = node.connection.connection
+    node.promote()
+    assert node.count() == 0
+    assert node.connection.connection is within
+    node.connection.rollback()
+    node.connection.set_autocommit(True)
+    node.write()
+    assert node.connection.connection is not within
+
+
 def test_a_connection_that_was_refused_is_renewed(make):
     node = make()
     node.write()

@@ -94,6 +94,19 @@ class Django(unittest.IsolatedAsyncioTestCase):
         client.get("/visits/", headers=REPLICA)
         self.assertEqual(client.get("/no-such-page", headers=REPLICA).status_code, 404)
 
+    def test_what_a_project_wraps_around_its_queries_ends_where_it_says(self):
+        connection = connections["default"]
+        connection.close()
+        connection.execute_wrappers.clear()
+
+        def wrapped(execute, *query):
+            return execute(*query)
+
+        with connection.execute_wrapper(wrapped):
+            connection.ensure_connection()
+        self.assertNotIn(wrapped, connection.execute_wrappers)
+        self.assert_replayed(self.client(Client).get("/visits/", headers=REPLICA))
+
     async def test_under_asgi(self):
         for with_session in (False, True):
             client = self.client(AsyncClient, with_session)

@@ -121,7 +121,8 @@ def _note_if_refused(error: Exception) -> None:
 def _watch(connection: Any, **_: Any) -> None:
     # The signal comes with each new connection of the same wrapper.
     if _notice_refusal not in connection.execute_wrappers:
-        connection.execute_wrappers.append(_notice_refusal)
+        # Not last: `execute_wrapper()` takes the last one for its own when it ends.
+        connection.execute_wrappers.insert(0, _notice_refusal)
         connection._commit = _noticing_commit(connection._commit)
 
 

@@ -85,13 +85,16 @@ class DatabaseWrapper(sqlite.DatabaseWrapper):
                 raise
 
     def ensure_connection(self) -> None:
-        if self.connection is not None and not self.in_atomic_block and self._is_outlived():
+        if self.connection is not None and self._is_outlived():
             self.close()
         super().ensure_connection()
 
     def _is_outlived(self) -> bool:
         """Whether a new connection could write although this one cannot."""
         if not (self._opened_to_read or self._refused):
+            return False
+        # A new one would forget what the transaction has done, by `atomic` or by hand.
+        if self.in_atomic_block or not self.autocommit:
             return False
         node = self.node
         return node is not None and not node.is_replica() and self._may_write()
