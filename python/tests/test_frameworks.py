@@ -1,5 +1,7 @@
 """The extension for Flask, what Starlette and FastAPI use, and Django's health view."""
 
+import pathlib
+import re
 import sqlite3
 from typing import Annotated
 
@@ -8,6 +10,8 @@ import flask
 import pytest
 from django.db import connections
 from django.test import RequestFactory
+from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -18,6 +22,7 @@ from litepilot.django.backend.base import DatabaseWrapper
 from litepilot.django.views import health as django_health
 from litepilot.flask import Litepilot
 from litepilot.flask import place as flask_place
+from litepilot.refusal import is_refused_write
 from litepilot.starlette import Place, ReplayReadonlyWrites, health_route, place
 from tests import asgi, databases
 from tests.node import Directory
@@ -163,3 +168,39 @@ def test_django_says_whether_the_database_can_be_read(node):
     finally:
         connections["default"].close()
         connections["default"] = kept
+
+
+# -- SQLAlchemy, as the documentation has it
+
+
+@pytest.fixture
+def engine(node):
+    page = pathlib.Path(__file__).parents[2] / "docs/applications/sqlite.md"
+    code = re.search(r"```python\n(from litepilot.node.*?)```", page.read_text(), re.DOTALL)[1]
+    names = {}
+    exec(code.replace("/litefs", str(node.path)), names)
+    yield names["engine"]
+    names["engine"].dispose()
+
+
+def test_sqlalchemy_begins_as_a_reader_on_a_replica_and_as_a_writer_on_the_primary(node, engine):
+    begun = []
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def _note(_connection, _cursor, statement, *_):
+        begun.append(statement)
+
+    with engine.begin() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM t").scalar() == 0
+    with pytest.raises(OperationalError) as caught, engine.begin() as connection:
+        connection.exec_driver_sql("INSERT INTO t VALUES (1)")
+    assert is_refused_write(caught.value)
+    engine.dispose()
+    node.promote()
+    with engine.begin() as connection:
+        connection.exec_driver_sql("INSERT INTO t VALUES (1)")
+    assert [statement for statement in begun if "BEGIN" in statement] == [
+        "BEGIN",
+        "BEGIN",
+        "BEGIN IMMEDIATE",
+    ]
