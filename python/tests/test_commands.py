@@ -204,6 +204,17 @@ def test_the_middleware_comes_first(good, settings_of):
     assert ids() == ["W004"]
 
 
+def test_the_health_page_is_asked_for_by_the_applications_address(good, settings_of):
+    health = {"MOUNT_PATH": good, "CONFIG": {"app": {"health": "/healthz"}}}
+    settings_of(LITEFS=health, ALLOWED_HOSTS=["shop.example.com"])
+    assert ids() == ["W006"]
+    settings_of(ALLOWED_HOSTS=["shop.example.com", "127.0.0.1"])
+    assert ids() == []
+    unix = {**health, "PROXY": {"TARGET": "unix:/run/gunicorn.sock"}}
+    settings_of(LITEFS=unix, ALLOWED_HOSTS=["localhost"])
+    assert ids() == []
+
+
 def test_a_program_that_is_not_there(good, monkeypatch):
     monkeypatch.setattr("litepilot.program.find", lambda: None)
     assert ids() == ["W005"]

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
+from django.http.request import validate_host
 
 from .. import program
 from ..reading import SettingsError, read
@@ -33,7 +34,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
         return [Error(problem, id="litepilot.E001") for problem in error.problems]
     if not litefs.enabled:
         return []
-    return [*_databases(litefs), *_middleware(), *_program()]
+    return [*_databases(litefs), *_middleware(), *_program(), *_health(litefs)]
 
 
 def _databases(litefs: Settings) -> Iterator[CheckMessage]:
@@ -89,4 +90,18 @@ def _program() -> Iterator[CheckMessage]:
             "The program litepilot is not in the PATH.",
             hint="It comes with this package's wheel; or set LITEPILOT_BIN.",
             id="litepilot.W005",
+        )
+
+
+def _health(litefs: Settings) -> Iterator[CheckMessage]:
+    """Litepilot asks for the page by the application's address, which Django answers with 400 else."""
+    unix = litefs.target.startswith("unix:")
+    host = "localhost" if unix else litefs.target.rpartition(":")[0]
+    app = litefs.config.get("app")
+    asked = isinstance(app, Mapping) and "health" in app
+    if asked and settings.ALLOWED_HOSTS and not validate_host(host, settings.ALLOWED_HOSTS):
+        yield Warning(
+            f"{host} is not in ALLOWED_HOSTS: the page of app.health is asked for by that name.",
+            hint=f"Add {host!r}: as long as the page is a 400 the application counts as down.",
+            id="litepilot.W006",
         )
