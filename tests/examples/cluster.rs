@@ -108,11 +108,12 @@ impl Node {
     fn start(name: &str, example: &Path, dir: PathBuf, cluster: &str) -> Self {
         let ports = [(); 4].map(|()| SocketAddr::from(([127, 0, 0, 1], reserve_port())));
         let [listen, target, behind, admin] = ports;
-        copy(example, &dir, &|text| {
-            text.replace("0.0.0.0:8080", &listen.to_string())
-                .replace("8000", &target.port().to_string())
-                .replace("9000", &behind.port().to_string())
-        });
+        let shipped = [
+            ("0.0.0.0:8080", listen.to_string()),
+            ("8000", target.port().to_string()),
+            ("9000", behind.port().to_string()),
+        ];
+        copy(example, &dir, &|text| replace_each(text, &shipped));
         let file = dir.join("litepilot.yml");
         if !file.exists() {
             generate(name, &dir);
@@ -225,6 +226,12 @@ fn generate(node: &str, dir: &Path) {
     python.args(["manage.py", "litepilot", "config", "-o", "litepilot.yml"]);
     let output = python.current_dir(dir).env("LITEPILOT_NODE", node).output().unwrap();
     assert!(output.status.success(), "{output:?}");
+}
+
+/// Replaces each, but nothing in what was put in: a port may hold another's digits.
+fn replace_each(text: &str, pairs: &[(&str, String)]) -> String {
+    let [(from, to), rest @ ..] = pairs else { return text.to_owned() };
+    text.split(from).map(|piece| replace_each(piece, rest)).collect::<Vec<_>>().join(to)
 }
 
 /// The lines that say which engine.
