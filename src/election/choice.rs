@@ -199,6 +199,18 @@ fn two_histories(answers: &[(&NodeId, &Fitness)]) -> Option<Why> {
     Some(Why::Histories((*first).clone(), (*second).clone()))
 }
 
+impl Why {
+    /// With what those said who answered that they cannot tell.
+    pub(crate) fn explained(&self, refusals: &BTreeMap<NodeId, String>) -> String {
+        let mut text = self.to_string();
+        if let Self::TooFew { missing, .. } = self {
+            let said = missing.iter().filter_map(|node| Some((node, refusals.get(node)?)));
+            said.for_each(|(node, why)| text += &format!("; {node}: {why}"));
+        }
+        text
+    }
+}
+
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names =
@@ -206,8 +218,8 @@ impl fmt::Display for Why {
         match self {
             Self::TooFew { missing, first: true, .. } => write!(
                 f,
-                "the first primary is chosen among all nodes that hold data, and {} did not answer \
-                 yet: start it, or force one with `litepilot promote NODE --force`",
+                "the first primary is chosen among all nodes that hold data, and what is on {} is not \
+                 known yet: start what does not run, or force one with `litepilot promote NODE --force`",
                 names(missing)
             ),
             Self::TooFew { missing, needed, .. } => write!(

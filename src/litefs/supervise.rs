@@ -21,7 +21,7 @@ use super::{mount, preflight};
 use crate::config::Litefs;
 use crate::process::backoff::Backoff;
 use crate::process::guard::Guard;
-use crate::process::hook;
+use crate::process::hook::{self, HookError};
 use crate::process::running::{End, Process};
 use crate::process::spawn::{self, Launch};
 
@@ -37,8 +37,8 @@ const BREATH: Duration = Duration::from_millis(20);
 const LOOK: Duration = Duration::from_millis(10);
 /// Between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
-/// For `litefs version`.
-const VERSION: Duration = Duration::from_secs(5);
+/// For `litefs version`, on a machine that has much else to do: one that is killed has only added to that.
+const VERSION: Duration = Duration::from_secs(30);
 
 /// What a LiteFS is started with.
 #[derive(Clone, Debug)]
@@ -340,7 +340,13 @@ async fn check_version(spec: &Spec) -> Result<(), String> {
     let mut launch = launch(spec, &Heard::default());
     launch.command = vec![launch.command[0].clone(), "version".to_owned()];
     (launch.log, launch.guard) = (print.into(), None);
-    hook::run(&launch, VERSION).await.map_err(|why| why.to_string())?;
+    hook::run(&launch, VERSION).await.map_err(|why| match why {
+        HookError::TimedOut(limit) => format!(
+            "`{} version` has not ended within {limit:?}: is that a LiteFS, and has the machine too much to do?",
+            spec.litefs.binary.display()
+        ),
+        why => why.to_string(),
+    })?;
     let printed = printed.lock().clone();
     match version::judge(&printed) {
         Verdict::Good => tracing::info!("LiteFS: {printed}"),

@@ -336,7 +336,7 @@ fn the_first_primary_is_chosen_among_all_and_the_one_with_the_data_wins() {
         [0, 2].iter().any(|i| cluster.nodes[*i].said("the first primary is chosen among all"))
     });
     assert!(cluster.nodes[0].status().unwrap()["primary"].is_null());
-    let why = "n2 did not answer yet";
+    let why = "what is on n2 is not known yet";
     for node in [0, 2] {
         until("every node's status says it", || {
             let status = cluster.nodes[node].status().unwrap();

@@ -48,6 +48,19 @@ fn three_nodes_elect_replicate_hand_over_and_fail_over() {
 }
 
 #[test]
+fn why_there_is_no_primary_names_a_litefs_that_does_not_start() {
+    let cluster = Plan { litefs: |_| "/no/such/litefs".into(), ..Plan::default() }.start();
+    for i in 0..3 {
+        until("each node says why of all", || {
+            let status = cluster.status(i);
+            let why = status["no_primary"].as_str().unwrap_or_default();
+            (0..3).all(|i| why.contains(&format!("n{i}: "))) && why.contains("litefs.binary")
+        });
+    }
+    cluster.stop();
+}
+
+#[test]
 fn whoever_has_written_reads_it_everywhere() {
     if !program().1 {
         eprintln!("skipped: a stand-in sees a write a little after it was made");

@@ -289,7 +289,8 @@ impl Drop for Cluster {
         if std::thread::panicking() {
             for node in self.nodes.iter().flatten() {
                 let address = node.admin_address();
-                println!("\n{address} told:\n{}", events(address));
+                let status = exchange(address, "GET", "/status", "", b"").body;
+                println!("\n{address} told:\n{}\nand says:\n{status}", events(address));
             }
         }
     }

@@ -68,6 +68,9 @@ fn the_freshest_of_enough_wins() {
         panic!("one of three is too few");
     };
     assert_eq!((missing, needed, first), (vec![node("a"), node("b")], 1, false));
+    let refusals = [("b", "no disk"), ("c", "no vote")].map(|(of, why)| (node(of), why.to_owned()));
+    let why = Why::TooFew { missing: vec![node("a"), node("b")], needed, first };
+    assert!(why.explained(&refusals.into()).ends_with("acknowledged is lost; b: no disk"), "{why}");
     let later = answers([("b", fitness(3, 1)), ("c", fitness(2, 8))]);
     assert_eq!(choose(&situation(&abc, &later)), elect("b"), "epochs before transactions");
     let both = [node("a"), node("b")];

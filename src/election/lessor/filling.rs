@@ -88,6 +88,7 @@ impl Lessor {
         }
         let mut forced = self.forced.subscribe();
         let mut answers = Answers::new();
+        let mut refusals = BTreeMap::new();
         let mut held_up: Option<BootTime> = None;
         let mut waiting = Waiting::default();
         let mut late = Late::new(self.context.clock.now(), self.context.times.pause);
@@ -97,9 +98,13 @@ impl Lessor {
                 _ = tables.changed() => return,
                 _ = members.changed() => return,
                 _ = forced.changed() => {}
-                Some((node, fitness)) = incoming.recv() => {
-                    answers.insert(node, (fitness, self.context.clock.now()));
-                }
+                Some((node, answer)) = incoming.recv() => match answer {
+                    Ok(fitness) => {
+                        refusals.remove(&node);
+                        answers.insert(node, (fitness, self.context.clock.now()));
+                    }
+                    Err(why) => drop(refusals.insert(node, why)),
+                },
                 () = until(&*self.context.clock, late.until(self.context.clock.now())) => {}
             }
             let now = self.context.clock.now();
@@ -137,10 +142,11 @@ impl Lessor {
                         Why::HeldUp { .. } => held_up = held_up.or(Some(now)),
                         _ => held_up = None,
                     }
-                    publish::if_changed(&self.waiting, Some(why.to_string().into()));
+                    let explained = why.explained(&refusals);
                     if waiting.is_news(&why, now, self.context.times.ttl) {
-                        self.context.callbacks.event("no-primary", why.to_string());
+                        self.context.callbacks.event("no-primary", explained.clone());
                     }
+                    publish::if_changed(&self.waiting, Some(explained.into()));
                 }
             }
         }
@@ -174,12 +180,12 @@ impl Lessor {
         }
     }
 
-    /// Asks one node again and again: whether it is fit changes.
+    /// Asks one node again and again: whether it is fit changes. An error is what it said that it cannot tell by.
     fn ask(
         &self,
         node: NodeId,
         epoch: Epoch,
-        answers: mpsc::Sender<(NodeId, Fitness)>,
+        answers: mpsc::Sender<(NodeId, Result<Fitness, String>)>,
     ) -> impl Future<Output = ()> + Send + use<> {
         let context = self.context.clone();
         async move {
@@ -187,8 +193,13 @@ impl Lessor {
                 let request = Request::Promise { epoch };
                 let answer =
                     context.transport.call(node.clone(), request, context.times.hold_up).await;
-                if let Ok(Response::Fitness(fitness)) = answer
-                    && answers.send((node.clone(), fitness)).await.is_err()
+                let answer = match answer {
+                    Ok(Response::Fitness(fitness)) => Some(Ok(fitness)),
+                    Ok(Response::Refused(why)) => Some(Err(why)),
+                    _ => None,
+                };
+                if let Some(answer) = answer
+                    && answers.send((node.clone(), answer)).await.is_err()
                 {
                     return;
                 }
