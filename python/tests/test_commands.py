@@ -159,6 +159,18 @@ def test_the_commands_are_the_projects(project, monkeypatch):
     assert status.returncode != 0
 
 
+def test_the_projects_own_tests_run(project):
+    (project.path / "test_of_project.py").write_text(
+        "from django.test import TestCase\n"
+        "class Visits(TestCase):\n"
+        "    def test_a_page(self):\n"
+        "        self.assertEqual(self.client.get('/').status_code, 200)\n"
+    )
+    ran = project("test", "test_of_project")
+    assert ran.returncode == 0, ran.stderr
+    assert "Ran 1 test" in ran.stderr
+
+
 # -- system checks
 
 
