@@ -25,8 +25,8 @@ BACKEND = "litepilot.django.backend"
 MIDDLEWARE = "litepilot.django.middleware.ReplayReadonlyWrites"
 
 
-def run(*arguments):
-    out = io.StringIO()
+def run(*arguments, out=None):
+    out = out or io.StringIO()
     call_command(litepilot_command.Command(), *arguments, stdout=out)
     return out.getvalue()
 
@@ -53,7 +53,7 @@ def test_check_is_the_programs(settings_of, monkeypatch):
     settings_of(LITEFS={"RETENTION": "soon"})
     out = io.StringIO()
     with pytest.raises(SystemExit) as caught:
-        call_command(litepilot_command.Command(), "check", "--elsewhere", stdout=out)
+        run("check", "--elsewhere", out=out)
     assert caught.value.code == 78
     assert out.getvalue().startswith("LITEFS: litefs.retention"), out.getvalue()
 

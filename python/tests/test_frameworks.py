@@ -1,7 +1,5 @@
 """The extension for Flask, what Starlette and FastAPI use, and Django's health view."""
 
-import pathlib
-import re
 import sqlite3
 from typing import Annotated
 
@@ -24,7 +22,7 @@ from litepilot.flask import Litepilot
 from litepilot.flask import place as flask_place
 from litepilot.refusal import is_refused_write
 from litepilot.starlette import Place, ReplayReadonlyWrites, health_route, place
-from tests import asgi, databases
+from tests import asgi, databases, pages
 from tests.node import Directory
 
 REPLICA = {"Litepilot-Role": "replica", "Litepilot-Primary": "node-1"}
@@ -175,8 +173,7 @@ def test_django_says_whether_the_database_can_be_read(node):
 
 @pytest.fixture
 def engine(node):
-    page = pathlib.Path(__file__).parents[2] / "docs/applications/sqlite.md"
-    code = re.search(r"```python\n(from litepilot.node.*?)```", page.read_text(), re.DOTALL)[1]
+    code = pages.python("applications/sqlite.md", "from litepilot.node")
     names = {}
     exec(code.replace("/litefs", str(node.path)), names)
     yield names["engine"]

@@ -1,7 +1,6 @@
 """`LITEFS` as a litepilot.yml, and back; and what the program says of that."""
 
 import pathlib
-import re
 import subprocess
 import tempfile
 
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 
 from litepilot.reading import SettingsError, read
 from litepilot.settings import parse
-from tests import program
+from tests import pages, program
 
 FORMER = {
     "MOUNT_PATH": "/litefs",
@@ -148,8 +147,7 @@ def test_the_program_wants_to_know_that_nodes_speak_plain_tcp():
 
 
 def test_the_example_of_the_documentation(monkeypatch):
-    page = pathlib.Path(__file__).parents[2] / "docs/applications/django.md"
-    block = re.search(r"```python\n(INSTALLED_APPS.*?)```", page.read_text(), re.DOTALL)[1]
+    block = pages.python("applications/django.md", "INSTALLED_APPS")
     project = {}
     exec(block.replace("…", ""), project)
     monkeypatch.setenv("LITEPILOT_NODE", "node-2")

@@ -74,6 +74,11 @@ impl Cluster {
         found.unwrap()
     }
 
+    /// Those that were not killed.
+    pub fn running(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(|node| node.status().is_some())
+    }
+
     /// The indices of the others.
     pub fn replicas(&self) -> [usize; 2] {
         let primary = self.primary();
@@ -123,7 +128,6 @@ impl Node {
         let shipped = shipped.replace("  engine: embedded", &engine(&dir));
         fs::write(&file, format!("{shipped}\nadmin: {{listen: \"{admin}\"}}\n{cluster}")).unwrap();
         fs::create_dir_all(dir.join("data/db")).unwrap();
-        fs::create_dir_all(dir.join("data/nginx")).unwrap();
         let log = File::create(dir.join("log")).unwrap();
         let process = litepilot(name, &dir)
             .arg("run")

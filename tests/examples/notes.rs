@@ -20,7 +20,7 @@ fn php_with_pdo() {
 #[ignore = "needs php-laravel-framework, php-fpm and nginx"]
 fn laravel_under_php_fpm() {
     let cluster = keeps_its_notes("laravel");
-    for node in cluster.nodes.iter().filter(|node| node.status().is_some()) {
+    for node in cluster.running() {
         until("the queue's worker has done its work on each note", || {
             let notes = Visitor::default().get(node, "/notes").json();
             notes.as_array().is_some_and(|notes| notes.iter().all(|note| note["words"].is_u64()))
@@ -55,7 +55,7 @@ fn rails_with_two_databases() {
     let cluster = keeps_its_notes("rails");
     let notes =
         |node: &Node| Visitor::default().get(node, "/notes").json().as_array().unwrap().len();
-    for node in cluster.nodes.iter().filter(|node| node.status().is_some()) {
+    for node in cluster.running() {
         until("its second database has an entry for each note", || {
             let entries = Visitor::default().get(node, "/audit").json();
             entries.as_array().is_some_and(|entries| entries.len() == notes(node))
@@ -93,10 +93,10 @@ fn keeps_its_notes(name: &str) -> Cluster {
 
     let primary = cluster.kill_primary();
     add(&mut visitor, &cluster.nodes[primary], "killed");
-    for node in cluster.nodes.iter().filter(|node| node.status().is_some()) {
+    for node in cluster.running() {
         add(&mut visitor, node, "killed");
     }
-    for node in cluster.nodes.iter().filter(|node| node.status().is_some()) {
+    for node in cluster.running() {
         until("it has all of them", || count(node) == Some(7));
     }
     cluster

@@ -47,7 +47,7 @@ fn isso_takes_comments_through_every_node() {
     let primary = cluster.kill_primary();
     let added = visitor.post(&cluster.nodes[primary], "/new?uri=/page", JSON, &comment("killed"));
     assert_eq!(added.code, 201, "{added:?}");
-    for node in cluster.nodes.iter().filter(|node| node.status().is_some()) {
+    for node in cluster.running() {
         until("it has all of them", || comments(node) == all);
     }
 }
@@ -76,7 +76,7 @@ fn ara_records_and_serves_through_every_node() {
     let primary = cluster.kill_primary();
     let added = client.post(&cluster.nodes[primary], "/api/v1/playbooks", JSON, playbook);
     assert_eq!(added.code, 201, "{added:?}");
-    for node in cluster.nodes.iter().filter(|node| node.status().is_some()) {
+    for node in cluster.running() {
         let list = client.get(node, "/api/v1/playbooks").json();
         assert_eq!(list["count"], 2, "{list}");
         assert_eq!(admin.get(node, "/admin/").code, 200, "logged in everywhere");

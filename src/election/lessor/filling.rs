@@ -99,10 +99,7 @@ impl Lessor {
                 _ = members.changed() => return,
                 _ = forced.changed() => {}
                 Some((node, answer)) = incoming.recv() => match answer {
-                    Ok(fitness) => {
-                        refusals.remove(&node);
-                        answers.insert(node, (fitness, self.context.clock.now()));
-                    }
+                    Ok(fitness) => drop(answers.insert(node, (fitness, self.context.clock.now()))),
                     Err(why) => drop(refusals.insert(node, why)),
                 },
                 () = until(&*self.context.clock, late.until(self.context.clock.now())) => {}
