@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use crate::files::at;
+
 /// How long one look waits for a writer that is in the middle of its commit.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_millis(400);
 
@@ -99,7 +101,7 @@ pub(crate) fn file_at(path: &Path) -> io::Result<Option<FileId>> {
             format!("{} is not a file: `proxy.db` names the database file", path.display()),
         )),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(io::Error::new(error.kind(), format!("{}: {error}", path.display()))),
+        Err(error) => Err(at(path, error)),
     }
 }
 

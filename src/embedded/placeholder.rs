@@ -16,6 +16,7 @@ use std::path::Path;
 use super::apply;
 use super::image::{READ_VERSION, WRITE_VERSION};
 use super::observe::{explain, file_at};
+use crate::files::at;
 
 /// The size of a page in which SQLite makes databases if not told otherwise, in bytes.
 const PAGE_SIZE: u16 = 4096;
@@ -38,7 +39,7 @@ pub(crate) fn put(path: &Path) -> io::Result<()> {
         remove(aside)?;
         match made {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(io::Error::new(error.kind(), format!("{}: {error}", path.display())));
+                return Err(at(path, error));
             }
             _ => {}
         }

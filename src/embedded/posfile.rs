@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::cluster::NodeId;
+use crate::files::at;
 use crate::txid::Position;
 
 /// statfs' type of FUSE.
@@ -66,7 +67,7 @@ impl PrimaryFile {
         match primary {
             Some(name) => replace(&self.0, format!("{name}\n").as_bytes()),
             None => match fs::remove_file(&self.0) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(&self.0, error)),
                 _ => Ok(()),
             },
         }
@@ -74,9 +75,7 @@ impl PrimaryFile {
 }
 
 fn plain(dir: &Path) -> io::Result<()> {
-    let found = rustix::fs::statfs(dir).map_err(|e| {
-        io::Error::new(io::Error::from(e).kind(), format!("{}: {e}", dir.display()))
-    })?;
+    let found = rustix::fs::statfs(dir).map_err(|e| at(dir, e.into()))?;
     if u32::try_from(found.f_type).is_ok_and(|kind| kind == FUSE) {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -93,8 +92,7 @@ fn plain(dir: &Path) -> io::Result<()> {
 pub(super) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
-    let at = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
-    fs::write(&new, text).and_then(|()| fs::rename(&new, path)).map_err(at)
+    fs::write(&new, text).and_then(|()| fs::rename(&new, path)).map_err(|e| at(path, e))
 }
 
 #[cfg(test)]

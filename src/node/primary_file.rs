@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::context::NodeContext;
 use crate::cluster::{ClusterView, NodeId};
 use crate::config::Config;
 use crate::embedded::posfile::PrimaryFile;
+use crate::files::on_disk;
 
 /// Before a file that could not be written is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -38,11 +39,12 @@ async fn publish(data_dir: PathBuf, mut views: watch::Receiver<ClusterView>) {
         if published.as_ref() != Some(&primary) {
             let (file, wanted) = (file.clone(), primary.clone());
             // Off the control thread: a disk may be slow.
-            match spawn_blocking(move || file.set(wanted.as_ref())).await {
-                Ok(Ok(())) => (published, failing) = (Some(primary), false),
-                failed => {
+            let written = on_disk(move || file.set(wanted.as_ref())).await.flatten();
+            match written {
+                Ok(()) => (published, failing) = (Some(primary), false),
+                Err(why) => {
                     if !failing {
-                        tracing::error!(?failed, "cannot write data_dir/.primary; trying again");
+                        tracing::error!(%why, "cannot write data_dir/.primary; trying again");
                     }
                     (published, failing) = (None, true);
                 }

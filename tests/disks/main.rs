@@ -1,6 +1,7 @@
 //! Disks that fail or are slow under a real cluster: whatever fails, a node goes on or ends with an error that
 //! says what to do, and nothing is forgotten that was acknowledged, voted for or promised.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -40,6 +41,8 @@ struct Field {
     /// The newest that the victim has said of itself.
     term: u64,
     epoch: u64,
+    /// Where in its log the victim's present life begins, in bytes.
+    begun: usize,
 }
 
 /// What the others ask of the victim meanwhile.
@@ -76,7 +79,7 @@ impl Field {
     fn start() -> Self {
         let cluster = plan().start();
         let faults = Faults::of(&cluster.nodes[VICTIM].it.data_dir);
-        Self { cluster, faults, acknowledged: Vec::new(), tried: 0, term: 0, epoch: 0 }
+        Self { cluster, faults, acknowledged: Vec::new(), tried: 0, term: 0, epoch: 0, begun: 0 }
     }
 
     /// Through a node whose disk works: held meanwhile, if need be, and tried again if not. Each text once.
@@ -112,8 +115,10 @@ impl Field {
                 self.write("after");
             }
             While::ItStarts => {
-                self.cluster.nodes[VICTIM].start();
-                until("it is level or has ended", || !self.runs() || self.is_level());
+                self.start_the_victim();
+                until("it is level, or has said why it cannot be", || {
+                    self.is_level() || self.has_said_what_to_do()
+                });
                 self.write("after its start");
             }
         }
@@ -138,8 +143,7 @@ impl Field {
     /// did.
     fn round(&mut self, what: While, at: i64, with: Failure) -> (i64, bool) {
         if matches!(what, While::ItStarts) {
-            self.cluster.nodes[VICTIM].kill();
-            self.cluster.nodes[VICTIM].unmount();
+            self.stop_the_victim();
         }
         self.faults.fail(at, with);
         self.undergo(what);
@@ -147,9 +151,9 @@ impl Field {
         self.note_what_it_says();
         self.faults.heal();
         println!("{what:?}: {with:?} at {at}, {failed} of {calls} calls failed");
-        if !self.runs() {
-            self.must_have_said_what_to_do();
-        }
+        until("it goes on by itself, or has ended and said why", || {
+            self.is_level() || !self.runs() && self.has_said_what_to_do()
+        });
         self.restart();
         self.nothing_is_forgotten();
         (calls, failed > 0)
@@ -161,22 +165,32 @@ impl Field {
         self.epoch = self.epoch.max(status["primary"]["epoch"].as_u64().unwrap_or(0));
     }
 
-    /// It names the file, and a remedy.
-    fn must_have_said_what_to_do(&self) {
+    /// One line of its present life names the file, and a remedy.
+    fn has_said_what_to_do(&self) -> bool {
         let node = &self.cluster.nodes[VICTIM];
-        let said = node.last_words(40);
-        let names = said.contains(node.it.data_dir.to_str().unwrap());
-        let remedy = ["make room", "replace it", "make data_dir writable"];
-        let helps = remedy.iter().any(|words| said.contains(words));
-        assert!(names && helps, "it has not said what to do: {said}");
+        let dir = node.it.data_dir.to_str().unwrap();
+        let remedies = ["make room", "replace it", "make data_dir writable"];
+        let helps =
+            |line: &str| line.contains(dir) && remedies.iter().any(|words| line.contains(words));
+        fs::read_to_string(node.log()).is_ok_and(|log| log[self.begun..].lines().any(helps))
     }
 
     fn restart(&mut self) {
+        self.stop_the_victim();
+        self.start_the_victim();
+        until("it is level", || self.is_level());
+    }
+
+    fn start_the_victim(&mut self) {
+        let node = &mut self.cluster.nodes[VICTIM];
+        self.begun = fs::read(node.log()).map_or(0, |log| log.len());
+        node.start();
+    }
+
+    fn stop_the_victim(&mut self) {
         let node = &mut self.cluster.nodes[VICTIM];
         node.kill();
         node.unmount();
-        node.start();
-        until("it is level", || self.is_level());
     }
 
     fn nothing_is_forgotten(&mut self) {
@@ -233,4 +247,21 @@ fn whatever_write_of_a_primary_fails_nothing_is_forgotten() {
 #[test]
 fn whatever_write_of_a_start_fails_nothing_is_forgotten() {
     each_call_fails(While::ItStarts);
+}
+
+#[test]
+fn a_replica_whose_disk_is_full_says_so_and_goes_on_once_there_is_room() {
+    if !preload::is_possible() {
+        return;
+    }
+    let mut field = Field::start();
+    until("the victim is a replica", || field.promote(0));
+    field.cluster.until_level(VICTIM);
+    field.faults.fail(1, Failure::Full);
+    until("another one takes over", || field.promote(1));
+    until("it says that its disk is full", || field.has_said_what_to_do());
+    field.write("meanwhile");
+    field.faults.heal();
+    until("it goes on by itself", || field.is_level());
+    field.nothing_is_forgotten();
 }

@@ -20,6 +20,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Contents;
+use crate::files::at;
 
 const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");
@@ -39,7 +40,11 @@ pub(crate) const PURGED: &str = "purged";
 pub(crate) const SNAPSHOT: &str = "snapshot";
 
 /// Gives access to the file, each time it is opened.
-pub(crate) type Source = Box<dyn Fn() -> io::Result<Backend> + Send>;
+pub(crate) struct Source {
+    /// `None` if it is kept in memory.
+    path: Option<PathBuf>,
+    open: Box<dyn Fn() -> io::Result<Backend> + Send>,
+}
 
 /// A change of the file. Several make one transaction.
 pub(crate) enum Change {
@@ -61,7 +66,7 @@ impl Disk {
     ///
     /// When it cannot be read, is in use, damaged, or something else. Then nothing was written.
     pub(crate) fn open(source: &Source) -> io::Result<(Self, Contents)> {
-        let backend = source()?;
+        let backend = (source.open)()?;
         let copied = copy(&backend)?;
         if let Some(copy) = copied {
             // redb writes as it opens: what is damaged must stay as it is, so a copy goes first.
@@ -265,18 +270,37 @@ fn of_another_version(format: &str) -> io::Error {
     )
 }
 
-/// A file on a disk.
-pub(crate) fn file(path: PathBuf) -> Source {
-    Box::new(move || {
-        let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(false).open(&path)?;
-        Ok(Backend(Box::new(FileBackend::new(file).map_err(of_redb)?)))
-    })
+impl Source {
+    /// A file on a disk.
+    pub(crate) fn file(path: PathBuf) -> Self {
+        let opened = path.clone();
+        let open = Box::new(move || {
+            let mut options = OpenOptions::new();
+            let file = options.read(true).write(true).create(true).truncate(false).open(&opened)?;
+            Ok(Backend(Box::new(FileBackend::new(file).map_err(of_redb)?)))
+        });
+        Self { path: Some(path), open }
+    }
+
+    /// Whatever `backend` gives.
+    pub(crate) fn backend<B: StorageBackend>(
+        backend: impl Fn() -> io::Result<B> + Send + 'static,
+    ) -> Self {
+        Self { path: None, open: Box::new(move || Ok(Backend(Box::new(backend()?)))) }
+    }
+
+    /// An error, with the file that it is about.
+    pub(crate) fn named(&self, error: io::Error) -> io::Error {
+        match &self.path {
+            Some(path) => at(path, error),
+            None => error,
+        }
+    }
 }
 
 /// Any backend of redb's.
 #[derive(Debug)]
-pub(crate) struct Backend(pub(crate) Box<dyn StorageBackend>);
+pub(crate) struct Backend(Box<dyn StorageBackend>);
 
 impl StorageBackend for Backend {
     fn len(&self) -> io::Result<u64> {

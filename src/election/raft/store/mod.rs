@@ -33,7 +33,7 @@ use tokio::sync::oneshot;
 use super::identity::{Identity, Seen};
 use super::types::{Entry, LogId, SnapshotMeta, Types, Vote};
 use crate::files::at;
-use disk::{Backend, Change, encode};
+use disk::{Change, Source, encode};
 use writer::{Done, Job, Writer, ended};
 
 /// The file's name in its directory.
@@ -77,8 +77,7 @@ impl Store {
     /// When it cannot be read or locked, or is damaged; then nothing was changed.
     pub(crate) fn open(dir: &Path) -> io::Result<Self> {
         fs::create_dir_all(dir).map_err(|e| at(dir, e))?;
-        let path = dir.join(FILE);
-        let store = Self::new(disk::file(path.clone()), true).map_err(|e| at(&path, e))?;
+        let store = Self::new(Source::file(dir.join(FILE)), true)?;
         // A file that a crash takes back would be a disk that was lost.
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(|e| at(dir, e))?;
         Ok(store)
@@ -95,10 +94,10 @@ impl Store {
         B: StorageBackend,
         F: Fn() -> io::Result<B> + Send + 'static,
     {
-        Self::new(Box::new(move || Ok(Backend(Box::new(backend()?)))), false)
+        Self::new(Source::backend(backend), false)
     }
 
-    fn new(source: disk::Source, threaded: bool) -> io::Result<Self> {
+    fn new(source: Source, threaded: bool) -> io::Result<Self> {
         let (writer, contents) = Writer::open(source, threaded)?;
         Ok(Self(Arc::new(Inner { writer, memory: Mutex::new(contents) })))
     }

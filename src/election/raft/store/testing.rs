@@ -8,7 +8,7 @@ use rand::{RngExt, SeedableRng};
 use redb::StorageBackend;
 
 use super::Store;
-use super::disk::Backend;
+use super::disk::Source;
 
 /// The disk; clones are the same one.
 #[derive(Clone, Debug, Default)]
@@ -57,7 +57,7 @@ impl Shelf {
     /// A store on it, written by a thread of its own as on a real disk.
     pub(crate) fn store(&self) -> io::Result<Store> {
         let shelf = self.clone();
-        Store::new(Box::new(move || Ok(Backend(Box::new(shelf.open()?)))), true)
+        Store::new(Source::backend(move || shelf.open()), true)
     }
 
     pub(crate) fn bytes(&self) -> Vec<u8> {

@@ -70,7 +70,7 @@ impl Writer {
     ///
     /// As [`Disk::open`]; or when no thread can be started.
     pub(crate) fn open(source: Source, threaded: bool) -> io::Result<(Self, Contents)> {
-        let (disk, contents) = Disk::open(&source)?;
+        let (disk, contents) = Disk::open(&source).map_err(|error| source.named(error))?;
         let mut work = Work { source, disk: Ok(disk) };
         if !threaded {
             return Ok((Self::Inline(Mutex::new(work)), contents));
@@ -107,16 +107,19 @@ impl Work {
         let disk = self.disk.as_mut();
         let disk =
             disk.map_err(|why| io::Error::other(format!("an earlier write failed: {why}")))?;
-        disk.write(changes, durable).inspect_err(|error| {
+        disk.write(changes, durable).map_err(|error| {
+            let error = self.source.named(error);
             // What the file holds now is known only after it was read again.
             self.disk = Err(error.to_string());
+            error
         })
     }
 
     fn reopen(&mut self) -> io::Result<Contents> {
         // One open file at a time: the old one holds the lock.
         self.disk = Err("it is not open".to_owned());
-        let (disk, contents) = Disk::open(&self.source)?;
+        let (disk, contents) =
+            Disk::open(&self.source).map_err(|error| self.source.named(error))?;
         self.disk = Ok(disk);
         Ok(contents)
     }
