@@ -250,10 +250,12 @@ impl Election {
         let context = self.context();
         let request = || Request::Members(change.clone());
         let mut response = context.ask_leader(request(), MEMBERS).await;
+        let mut again = false;
         // A leader that is to go passes that on first. Who leads then may be the primary, which passes it
         // back to the same node after a while: so it is asked now, not when the operator tries again.
         for _ in 0..LEADERS {
             let Ok(Response::NotLeader(next)) = response else { break };
+            again = true;
             // It says so once it has heard what was agreed upon before.
             context.pause().await;
             response = match next {
@@ -261,7 +263,15 @@ impl Election {
                 None => context.ask_leader(request(), MEMBERS).await,
             };
         }
-        granted(response?)
+        match (granted(response?), &change) {
+            // The first leader has removed it, and could not say so any more.
+            (Err(ElectionError::Refused(_)), MemberChange::Remove { node })
+                if again && !context.raft.members().borrow().contains(node) =>
+            {
+                Ok(())
+            }
+            (changed, _) => changed,
+        }
     }
 
     /// Has another node take over from one that is to be removed, if that is the primary.

@@ -16,7 +16,7 @@ use super::run;
 use super::shared::RaftNode;
 use super::timers::Timers;
 use super::types::{Openraft, RaftId, StoredMembership};
-use super::{Member, ProposeError, Raft};
+use super::{Listed, Member, ProposeError, Raft};
 use crate::cluster::NodeId;
 use crate::config::HostPort;
 use crate::control::MemberChange;
@@ -73,18 +73,25 @@ impl Changer<'_> {
     async fn add(&self, name: NodeId, address: &HostPort) -> Result<(), ChangeError> {
         let address = address.to_string();
         let generation = self.shared.table().generation(&name);
-        if let Some(known) = self.shared.members.borrow().get(&name) {
-            if known.voter {
-                return Err(refused(format!("{name} is a member already")));
-            }
-            if known.member.address != address {
-                let known = &known.member.address;
-                return Err(refused(format!(
-                    "{name} is being added at {known}: remove it first to add it elsewhere"
-                )));
-            }
+        let known = self.shared.members.borrow().get(&name).cloned();
+        let Some(Listed { member, voter, .. }) = known else {
+            return self.admit(Member { name, generation, address, witness: false }).await;
+        };
+        if member.address != address {
+            let is = if voter { "is a member already" } else { "is being added" };
+            let known = member.address;
+            return Err(refused(format!(
+                "{name} {is}, at {known}: remove it first to add it elsewhere"
+            )));
         }
-        self.admit(Member { name, generation, address, witness: false }).await
+        // One that votes and answers was asked for before: that is only finished.
+        if voter && !self.shared.has_its_disk(&name, member.generation).await {
+            return Err(refused(format!(
+                "{name} is a member already: start it, or if its disk is lost let it come back with \
+                 `litepilot members replace {name}`"
+            )));
+        }
+        self.admit(Member { generation, ..member }).await
     }
 
     async fn remove(&self, name: NodeId) -> Result<(), ChangeError> {
@@ -117,7 +124,9 @@ impl Changer<'_> {
         let mut generation = self.shared.table().generation(&name);
         let newest = RaftId::of(&name, known.member.generation);
         let votes = self.membership().voter_ids().any(|id| id == newest);
-        if votes && known.member.generation >= generation {
+        // A disk that answers is not lost: then this was asked for before, and is only finished.
+        let lost = votes && !self.shared.has_its_disk(&name, known.member.generation).await;
+        if lost && known.member.generation >= generation {
             generation = known.member.generation;
             self.outdate(name, generation).await?;
             generation += 1;

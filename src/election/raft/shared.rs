@@ -12,7 +12,7 @@ use tracing::warn;
 
 use super::identity::{Fit, Identity};
 use super::machine::Published;
-use super::message::{AnswerBody, Body, Message, RaftRefusal, Reply, Sender};
+use super::message::{AnswerBody, Answered, Body, Hello, Message, RaftRefusal, Reply, Sender};
 use super::peers::Peers;
 use super::store::Store;
 use super::types::{Openraft, RaftId, StoredMembership};
@@ -123,23 +123,8 @@ impl RaftNode {
         body: Body,
         limit: Duration,
     ) -> Result<AnswerBody, Unanswered> {
-        let Some(sender) = self.sender() else {
-            return Err(Unanswered::Refused(RaftRefusal::NotReady));
-        };
         let hello = matches!(body, Body::Hello(_));
-        let request = Request::Raft(Message { sender, body });
-        let answer = self.transport.call(node.clone(), request, limit).await;
-        let answered = match answer.map_err(Unanswered::Call)? {
-            Response::Raft(Reply(Ok(answered))) => answered,
-            Response::Raft(Reply(Err(refusal))) => {
-                self.complain(node, &refusal);
-                return Err(Unanswered::Refused(refusal));
-            }
-            _ => {
-                let strange = "it answers another question".to_owned();
-                return Err(Unanswered::Call(CallError::Lost(strange)));
-            }
-        };
+        let answered = self.call(node, body, limit).await?;
         // The answer to a greeting makes no promise: whoever gives it may not take part yet.
         let checked = match hello {
             true => self.same_cluster(&answered.sender),
@@ -150,6 +135,41 @@ impl RaftNode {
             Unanswered::Refused(refusal)
         })?;
         Ok(answered.body)
+    }
+
+    /// Asks another node, whoever that may be.
+    async fn call(
+        &self,
+        node: &NodeId,
+        body: Body,
+        limit: Duration,
+    ) -> Result<Answered, Unanswered> {
+        let Some(sender) = self.sender() else {
+            return Err(Unanswered::Refused(RaftRefusal::NotReady));
+        };
+        let request = Request::Raft(Message { sender, body });
+        let answer = self.transport.call(node.clone(), request, limit).await;
+        match answer.map_err(Unanswered::Call)? {
+            Response::Raft(Reply(Ok(answered))) => Ok(answered),
+            Response::Raft(Reply(Err(refusal))) => {
+                self.complain(node, &refusal);
+                Err(Unanswered::Refused(refusal))
+            }
+            _ => {
+                let strange = "it answers another question".to_owned();
+                Err(Unanswered::Call(CallError::Lost(strange)))
+            }
+        }
+    }
+
+    /// Whether `node` answers, with the disk that is known as the one of that generation.
+    pub(crate) async fn has_its_disk(&self, node: &NodeId, generation: u64) -> bool {
+        let hello = Body::Hello(Hello { register: None });
+        let Ok(Answered { sender, .. }) = self.call(node, hello, self.setup.ttl).await else {
+            return false;
+        };
+        sender.generation == generation
+            && self.store.memory().seen.fit(node, generation, &sender.disk) == Fit::Known
     }
 
     /// Whether what `node` says counts: it is of this cluster, and its disk is the one that we know.

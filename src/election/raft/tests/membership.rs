@@ -27,8 +27,41 @@ async fn a_node_is_added() {
     let (_, leader) = cluster.leader().await;
     let members = leader.members().borrow().clone();
     assert!(members.get(&id("d")).unwrap().voter);
-    let again = change_at(&leader, MemberChange::Add { node: id("d"), address }).await;
+    // Whoever has not heard the answer asks again.
+    change(&cluster, MemberChange::Add { node: id("d"), address }).await;
+    let elsewhere = MemberChange::Add { node: id("d"), address: "elsewhere:1".parse().unwrap() };
+    let again = change_at(&cluster.leader().await.1, elsewhere).await;
     assert!(matches!(again, Err(ChangeError::Refused(why)) if why.contains("member already")));
+}
+
+/// Whoever has not heard the answer asks again: the new disk must not be taken for the lost one.
+#[tokio::test]
+async fn a_node_that_was_replaced_is_not_replaced_again() {
+    let names = ["a", "b", "c"];
+    let mut cluster = Cluster::running(&names).await;
+    cluster.agree("one").await;
+    let lost = cluster.followers().await.remove(0);
+    cluster.kill(&lost);
+    cluster.wipe(&lost);
+    cluster.start(&lost, &names).await;
+    let address: HostPort = cluster.address(&lost).to_string().parse().unwrap();
+    let add = MemberChange::Add { node: id(&lost), address };
+    let added = change_at(&cluster.leader().await.1, add).await;
+    assert!(matches!(added, Err(ChangeError::Refused(why)) if why.contains("members replace")));
+    for _ in 0..2 {
+        change(&cluster, MemberChange::Replace { node: id(&lost) }).await;
+        let (_, leader) = cluster.leader().await;
+        assert_eq!(leader.table().borrow().generation(&id(&lost)), 1);
+        assert!(leader.members().borrow().get(&id(&lost)).unwrap().voter);
+    }
+    // It can be lost once more.
+    cluster.kill(&lost);
+    cluster.wipe(&lost);
+    cluster.start(&lost, &names).await;
+    change(&cluster, MemberChange::Replace { node: id(&lost) }).await;
+    let (_, leader) = cluster.leader().await;
+    assert_eq!(leader.table().borrow().generation(&id(&lost)), 2);
+    cluster.agree("two").await;
 }
 
 #[tokio::test]
