@@ -99,6 +99,16 @@ impl ElectionContext {
         self.clock.sleep(self.times.pause).await;
     }
 
+    /// Between two leaders there is none for a moment: waits for the next one, as long as a majority
+    /// that is there may need.
+    pub(crate) async fn until_somebody_leads(&self) {
+        let mut leadership = self.raft.leadership();
+        tokio::select! {
+            _ = leadership.wait_for(|now| now.leader.is_some()) => {}
+            () = self.clock.sleep(self.times.ttl) => {}
+        }
+    }
+
     /// Asks whoever leads Raft, once.
     pub(crate) async fn ask_leader(
         &self,

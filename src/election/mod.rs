@@ -249,6 +249,7 @@ impl Election {
         }
         let context = self.context();
         let request = || Request::Members(change.clone());
+        context.until_somebody_leads().await;
         let mut response = context.ask_leader(request(), MEMBERS).await;
         let mut again = false;
         // A leader that is to go passes that on first. Who leads then may be the primary, which passes it
@@ -260,7 +261,10 @@ impl Election {
             context.pause().await;
             response = match next {
                 Some(leader) => context.transport.call(leader, request(), MEMBERS).await,
-                None => context.ask_leader(request(), MEMBERS).await,
+                None => {
+                    context.until_somebody_leads().await;
+                    context.ask_leader(request(), MEMBERS).await
+                }
             };
         }
         match (granted(response?), &change) {

@@ -140,7 +140,9 @@ impl Control for Steering {
             };
             let changed = self.election.change_members(change).await;
             changed.map_err(|why| match why {
-                ElectionError::LeaderChanged => ControlError::NotYet(why.to_string()),
+                ElectionError::LeaderChanged | ElectionError::Unanswered(_) => {
+                    ControlError::NotYet(why.to_string())
+                }
                 _ if comes.is_some_and(|node| self.is_pending(&node)) => {
                     ControlError::NotYet(why.to_string())
                 }
