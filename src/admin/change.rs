@@ -69,7 +69,7 @@ impl Changes {
         let what = match &change {
             MemberChange::Add { node, address } => format!("add member {node} at {address}"),
             MemberChange::Remove { node } => format!("remove member {node}"),
-            MemberChange::Replace { node } => format!("replace member {node}"),
+            MemberChange::Replace { node, .. } => format!("replace member {node}"),
         };
         let control = self.control.clone();
         self.make(what, async move { control.change_members(change).await }).await?;
@@ -148,7 +148,7 @@ fn promotion(query: &str) -> Result<Promotion, Failure> {
 fn member_change(body: &[u8]) -> Result<MemberChange, Failure> {
     serde_json::from_slice(body).map_err(|why| {
         let detail = format!(
-            r#"{why}: write {{"add": {{"node": "NODE", "address": "HOST:PORT"}}}}, {{"remove": {{"node": "NODE"}}}} or {{"replace": {{"node": "NODE"}}}}"#
+            r#"{why}: write {{"add": {{"node": "NODE", "address": "HOST:PORT"}}}}, {{"remove": {{"node": "NODE"}}}} or {{"replace": {{"node": "NODE", "generation": 0}}}}"#
         );
         Failure::bad_request(detail)
     })

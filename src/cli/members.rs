@@ -98,7 +98,9 @@ pub(crate) fn main(args: MembersArgs) -> ExitCode {
         Some(Action::List { node } | Action::ResetLitefsId { node, .. }) => list(&node),
         Some(Action::Add { node, member: (name, address), wait }) => {
             let change = MemberChange::Add { node: name.clone(), address };
-            bring(&node, &name, change, wait.wait)
+            ask::run_as_operator(&node, async |node: &Node| {
+                bring(node, &name, &change, wait.wait).await
+            })
         }
         Some(Action::Remove { node, member }) => {
             ask::run_as_operator(&node, async |node: &Node| {
@@ -107,24 +109,35 @@ pub(crate) fn main(args: MembersArgs) -> ExitCode {
             })
         }
         Some(Action::Replace { node, member, wait }) => {
-            let change = MemberChange::Replace { node: member.clone() };
-            bring(&node, &member, change, wait.wait)
+            ask::run_as_operator(&node, async |node: &Node| {
+                let listed = listed(node).await?.members.into_iter().find(|it| it.node == member);
+                let generation = listed.map(|it| it.generation);
+                let change = MemberChange::Replace { node: member.clone(), generation };
+                bring(node, &member, &change, wait.wait).await
+            })
         }
     }
 }
 
 fn list(node: &AdminArgs) -> ExitCode {
     ask::run(node, async |node: &Node| {
-        let members: Members = node.read(&node.get("/members").await?)?;
+        let members = listed(node).await?;
         super::print(table(&members).trim_end())
     })
 }
 
-fn bring(node: &AdminArgs, member: &NodeId, change: MemberChange, limit: Duration) -> ExitCode {
-    ask::run_as_operator(node, async |node: &Node| {
-        let members = progress::bring(node, member, limit, async || post(node, &change).await);
-        super::print(table(&members.await?).trim_end())
-    })
+async fn listed(node: &Node) -> Result<Members, AskError> {
+    node.read(&node.get("/members").await?)
+}
+
+async fn bring(
+    node: &Node,
+    member: &NodeId,
+    change: &MemberChange,
+    limit: Duration,
+) -> anyhow::Result<ExitCode> {
+    let members = progress::bring(node, member, limit, async || post(node, change).await);
+    super::print(table(&members.await?).trim_end())
 }
 
 fn reset_litefs_id(node: &AdminArgs, yes: bool) -> ExitCode {

@@ -133,5 +133,9 @@ pub enum MemberChange {
     /// One that comes back with an empty disk.
     Replace {
         node: NodeId,
+        /// The generation of the disk that is lost: asked for again, the one in its place is not replaced as
+        /// well. `None`: whichever it has.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        generation: Option<u64>,
     },
 }

@@ -133,7 +133,7 @@ impl Control for Steering {
         Box::pin(async move {
             self.in_contact()?;
             let comes = match &change {
-                MemberChange::Add { node, .. } | MemberChange::Replace { node } => {
+                MemberChange::Add { node, .. } | MemberChange::Replace { node, .. } => {
                     Some(node.clone())
                 }
                 MemberChange::Remove { .. } => None,

@@ -151,7 +151,9 @@ impl Control for Pair {
     fn change_members(&self, change: MemberChange) -> BoxFuture<'_, Result<(), ControlError>> {
         let refused = match change {
             MemberChange::Add { address, .. } if address.port == 4324 => None,
-            MemberChange::Replace { node } if node.as_str() == "node-2" => None,
+            MemberChange::Replace { node, generation: Some(0) } if node.as_str() == "node-2" => {
+                None
+            }
             change => Some(ControlError::Refused(format!("not {change:?}"))),
         };
         Box::pin(async { refused.map_or(Ok(()), Err) })

@@ -20,10 +20,14 @@ impl Lessor {
             return Response::Refused(why.to_owned());
         };
         let newcomer = match &change {
-            MemberChange::Remove { node } | MemberChange::Replace { node } if *node == holder => {
+            MemberChange::Remove { node } | MemberChange::Replace { node, .. }
+                if *node == holder =>
+            {
                 return majority::stays(node);
             }
-            MemberChange::Add { node, .. } | MemberChange::Replace { node } => Some(node.clone()),
+            MemberChange::Add { node, .. } | MemberChange::Replace { node, .. } => {
+                Some(node.clone())
+            }
             MemberChange::Remove { .. } => None,
         };
         let ask = |next| self.ask_holder(holder.clone(), next);

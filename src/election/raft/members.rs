@@ -59,7 +59,7 @@ pub(crate) async fn change<'a>(
     match change {
         MemberChange::Add { node, address } => changer.add(node, &address).await,
         MemberChange::Remove { node } => changer.remove(node).await,
-        MemberChange::Replace { node } => changer.replace(node).await,
+        MemberChange::Replace { node, generation } => changer.replace(node, generation).await,
     }
 }
 
@@ -115,23 +115,27 @@ impl Changer<'_> {
         self.outdate(name, generation).await
     }
 
-    async fn replace(&self, name: NodeId) -> Result<(), ChangeError> {
+    /// The disk of the generation `lost` counts no more; `None`: the newest.
+    async fn replace(&self, name: NodeId, lost: Option<u64>) -> Result<(), ChangeError> {
         self.not_of_this_node(&name).await?;
         let known = self.shared.members.borrow().get(&name).cloned();
-        let Some(known) = known else {
+        let Some(Listed { member, .. }) = known else {
             return Err(refused(format!("{name} is no member: add it instead")));
         };
-        let mut generation = self.shared.table().generation(&name);
-        let newest = RaftId::of(&name, known.member.generation);
-        let votes = self.membership().voter_ids().any(|id| id == newest);
-        // A disk that answers is not lost: then this was asked for before, and is only finished.
-        let lost = votes && !self.shared.has_its_disk(&name, known.member.generation).await;
-        if lost && known.member.generation >= generation {
-            generation = known.member.generation;
-            self.outdate(name, generation).await?;
+        let newest = member.generation;
+        let mut generation = self.shared.table().generation(&name).max(newest);
+        let votes = self.membership().voter_ids().any(|id| id == RaftId::of(&name, newest));
+        // Else its place is free, or taken by another disk already: that is only finished.
+        if votes && generation == newest && lost.is_none_or(|lost| lost >= newest) {
+            if self.shared.has_its_disk(&name, newest).await {
+                return Err(refused(format!(
+                    "{name} answers with the disk that votes: if that is to count no more, stop it first"
+                )));
+            }
+            self.outdate(name, newest).await?;
             generation += 1;
         }
-        self.admit(Member { generation, ..known.member }).await
+        self.admit(Member { generation, ..member }).await
     }
 
     /// Makes `member` a voter, in the place of its former disks, once its log is level.

@@ -1,5 +1,6 @@
 //! Nodes that are lost for good, replaced, removed and added, while all else goes wrong.
 
+use litepilot::cluster::NodeId;
 use litepilot::control::MemberChange;
 use rand::RngExt;
 
@@ -31,7 +32,10 @@ impl World {
                 let address = self.slots[node].address().parse().unwrap();
                 MemberChange::Add { node: name, address }
             }
-            false if replaces || data < 3 => MemberChange::Replace { node: name },
+            false if replaces || data < 3 => {
+                let generation = self.generation(&name);
+                MemberChange::Replace { node: name, generation }
+            }
             false => MemberChange::Remove { node: name },
         };
         self.truth.note("world", &format!("an operator begins: {what:?}"));
@@ -42,6 +46,12 @@ impl World {
             self.ends.insert((self.now + lasts, self.count), End::Start(node));
         }
         self.change = Some(Change { what, node, next: self.now });
+    }
+
+    /// Of the disk that it has now, as far as anybody knows.
+    fn generation(&self, name: &NodeId) -> Option<u64> {
+        let lives = self.slots.iter().filter_map(|slot| slot.life.as_ref());
+        lives.map(|life| life.raft.table().borrow().generation(name)).max()
     }
 
     /// With all that it had.

@@ -140,7 +140,7 @@ impl World {
         self.start(primary);
         let node = self.names[lost].clone();
         self.wish(third, |election, _| async move {
-            election.change_members(MemberChange::Replace { node }).await
+            election.change_members(MemberChange::Replace { node, generation: None }).await
         });
         self.calm_down();
     }
@@ -155,7 +155,7 @@ impl World {
         for _ in 0..3 {
             let node = self.names[lost].clone();
             self.wish(primary, |election, _| async move {
-                election.change_members(MemberChange::Replace { node }).await
+                election.change_members(MemberChange::Replace { node, generation: None }).await
             });
             self.run_until(4 * self.plan.ttl, |_| false);
         }
@@ -349,7 +349,7 @@ impl World {
         for i in 0..last {
             let node = node.clone();
             self.wish(i, |election, _| async move {
-                election.change_members(MemberChange::Replace { node }).await
+                election.change_members(MemberChange::Replace { node, generation: None }).await
             });
             self.run_until(4 * self.plan.ttl, |_| false);
         }

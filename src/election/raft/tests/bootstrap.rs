@@ -70,7 +70,7 @@ async fn an_empty_disk_under_a_known_name_has_no_vote() {
     cluster.start(&other, &names).await;
     let replaced = eventually(|| async {
         let (_, leader) = cluster.leader().await;
-        change_at(&leader, MemberChange::Replace { node: id(&lost) }).await.ok()
+        change_at(&leader, MemberChange::Replace { node: id(&lost), generation: None }).await.ok()
     });
     replaced.await;
     cluster.agree("two").await;

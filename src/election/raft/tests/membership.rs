@@ -48,17 +48,20 @@ async fn a_node_that_was_replaced_is_not_replaced_again() {
     let add = MemberChange::Add { node: id(&lost), address };
     let added = change_at(&cluster.leader().await.1, add).await;
     assert!(matches!(added, Err(ChangeError::Refused(why)) if why.contains("members replace")));
+    let replace = |generation| MemberChange::Replace { node: id(&lost), generation };
     for _ in 0..2 {
-        change(&cluster, MemberChange::Replace { node: id(&lost) }).await;
+        change(&cluster, replace(Some(0))).await;
         let (_, leader) = cluster.leader().await;
         assert_eq!(leader.table().borrow().generation(&id(&lost)), 1);
         assert!(leader.members().borrow().get(&id(&lost)).unwrap().voter);
     }
+    let again = change_at(&cluster.leader().await.1, replace(Some(1))).await;
+    assert!(matches!(again, Err(ChangeError::Refused(why)) if why.contains("stop it first")));
     // It can be lost once more.
     cluster.kill(&lost);
     cluster.wipe(&lost);
     cluster.start(&lost, &names).await;
-    change(&cluster, MemberChange::Replace { node: id(&lost) }).await;
+    change(&cluster, replace(None)).await;
     let (_, leader) = cluster.leader().await;
     assert_eq!(leader.table().borrow().generation(&id(&lost)), 2);
     cluster.agree("two").await;
@@ -137,7 +140,7 @@ async fn a_leader_of_later_days_reaches_nodes_with_an_old_log_and_with_none() {
     cluster.kill(lost);
     cluster.wipe(lost);
     cluster.start(lost, &names).await;
-    change(&cluster, MemberChange::Replace { node: id(lost) }).await;
+    change(&cluster, MemberChange::Replace { node: id(lost), generation: None }).await;
     cluster.agree("four").await;
     assert_eq!(cluster.leader().await.0, "d", "else this shows nothing");
 }
@@ -172,7 +175,7 @@ async fn nonsense_is_refused_with_a_reason() {
         }
     };
     refused(MemberChange::Remove { node: id("x") }, "x is no member").await;
-    refused(MemberChange::Replace { node: id("x") }, "x is no member").await;
+    refused(MemberChange::Replace { node: id("x"), generation: None }, "x is no member").await;
     refused(MemberChange::Remove { node: id("a") }, "only node that could lead").await;
 }
 
