@@ -15,6 +15,8 @@ import {
 function withDatabase(work) {
   const database = new Database(path.join(process.env.LITEFS_DIR, process.env.DATABASE_FILENAME));
   try {
+    // libsql does not wait for a lock unless told to.
+    database.exec("PRAGMA busy_timeout = 5000");
     return work(database);
   } finally {
     database.close();
