@@ -249,8 +249,11 @@ impl Election {
         }
         let context = self.context();
         let request = || Request::Members(change.clone());
-        context.until_somebody_leads().await;
-        let mut response = context.ask_leader(request(), MEMBERS).await;
+        let ask_leader = async || {
+            context.until_somebody_leads().await;
+            context.ask_leader(request(), MEMBERS).await
+        };
+        let mut response = ask_leader().await;
         let mut again = false;
         // A leader that is to go passes that on first. Who leads then may be the primary, which passes it
         // back to the same node after a while: so it is asked now, not when the operator tries again.
@@ -261,10 +264,7 @@ impl Election {
             context.pause().await;
             response = match next {
                 Some(leader) => context.transport.call(leader, request(), MEMBERS).await,
-                None => {
-                    context.until_somebody_leads().await;
-                    context.ask_leader(request(), MEMBERS).await
-                }
+                None => ask_leader().await,
             };
         }
         match (granted(response?), &change) {

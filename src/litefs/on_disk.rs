@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::files;
+
 pub(super) struct OnDisk<S> {
     now: Mutex<S>,
     /// Changes, one at a time.
@@ -27,7 +29,7 @@ impl<S: Clone + Send + 'static> OnDisk<S> {
         change: impl FnOnce(&mut S) -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
         let own = self.clone();
-        let changing = tokio::task::spawn_blocking(move || {
+        let changing = files::on_disk(move || {
             let _turn = own.turn.lock();
             let mut new = own.now().clone();
             let changed = change(&mut new);
@@ -35,7 +37,7 @@ impl<S: Clone + Send + 'static> OnDisk<S> {
             *own.now() = new;
             changed
         });
-        changing.await.map_err(io::Error::other)?
+        changing.await.flatten()
     }
 }
 

@@ -26,6 +26,7 @@ use super::engine::{Duty, Litefs};
 use super::lineage::Lineage;
 use super::sole::Sole;
 use crate::cluster::{Epoch, EpochStart, NodeId};
+use crate::files;
 use crate::lines::{JsonLines, json_line};
 use crate::txid::{Checksum, EpochTxid};
 
@@ -172,7 +173,7 @@ impl Litefs {
             store.are_several(content).then(|| store.reached_file())
         };
         let Some(file) = file else { return Ok(()) };
-        tokio::task::spawn_blocking(move || file.save(at)).await.map_err(io::Error::other)?
+        files::on_disk(move || file.save(at)).await.flatten()
     }
 
     fn checksum_if_level(&self, at: EpochTxid, content: &Databases) -> Option<Checksum> {

@@ -53,9 +53,7 @@ async fn an_empty_disk_under_a_known_name_has_no_vote() {
     let mut cluster = Cluster::running(&names).await;
     cluster.agree("one").await;
     let lost = cluster.followers().await.remove(0);
-    cluster.kill(&lost);
-    cluster.wipe(&lost);
-    cluster.start(&lost, &names).await;
+    cluster.lose_disk(&lost, &names).await;
     let rest: Vec<_> = names.iter().filter(|name| **name != lost).collect();
     let (leader, _) = cluster.leader().await;
     let other = rest.iter().find(|name| ***name != leader).unwrap().to_string();

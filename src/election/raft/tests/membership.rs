@@ -41,9 +41,7 @@ async fn a_node_that_was_replaced_is_not_replaced_again() {
     let mut cluster = Cluster::running(&names).await;
     cluster.agree("one").await;
     let lost = cluster.followers().await.remove(0);
-    cluster.kill(&lost);
-    cluster.wipe(&lost);
-    cluster.start(&lost, &names).await;
+    cluster.lose_disk(&lost, &names).await;
     let address: HostPort = cluster.address(&lost).to_string().parse().unwrap();
     let add = MemberChange::Add { node: id(&lost), address };
     let added = change_at(&cluster.leader().await.1, add).await;
@@ -58,9 +56,7 @@ async fn a_node_that_was_replaced_is_not_replaced_again() {
     let again = change_at(&cluster.leader().await.1, replace(Some(1))).await;
     assert!(matches!(again, Err(ChangeError::Refused(why)) if why.contains("stop it first")));
     // It can be lost once more.
-    cluster.kill(&lost);
-    cluster.wipe(&lost);
-    cluster.start(&lost, &names).await;
+    cluster.lose_disk(&lost, &names).await;
     change(&cluster, replace(None)).await;
     let (_, leader) = cluster.leader().await;
     assert_eq!(leader.table().borrow().generation(&id(&lost)), 2);
@@ -137,9 +133,7 @@ async fn a_leader_of_later_days_reaches_nodes_with_an_old_log_and_with_none() {
     cluster.start(sleeper, &names).await;
     cluster.agree("three").await;
 
-    cluster.kill(lost);
-    cluster.wipe(lost);
-    cluster.start(lost, &names).await;
+    cluster.lose_disk(lost, &names).await;
     change(&cluster, MemberChange::Replace { node: id(lost), generation: None }).await;
     cluster.agree("four").await;
     assert_eq!(cluster.leader().await.0, "d", "else this shows nothing");

@@ -116,6 +116,13 @@ impl Cluster {
         std::fs::remove_dir_all(self.store_dir(name)).unwrap();
     }
 
+    /// It comes back at once, with an empty disk.
+    async fn lose_disk(&mut self, name: &str, seeds: &[&str]) {
+        self.kill(name);
+        self.wipe(name);
+        self.start(name, seeds).await;
+    }
+
     fn raft(&self, name: &str) -> Raft {
         self.nodes[&id(name)].raft.clone()
     }
