@@ -8,9 +8,7 @@ use clap::Args;
 use super::ask;
 use crate::cluster::NodeId;
 use crate::control::Promoted;
-
-/// Longer than a node takes for it.
-const PATIENCE: Duration = Duration::from_secs(70);
+use crate::yaml::value::parse_duration;
 
 /// The arguments of `litepilot promote`.
 #[derive(Args)]
@@ -23,6 +21,9 @@ pub(crate) struct PromoteArgs {
     /// If there is no primary: make that node the primary although others may hold more than it does
     #[arg(long)]
     force: bool,
+    /// How long to wait until it takes writes, which it does once its app.on_promote has run
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = parse_duration)]
+    wait: Duration,
 }
 
 /// Runs it.
@@ -32,7 +33,7 @@ pub(crate) fn main(args: PromoteArgs) -> ExitCode {
     let query: Vec<_> = to.into_iter().chain(force).collect();
     let target = format!("/promote?{}", query.join("&"));
     ask::run_as_operator(&args.node, async |node| {
-        let answer = node.post(&target, String::new(), PATIENCE).await?;
+        let answer = node.post(&target, String::new(), args.wait).await?;
         let promoted: Promoted = node.read(&answer)?;
         super::print(&format!("{} is the primary, in epoch {}", promoted.node, promoted.epoch))
     })

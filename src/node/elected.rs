@@ -215,6 +215,7 @@ impl Part {
             },
             raft: self.raft.clone(),
             ttl: config.cluster.lease_ttl,
+            hook_timeout: config.app.hook_timeout,
             engine,
             view,
         }

@@ -33,7 +33,7 @@ use super::status::{Notes, StatusInputs};
 use super::stop::{DataSide, Running};
 use super::will;
 use crate::acks::Acks;
-use crate::admin::{self, Admin, Hosts, token};
+use crate::admin::{self, Admin, AdminLimits, Hosts, token};
 use crate::backup::progress::Progress;
 use crate::config::{Config, RunOn};
 use crate::engine::Engine;
@@ -152,7 +152,11 @@ impl Start {
         }
         let (admin_stop, stop) = watch::channel(false);
         let admin = self.admin(&context, &participation, status);
-        let admin = serve_admin(ports.admin, admin, stop)?;
+        let defaults = AdminLimits::default();
+        // A promotion lasts as long as the `on_promote` that it waits for.
+        let change_timeout = defaults.change_timeout + self.config.app.hook_timeout;
+        let limits = AdminLimits { change_timeout, ..defaults };
+        let admin = serve_admin(ports.admin, admin, limits, stop)?;
         Ok(Running {
             config: self.config,
             data,
@@ -309,10 +313,11 @@ impl Start {
 fn serve_admin(
     listener: std::net::TcpListener,
     admin: Admin,
+    limits: AdminLimits,
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<tokio::task::JoinHandle<()>> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let stopped = async move { drop(stop.wait_for(|stop| *stop).await) };
-    Ok(tokio::spawn(admin::serve(listener, admin, admin::AdminLimits::default(), stopped)))
+    Ok(tokio::spawn(admin::serve(listener, admin, limits, stopped)))
 }

@@ -17,8 +17,10 @@ use crate::election::table::{Command, Table};
 use crate::engine::replication::Stream;
 use crate::engine::{BoxFuture, Engine};
 
-/// How long a new primary may take from its grant until it takes writes.
+/// How long a new primary may take until it takes writes, its `app.on_promote` apart.
 const OPENING: Duration = Duration::from_secs(10);
+/// How long what is agreed upon may take to get around.
+const HEARING: Duration = Duration::from_secs(10);
 
 /// Steers by way of the election.
 pub(crate) struct Steering {
@@ -29,6 +31,8 @@ pub(crate) struct Steering {
     pub(crate) forwarder: Forwarder,
     /// The lease's ttl: contact is lost after it.
     pub(crate) ttl: Duration,
+    /// `app.hook_timeout`, which is the other nodes' as a rule.
+    pub(crate) hook_timeout: Duration,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) view: watch::Receiver<ClusterView>,
 }
@@ -48,12 +52,9 @@ impl Steering {
         let promoted = self.election.promote(&node, force).await;
         promoted
             .map_err(|why| ControlError::NotFit { node: node.clone(), why: why.to_string() })?;
-        let mut view = self.view.clone();
-        let is_primary = |view: &ClusterView| view.primary.as_ref().is_some_and(|p| p.node == node);
-        match timeout(OPENING, view.wait_for(is_primary)).await {
-            Ok(Ok(view)) => Ok(Promoted { node: node.clone(), epoch: view.epoch() }),
-            Ok(Err(_)) | Err(_) => Err(ControlError::NotInTime),
-        }
+        let opening = until_open(node, self.view.clone(), self.election.table());
+        let opened = timeout(OPENING + self.hook_timeout, opening).await;
+        opened.unwrap_or(Err(ControlError::NotInTime))
     }
 
     /// A node that is about to come, or to come back, and has no vote yet.
@@ -99,9 +100,46 @@ impl Steering {
         self.election.agree(once).await.map_err(ControlError::Failed)?;
         // This node need not be the first to hear of what it was told is agreed upon.
         let mut table = self.election.table();
-        let heard = timeout(OPENING, table.wait_for(|table| table.was_done(key.as_str()))).await;
+        let heard = timeout(HEARING, table.wait_for(|table| table.was_done(key.as_str()))).await;
         heard.map_or(Err(ControlError::NotInTime), |_| Ok(()))
     }
+}
+
+/// Waits until `node`, which is about to get the lease, takes writes.
+///
+/// # Errors
+///
+/// When it gives the lease back instead.
+async fn until_open(
+    node: NodeId,
+    mut views: watch::Receiver<ClusterView>,
+    mut tables: watch::Receiver<Arc<Table>>,
+) -> Result<Promoted, ControlError> {
+    let mut granted = None;
+    loop {
+        let primary = views.borrow_and_update().primary.clone();
+        if let Some(primary) = primary.filter(|primary| primary.node == node) {
+            return Ok(Promoted { node: primary.node, epoch: primary.epoch });
+        }
+        let holder = tables.borrow_and_update().holder.clone();
+        granted = match (granted, holder.filter(|holder| holder.node == node)) {
+            (Some(epoch), None) => return Err(gave_back(node, epoch)),
+            (_, holder) => holder.map(|holder| holder.epoch),
+        };
+        let changed = tokio::select! {
+            changed = views.changed() => changed,
+            changed = tables.changed() => changed,
+        };
+        // They end when this node does.
+        changed.map_err(|_| ControlError::NotInTime)?;
+    }
+}
+
+fn gave_back(node: NodeId, epoch: Epoch) -> ControlError {
+    let why = format!(
+        "it had the lease in epoch {epoch} and gave it back before it took writes; its log says why"
+    );
+    ControlError::NotFit { node, why }
 }
 
 impl Control for Steering {
@@ -168,5 +206,51 @@ impl Control for Steering {
 
     fn remember(&self, key: OnceKey, epoch: Epoch) -> BoxFuture<'_, Result<(), ControlError>> {
         Box::pin(self.note(key, epoch))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::election::table::{Holder, Session};
+
+    fn node(name: &str) -> NodeId {
+        name.parse().unwrap()
+    }
+
+    fn held_by(name: &str, epoch: u64) -> Arc<Table> {
+        let session = Session(format!("{name}-1"));
+        let holder = Holder { node: node(name), session, epoch: Epoch(epoch) };
+        Arc::new(Table { holder: Some(holder), last_epoch: Epoch(epoch), ..Table::default() })
+    }
+
+    fn nobody_writes() -> ClusterView {
+        ClusterView { primary: None, ..ClusterView::single(node("c"), Epoch(1)) }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_primary_is_waited_for_however_long_it_holds_the_lease() {
+        let views = watch::Sender::new(nobody_writes());
+        let tables = watch::Sender::new(held_by("a", 1));
+        let opening = tokio::spawn(until_open(node("b"), views.subscribe(), tables.subscribe()));
+        for table in [held_by("b", 2), held_by("b", 2)] {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            tables.send_replace(table);
+        }
+        assert!(!opening.is_finished());
+        views.send_replace(ClusterView::single(node("b"), Epoch(2)));
+        let promoted = Promoted { node: node("b"), epoch: Epoch(2) };
+        assert_eq!(opening.await.unwrap(), Ok(promoted));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_gives_the_lease_back_is_not_waited_for() {
+        let views = watch::Sender::new(nobody_writes());
+        let tables = watch::Sender::new(held_by("b", 2));
+        let opening = tokio::spawn(until_open(node("b"), views.subscribe(), tables.subscribe()));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        tables.send_replace(held_by("a", 3));
+        let why = opening.await.unwrap().unwrap_err().to_string();
+        assert!(why.contains("had the lease in epoch 2 and gave it back"), "{why}");
     }
 }

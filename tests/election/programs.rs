@@ -193,6 +193,21 @@ fn an_application_that_answers_from_memory_is_started_anew_where_it_is_promoted(
     assert_eq!(entries(&cluster, next), ["new"], "it did not know of it before");
 }
 
+#[test]
+fn whoever_promotes_a_node_is_told_that_its_on_promote_failed() {
+    let fails_once = "  on_promote: [sh, -c, 'test $LITEPILOT_EPOCH != 2']\n";
+    let cluster = Plan { app: fails_once, ..Plan::default() }.start();
+    let first = cluster.primary();
+    let next = cluster.others(first)[0];
+    assert_eq!(cluster.nodes[first].it.post("before").code, 201);
+    cluster.until_level(next);
+    let name = cluster.nodes[next].it.name.clone();
+    let (code, said) = cluster.nodes[first].command(&["promote", &name]);
+    let told = format!("{name} cannot become primary now: it had the lease in epoch 2");
+    assert!(code == Some(1) && said.contains(&told), "{code:?} {said}");
+    assert_eq!(cluster.nodes[first].it.post("writes go on").code, 201);
+}
+
 /// Runs `litepilot on-primary` on that node; its exit code, and all that it says.
 fn on_primary(cluster: &Cluster, node: usize, args: &[&str]) -> (Option<i32>, String) {
     let config = cluster.nodes[node].it.config();
