@@ -74,7 +74,7 @@ impl Primary {
             self.make_writable()?;
             look = self.observer.look()?;
         }
-        self.unnumbered |= look.changed;
+        self.unnumbered = (self.unnumbered || look.changed) && !self.is_unwritten();
         if self.unnumbered {
             let txid = Txid(self.position.txid.0 + 1);
             store.reserve(txid)?;
@@ -82,6 +82,15 @@ impl Primary {
             self.unnumbered = false;
         }
         Ok(look.exists)
+    }
+
+    /// Nobody has ever written to it, so there is nothing to number: whoever finds a number takes the
+    /// database for one that holds something.
+    fn is_unwritten(&self) -> bool {
+        let is_empty = |connection| {
+            Image::read(connection, &self.path, &self.image).is_ok_and(|image| image.is_empty())
+        };
+        self.position.txid == Txid(0) && self.observer.connection().is_none_or(is_empty)
     }
 
     /// Removes the mark that this copy has if it was a replica's. Writes nothing if it was not.

@@ -61,6 +61,18 @@ fn a_killed_primary_is_replaced_and_comes_back_as_a_replica() {
     assert_eq!(cluster.primary(), second);
 }
 
+#[test]
+fn a_cluster_that_nobody_has_written_to_goes_on_as_any_other() {
+    let mut cluster = Plan::default().start();
+    let first = cluster.primary();
+    let next = cluster.others(first)[0];
+    let name = cluster.nodes[next].it.name.clone();
+    let (code, said) = cluster.nodes[first].command(&["promote", &name]);
+    assert_eq!(code, Some(0), "{said}");
+    cluster.nodes[next].kill();
+    assert_eq!(cluster.nodes[first].it.post("the first write").code, 201);
+}
+
 /// Its guard says so, as the node whose certificate it has: nobody waits until the lease expires.
 #[test]
 fn who_is_killed_is_replaced_before_its_lease_expires() {
