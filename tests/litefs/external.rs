@@ -46,8 +46,7 @@ impl Drop for Other {
 
 #[test]
 fn it_is_served_its_lease_and_watched_and_left_alone() {
-    let mut cluster =
-        Plan { engine: "external", cluster: "  lease: {ttl: 3s}\n", ..Plan::default() }.start();
+    let mut cluster = Plan { engine: "external", ..Plan::default() }.start();
     let start = |i: usize| Other::start(&cluster.configs[i], &place(&cluster.dir, i), "");
     let mut others: Vec<_> = (0..3).map(|i| Some(start(i))).collect();
     let first = cluster.primary();

@@ -22,9 +22,6 @@ fn leaky(place: &Path) -> String {
     )
 }
 
-/// Long enough for a machine with other work.
-const LEASE: &str = "  lease: {ttl: 6s}\n";
-
 impl Cluster {
     fn get(&self, i: usize, path: &str) -> Answer {
         exchange(self.proxy(i), "GET", path, "", b"")
@@ -68,8 +65,7 @@ fn level(cluster: &Cluster) -> [usize; 3] {
 
 #[test]
 fn an_open_reader_is_named_and_neither_gives_old_answers_nor_holds_up_a_failover() {
-    let mut cluster =
-        Plan { app: leaky, cluster: LEASE, proxy: ", max_lag: 1s", ..Plan::default() }.start();
+    let mut cluster = Plan { app: leaky, proxy: ", max_lag: 1s", ..Plan::default() }.start();
     let [first, replica, other] = level(&cluster);
     let reader =
         Connection::open(cluster.configs[replica].litefs.mount.join("book.sqlite3")).unwrap();
@@ -101,7 +97,7 @@ fn an_open_reader_is_named_and_neither_gives_old_answers_nor_holds_up_a_failover
 
 #[test]
 fn a_transaction_that_the_application_leaves_open_is_ended_after_a_while() {
-    let cluster = Plan { app: leaky, cluster: LEASE, ..Plan::default() }.start();
+    let cluster = Plan { app: leaky, ..Plan::default() }.start();
     let [first, replica, _] = level(&cluster);
     assert_eq!(cluster.get(replica, "/leak").body, "leaked\n");
     cluster.write(first);
@@ -113,7 +109,7 @@ fn a_transaction_that_the_application_leaves_open_is_ended_after_a_while() {
 
 #[test]
 fn a_replica_whose_litefs_hangs_leaves_its_reads_to_the_primary_and_comes_back() {
-    let cluster = Plan { app: leaky, cluster: LEASE, ..Plan::default() }.start();
+    let cluster = Plan { app: leaky, ..Plan::default() }.start();
     let [_, replica, _] = level(&cluster);
     let pid = cluster.status(replica)["litefs"]["pid"].as_u64().unwrap();
     send(Signal::STOP, u32::try_from(pid).unwrap());
@@ -174,7 +170,7 @@ fn on_a_small_disk(place: &Path) {
 
 #[test]
 fn a_primary_whose_disk_is_full_hands_over_to_one_whose_is_not() {
-    let cluster = Plan { prepare: on_a_small_disk, cluster: LEASE, ..Plan::default() }.start();
+    let cluster = Plan { prepare: on_a_small_disk, ..Plan::default() }.start();
     let _small = Small((0..3).map(|i| place(&cluster.dir, i).join("litefs")).collect());
     let first = cluster.primary();
     let data = place(&cluster.dir, first).join("litefs");

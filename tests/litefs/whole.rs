@@ -21,6 +21,9 @@ use super::support::{LONG, log, prefix, program};
 /// A token for the admin ports.
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
+/// Long enough for a machine with other work: no primary is replaced but by what a test does.
+const TTL: &str = "6s";
+
 /// What a cluster is like.
 pub struct Plan {
     pub nodes: usize,
@@ -123,6 +126,7 @@ shutdown_timeout: 10s
 proxy: {{listen: 127.0.0.1:0, target: 'unix:{place}/s', db: book.sqlite3, write_hold: 60s{proxy}}}
 cluster:
   listen: {peer}
+  lease: {{ttl: {TTL}}}
 {peers}{cluster}
 litefs:
   engine: {engine}
