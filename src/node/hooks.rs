@@ -42,6 +42,8 @@ struct Sort {
     key: &'static str,
     /// The kind of its events.
     kind: &'static str,
+    /// What waits for it, if anything does: then it is said that it runs.
+    waits: Option<&'static str>,
     /// What follows when it has run, and when it has failed.
     success: &'static str,
     failure: &'static str,
@@ -51,6 +53,7 @@ const ON_PROMOTE: Sort = Sort {
     name: "on_promote",
     key: "app.on_promote",
     kind: "on-promote",
+    waits: Some("writes wait for it"),
     success: "; this node takes writes",
     failure: "this node takes no writes; fix it and restart",
 };
@@ -62,6 +65,7 @@ const ON_DEMOTE: Sort = Sort {
     name: "on_demote",
     key: "app.on_demote",
     kind: "on-demote",
+    waits: None,
     success: "",
     failure: "this node is a replica all the same",
 };
@@ -69,6 +73,7 @@ const ON_QUORUM_LOST: Sort = Sort {
     name: "on_quorum_lost",
     key: "app.on_quorum_lost",
     kind: "on-quorum-lost",
+    waits: None,
     success: "",
     failure: "reads go on all the same",
 };
@@ -184,8 +189,11 @@ impl Hook {
         let primary = occasion.primary.as_ref().map_or("", NodeId::as_str);
         launch.env.push(("LITEPILOT_EPOCH".to_owned(), occasion.epoch.to_string()));
         launch.env.push(("LITEPILOT_PRIMARY".to_owned(), primary.to_owned()));
+        let Sort { key, kind, waits, success, failure, .. } = self.sort;
+        if let Some(waits) = waits {
+            self.events.record(kind, format!("{key} runs; {waits}"));
+        }
         let ran = hook::run(&launch, self.limit).await;
-        let Sort { key, kind, success, failure, .. } = self.sort;
         let text = match &ran {
             Ok(()) => format!("{key} has run{success}"),
             Err(why) => format!("{key}: {why}; {failure}"),

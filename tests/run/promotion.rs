@@ -18,6 +18,7 @@ async fn writes_wait_until_it_has_run() {
         .proxy("write_hold: 30s")
         .start()
         .await;
+    program.says("app.on_promote runs; writes wait for it").await;
     program.says("hook begun").await;
     program.says(IS_UP).await;
     // What the write waits for is not the application.
