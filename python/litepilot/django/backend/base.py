@@ -123,7 +123,9 @@ class DatabaseWrapper(sqlite.DatabaseWrapper):
             return None
         self._refused = True
         primary = node.primary()
-        who = f"{primary} is the primary" if primary else "no primary is known here"
+        who = "no primary is known here"
+        if primary is not None:
+            who = f"{primary} is the primary; `litepilot on-primary -- …` runs a command there"
         text = f"this node cannot write ({error}): {who}"
         kind = SplitBrainError if following.split_brain() else NotPrimaryError
         return kind(text)
