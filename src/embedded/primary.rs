@@ -87,10 +87,15 @@ impl Primary {
     /// Nobody has ever written to it, so there is nothing to number: whoever finds a number takes the
     /// database for one that holds something.
     fn is_unwritten(&self) -> bool {
-        let is_empty = |connection| {
+        self.position.txid == Txid(0) && self.is_empty()
+    }
+
+    /// Whether the last look found no database, or one without anything in it. One that cannot be read
+    /// may hold something.
+    fn is_empty(&self) -> bool {
+        self.observer.connection().is_none_or(|connection| {
             Image::read(connection, &self.path, &self.image).is_ok_and(|image| image.is_empty())
-        };
-        self.position.txid == Txid(0) && self.observer.connection().is_none_or(is_empty)
+        })
     }
 
     /// Removes the mark that this copy has if it was a replica's. Writes nothing if it was not.
@@ -101,9 +106,9 @@ impl Primary {
         let able = apply::supported().is_ok();
         let first = if able { first_page(connection).map_err(failed)? } else { None };
         if first.is_some_and(|first| first[WRITE_VERSION] > first[READ_VERSION]) {
-            let image = Image::read(connection, &self.path, &Image::default());
+            let is_empty = self.is_empty();
             let writing = apply::open(&self.path)?;
-            if image.is_ok_and(|image| image.is_empty()) {
+            if is_empty {
                 // The placeholder. The application finds it as if it had just been made, and sets the
                 // journal mode that it wants.
                 apply::set_plain(&writing).map_err(failed)?;
