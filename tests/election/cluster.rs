@@ -213,6 +213,12 @@ impl Cluster {
         (0..self.nodes.len()).filter(|i| *i != than && !self.nodes[*i].witness).collect()
     }
 
+    /// Asks a node that another one be the primary; returns once it is.
+    pub fn promote(&self, asked: usize, next: usize) {
+        let (code, said) = self.nodes[asked].command(&["promote", &self.nodes[next].it.name]);
+        assert_eq!(code, Some(0), "{said}");
+    }
+
     /// The epoch that a node knows.
     pub fn epoch(&self, node: usize) -> u64 {
         self.nodes[node].status().and_then(|s| s["primary"]["epoch"].as_u64()).unwrap_or(0)

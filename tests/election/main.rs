@@ -66,9 +66,7 @@ fn a_cluster_that_nobody_has_written_to_goes_on_as_any_other() {
     let mut cluster = Plan::default().start();
     let first = cluster.primary();
     let next = cluster.others(first)[0];
-    let name = cluster.nodes[next].it.name.clone();
-    let (code, said) = cluster.nodes[first].command(&["promote", &name]);
-    assert_eq!(code, Some(0), "{said}");
+    cluster.promote(first, next);
     cluster.nodes[next].kill();
     assert_eq!(cluster.nodes[first].it.post("the first write").code, 201);
 }
@@ -247,9 +245,7 @@ fn nobody_notices_a_handoff_or_a_rolling_restart() {
     }
     let clients = Clients::start(4, &addresses);
     let target = cluster.others(first)[0];
-    let name = cluster.nodes[target].it.name.clone();
-    let (code, said) = cluster.nodes[first].command(&["promote", &name]);
-    assert_eq!(code, Some(0), "{said}");
+    cluster.promote(first, target);
     assert_eq!(cluster.primary(), target);
     for node in 0..3 {
         assert!(cluster.nodes[node].stop(), "it ends well");

@@ -99,9 +99,8 @@ fn an_application_for_the_primary_only_serves_through_every_node() {
         }
         let next = cluster.others(first)[0];
         if round == "started" {
-            let (old, name) = (app(&cluster, first)["pid"].clone(), &cluster.nodes[next].it.name);
-            let (code, said) = cluster.nodes[first].command(&["promote", name]);
-            assert_eq!(code, Some(0), "{said}");
+            let old = app(&cluster, first)["pid"].clone();
+            cluster.promote(first, next);
             until("the former one rests", || app(&cluster, first)["pid"].is_null());
             assert!(!lives(old.as_u64().unwrap() as u32));
         } else if round == "handed over" {
@@ -135,9 +134,7 @@ fn a_service_runs_on_the_primary_and_never_twice() {
     assert_eq!(services(&cluster, one)[0]["state"], "resting");
     assert_eq!(cluster.nodes[one].it.post("before").code, 201);
     everywhere(&cluster, &[first, one, two], &["before"]);
-    let name = cluster.nodes[one].it.name.clone();
-    let (code, text) = cluster.nodes[two].command(&["promote", &name]);
-    assert_eq!(code, Some(0), "{text}");
+    cluster.promote(two, one);
     last(&cluster, one);
     let end = format!("end {}\n", cluster.nodes[first].it.name);
     assert!(said().contains(&end), "it was asked to end: {}", said());
@@ -187,9 +184,7 @@ fn an_application_that_answers_from_memory_is_started_anew_where_it_is_promoted(
     until("its application answers", || app(&cluster, next)["state"] == "up");
     assert_eq!(cluster.nodes[first].it.post("new").code, 201);
     cluster.until_level(next);
-    let name = &cluster.nodes[next].it.name;
-    let (code, said) = cluster.nodes[first].command(&["promote", name]);
-    assert_eq!(code, Some(0), "{said}");
+    cluster.promote(first, next);
     assert_eq!(entries(&cluster, next), ["new"], "it did not know of it before");
 }
 
